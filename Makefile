@@ -1,0 +1,44 @@
+# make demo    analyse the built-in model on the built-in text; prints the report's path last
+# make test    the default test suite
+# make check   format, lint, types
+# make readme  write the README's lists of files and commands again
+# make clean   remove what the other targets made, but no run folder
+
+PYTHON ?= python3
+VENV ?= .venv
+
+# Idle OpenMP threads that spin slow down everything else on a machine with few cores.
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: demo test check readme clean
+
+demo: $(VENV)/.installed
+	@$(VENV)/bin/probekit analyze
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.installed-test
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy probekit tests
+
+readme: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/test_readme.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find probekit/ cli reports tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip, not the folder: a creation that failed half-way leaves a folder without it.
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say for which pyproject.toml the installation was made.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
