@@ -1,0 +1,34 @@
+"""How far ahead can a model's hidden layers see, and how much can be read out in one go?
+
+    run = probekit.analyze("tiny")      the main job; see `probekit.analysis`
+    run.scores                          a tidy DataFrame
+    run.report                          the HTML report
+    probekit.load(folder)               a finished run
+    probekit.load_probes(folder)        its probes, to apply to new text
+
+Names are imported when they are first used: `import probekit` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit.analysis import analyze, load_probes
+    from probekit.results import Run, load
+    from probekit.settings import Settings
+
+_HOMES = {
+    "analyze": "probekit.analysis",
+    "load_probes": "probekit.analysis",
+    "Run": "probekit.results",
+    "load": "probekit.results",
+    "Settings": "probekit.settings",
+}
+
+__all__ = ["Run", "Settings", "analyze", "load", "load_probes"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'probekit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,169 @@
+"""What can be asked of an analysis: one frozen record, its fields the keys of run.toml.
+
+A field's name, hyphenated, is its flag on the command line.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from probekit.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `probekit analyze`.
+
+    Attributes:
+        model: Short name, Hub repository or local folder.
+        revision: Branch, tag or commit of a Hub repository.
+        dtype: `auto`: float32 on a CPU, the checkpoint's on a GPU.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        batch_size: Blocks in a forward pass, or `auto`.
+        trust_remote_code: Run code that comes with the model.
+        text: Texts as [NAME=]PATH; none for the built-in text.
+        text_field: Name of the text in a JSONL object, parquet or Hub row.
+        limit: Documents read from each text.
+        max_tokens: Tokens taken from each text.
+        block: Tokens in a block, BOS included.
+        offsets: The horizon: offsets 1 … this are measured.
+        layers: Layers to read; none for all.
+        site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
+        marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` or `off`.
+        nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
+        max_branches: Most paths of a position.
+        marginal_positions: Positions of each text that are marginalized.
+        seed: Seed of every random choice.
+    """
+
+    model: str = "tiny"
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    trust_remote_code: bool = False
+    text: tuple[str, ...] = ()
+    text_field: str = "text"
+    limit: int | None = None
+    max_tokens: int = 30_000
+    block: int = 256
+    offsets: int = 4
+    layers: tuple[int, ...] = ()
+    site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
+    marginal: Literal["nucleus", "top", "sample", "off"] = "nucleus"
+    nucleus: float = 0.99
+    max_branches: int = 64
+    marginal_positions: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _require_kind(field.name, getattr(self, field.name), field.type)
+        positive = "limit", "max_tokens", "offsets", "max_branches", "marginal_positions"
+        for name in (*positive, "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise SettingsError(f"{_flag(name)} must be at least 1, got {value}")
+        if not 0 < self.nucleus <= 1:
+            raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
+        if self.offsets > self.block - 2:
+            raise SettingsError(
+                f"--offsets must be in 1..{self.block - 2} for blocks of {self.block} tokens, "
+                f"got {self.offsets}: ask for fewer offsets or a longer --block"
+            )
+
+    def as_toml(self) -> str:
+        """Return the settings as a run.toml from which the run can be repeated.
+
+        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-7])
+        layers = [0, 6]
+        """
+        lines = []
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None:
+                shown = list(value) if isinstance(value, tuple) else value
+                lines.append(f"{name} = {_toml(shown)}")
+        return "\n".join(lines) + "\n"
+
+    def differing(self, other: "Settings") -> list[str]:
+        """Return the names of the fields that differ."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+
+def from_mapping(given: Mapping[str, Any]) -> Settings:
+    """Return settings from keys and values, lists taken as tuples.
+
+    Raises:
+        SettingsError: If a key is unknown (the nearest is suggested) or a value not allowed.
+    """
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for key in given:
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(
+                f"unknown setting {key!r}. {hint}The settings are {', '.join(names)}"
+            )
+    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Return keys and values of a TOML file.
+
+    Raises:
+        SettingsError: If it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the settings {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings {path} are not TOML: {error}") from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's.
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+def _require_kind(name: str, value: object, kind: Any) -> None:
+    allowed = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if not any(_is_kind(value, one) for one in allowed):
+        shown = " or ".join(_described(one) for one in allowed)
+        raise SettingsError(f"{_flag(name)} must be {shown}, got {value!r}")
+
+
+def _is_kind(value: object, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        return isinstance(value, tuple) and all(_is_kind(item, inner) for item in value)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list of {get_args(kind)[0].__name__}"
+    return "unset" if kind is NoneType else str(kind.__name__)
