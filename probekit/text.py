@@ -1,0 +1,228 @@
+"""Read text: what a document is, and which part of an analysis it belongs to.
+
+JSONL        a line is a document (`--text-field`)
+parquet      a row is a document
+folder       a file is a document
+other file   the file is one document
+hub:...      a row of a Hub data set is a document (needs `datasets`)
+builtin:...  a domain of the built-in text (`probekit.corpus`)
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from probekit import corpus
+from probekit.errors import DataError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+# Shares of the tokens at which the documents, in order of their hash, are cut.
+CUTS = (0.8, 0.9)
+
+BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document.
+
+    Attributes:
+        domain: Name of the text that it comes from.
+        name: File, line or row.
+        text: What it says; never empty.
+    """
+
+    domain: str
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the content, which decides the split."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `--text` argument: a domain's name and where its documents are."""
+
+    domain: str
+    location: str
+
+    @classmethod
+    def parse(cls, argument: str) -> "Source":
+        """Return the source that `[NAME=]PATH` means; the name defaults to the path's stem.
+
+        >>> Source.parse("stories=data/stories.jsonl")
+        Source(domain='stories', location='data/stories.jsonl')
+        >>> Source.parse("data/stories.jsonl").domain
+        'stories'
+        """
+        name, equals, location = argument.partition("=")
+        if not equals:
+            location = argument
+            name = argument.split(":")[1] if argument.startswith("hub:") else Path(argument).stem
+        if not name or not location:
+            raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")
+        return cls(name, location)
+
+
+def read(source: Source, field: str = "text", limit: int | None = None) -> list[Document]:
+    """Return the documents of one source, in its own order.
+
+    Args:
+        source: Where to read and what to call it.
+        field: Name of the text in a JSONL object, parquet or Hub row.
+        limit: Take no more than this many documents.
+
+    Raises:
+        DataError: If there is nothing to read, or it is not UTF-8 text.
+    """
+    found = (
+        Document(source.domain, name, text)
+        for name, text in _entries(source.location, field)
+        if text.strip()
+    )
+    documents = list(islice(found, limit))
+    if not documents:
+        raise DataError(f"{source.location} holds no text: every document in it is empty")
+    return documents
+
+
+def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
+    kind, colon, rest = location.partition(":")
+    if colon and kind == "builtin":
+        return _built_in(rest)
+    if colon and kind == "hub":
+        return _hub_rows(rest, field)
+    path = Path(location).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(
+            f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of text "
+            "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
+        )
+    if path.suffix in {".jsonl", ".ndjson"}:
+        return _jsonl(path, field)
+    if path.suffix == ".parquet":
+        return _parquet(path, field)
+    return iter([(path.name, _decoded(path))])
+
+
+def _built_in(domain: str) -> Iterator[tuple[str, str]]:
+    if domain not in corpus.DOMAINS:
+        raise DataError(f"the built-in text has the domains {corpus.DOMAINS}, got {domain!r}")
+    yield from corpus.documents(domain, "held-out").items()
+
+
+def _folder(folder: Path) -> Iterator[tuple[str, str]]:
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+    if not paths:
+        raise DataError(f"the folder {folder} holds no files")
+    for path in paths:
+        yield str(path.relative_to(folder)), _decoded(path)
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: byte {error.start} cannot be decoded. Convert it, for "
+            "example with: iconv -f LATIN1 -t UTF-8"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _jsonl(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(_decoded(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path} line {number} must be an object with a field {field!r}")
+        yield f"line {number}", _text_of(row, field, f"{path} line {number}")
+
+
+def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    for number, row in enumerate(pq.read_table(path).to_pylist(), start=1):
+        yield f"row {number}", _text_of(row, field, f"{path} row {number}")
+
+
+def _hub_rows(location: str, field: str) -> Iterator[tuple[str, str]]:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            "reading a Hub data set needs one more package: pip install datasets"
+        ) from None
+    place, _, split = location.partition(":")
+    repository, _, config = place.partition("@")
+    try:
+        rows: Iterable[dict[str, object]] = datasets.load_dataset(
+            repository, config or None, split=split or "train", streaming=True
+        )
+        for number, row in enumerate(rows, start=1):
+            yield f"row {number}", _text_of(row, field, f"{location} row {number}")
+    except (OSError, ValueError, ConnectionError) as error:
+        raise DataError(f"the Hub data set {location!r} cannot be read: {error}") from error
+
+
+def _text_of(row: dict[str, object], field: str, where: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str):
+        raise DataError(
+            f"{where} has no text field {field!r}; its fields are {sorted(row)}. "
+            "Name the right one with --text-field"
+        )
+    return text
+
+
+def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:
+    """Return the part that each document of one domain belongs to.
+
+    Documents are sorted by the sha256 of their content and cut at 80 % and 90 % of the
+    tokens; documents of the same content are on one side.
+
+    Args:
+        documents: The documents of one domain.
+        sizes: Tokens of each.
+
+    Raises:
+        DataError: If there are not three different documents.
+    """
+    weights: dict[str, int] = {}
+    for document, size in zip(documents, sizes, strict=True):
+        weights[document.sha256] = weights.get(document.sha256, 0) + size
+    digests = sorted(weights)
+    if len(digests) < len(SPLITS):
+        raise DataError(
+            f"train, validation and test need at least 3 different documents, "
+            f"{documents[0].domain!r} has {len(digests)}: give more text"
+        )
+    total, before, starts = sum(weights.values()), 0, []
+    for digest in digests:
+        starts.append(before / total)
+        before += weights[digest]
+    # Each part holds at least one document, whatever the sizes.
+    first = min(max(1, sum(start < CUTS[0] for start in starts)), len(digests) - 2)
+    second = min(max(first + 1, sum(start < CUTS[1] for start in starts)), len(digests) - 1)
+    part = {d: SPLITS[(i >= first) + (i >= second)] for i, d in enumerate(digests)}
+    return [part[document.sha256] for document in documents]

@@ -1,0 +1,275 @@
+"""Token blocks, and every mask there is.
+
+Documents, each ended by the tokenizer's end token, lie end to end in blocks of equal
+length, BOS first in each block where the tokenizer has one. Masks come from an array of
+document numbers, never from token ids: BOS and end are often one id.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from probekit.errors import DataError
+from probekit.text import SPLITS, Document, Split, split
+
+# A domain with fewer documents is cut into pieces, so that it can be split and resampled.
+FEWEST_DOCUMENTS = 20
+PIECE_TOKENS = 1024
+
+OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Token blocks and the document that each position belongs to.
+
+    Attributes:
+        token_ids: Token ids, shape (block, pos).
+        documents: Document numbers, shape (block, pos); -1 at BOS and behind the last
+            document.
+    """
+
+    token_ids: Int[Tensor, "block pos"]
+    documents: Int[Tensor, "block pos"]
+
+    def valid(self, offset: int) -> Bool[Tensor, "block pos"]:
+        """Return the positions whose token at `offset` lies in their own document.
+
+        An end token is a legal target; its own position, the last of its document, has
+        none. A piece of n tokens has max(0, n - offset) such positions.
+
+        >>> blocks = pack([[5, 6], [7]], [0, 1], block=6, bos=None, end=9)
+        >>> blocks.token_ids.tolist(), blocks.valid(1).tolist()
+        ([[5, 6, 9, 7, 9, 9]], [[True, True, False, True, False, False]])
+        """
+        valid = torch.zeros_like(self.documents, dtype=torch.bool)
+        own = self.documents[:, :-offset]
+        valid[:, :-offset] = (own != OUTSIDE) & (own == self.documents[:, offset:])
+        return valid
+
+    def targets(self, offset: int) -> Int[Tensor, "block pos"]:
+        """Return the token at `offset` from each position; meaningless where not valid."""
+        targets = torch.zeros_like(self.token_ids)
+        targets[:, :-offset] = self.token_ids[:, offset:]
+        return targets
+
+
+@dataclass(frozen=True)
+class TokenizedDocument:
+    """A document's tokens and where they go.
+
+    Attributes:
+        domain: Name of the text that it comes from.
+        name: File, line or row; with a piece number if it was cut.
+        split: Part of the analysis.
+        ids: Token ids without BOS and end.
+        n_bytes: UTF-8 bytes of the text that the ids stand for.
+        sha256: Digest of the content.
+    """
+
+    domain: str
+    name: str
+    split: Split
+    ids: list[int]
+    n_bytes: int
+    sha256: str
+
+
+def pack(
+    ids: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    block: int,
+    bos: int | None,
+    end: int | None,
+) -> Blocks:
+    """Lay documents end to end in blocks.
+
+    The last block is filled up with the end token (attention is causal: what follows the
+    last document changes nothing before it), and the filling belongs to no document.
+
+    Args:
+        ids: Token ids of each document.
+        numbers: Number of each document.
+        block: Tokens in a block, BOS included.
+        bos: First token of each block, or None.
+        end: Token after each document, or None.
+
+    Returns:
+        Blocks of shape (block, pos) with pos = `block`.
+    """
+    flat: list[int] = []
+    owner: list[int] = []
+    for document, number in zip(ids, numbers, strict=True):
+        tokens = [*document] if end is None else [*document, end]
+        flat += tokens
+        owner += [number] * len(tokens)
+    body = block - (bos is not None)
+    filling = -len(flat) % body
+    filler = 0 if end is None else end
+    token_ids = torch.tensor(flat + [filler] * filling).view(-1, body)
+    documents = torch.tensor(owner + [OUTSIDE] * filling).view(-1, body)
+    if bos is not None:
+        rows = len(token_ids)
+        token_ids = torch.cat([torch.full((rows, 1), bos), token_ids], dim=1)
+        documents = torch.cat([torch.full((rows, 1), OUTSIDE), documents], dim=1)
+    return Blocks(token_ids, documents)
+
+
+def tokenize(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None
+) -> list[TokenizedDocument]:
+    """Return the tokens of one domain's documents, each with its split.
+
+    Where the domain has more than `max_tokens` tokens, long documents are cut to one
+    common length, so that as many documents as possible remain: they, not tokens, are
+    what intervals are made of.
+
+    Raises:
+        DataError: If there are too few documents to split.
+    """
+    encoded = encode(tokenizer, [document.text for document in documents])
+    cap = common_length([len(ids) for ids in encoded], max_tokens)
+    kept = [ids[:cap] for ids in encoded]
+    parts = split(documents, [len(ids) for ids in kept])
+    return [
+        TokenizedDocument(
+            document.domain,
+            document.name,
+            part,
+            short,
+            # A cut document keeps its share of bytes.
+            round(len(document.text.encode()) * len(short) / max(len(ids), 1)),
+            document.sha256,
+        )
+        for document, part, short, ids in zip(documents, parts, kept, encoded, strict=True)
+    ]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return token ids without special tokens; the length of a text is not limited."""
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def common_length(lengths: Sequence[int], total: int | None) -> int:
+    """Return the length to which documents are cut so that they sum to at most `total`.
+
+    >>> common_length([2, 10, 20], total=16)
+    7
+    >>> common_length([2, 10, 20], total=None)
+    20
+    """
+    longest = max(lengths)
+    if total is None or sum(lengths) <= total:
+        return longest
+    budget = total
+    for rank, length in enumerate(sorted(lengths)):
+        share = budget // (len(lengths) - rank)
+        if length > share:
+            return max(1, share)
+        budget -= length
+    return longest
+
+
+def pieces(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[Document], bool]:
+    """Cut a domain of few documents into pieces of about 1,024 tokens at line ends.
+
+    Returns:
+        The documents, or their pieces, and whether they were cut.
+    """
+    if len(documents) >= FEWEST_DOCUMENTS:
+        return list(documents), False
+    found = []
+    for document in documents:
+        for number, text in enumerate(_cut(document.text, tokenizer), start=1):
+            if text.strip():
+                name = f"{document.name} piece {number}"
+                found.append(replace(document, name=name, text=text))
+    return found, True
+
+
+def _cut(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    sizes = [len(ids) for ids in encode(tokenizer, lines)]
+    if max(sizes) > PIECE_TOKENS:  # a line as long as a piece: cut between words
+        lines = re.findall(r"\S+\s*|\s+", text)
+        sizes = [len(ids) for ids in encode(tokenizer, lines)]
+    found, size = [""], 0
+    for line, line_size in zip(lines, sizes, strict=True):
+        if size >= PIECE_TOKENS:
+            found.append("")
+            size = 0
+        found[-1] += line
+        size += line_size
+    return found
+
+
+def blocks_by_split(
+    documents: Sequence[TokenizedDocument],
+    tokenizer: PreTrainedTokenizerBase,
+    block: int,
+    horizon: int,
+) -> dict[Split, Blocks]:
+    """Pack the documents of each split into blocks; numbers are indices of `documents`.
+
+    Raises:
+        DataError: If a split has no position with a target at the horizon.
+    """
+    found = {}
+    for part in SPLITS:
+        numbers = [i for i, document in enumerate(documents) if document.split == part]
+        found[part] = pack(
+            [documents[i].ids for i in numbers],
+            numbers,
+            block,
+            tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+        )
+        if not found[part].valid(horizon).any():
+            longest = max(len(documents[i].ids) for i in numbers)
+            raise DataError(
+                f"the {part} split has no position with a target {horizon} tokens ahead: its "
+                f"longest document has {longest} tokens and more than {horizon} are needed. "
+                "Give more or longer text, or fewer --offsets"
+            )
+    return found
+
+
+def draw_positions(
+    blocks: Blocks, domains: Sequence[str], horizon: int, count: int, seed: int
+) -> Bool[Tensor, "block pos"]:
+    """Draw positions by document: `count` a domain, as evenly over its documents as they allow.
+
+    Args:
+        blocks: Blocks of one split.
+        domains: Domain of each document number.
+        horizon: Only positions with a target this far ahead are drawn, so that the same
+            positions serve at every offset.
+        count: Positions a domain.
+        seed: Seed of the draw.
+
+    Returns:
+        The drawn positions, shape (block, pos).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    allowed = blocks.valid(horizon)
+    drawn = torch.zeros_like(allowed)
+    numbers = blocks.documents[allowed].unique().tolist()
+    for domain in dict.fromkeys(domains):
+        own = [
+            (allowed & (blocks.documents == n)).nonzero() for n in numbers if domains[n] == domain
+        ]
+        if own:
+            share = common_length([len(places) for places in own], count)
+            for places in own:
+                chosen = places[torch.randperm(len(places), generator=generator)[:share]]
+                drawn[chosen[:, 0], chosen[:, 1]] = True
+    return drawn
