@@ -1,0 +1,212 @@
+"""Three ways to run branch tokens through a model, and which of them a model allows.
+
+A branch token sits at depth 1, 2, ... after the end of a prefix; it must see the prefix up to
+there, its ancestors and itself, and nothing else. Tokens of one level never see each other.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from probekit.shapes import Logits, Targets1d
+
+Route = Literal["packed", "expanded", "one-by-one"]
+KeysValues = list[tuple[Tensor, Tensor]]  # by layer, each of shape (1, heads, n, head)
+
+ROUTES: tuple[Route, ...] = ("packed", "expanded", "one-by-one")
+PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+
+
+@dataclass
+class Known:
+    """What was run before a level: the block and the levels above.
+
+    Attributes:
+        token_ids: Token ids of the block, shape (pos,).
+        cache: Its keys and values by layer; empty on the route one-by-one.
+        levels: Of each level above: its tokens, and its keys and values.
+    """
+
+    token_ids: Int[Tensor, " pos"]
+    cache: KeysValues
+    levels: list[tuple[Tensor, KeysValues]]  # not Targets1d: each level has its own length
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one level: token, position of the prefix's end, ancestor in each level above."""
+
+    tokens: Targets1d
+    ends: Targets1d
+    lineage: tuple[Targets1d, ...]
+
+    def __getitem__(self, rows: slice) -> "Nodes":
+        return Nodes(self.tokens[rows], self.ends[rows], tuple(a[rows] for a in self.lineage))
+
+
+def run(
+    route: Route, model: PreTrainedModel, known: Known, nodes: Nodes
+) -> tuple[Logits, KeysValues]:
+    """Run nodes of one level; those of one position only, unless the route is packed.
+
+    Returns:
+        Logits of the token after each node, shape (n, vocab), and the nodes' keys and values
+        by layer, each of shape (1, heads, n, head); none on the route one-by-one.
+    """
+    with torch.no_grad():
+        return _RUN[route](model, known, nodes)
+
+
+def joined(caches: Sequence[KeysValues]) -> KeysValues:
+    """Join keys and values of the same layers along their tokens."""
+    if len(caches) == 1:
+        return caches[0]  # what torch.cat would copy
+    return [
+        (torch.cat([k for k, _ in layer], dim=2), torch.cat([v for _, v in layer], dim=2))
+        for layer in zip(*caches, strict=True)
+    ]
+
+
+def _packed(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+    """Run nodes of several positions in one sequence, kept apart by the mask."""
+    spans = [slice(0, int(nodes.ends.max()) + 1)]
+    spans += [slice(int(a.min()), int(a.max()) + 1) for a in nodes.lineage[1:]]
+    sources = [known.cache, *(cache for _, cache in known.levels)]
+    parts = [
+        [(k[:, :, span], v[:, :, span]) for k, v in source]
+        for source, span in zip(sources, spans, strict=True)
+    ]
+    cache = DynamicCache(joined(parts))
+    masks = {
+        kind: _additive(_visible(nodes, spans, window), model.dtype)
+        for kind, window in _windows(model).items()
+    }
+    logits = model(
+        input_ids=nodes.tokens[None],
+        attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+        position_ids=(nodes.ends + len(nodes.lineage))[None],
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    n = len(nodes.tokens)
+    return logits[0], [(k[:, :, -n:], v[:, :, -n:]) for k, v, *_ in cache]
+
+
+def _visible(
+    nodes: Nodes, spans: Sequence[slice], window: int | None
+) -> Bool[Tensor, "nodes keys"]:
+    """Return which keys a node sees: prefix, then each level above, then its own level."""
+    depth, n, device = len(nodes.lineage), len(nodes.tokens), nodes.tokens.device
+    reach = window if window is not None else int(nodes.ends.max()) + depth + 1
+    prefix = torch.arange(spans[0].stop, device=device)
+    ends = nodes.ends[:, None]
+    parts = [(prefix <= ends) & (ends + depth - prefix < reach)]
+    for level, (span, ancestors) in enumerate(
+        zip(spans[1:], nodes.lineage[1:], strict=True), start=1
+    ):
+        own = torch.arange(span.start, span.stop, device=device) == ancestors[:, None]
+        parts.append(own & (depth - level < reach))
+    parts.append(torch.eye(n, dtype=torch.bool, device=device))
+    return torch.cat(parts, dim=1)
+
+
+def _additive(visible: Bool[Tensor, "nodes keys"], dtype: torch.dtype) -> Tensor:
+    """Return 0 where visible and the dtype's minimum elsewhere, shape (1, 1, nodes, keys).
+
+    A boolean mask is added to the scores by eager attention, and wrong without a word.
+    """
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]
+
+
+def _expanded(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+    """Run nodes of one position as a batch, each with its own copy of what it sees."""
+    n, end = len(nodes.tokens), int(nodes.ends[0])
+    parts: list[KeysValues] = [
+        [
+            (k[:, :, : end + 1].expand(n, -1, -1, -1), v[:, :, : end + 1].expand(n, -1, -1, -1))
+            for k, v in known.cache
+        ]
+    ]
+    for (_, level), ancestors in zip(known.levels, nodes.lineage[1:], strict=True):
+        parts.append(
+            [(_upright(k[:, :, ancestors]), _upright(v[:, :, ancestors])) for k, v in level]
+        )
+    cache = DynamicCache(joined(parts))
+    places = (nodes.ends + len(nodes.lineage))[:, None]
+    extra = {"position_ids": places} if "position_ids" in _parameters(model) else {}
+    logits = model(
+        input_ids=nodes.tokens[:, None], past_key_values=cache, use_cache=True, **extra
+    ).logits
+    return logits[:, -1], [(_upright(k[:, :, -1:]), _upright(v[:, :, -1:])) for k, v, *_ in cache]
+
+
+def _upright(x: Tensor) -> Tensor:
+    """Turn (1, heads, n, head) into (n, heads, 1, head), or back."""
+    return x.transpose(0, 2)
+
+
+def _one_by_one(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+    """Run each path from the start of the block."""
+    above = [
+        tokens[ancestors]
+        for (tokens, _), ancestors in zip(known.levels, nodes.lineage[1:], strict=True)
+    ]
+    paths = torch.stack([*above, nodes.tokens], dim=1)
+    extra = {"logits_to_keep": 1} if "logits_to_keep" in _parameters(model) else {}
+    rows = []
+    for end, path in zip(nodes.ends.tolist(), paths, strict=True):
+        whole = torch.cat([known.token_ids[: end + 1], path])
+        rows.append(model(input_ids=whole[None], use_cache=False, **extra).logits[0, -1])
+    return torch.stack(rows), []
+
+
+_RUN = {"packed": _packed, "expanded": _expanded, "one-by-one": _one_by_one}
+
+
+def _parameters(model: PreTrainedModel) -> set[str]:
+    return set(inspect.signature(model.forward).parameters)
+
+
+def _windows(model: PreTrainedModel) -> dict[str, int | None]:
+    """Return the window by kind of layer; None where a layer sees everything before it."""
+    config = model.config.get_text_config()
+    kinds = sorted(set(getattr(config, "layer_types", None) or ()))
+    window = getattr(config, "sliding_window", None)
+    if not kinds:
+        return {"every layer": window}
+    return {kind: window if kind == "sliding_attention" else None for kind in kinds}
+
+
+def objection(model: PreTrainedModel, route: Route) -> str | None:
+    """Return why a route cannot be right for a model, as far as its configuration says."""
+    config, parameters = model.config.get_text_config(), _parameters(model)
+    if route == "one-by-one":
+        return None
+    if "past_key_values" not in parameters or getattr(model, "_is_stateful", False):
+        return f"{config.model_type} has no cache of keys and values alone"
+    if route == "expanded":
+        return None
+    if "position_ids" not in parameters or getattr(config, "alibi", False):
+        return f"{config.model_type} takes a token's place from the sequence (ALiBi)"
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return f"attention {config._attn_implementation} takes no mask of our own"
+    kinds = set(_windows(model)) - {"every layer"} - PACKABLE_LAYERS
+    return f"layers of kind {', '.join(sorted(kinds))}" if kinds else None
+
+
+def choose(model: PreTrainedModel, after: Route | None = None) -> tuple[Route, str]:
+    """Return the first route (after a given one) without an objection, and the objections."""
+    objections: list[str] = []
+    for route in ROUTES[0 if after is None else ROUTES.index(after) + 1 :]:
+        why_not = objection(model, route)
+        if why_not is None:
+            return route, "; ".join(objections) or "the fastest route suits this model"
+        objections.append(f"not {route}: {why_not}")
+    raise AssertionError("one-by-one has no objection")
