@@ -1,0 +1,242 @@
+"""Linear probes: every layer and offset at once.
+
+    logits = W_U (A z + b) + c
+
+z is what enters the unembedding: the final norm applied to the residual stream of one
+layer at position t; W_U, with the model's output scale, is frozen; A, b and c are learned
+for each (layer, offset). With A = I, b = 0 the probe is the logit lens.
+
+The objective of a cell, over the n training positions and in nats, is convex:
+
+    mean cross-entropy + λ tr(D Σ Dᵀ) + |c - c₀|² / (2n),    D = A - A₀
+
+Σ is the covariance of z, so that λ does not depend on the scale of any coordinate. A₀ is
+where the probe starts: the lens at (L, 1), elsewhere the ridge regression of the last
+layer's z at t + k - 1 on z. c₀ is the head's own bias; the last term is a unit-variance
+prior, without which tokens that training never saw would be driven to probability 0. b
+stays where the ridge regression puts it: c can express any change of it.
+
+λ is chosen by validation among the outcomes of one Newton step each; of the minimum, the
+start and the lens, the one that validation prefers is kept. All cells advance from the same
+passes over the stream.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from probekit import metrics
+from probekit.affine import AffineObjective, scaled_bias, scaled_unembedding
+from probekit.anatomy import Anatomy
+from probekit.descent import Descent, Point, step
+from probekit.moments import Moments
+from probekit.probes import LinearProbes, Probe
+from probekit.readout import Seen
+from probekit.targets import Targets
+
+# λ as shares of half the mean output curvature.
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# The estimate of what is left must be well below the 0.01 nats that are promised.
+TOLERANCE_NATS = 0.002
+MOST_PASSES = 60
+
+Label = TypeVar("Label", str, float)
+
+Part = tuple[Iterable[Seen], Targets]
+
+
+def fit(
+    train: Part,
+    validation: Part,
+    head: Anatomy,
+    layers: Sequence[int],
+    finals: Iterable[Seen] | None = None,
+    tolerance_nats: float = TOLERANCE_NATS,
+) -> LinearProbes:
+    """Fit a linear probe for every layer and every offset of the targets.
+
+    Args:
+        train: A re-iterable stream that holds `layers` and the last layer, and its targets.
+        validation: The same for the positions that choose λ, and between probe and lens.
+        head: How the model decodes its residual stream.
+        layers: Layers to read.
+        finals: Where `train` reads another site than `resid_post`: a stream of the same
+            blocks that holds the last layer of `resid_post`.
+        tolerance_nats: Largest estimated excess of the training objective.
+
+    Returns:
+        Probes for each (layer, offset), in the coordinates of z, not centred.
+    """
+    dtype = metrics.product_dtype(head.unembedding.device)
+    fits = [_Fit(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
+    grid = _Grid(fits, head, scaled_unembedding(head).to(dtype))
+    grid.start(train, finals)
+    grid.choose_penalties(validation)
+    grid.descend(train, tolerance_nats)
+    return LinearProbes(grid.chosen(validation), head, grid.n_passes)
+
+
+class _Fit:
+    """One cell while it is fitted."""
+
+    objective: AffineObjective
+    descent: Descent
+    first: tuple[float, Point]
+
+    def __init__(self, layer: int, offset: int) -> None:
+        self.layer, self.offset = layer, offset
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.layer, self.offset
+
+
+class _Grid:
+    """All cells; each method takes the passes over the data that its name says."""
+
+    def __init__(self, fits: Sequence[_Fit], head: Anatomy, unembedding: Tensor) -> None:
+        self.fits, self.head, self.unembedding = fits, head, unembedding
+        self.n_passes = 0
+
+    def inputs(self, part: Part, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
+        """Yield, batch by batch, each cell with its z and its targets."""
+        stream, targets = part
+        for seen in stream:
+            rows = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+            device = seen.token_ids.device
+            for layer, group in groupby(fits, key=lambda fit: fit.layer):
+                z = self.head.hidden(seen.resid[layer]).float()
+                for fit in group:
+                    valid = targets.valid[fit.offset][rows].to(device)
+                    yield fit, z[valid], targets.ids[fit.offset][rows].to(device)[valid]
+
+    def start(self, train: Part, finals: Iterable[Seen] | None) -> None:
+        """Find the starting points, and value, gradient and curvature there."""
+        bias = scaled_bias(self.head)
+        for key, moments in self._moments(train, finals).items():
+            fit = next(fit for fit in self.fits if fit.key == key)
+            as_model = key == (self.head.n_layers, 1) and finals is None
+            fit.objective = AffineObjective(moments, bias, as_identity=as_model)
+        second = {f.key: torch.zeros_like(f.objective.covariance) for f in self.fits}
+        observed = {f.key: torch.zeros_like(bias) for f in self.fits}
+        for fit, z, wanted in self.inputs(train, self.fits):
+            gradient = self._evaluate(fit, fit.objective.origin, z, wanted)
+            mean_row = gradient.hidden + self.unembedding[wanted].float()
+            second[fit.key] += mean_row.T @ mean_row
+            observed[fit.key] += wanted.bincount(minlength=len(bias))
+        for fit in self.fits:
+            n, objective = fit.objective.count, fit.objective
+            fit.first = objective.take(objective.origin)
+            wanted = observed[fit.key] / n
+            mean_probs = fit.first[1][1] + wanted
+            rows = self.unembedding.float()
+            objective.set_curvature(mean_probs, wanted, second[fit.key] / n, rows)
+        self.n_passes += 2
+
+    def _moments(
+        self, train: Part, finals: Iterable[Seen] | None
+    ) -> dict[tuple[int, int], Moments]:
+        """Collect z at t against the last layer's z at t + offset - 1."""
+        stream, targets = train
+        moments = {fit.key: Moments() for fit in self.fits}
+        pairs = (
+            ((seen, seen) for seen in stream)
+            if finals is None
+            else zip(stream, finals, strict=True)
+        )
+        for seen, seen_last in pairs:
+            rows = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+            final = self.head.hidden(seen_last.resid[self.head.n_layers]).float()
+            for layer, group in groupby(self.fits, key=lambda fit: fit.layer):
+                z = self.head.hidden(seen.resid[layer]).float()
+                for fit in group:
+                    valid = targets.valid[fit.offset][rows].to(z.device)
+                    block, pos = valid.nonzero(as_tuple=True)
+                    moments[fit.key].update(z[block, pos], final[block, pos + fit.offset - 1])
+        return moments
+
+    def _evaluate(self, fit: _Fit, point: Point, z: Tensor, wanted: Tensor) -> metrics.Gradient:
+        hidden = fit.objective.hidden(point, z)
+        gradient = metrics.cross_entropy(hidden, self.unembedding, point[1], wanted)
+        fit.objective.add(z, gradient)
+        return gradient
+
+    def choose_penalties(self, validation: Part) -> None:
+        """Give each cell the λ whose Newton step from the start validation likes best."""
+        trials = {}
+        for fit in self.fits:
+            unit = float(fit.objective.curvature.mean()) / 2
+            strengths = [share * unit for share in PENALTIES]
+            origin, gradient = fit.objective.origin, fit.first[1]
+            trials[fit.key] = {
+                strength: step(origin, -1.0, fit.objective.newton(gradient, strength))
+                for strength in strengths
+            }
+        scores = self._validate(validation, trials)
+        for fit in self.fits:
+            own = scores[fit.key]
+            fit.objective.penalty = min(own, key=lambda strength: own[strength])
+
+    def _validate(
+        self, part: Part, points: Mapping[tuple[int, int], Mapping[Label, Point]]
+    ) -> dict[tuple[int, int], dict[Label, float]]:
+        """Return the mean cross-entropy of each cell at each of its points."""
+        sums = {key: dict.fromkeys(own, 0.0) for key, own in points.items()}
+        counts = dict.fromkeys(points, 0)
+        for fit, z, wanted in self.inputs(part, self.fits):
+            counts[fit.key] += len(wanted)
+            for label, point in points[fit.key].items():
+                hidden = fit.objective.hidden(point, z)
+                nats = metrics.summed_nats(hidden, self.unembedding, point[1], wanted)
+                sums[fit.key][label] += nats
+        return {
+            key: {label: nats / counts[key] for label, nats in own.items()}
+            for key, own in sums.items()
+        }
+
+    def descend(self, train: Part, tolerance_nats: float) -> None:
+        """Minimise every cell that has not converged, one pass after another."""
+        for fit in self.fits:
+            fit.descent = Descent(fit.objective.origin, fit.objective.newton, tolerance_nats)
+            fit.descent.tell(*fit.first)
+        for _ in range(MOST_PASSES):
+            active = [fit for fit in self.fits if not fit.descent.converged]
+            if not active:
+                return
+            for fit, z, wanted in self.inputs(train, active):
+                self._evaluate(fit, fit.descent.trial, z, wanted)
+            for fit in active:
+                fit.descent.tell(*fit.objective.take(fit.descent.trial))
+            self.n_passes += 1
+
+    def chosen(self, validation: Part) -> dict[tuple[int, int], Probe]:
+        """Return for each cell what validation prefers."""
+        points = {
+            fit.key: {
+                "minimum": fit.descent.best,
+                "start": fit.objective.origin,
+                "lens": fit.objective.identity,
+            }
+            for fit in self.fits
+        }
+        scores = self._validate(validation, points)
+        return {fit.key: _probe(fit, points[fit.key], scores[fit.key]) for fit in self.fits}
+
+
+def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) -> Probe:
+    chosen = min(scores, key=lambda label: scores[label])
+    point = points[chosen]
+    objective, descent = fit.objective, fit.descent
+    return Probe(
+        A=point[0],
+        b=objective.hidden(point, torch.zeros_like(objective.mean)[None])[0],
+        c=point[1],
+        chosen=chosen,
+        penalty=objective.penalty,
+        excess_nats=descent.excess,
+        converged=descent.converged,
+        validation_nats=scores[chosen],
+    )
