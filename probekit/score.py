@@ -1,0 +1,87 @@
+"""Score any readouts on the same positions.
+
+What is kept is sums by document: rates, intervals and paired differences all follow from
+them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from probekit import metrics
+from probekit.errors import NumericalError
+from probekit.readout import Cell, Readout, Seen
+from probekit.shapes import Logits, Mask
+from probekit.targets import Targets
+
+SUMS = ("nats_sum", "top1_sum", "top5_sum")
+KEY = ("readout", "layer", "offset", "blind")
+
+
+def score(
+    readouts: Sequence[Readout],
+    stream: Iterable[Seen],
+    targets: Targets,
+    positions: Mapping[str, Mask],
+    documents: Tensor,
+) -> pd.DataFrame:
+    """Return what each readout lost and hit, summed by document and set of positions.
+
+    Args:
+        readouts: What to score.
+        stream: Tokens and residual streams; holds the layers of all readouts.
+        targets: Targets of the same blocks.
+        positions: Sets of positions by name, each of shape (block, pos).
+        documents: Document number of each position, shape (block, pos).
+
+    Returns:
+        One row for each cell, set of positions and document: readout, layer (null where
+        none is read), offset, blind, positions, document, n, and sums of nats, top-1 and
+        top-5.
+
+    Raises:
+        NumericalError: If a readout loses infinitely much or yields NaN.
+    """
+    union = torch.stack(list(positions.values())).any(dim=0)
+    wanted = targets.at(union)
+    rows: list[tuple[object, ...]] = []
+    for seen in stream:
+        block = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+        valid = {k: mask[block] for k, mask in wanted.valid.items()}
+        on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
+        ids = {k: wanted.ids[k][block] for k in valid}
+        sets = {name: mask[block] for name, mask in positions.items()}
+        for readout in readouts:
+            for cell, logits in readout.predict(seen, on_device):
+                mask = valid[cell.offset]
+                losses = _checked(cell, logits, ids[cell.offset][mask])
+                for name, subset in sets.items():
+                    rows += _by_document(cell, name, losses, subset[mask], documents[block][mask])
+    columns = [*KEY, "positions", "document", "n", *SUMS]
+    table = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+    keys = [*KEY, "positions", "document"]
+    return table.groupby(keys, dropna=False, sort=False, as_index=False).sum()
+
+
+def _checked(cell: Cell, logits: Logits, targets: Tensor) -> Tensor:
+    losses = metrics.losses(logits, targets.to(logits.device))
+    if not bool(losses.nats.isfinite().all()):
+        layer = "" if cell.layer is None else f" at layer {cell.layer}"
+        raise NumericalError(
+            f"{cell.readout}{layer}, offset {cell.offset}: the cross-entropy is not finite. "
+            "Try --dtype float32"
+        )
+    return torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
+
+
+def _by_document(
+    cell: Cell, name: str, losses: Tensor, inside: Tensor, documents: Tensor
+) -> Iterator[tuple[object, ...]]:
+    owners, index = documents[inside].unique(return_inverse=True)
+    sums = torch.zeros(len(owners), 3, dtype=torch.float64)
+    sums.index_add_(0, index, losses[inside])
+    counts = index.bincount(minlength=len(owners))
+    for document, n, row in zip(owners.tolist(), counts.tolist(), sums.tolist(), strict=True):
+        yield (cell.readout, cell.layer, cell.offset, cell.blind, name, document, n, *row)

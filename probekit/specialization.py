@@ -1,0 +1,219 @@
+"""From scores to the few numbers that decide, and what they say in plain words.
+
+best_layer      the layer whose linear probe has the lowest validation cross-entropy
+forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
+recovered       (skip-bigram - best probe) / (skip-bigram - marginal), in nats, on the
+                positions where marginalization ran
+saturation      offset 1: the first layer whose lens reaches 95 % of the model's top-1
+adaptation      offset 1: the model's cross-entropy minus the (L, 1) probe's. The probe is
+                fitted to the text at hand, the model is not; this measures by how much
+                that alone helps.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from probekit.tally import Rate, Rates, Tally, summary
+
+PROBE = "linear"
+SATURATED = 0.95
+# Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
+MUCH_ADAPTATION_NATS = 0.05
+# Fewer test documents than this, and a percentile interval is known to be too narrow.
+FEWEST_TEST_DOCUMENTS = 20
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the scores say.
+
+    Attributes:
+        rows: `specialization` of results.json, one row a domain and offset.
+        verdict: Sentences.
+        headlines: The headline numbers.
+        warnings: Code and message of what a reader must know.
+    """
+
+    rows: list[dict[str, Any]]
+    verdict: list[str]
+    headlines: list[dict[str, Any]]
+    warnings: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """The rates of one domain that the findings are made of."""
+
+    name: str
+    n_layers: int
+    validation: Rates
+    test: Rates
+    marginal: Rates
+
+    def best_layer(self, offset: int) -> int:
+        layers = self.validation.layers(PROBE, offset)
+        return min(layers, key=lambda at: float(self.validation.nats(PROBE, at, offset)[0]))
+
+    def forgotten_bits(self, offset: int) -> Rate:
+        last = self.test.nats(PROBE, self.test.layers(PROBE, offset)[-1], offset)
+        best = self.test.nats(PROBE, self.best_layer(offset), offset)
+        return (last - best) / math.log(2)
+
+    def recovered(self, offset: int) -> Rate | None:
+        """Share of the ceiling's gain over the skip-bigram; None without a ceiling above it."""
+        if not self.marginal.has("marginal", None, offset):
+            return None
+        floor = self.marginal.nats("skip-bigram", None, offset)
+        room = floor - self.marginal.nats("marginal", None, offset)
+        if summary(room)[1] <= 0:
+            return None
+        gain = floor - self.marginal.nats(PROBE, self.best_layer(offset), offset)
+        share: Rate = gain / np.where(room > 0, room, np.nan)
+        return share
+
+    def adaptation_nats(self) -> Rate | None:
+        if not (self.test.has("model", None, 1) and self.test.has(PROBE, self.n_layers, 1)):
+            return None
+        return self.test.nats("model", None, 1) - self.test.nats(PROBE, self.n_layers, 1)
+
+    def saturation_layer(self) -> int | None:
+        if not self.test.has("model", None, 1):
+            return None
+        enough = SATURATED * self.test.rate("top1", "model", None, 1)[0]
+        for layer in self.test.layers("lens", 1):
+            if self.test.rate("top1", "lens", layer, 1)[0] >= enough:
+                return layer
+        return None
+
+
+def find(tally: Tally, n_layers: int, horizon: int) -> Findings:
+    """Return the findings of a run.
+
+    Args:
+        tally: What was scored on `validation` (positions `all`) and on `test` (positions
+            `all` and `marginal`).
+        n_layers: Number of blocks of the model.
+        horizon: Largest offset.
+    """
+    domains = [
+        _Domain(
+            name,
+            n_layers,
+            tally.rates(name, "validation", "all"),
+            tally.rates(name, "test", "all"),
+            tally.rates(name, "test", "marginal"),
+        )
+        for name in tally.groups
+    ]
+    offsets = range(1, horizon + 1)
+    rows = [_row(domain, offset) for domain in domains for offset in offsets]
+    first = domains[0]
+    verdict = [_next_token_sentence(first)]
+    verdict += [_sentence(rows[offset - 1], first) for offset in offsets if offset > 1]
+    return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
+
+
+def _row(domain: _Domain, offset: int) -> dict[str, Any]:
+    best = domain.best_layer(offset)
+    row: dict[str, Any] = {
+        "offset": offset,
+        "domain": domain.name,
+        "best_layer": best,
+        "best_depth": best / domain.n_layers,
+    }
+    row |= _columns("forgotten_bits", domain.forgotten_bits(offset))
+    row |= _columns("recovered", domain.recovered(offset))
+    row |= _columns("recovered_adapted", None)
+    if offset == 1:
+        row |= _columns("adaptation_nats", domain.adaptation_nats())
+        row["saturation_layer"] = domain.saturation_layer()
+    row["verdict"] = _verdict(row)
+    return row
+
+
+def _columns(name: str, rate: Rate | None) -> dict[str, float | None]:
+    value, low, high = summary(rate) if rate is not None else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Say in words whether the last layer has forgotten what the best layer knew."""
+    low, high = row["forgotten_bits_low"], row["forgotten_bits_high"]
+    if row["forgotten_bits"] == low == high == 0:
+        return "the last layer is the best: nothing is forgotten"
+    if low > 0:
+        return f"layer {row['best_layer']} knows more than the last: later layers forget"
+    if high < 0:
+        return "the last layer reads better on test than the layer that validation preferred"
+    return "cannot tell whether later layers forget: the interval spans zero"
+
+
+def _next_token_sentence(domain: _Domain) -> str:
+    layer = domain.saturation_layer()
+    if layer is None:
+        return "No layer's logit lens reaches 95 % of the model's next-token accuracy."
+    return (
+        f"The next token is settled at layer {layer} of {domain.n_layers}: from there the logit "
+        f"lens has at least 95 % of the model's top-1 accuracy."
+    )
+
+
+def _sentence(row: dict[str, Any], domain: _Domain) -> str:
+    offset, best = row["offset"], row["best_layer"]
+    start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
+    if row["recovered"] is None:
+        share = "how that compares with what the model itself knows cannot be told here"
+    else:
+        share = (
+            f"a linear probe there recovers {row['recovered']:.0%} "
+            f"[{row['recovered_low']:.0%}, {row['recovered_high']:.0%}] of what the model itself "
+            "knows beyond the current token"
+        )
+    return f"{start}; {share}; {row['verdict']}."
+
+
+def _headlines(domain: _Domain, horizon: int) -> Iterator[dict[str, Any]]:
+    if domain.test.has("model", None, 1):
+        accuracy = domain.test.rate("top1", "model", None, 1)
+        yield _headline("Next token, the model", accuracy, "top-1", "test positions")
+    if horizon < 2:
+        return
+    best = domain.best_layer(2)
+    probe = domain.marginal.rate("top1", PROBE, best, 2)
+    yield _headline(f"t+2, best probe (layer {best})", probe, "top-1", "marginal positions")
+    if domain.marginal.has("marginal", None, 2):
+        ceiling = domain.marginal.rate("top1", "marginal", None, 2)
+        yield _headline("t+2, marginalization", ceiling, "top-1", "marginal positions")
+    recovered = domain.recovered(2)
+    if recovered is not None:
+        note = "of what the model knows of t+2 beyond a skip-bigram"
+        yield _headline("Recovered at t+2", recovered, "share", note)
+    note = f"cross-entropy at the last layer minus at layer {best}"
+    yield _headline("Forgotten at t+2", domain.forgotten_bits(2), "bits", note)
+
+
+def _headline(label: str, rate: Rate, unit: str, note: str) -> dict[str, Any]:
+    value, low, high = summary(rate)
+    return {"label": label, "value": value, "low": low, "high": high, "unit": unit, "note": note}
+
+
+def _warnings(domains: list[_Domain]) -> Iterator[dict[str, str]]:
+    for domain in domains:
+        count = int(domain.test.n_documents.max())
+        if count < FEWEST_TEST_DOCUMENTS:
+            yield {
+                "code": "few-test-documents",
+                "message": f"{domain.name}: {count} test documents; below "
+                f"{FEWEST_TEST_DOCUMENTS} the intervals are too narrow.",
+            }
+        gain = domain.adaptation_nats()
+        if gain is not None and gain[0] > MUCH_ADAPTATION_NATS:
+            yield {
+                "code": "adaptation",
+                "message": f"{domain.name}: the (L, 1) probe beats the model by {gain[0]:.3f} "
+                "nats by adapting to this text, which the ceiling does not: recovered is too high.",
+            }

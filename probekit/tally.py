@@ -1,0 +1,158 @@
+"""From sums by document to rates with intervals.
+
+A rate is an array of shape (1 + resamples,): the estimate, then the same number from each
+resample of documents. The resamples are the same for all readouts, so arithmetic on rates
+gives paired differences and ratios, whose intervals `summary` returns.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probekit.errors import DataError
+from probekit.metrics import document_bootstrap, interval
+
+Rate = NDArray[np.float64]
+CellKey = tuple[str, int | None, int]
+
+RESAMPLES = 1_000
+METRICS = ("nats", "top1", "top5")
+ALL = "all"
+
+
+def summary(rate: Rate) -> tuple[float, float, float]:
+    """Return a rate's estimate and the ends of its 95 % interval."""
+    low, high = interval(rate[1:])
+    return float(rate[0]), low, high
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of all cells on one set of documents and positions.
+
+    Attributes:
+        cells: Cells by (readout, layer, offset), with their flag `blind`.
+        values: Rates by metric, each of shape (cells, 1 + resamples).
+        n_positions: Positions of each cell.
+        n_documents: Documents of each cell.
+        n_bytes: Bytes that each cell's targets stand for.
+    """
+
+    cells: Mapping[CellKey, bool]
+    values: Mapping[str, NDArray[np.float64]]
+    n_positions: NDArray[np.float64]
+    n_documents: NDArray[np.int64]
+    n_bytes: NDArray[np.float64]
+
+    def rate(self, metric: str, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the rate of one cell.
+
+        Raises:
+            DataError: If the cell was not scored here.
+        """
+        key = (readout, layer, offset)
+        if key not in self.cells:
+            raise DataError(f"{readout} at layer {layer}, offset {offset} was not scored")
+        found: Rate = self.values[metric][list(self.cells).index(key)]
+        return found
+
+    def nats(self, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the cross-entropy of one cell, in nats."""
+        return self.rate("nats", readout, layer, offset)
+
+    def has(self, readout: str, layer: int | None, offset: int) -> bool:
+        """Whether the cell was scored here."""
+        return (readout, layer, offset) in self.cells
+
+    def layers(self, readout: str, offset: int) -> list[int]:
+        """Return the layers at which a readout was scored, ascending."""
+        found = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
+        return sorted(layer for layer in found if layer is not None)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row for each cell, as `scores` in results.json has it."""
+        for index, ((readout, layer, offset), blind) in enumerate(self.cells.items()):
+            nats = self.values["nats"][index]
+            bits = (self.nats("unigram", None, offset) - nats) / math.log(2)
+            row: dict[str, Any] = {
+                "readout": readout,
+                "layer": layer,
+                "offset": offset,
+                "blind": blind,
+                "n_positions": int(self.n_positions[index]),
+                "n_documents": int(self.n_documents[index]),
+                "n_bytes": round(float(self.n_bytes[index])),
+            }
+            bytes_per_position = self.n_bytes[index] / self.n_positions[index]
+            row["bpb"] = float(nats[0] / math.log(2) / bytes_per_position)
+            named = {"nats": nats, "bits": bits}
+            named |= {metric: self.values[metric][index] for metric in ("top1", "top5")}
+            for metric, rate in named.items():
+                row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = summary(rate)
+            yield row
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was scored: sums by document.
+
+    Attributes:
+        table: Rows of `probekit.score.score`, with a column `split`.
+        domains: Domain of each document number.
+        bytes_per_token: Bytes that a token stands for, by document number.
+        seed: Seed of the resampling.
+    """
+
+    table: pd.DataFrame
+    domains: Sequence[str]
+    bytes_per_token: Sequence[float]
+    seed: int = 0
+
+    @property
+    def groups(self) -> list[str]:
+        """Domains in order, `all` first if there are several."""
+        names = list(dict.fromkeys(self.domains))
+        return [ALL, *names] if len(names) > 1 else names
+
+    def named(self) -> pd.DataFrame:
+        """Return the table with the domain of each row, as scores.parquet has it."""
+        owners = [self.domains[number] for number in self.table["document"]]
+        return self.table.assign(domain=owners)
+
+    def rates(self, domain: str, split: str, positions: str) -> Rates:
+        """Return the rates of all cells on the documents of a domain, split and position set.
+
+        Raises:
+            DataError: If nothing was scored there.
+        """
+        table = self.table
+        chosen = table[(table["split"] == split) & (table["positions"] == positions)]
+        if domain != ALL or ALL not in self.groups:
+            inside = [i for i, name in enumerate(self.domains) if name == domain]
+            chosen = chosen[chosen["document"].isin(inside)]
+        if chosen.empty:
+            raise DataError(f"nothing was scored on {domain}, {split}, positions {positions}")
+        keys = list(zip(chosen["readout"], chosen["layer"], chosen["offset"], strict=True))
+        keys = [(r, None if pd.isna(layer) else int(layer), int(k)) for r, layer, k in keys]
+        cells = dict(zip(keys, chosen["blind"], strict=True))
+        column = {key: i for i, key in enumerate(cells)}
+        documents, row = np.unique(chosen["document"], return_inverse=True)
+        where = row, np.array([column[key] for key in keys])
+
+        def matrix(name: str) -> NDArray[np.float64]:
+            sums = np.zeros((len(documents), len(cells)))
+            sums[where] = chosen[name]
+            return sums
+
+        n = matrix("n")
+        weights = document_bootstrap(len(documents), RESAMPLES, self.seed)
+        weights = np.vstack([np.ones(len(documents)), weights])
+        with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
+            values = {m: (weights @ matrix(f"{m}_sum") / (weights @ n)).T for m in METRICS}
+        sizes = np.array([self.bytes_per_token[document] for document in documents])
+        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n)
