@@ -1,0 +1,186 @@
+"""The figures: curves over layers, and the lens' divergence by depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probekit.reports.svg import INK, MARK, inline, offset_ink, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Values = Sequence[float]  # NaN where there is none
+_LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
+_RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
+_DASHES: Sequence[object] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line over layers with its 95 % band.
+
+    Attributes:
+        kind: "probe" or "lens".
+        offset: Whose colour it has.
+        layers: Layers, ascending.
+        values: One value a layer, in shown units.
+        low: Lower ends of the intervals.
+        high: Upper ends of the intervals.
+    """
+
+    kind: str
+    offset: int
+    layers: Sequence[int]
+    values: Values
+    low: Values
+    high: Values
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal reference line.
+
+    Attributes:
+        kind: "ceiling", "estimate", "skip-bigram" or "unigram".
+        offset: Whose colour it has.
+        value: In shown units.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    kind: str
+    offset: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small multiple: curves of all offsets over layers, and their levels."""
+
+    label: str
+    curves: Sequence[Curve]
+    levels: Sequence[Level]
+    span: tuple[float, float]
+
+
+def curve_figure(panel: Panel, prefix: str) -> str:
+    """Draw a panel as inline SVG; every line of offset k has the classes `o` and `ok`."""
+    with style():
+        figure, axes = _axes("Layer", panel.label)
+        axes.set_ylim(*panel.span)
+        for level in panel.levels:
+            _level(axes, level)
+        for curve in sorted(panel.curves, key=lambda curve: curve.kind == "probe"):
+            _curve(axes, curve)
+        _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
+        return inline(figure, prefix)
+
+
+def depth_figure(depths: Values, series: Sequence[Values], prefix: str) -> str:
+    """Draw the lens' divergence by relative depth, one line style a series."""
+    with style():
+        figure, axes = _axes("Relative depth", "KL to the model's output (nats)")
+        for number, values in enumerate(series):
+            dashes = _DASHES[number % len(_DASHES)]
+            line = axes.plot(depths, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
+            line.set_gid(f"{MARK}series")
+            line.set_alpha(1 - 0.15 * min(number, 4))
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(-0.02, 1.02)
+        return inline(figure, prefix)
+
+
+def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+    from seaborn import despine
+
+    figure = Figure(figsize=(4.6, 3.4))
+    figure.subplots_adjust(left=0.125, right=0.91, top=0.975, bottom=0.135)
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if x_label == "Layer":
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    despine(ax=axes)
+    return figure, axes
+
+
+def _curve(axes: "Axes", curve: Curve) -> None:
+    ink, name = offset_ink(curve.offset), f"o o{curve.offset}"
+    if curve.kind == "lens":
+        line = axes.plot(curve.layers, curve.values, color=ink, linewidth=0.9)[0]
+        line.set_linestyle((0, (4, 2)))
+        line.set_gid(f"{MARK}{name} lens")
+        return
+    there = [i for i, ends in enumerate(zip(curve.low, curve.high, strict=True)) if _are(*ends)]
+    xs = [curve.layers[i] for i in there]
+    ys = [curve.low[i] for i in there] + [curve.high[i] for i in reversed(there)]
+    if len(there) > 1:
+        band = axes.fill(xs + xs[::-1], ys, color=ink, alpha=0.16, linewidth=0, clip_on=False)[0]
+        band.set_gid(f"{MARK}{name} band")
+    line = axes.plot(curve.layers, curve.values, color=ink, linewidth=1.7, clip_on=False)[0]
+    line.set_gid(f"{MARK}{name} probe")
+
+
+def _level(axes: "Axes", level: Level) -> None:
+    ink, name = offset_ink(level.offset), f"{MARK}o o{level.offset} level {level.kind}"
+    styles = {"skip-bigram": (0, (1, 2.2)), "estimate": (0, (7, 1.5, 1, 1.5))}
+    if level.kind == "unigram":
+        ink, name = INK, f"{MARK}level unigram"
+    line = axes.axhline(level.value, color=ink, linewidth=1.1 if level.kind == "ceiling" else 0.9)
+    line.set_linestyle(styles.get(level.kind, (0, (7, 1.5)) if level.kind == "ceiling" else ":"))
+    line.set(gid=name, clip_on=False)
+    if level.kind == "estimate":
+        _rail(axes, level.value, name)
+
+
+def _rail(axes: "Axes", value: float, name: str) -> None:
+    """Hatch a strip around a level: how far it is off is bounded, but not known."""
+    low, high = axes.get_ylim()
+    half = _RAIL * (high - low)
+    strip = axes.axhspan(value - half, value + half, facecolor="none", linewidth=0)
+    strip.set(clip_on=False, hatch="////////", edgecolor=INK, gid=name)  # one pattern a figure
+    strip.set_hatch_linewidth(0.5)
+    text = axes.annotate("estimate", (1, value), (-2, 4), textcoords="offset points")
+    text.xycoords = ("axes fraction", "data")
+    text.set(ha="right", fontsize=8, color=INK, gid=f"{name} label")
+
+
+def _end_labels(axes: "Axes", curves: Sequence[Curve]) -> None:
+    """Name each line at its right end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    ends = [(curve, [y for y in curve.values if _are(y)]) for curve in curves]
+    wanted = sorted(((ys[-1] - low) / (high - low), c.offset) for c, ys in ends if ys)
+    places = _apart([place for place, _ in wanted])
+    for place, (_, offset) in zip(places, wanted, strict=True):
+        text = axes.text(1.045, place, f"t+{offset}", transform=axes.transAxes, va="center")
+        text.set(fontsize=8.5, color=INK, gid=f"{MARK}o o{offset} name")
+        dot = axes.plot([1.025], [place], "o", transform=axes.transAxes, clip_on=False)[0]
+        dot.set(color=offset_ink(offset), markersize=3.5, markeredgewidth=0)
+        dot.set_gid(f"{MARK}o o{offset} name")
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Return ascending places moved until neighbours are a label apart.
+
+    The mean of pushing all up and of pushing all down keeps both order and gaps.
+    """
+    up, down = list(places), list(places)
+    for i in range(1, len(places)):
+        up[i] = max(up[i], up[i - 1] + _LABEL_GAP)
+        down[-i - 1] = min(down[-i - 1], down[-i] - _LABEL_GAP)
+    mean = [(one + other) / 2 for one, other in zip(up, down, strict=True)]
+    lift = max(0.0, -min(mean, default=0.0))  # not below the axis
+    return [place + lift for place in mean]
+
+
+def _are(*values: float) -> bool:
+    """Return whether none of the values is NaN."""
+    return all(value == value for value in values)  # noqa: PLR0124  NaN differs from itself

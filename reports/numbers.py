@@ -1,0 +1,155 @@
+"""How numbers are shown: units, digits, intervals, and what is missing."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of `scores` and how it is shown.
+
+    Attributes:
+        name: Column in `scores`.
+        label: Words for axes and switches, with the unit.
+        short: Words for the middle of a sentence.
+        scale: Factor from the stored to the shown value.
+        digits: Digits after the point.
+        suffix: Unit after a number, with its space.
+        rising: True if more is better.
+    """
+
+    name: str
+    label: str
+    short: str
+    scale: float
+    digits: int
+    suffix: str
+    rising: bool
+
+    def text(self, value: float) -> str:
+        """Return the value with unit.
+
+        >>> METRICS["top1"].text(0.3141)
+        '31.4 %'
+        """
+        return self.bare(value) + self.suffix
+
+    def bare(self, value: float) -> str:
+        """Return the value in shown units, without the unit's name."""
+        return fixed(value * self.scale, self.digits)
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("top1", "Top-1 accuracy (%)", "top-1 accuracy", 100.0, 1, " %", True),
+        Metric("top5", "Top-5 accuracy (%)", "top-5 accuracy", 100.0, 1, " %", True),
+        Metric("bits", "Bits over the unigram", "bits over the unigram", 1.0, 2, " bits", True),
+        Metric("nats", "Cross-entropy (nats)", "cross-entropy", 1.0, 3, " nats", False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: What is shown.
+        interval: The 95 % interval, shown small after it.
+        missing: Why there is no number; empty if there is one.
+        numeric: Whether it is aligned as a number.
+        offset: The offset whose colour marks the cell, or None.
+        tone: "", "good", "bad" or "doubt".
+    """
+
+    text: str
+    interval: str = ""
+    missing: str = ""
+    numeric: bool = True
+    offset: int | None = None
+    tone: str = ""
+
+
+def fixed(value: float, digits: int) -> str:
+    r"""Return value with that many digits, thousands separated and a true minus sign.
+
+    >>> ascii(fixed(-1234.5, 1)), fixed(-0.001, 1)
+    ("'\\u22121,234.5'", '0.0')
+    """
+    text = f"{value:,.{digits}f}"
+    text = text.lstrip("-") if not text.strip("-0.,") else text
+    return text.replace("-", MINUS)
+
+
+def known(value: object) -> float | None:
+    """Return a finite number as a float, and None for null, NaN and infinity.
+
+    >>> known(2), known(None), known(float("nan"))
+    (2.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def absent(reason: str) -> Cell:
+    """Return the cell of a value that is missing, with the reason.
+
+    >>> absent("not run").text == DASH
+    True
+    """
+    return Cell(DASH, missing=reason)
+
+
+def score_cell(row: Mapping[str, Any] | None, metric: Metric, reason: str) -> Cell:
+    """Return the cell of one metric of a score row, or the reason why there is none."""
+    value = known(row.get(metric.name)) if row else None
+    if row is None or value is None:
+        return absent(reason)
+    return Cell(metric.bare(value), interval(row, metric.name, metric.scale, metric.digits))
+
+
+def valued(row: Mapping[str, Any], name: str, digits: int, reason: str) -> Cell:
+    """Return the cell of column `name` with its interval, or the reason why there is none."""
+    value = known(row.get(name))
+    if value is None:
+        return absent(reason)
+    return Cell(fixed(value, digits), interval(row, name, 1.0, digits))
+
+
+def interval(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
+    """Return the 95 % interval of column `name` in words, empty if it is not there.
+
+    >>> interval({"bits_low": 1.0, "bits_high": 1.25}, "bits", 1.0, 2)
+    '1.00 to 1.25'
+    """
+    low, high = known(row.get(f"{name}_low")), known(row.get(f"{name}_high"))
+    if low is None or high is None:
+        return ""
+    return f"{fixed(low * scale, digits)} to {fixed(high * scale, digits)}"
+
+
+def compact(value: object) -> str:
+    """Return a number in the fewest digits that say it, anything else as text.
+
+    >>> compact(1530000), compact(3.1e-06), compact(0.105), compact(4127.3)
+    ('1,530,000', '3.1e-06', '0.105', '4,127')
+    """
+    if value is None:
+        return DASH
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", MINUS)
+    if not math.isfinite(value):
+        return str(value)
+    if 1e3 <= abs(value) < 1e9:
+        return fixed(value, 0)
+    tiny = 0 < abs(value) < 1e-3
+    return f"{value:.2g}" if tiny else f"{value:.3g}".replace("-", MINUS)

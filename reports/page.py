@@ -1,0 +1,204 @@
+"""The page: every part of the report, put into one template."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from probekit.reports.colours import map_steps, offset_colours
+from probekit.reports.curves import curve_figures, curve_metrics, depth_curve
+from probekit.reports.escape import clean
+from probekit.reports.maps import build_maps
+from probekit.reports.numbers import METRICS, Metric, compact, fixed
+from probekit.reports.rows import Run, index
+from probekit.reports.tables import (
+    check_table,
+    comparison_tables,
+    depth_table,
+    headline,
+    marginal_table,
+    next_token_table,
+    readout_tables,
+    specialization_table,
+    text_table,
+)
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Turn the results of a run into one self-contained HTML page.
+
+    The page loads nothing, needs no script to be read, and is the same bytes for the same
+    results. Nothing of the run is trusted: all of it is escaped.
+
+    Args:
+        results: The content of results.json, schema probekit.results/1.
+
+    Returns:
+        The page, to be written as UTF-8.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    run = index(results)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(**_assets(), **_measured(run), **_said(results), **_shown(run))
+    )
+
+
+def _shown(run: Run) -> dict[str, Any]:
+    """Return figures, maps and tables."""
+    readouts, shortened = readout_tables(run)
+    depth = depth_curve(run)
+    return {
+        "run": run,
+        "metrics": list(METRICS.values()),
+        "curve_metrics": curve_metrics(run),
+        "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],
+        "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),
+        "numbered": enumerate,
+        "choices": _choices,
+        "figures": curve_figures(run),
+        "maps": build_maps(run),
+        "depth": depth,
+        "depth_table": depth and depth_table(depth.domains, depth.rows),
+        "specialization": specialization_table(run),
+        "next_token": next_token_table(run),
+        "marginal": marginal_table(run),
+        "comparisons": comparison_tables(run),
+        "readouts": readouts,
+        "shortened": shortened,
+        "light_dark": list(zip(*offset_colours(max(run.offsets, default=1)), strict=True)),
+        "steps": list(zip(*map_steps(), strict=True)),
+    }
+
+
+def _choices(metrics: Iterable[Metric]) -> list[tuple[str, str]]:
+    """Return (value, words) of the metrics of a switch."""
+    return [(metric.name, metric.name.replace("top", "top-").capitalize()) for metric in metrics]
+
+
+def _said(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run says of itself."""
+    return {
+        "verdict": results.get("verdict") or [],
+        "headlines": [headline(row) for row in results.get("headlines") or []],
+        "warnings": results.get("warnings") or [],
+        "checks": check_table(results.get("checks") or []),
+        "texts": text_table(results.get("text") or []),
+    }
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """Return how the run was made, and what was not part of it."""
+    made, model = run.results["run"], run.results["model"]
+    return {
+        "model": model,
+        "made": made,
+        "facts": _facts(model, _MODEL_FACTS),
+        "circumstances": _facts(made, _RUN_FACTS),
+        "stages": [(k, fixed(float(v), 1)) for k, v in (made.get("stage_seconds") or {}).items()],
+        "versions": [(k, compact(v)) for k, v in (made.get("versions") or {}).items()],
+        "settings": [(k, _setting(v)) for k, v in (made.get("settings") or {}).items()],
+        "not_run": _not_run(run),
+        "probe_parameters": run.parameters(run.probe or ""),
+        "convergence": _convergence(run),
+    }
+
+
+def _facts(given: Mapping[str, Any], names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(label, _fact(given.get(name))) for label, name in names]
+
+
+def _fact(value: object) -> str:
+    return "none" if value is None else compact(value)
+
+
+def _setting(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _convergence(run: Run) -> str:
+    """Say how many fits of the probe converged."""
+    fits = [row.get("converged") for key, row in run.scores.items() if key[0] == run.probe]
+    judged = [fit for fit in fits if fit is not None]
+    if not judged:
+        return "Convergence was not recorded."
+    return f"Converged: {sum(judged)} of {len(judged)} scored fits."
+
+
+def _not_run(run: Run) -> list[str]:
+    """Say what a reader might look for and will not find."""
+    ran = {row["readout"] for row in run.results["scores"]}  # of every target and site
+    said = [text for name, text in _OPTIONAL.items() if name not in ran]
+    heads = any(name.startswith("head:") for name in ran)
+    return said if heads else [*said, "Trained heads: none were scored in this run."]
+
+
+_OPTIONAL = {
+    "marginal": "Marginalization: without it there is no ceiling from t+2 on.",
+    "marginal-adapted": "The ceiling with the adapted output layer (it runs where adaptation "
+    "exceeds 0.05 nats).",
+    "control": "The control task (selectivity of the probe).",
+    "random": "The probe on a randomly initialised model.",
+    "lens": "The logit lens.",
+}
+_MODEL_FACTS = (
+    ("Name", "name"),
+    ("Repository", "repository"),
+    ("Revision", "revision"),
+    ("Architecture", "architecture"),
+    ("Blocks", "n_layers"),
+    ("Width", "d_model"),
+    ("Vocabulary", "vocab_size"),
+    ("Parameters", "n_parameters"),
+    ("Soft cap of the logits", "softcap"),
+    ("Fingerprint", "fingerprint"),
+)
+_RUN_FACTS = (
+    ("Run", "id"),
+    ("Created", "created"),
+    ("Seconds", "seconds"),
+    ("Seed", "seed"),
+    ("Device", "device"),
+    ("Data type", "dtype"),
+    ("Attention", "attention"),
+)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("probekit.reports", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup  # figures hold none of the run's text
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Clean every text of the run on its way into the page."""
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _assets() -> Mapping[str, Any]:
+    """Return style and script, and the script's hash for the content security policy."""
+    here = files("probekit.reports")
+    script = here.joinpath("script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {
+        "style": Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": digest,
+    }

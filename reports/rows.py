@@ -1,0 +1,162 @@
+"""The rows of a run, found by what they are about."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.errors import RunError
+
+SCHEMA = "probekit.results/1"
+NOT_PROBES = {"lens", "model", "control", "random", "marginal", "marginal-adapted"}
+Row = Mapping[str, Any]
+Key = tuple[str, int | None, int, str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Results of a run, indexed.
+
+    Attributes:
+        results: The content of results.json.
+        scores: Score rows of the main target, seed, split and site, by (readout, layer,
+            offset, domain, positions).
+        offsets: Offsets, ascending.
+        domains: Domains with scores, "all" first; "all" is left out where it equals the
+            only domain.
+        n_layers: Number of blocks L; layers run from 0 to L.
+        probe: Name of the probe of the curves, or None if no probe ran.
+    """
+
+    results: Mapping[str, Any]
+    scores: Mapping[Key, Row]
+    offsets: tuple[int, ...]
+    domains: tuple[str, ...]
+    n_layers: int
+    probe: str | None
+
+    def score(self, readout: str, layer: int | None, offset: int, where: tuple[str, str]) -> Row:
+        """Return the row of a readout at (domain, positions), empty if it was not scored."""
+        return self.scores.get((readout, layer, offset, *where), {})
+
+    def layers(self, readout: str) -> tuple[int, ...]:
+        """Return the layers that a readout was scored at, ascending."""
+        found = {key[1] for key in self.scores if key[0] == readout and key[1] is not None}
+        return tuple(sorted(found))
+
+    def layered(self) -> tuple[str, ...]:
+        """Return the readouts that have layers, the main probe first, then the lens."""
+        names = dict.fromkeys(key[0] for key in self.scores if key[1] is not None)
+        first = [name for name in (self.probe, "lens") if name in names]
+        return tuple(dict.fromkeys([*first, *names]))
+
+    def has(self, readout: str) -> bool:
+        """Return whether a readout was scored anywhere."""
+        return any(key[0] == readout for key in self.scores)
+
+    def parameters(self, readout: str) -> str:
+        """Return the parameter count of a readout, a range where layers differ, or nothing."""
+        rows = (row for key, row in self.scores.items() if key[0] == readout)
+        counts = sorted({row["n_parameters"] for row in rows if row.get("n_parameters")})
+        return " to ".join(f"{n:,}" for n in dict.fromkeys((*counts[:1], *counts[-1:])))
+
+    def describe(self, readout: str) -> str:
+        """Return name, parameters and what a readout sees: to stand at plots and tables."""
+        rows = [row for key, row in self.scores.items() if key[0] == readout]
+        seen = sorted({"blind" if row["blind"] else "token-fed" for row in rows})
+        size = self.parameters(readout)
+        return ", ".join([readout, *([f"{size} parameters"] if size else []), *seen])
+
+    def positions(self) -> tuple[str, ...]:
+        """Return the sets of positions, those with a ceiling first."""
+        found = {key[4] for key in self.scores if key[0] == self.probe}
+        return tuple(name for name in ("marginal", "all") if name in found)
+
+    def special(self, offset: int, domain: str) -> Row:
+        """Return the specialization row, empty if there is none."""
+        return _find(self.results.get("specialization", ()), offset, domain)
+
+    def branching(self, offset: int, domain: str) -> Row:
+        """Return the marginalization row, empty if there is none."""
+        return _find(self.results.get("marginal", ()), offset, domain)
+
+    def is_estimate(self, offset: int, domain: str) -> bool:
+        """Return whether the ceiling is only an estimate: mean bound on its error over 0.1."""
+        bound = self.branching(offset, domain).get("tv_bound_mean")
+        return bound is not None and bound > 0.1
+
+
+def ceiling(offset: int) -> str:
+    """Return the name of the readout that is the ceiling at an offset.
+
+    >>> ceiling(1), ceiling(2)
+    ('model', 'marginal')
+    """
+    return "model" if offset == 1 else "marginal"
+
+
+def index(results: Mapping[str, Any]) -> Run:
+    """Index the results of a run.
+
+    Args:
+        results: The content of results.json.
+
+    Returns:
+        The rows by what they are about.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    if results.get("schema") != SCHEMA:
+        raise RunError(
+            f"the report reads results of schema {SCHEMA!r}, got {results.get('schema')!r}: "
+            "run the analysis again with this version of probekit"
+        )
+    rows = _main_rows(results)
+    scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
+    scores = dict(reversed(scores.items()))
+    return Run(
+        results=results,
+        scores=scores,
+        offsets=tuple(sorted({row["offset"] for row in rows})),
+        domains=_domains(rows),
+        n_layers=results["model"]["n_layers"],
+        probe=_probe(rows),
+    )
+
+
+def _key(row: Row) -> Key:
+    return (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"])
+
+
+def _main_rows(results: Mapping[str, Any]) -> list[Row]:
+    rows = list(results["scores"])
+    seed = results["run"].get("seed")
+    for column, wanted in (("split", "test"), ("target", "text"), ("seed", seed)):
+        rows = _prefer(rows, column, wanted)
+    placed = [row for row in rows if row["layer"] is not None]
+    sites = {row.get("site") for row in _prefer(placed, "site", "resid_post")}
+    site = min(sites, key=str, default=None)
+    return [row for row in rows if row["layer"] is None or row.get("site") == site]
+
+
+def _prefer(rows: list[Row], column: str, wanted: object) -> list[Row]:
+    """Keep the rows with the wanted value; all of them where none has it."""
+    return [row for row in rows if row.get(column) == wanted] or rows
+
+
+def _domains(rows: Iterable[Row]) -> tuple[str, ...]:
+    names = dict.fromkeys(row["domain"] for row in rows)
+    single = [name for name in names if name != "all"]
+    if len(single) == 1:
+        return (single[0],)
+    return (*(["all"] if "all" in names else []), *single)
+
+
+def _probe(rows: Iterable[Row]) -> str | None:
+    layered = dict.fromkeys(row["readout"] for row in rows if row["layer"] is not None)
+    names = [name for name in layered if name not in NOT_PROBES and not name.startswith("head:")]
+    return "linear" if "linear" in names else next(iter(names), None)
+
+
+def _find(rows: Iterable[Row], offset: int, domain: str) -> Row:
+    return next((row for row in rows if (row["offset"], row["domain"]) == (offset, domain)), {})
