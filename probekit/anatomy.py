@@ -161,7 +161,7 @@ def _output_embeddings(model: PreTrainedModel) -> nn.Module:
         )
     if model.training:
         raise ModelError(f"{name} is in train mode, where dropout is on; call model.eval() first")
-    head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    head: nn.Module | None = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
     if head is None or not isinstance(weight, Tensor) or weight.ndim != 2:
         raise ModelError(

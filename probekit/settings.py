@@ -30,7 +30,7 @@ class Settings:
         text: Texts as [NAME=]PATH; none for the built-in text.
         text_field: Name of the text in a JSONL object, parquet or Hub row.
         limit: Documents read from each text.
-        max_tokens: Tokens taken from each text.
+        max_tokens: Tokens taken from each text; by default 16,000 on a CPU, 200,000 elsewhere.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
         layers: Layers to read; none for all.
@@ -51,7 +51,7 @@ class Settings:
     text: tuple[str, ...] = ()
     text_field: str = "text"
     limit: int | None = None
-    max_tokens: int = 30_000
+    max_tokens: int | None = None
     block: int = 256
     offsets: int = 4
     layers: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Settings:
     marginal: Literal["nucleus", "top", "sample", "off"] = "nucleus"
     nucleus: float = 0.99
     max_branches: int = 64
-    marginal_positions: int = 1_000
+    marginal_positions: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,7 +111,8 @@ def from_mapping(given: Mapping[str, Any]) -> Settings:
             raise SettingsError(
                 f"unknown setting {key!r}. {hint}The settings are {', '.join(names)}"
             )
-    return Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return Settings(**values)
 
 
 def from_file(path: Path) -> dict[str, Any]:

@@ -94,4 +94,5 @@ def build(name: str, seed: int = 0) -> PreTrainedModel:
         for parameter in model.parameters():
             # Random biases and norms too: what is zero or one at the start hides mistakes.
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model.float().eval()
+    model.float().eval()
+    return model

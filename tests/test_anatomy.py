@@ -153,7 +153,7 @@ def test_a_model_that_lists_no_such_blocks_is_refused() -> None:
 
 
 def test_a_model_that_needs_more_than_tokens_is_refused() -> None:
-    class Picky(hf.LlamaForCausalLM):  # type: ignore[no-untyped-call]
+    class Picky(hf.LlamaForCausalLM):
         def forward(self, input_ids: Tensor, picture: Tensor, **_: Any) -> Any:
             raise NotImplementedError
 
@@ -169,7 +169,7 @@ def test_an_unknown_step_before_the_unembedding_is_refused() -> None:
 
 
 def test_an_unknown_step_after_the_unembedding_is_refused() -> None:
-    class Shifted(hf.LlamaForCausalLM):  # type: ignore[no-untyped-call]
+    class Shifted(hf.LlamaForCausalLM):
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             output = super().forward(*args, **kwargs)
             output.logits = output.logits + 1.0

@@ -27,7 +27,7 @@ an error is raised. The default value is used when no argument is given. """
 
 def loaded(model: PreTrainedModel) -> Loaded:
     words = {f"t{index}": index for index in range(VOCABULARY)}
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(WordLevel(words, unk_token="t0"))
     )
     return Loaded(model, tokenizer, "test", "python")

@@ -28,7 +28,7 @@ from probekit.models import family, fingerprint, known, load, wrap
 def words(count: int = VOCABULARY) -> PreTrainedTokenizerFast:
     vocabulary = {f"w{index}": index for index in range(count)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="w0"))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 @pytest.fixture(scope="module")

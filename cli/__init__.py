@@ -1,0 +1,1 @@
+"""The command line: an ordinary client of the library."""

@@ -1,0 +1,136 @@
+"""The commands of `probekit`: parse, one library call, print.
+
+Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (the same command goes on).
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probekit.cli.flags import with_settings
+from probekit.errors import ProbekitError, SettingsError
+from probekit.settings import Settings, from_file, from_mapping
+
+app = typer.Typer(
+    name="probekit",
+    help="How far ahead can a model's hidden layers see, and how much can be read out in one go?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
+
+
+def main() -> None:
+    """Run the command line; a stated problem is one message, not a traceback."""
+    try:
+        app()
+    except ProbekitError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"probekit: {error}", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+@app.command()
+@with_settings()
+def analyze(
+    settings: dict[str, Any],
+    output: Output = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    debug: Debug = False,  # noqa: ARG001 -- read in main
+) -> None:
+    """Measure how far ahead each layer of a model sees, and write a report."""
+    asked = from_mapping((from_file(config) if config else {}) | settings)
+    from probekit import analysis
+
+    loaded = _load(asked)
+    if dry_run:
+        typer.echo("\n".join(analysis.dry_run(loaded, asked)))
+        return
+    try:
+        run = analysis.run(loaded, asked, output, overwrite, typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    _print_findings(run.results)
+    typer.echo(f"Report: {run.report}")
+
+
+@app.command()
+@with_settings("text", "device", "dtype", "revision", "trust_remote_code", "block")
+def doctor(
+    settings: dict[str, Any],
+    model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",
+    debug: Debug = False,  # noqa: ARG001 -- read in main
+) -> None:
+    """Check on this very model every assumption that an analysis makes."""
+    asked = from_mapping({"model": model} | settings)
+    from probekit import analysis, doctor
+
+    loaded = _load(asked)
+    checks = analysis.examine(loaded, asked)
+    typer.echo("\n".join(doctor.lines(checks)))
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """List the models with short names, ladder by ladder."""
+    from probekit.models import known
+
+    for model in known():
+        place = model.repository or "built in"
+        gated = "  (gated: log in to the Hub)" if model.gated else ""
+        size = f"{model.parameters / 1e6:,.1f}M"
+        typer.echo(f"{model.name:<16} {model.family:<10} {size:>12}  {place}{gated}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    debug: Debug = False,  # noqa: ARG001 -- read in main
+) -> None:
+    """Render the report of a finished run again."""
+    from probekit import reports, results
+
+    finished = results.load(run)
+    results.write_text(finished.report, reports.render(finished.results))
+    typer.echo(f"Report: {finished.report}")
+
+
+def _load(asked: Settings) -> Any:
+    from transformers.utils import logging
+
+    from probekit import preparation
+
+    logging.disable_progress_bar()
+    loaded = preparation.load(asked)
+    place = loaded.repository or loaded.source
+    revision = f" at {loaded.revision}" if loaded.revision else ""
+    typer.echo(
+        f"Model: {loaded.name} ({place}{revision}), {loaded.n_parameters:,} parameters, "
+        f"{loaded.dtype} on {loaded.device}"
+    )
+    return loaded
+
+
+def _print_findings(results: Any) -> None:
+    typer.echo("")
+    for sentence in results["verdict"]:
+        typer.echo(sentence)
+    typer.echo("")
+    for headline in results["headlines"]:
+        interval = f"[{headline['low']:.3f}, {headline['high']:.3f}]"
+        value = f"{headline['value']:.3f} {headline['unit']} {interval}"
+        typer.echo(f"  {headline['label']:<32} {value:<36} {headline['note']}")
+    for warning in results["warnings"]:
+        typer.echo(f"  warning: {warning['message']}")
+    typer.echo("")

@@ -1,0 +1,5 @@
+"""`python -m probekit` is `probekit`."""
+
+from probekit.cli.main import main
+
+main()

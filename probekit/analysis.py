@@ -1,0 +1,171 @@
+"""The main job: how far ahead can this model's hidden layers see, on this text?
+
+documents → token blocks → residual stream → readouts → scores → run folder → report
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from probekit import (
+    anatomy,
+    assembly,
+    doctor,
+    models,
+    plan,
+    preparation,
+    probes,
+    provenance,
+    reports,
+    results,
+    specialization,
+)
+from probekit.branches import BranchEngine
+from probekit.checks import Check
+from probekit.errors import SettingsError
+from probekit.measurement import Measurement
+from probekit.models import Loaded
+from probekit.preparation import Material
+from probekit.probes import LinearProbes
+from probekit.progress import Journal, Say
+from probekit.results import Run
+from probekit.settings import Settings, from_file, from_mapping
+
+
+def analyze(
+    model: str | PreTrainedModel = "tiny",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+    **settings: Any,
+) -> Run:
+    """Measure how well each layer of a model predicts the tokens at t+1 … t+K.
+
+    Args:
+        model: Short name, Hub repository, local folder, or a causal model of transformers.
+        tokenizer: The tokenizer of a model given as an object.
+        output: The run folder; by default runs/<model>.
+        overwrite: Replace a run with other settings that `output` holds.
+        say: Called with each line of progress.
+        **settings: Fields of `probekit.settings.Settings`.
+
+    Returns:
+        The finished run, its report rendered. A run that is there already is read, not
+        repeated; work that an interrupted run finished is not done again.
+
+    Raises:
+        ProbekitError: If something cannot be done as asked; the message says what to do.
+    """
+    if isinstance(model, str):
+        asked = from_mapping({"model": model, **settings})
+        return run(preparation.load(asked), asked, output, overwrite, say)
+    if tokenizer is None:
+        raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
+    loaded = models.wrap(model, tokenizer)
+    asked = from_mapping({"model": loaded.name, **settings})
+    return run(loaded, asked, output, overwrite, say)
+
+
+def run(
+    loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
+) -> Run:
+    """Analyze a loaded model; see `analyze`."""
+    settings = preparation.resolved(settings, loaded)
+    folder = Path(output) if output else default_folder(settings)
+    finished = results.open_folder(folder, settings, overwrite)
+    if finished is not None:
+        say(f"{folder} holds this run already")
+        return finished
+    journal = Journal(folder / "log.jsonl", say)
+    with journal.stage("prepare"):
+        material = preparation.prepare(loaded, settings)
+        checks = doctor.check_model(loaded, material.head, material.blocks["test"].token_ids)
+        unmet = preparation.unmet(checks)
+    say(material.plan.line(plan.seconds(material.plan, material.head)))
+    measured = Measurement(
+        material, settings, journal, folder / "stages", _fingerprint(material, settings)
+    )
+    with torch.no_grad():
+        tally = measured.tally
+    findings = specialization.find(tally, material.head.n_layers, settings.offsets)
+    document = assembly.document(measured, findings, checks, unmet)
+    with journal.stage("report"):
+        page = reports.render(document)
+    _finish(folder, measured, document, page)
+    return results.load(folder)
+
+
+def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
+    """Return what a run would take, line by line, without running it."""
+    settings = preparation.resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    lines = [material.plan.line(plan.seconds(material.plan, material.head))]
+    for row in material.text:
+        documents, counts = row["documents"], row["tokens"]
+        parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
+        lines.append(f"Text {row['domain']} ({row['source']}), tokens in documents: {parts}")
+    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+
+
+def examine(loaded: Loaded, settings: Settings) -> list[Check]:
+    """Check every assumption on this model, and the branch engine on its longest block."""
+    settings = preparation.resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    token_ids = material.blocks["test"].token_ids
+    checks = doctor.check_model(loaded, material.head, token_ids)
+    return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
+
+
+def _fingerprint(material: Material, settings: Settings) -> str:
+    """Digest all that could change a stage."""
+    return provenance.digest(
+        {
+            "settings": asdict(settings),
+            "model": material.fingerprint,
+            "text": [row["sha256"] for row in material.text],
+            "versions": provenance.versions(),
+        }
+    )
+
+
+def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page: str) -> None:
+    """Write the run folder; results.json, which says that it is whole, comes last."""
+    stored = measured.path("probes.safetensors")
+    results.write(folder / "probes.safetensors", lambda path: shutil.copyfile(stored, path))
+    results.write(folder / "scores.parquet", measured.tally.named().to_parquet)
+    results.write_text(folder / "report.html", page)
+    results.write_text(folder / "results.json", results.as_json(document))
+    shutil.rmtree(folder / "stages")
+
+
+def default_folder(settings: Settings) -> Path:
+    """Return runs/<model>, or runs/<model>-<6 hex> when that holds a run with other settings."""
+    stem = Path("runs") / Path(settings.model).name
+    if not (stem / "run.toml").exists():
+        return stem
+    held = from_mapping(from_file(stem / "run.toml"))
+    if held == settings:
+        return stem
+    return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
+
+
+def load_probes(folder: str | Path, loaded: Loaded | None = None) -> LinearProbes:
+    """Return the probes of a run, ready to be applied to new text by `predict`.
+
+    Args:
+        folder: A run folder.
+        loaded: The model that the run analysed; loaded again if not given.
+
+    Raises:
+        RunError: If there are no probes, or they were fitted to another model.
+    """
+    finished = results.load(folder)
+    loaded = loaded or preparation.load(finished.settings)
+    path = finished.folder / "probes.safetensors"
+    return probes.load(path, anatomy.find(loaded.model), models.fingerprint(loaded))

@@ -1,0 +1,230 @@
+"""What an analysis measures: probes are fitted, every readout is scored, stage by stage.
+
+A finished stage is kept in the run folder under a fingerprint of all that could change it,
+so that a run that was stopped goes on behind it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from probekit import lens, linear, ngram, probes, results, score, tokens
+from probekit.branches import BranchEngine
+from probekit.capture import Site
+from probekit.checks import Check
+from probekit.marginal import Marginalization, summarize
+from probekit.paths import Truncation
+from probekit.preparation import Material
+from probekit.probes import LinearProbes
+from probekit.progress import Batches, Journal, Tracked
+from probekit.readout import Readout, Seen
+from probekit.settings import Settings
+from probekit.shapes import Mask
+from probekit.tally import ALL, Tally
+from probekit.targets import Targets, text_targets
+from probekit.text import Split
+
+SITE_OF_MODEL: Site = "resid_post"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The measurements of one run.
+
+    Attributes:
+        material: What is worked on.
+        settings: What was asked.
+        journal: Where stages are noted.
+        stages: Folder of finished stages.
+        fingerprint: Of all that could change a stage.
+    """
+
+    material: Material
+    settings: Settings
+    journal: Journal
+    stages: Path
+    fingerprint: str
+
+    @cached_property
+    def probes(self) -> LinearProbes:
+        """The linear probes, fitted on train, chosen on validation."""
+        path = self.path("probes.safetensors")
+        if not path.exists():
+            with self.journal.stage("probes"):
+                self._fit(path)
+        return probes.load(path, self.material.head, self.material.fingerprint)
+
+    @cached_property
+    def marginal(self) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
+        """Sums by document, rows of `marginal` in results.json, and the engine's check."""
+        if self.settings.marginal == "off":
+            return pd.DataFrame(), [], []
+        table, notes = self.path("marginal.parquet"), self.path("marginal.json")
+        if not notes.exists():
+            with self.journal.stage("marginalization"):
+                self._marginalize(table, notes)
+        noted = json.loads(notes.read_text(encoding="utf-8"))
+        checks = [Check(**check) for check in noted["checks"]]
+        return pd.read_parquet(table), noted["rows"], checks
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The scores of all readouts, by document."""
+        fitted, ceiling = self.probes, self.marginal[0]
+        with self.journal.stage("scores"):
+            validation = self._scored("validation", [fitted, self._ngrams[0]])
+            lenses = lens.LogitLens(self.material.layers, self.material.head)
+            test = self._scored("test", [lenses, fitted, *self._ngrams])
+            model = [lens.Model(self.material.head)]
+            final = self._finals("test")
+            own = self._score("test", model, final, self._positions)
+        parts = [part.assign(split="test") for part in (own, test, ceiling) if len(part)]
+        table = pd.concat([*parts, validation.assign(split="validation")], ignore_index=True)
+        return Tally(
+            table,
+            self.material.domains,
+            self.material.bytes_per_token,
+            self.settings.seed,
+        )
+
+    @cached_property
+    def lens_kl(self) -> dict[tuple[str, int], float]:
+        """Mean KL(p_l || p_final) in nats by domain and layer, on all test positions."""
+        if self.settings.site != SITE_OF_MODEL:
+            return {}
+        table = lens.divergences(
+            self._residuals("test"),
+            self.material.head,
+            self.material.layers,
+            self._targets["test"].valid[1],
+            self.material.blocks["test"].documents,
+        )
+        table["domain"] = [self.material.domains[number] for number in table["document"]]
+        found: dict[tuple[str, int], float] = {}
+        for domain, group in [(ALL, table), *table.groupby("domain")]:
+            sums = group.groupby("layer")[["kl_sum", "n"]].sum()
+            means = sums["kl_sum"] / sums["n"]
+            found |= {(str(domain), int(layer)): float(kl) for layer, kl in means.items()}
+        return found
+
+    def n_parameters(self, readout: str, layer: int | None, offset: int) -> int:
+        """Return how many values of a readout were learned."""
+        if readout == "linear" and layer is not None:
+            return self.probes.probes[layer, offset].n_parameters
+        unigram, skip_bigram = self._ngrams
+        if readout == "unigram":
+            return len(unigram.probs[offset])
+        return int(skip_bigram.counts[offset].nnz) if readout == "skip-bigram" else 0
+
+    def path(self, name: str) -> Path:
+        """Return where a stage is kept."""
+        return self.stages / f"{self.fingerprint[:16]}-{name}"
+
+    @cached_property
+    def _targets(self) -> dict[Split, Targets]:
+        blocks = self.material.blocks
+        return {part: text_targets(blocks[part], self.settings.offsets) for part in blocks}
+
+    @cached_property
+    def _positions(self) -> dict[str, Mask]:
+        blocks = self.material.blocks["test"]
+        drawn = tokens.draw_positions(
+            blocks,
+            self.material.domains,
+            self.settings.offsets,
+            self.settings.marginal_positions,
+            self.settings.seed,
+        )
+        return {"all": blocks.valid(1), "marginal": drawn}
+
+    @cached_property
+    def _ngrams(self) -> tuple[ngram.Unigram, ngram.SkipBigram]:
+        blocks = self.material.blocks
+        train = blocks["train"].token_ids, self._targets["train"]
+        validation = blocks["validation"].token_ids, self._targets["validation"]
+        return ngram.fit(train, validation, self.material.head.vocab_size)
+
+    @cached_property
+    def _streams(self) -> dict[tuple[Split, Site], Batches[Seen]]:
+        return {}
+
+    def _residuals(self, part: Split) -> Batches[Seen]:
+        """The layers to read, at the site asked for."""
+        return self._stream(part, self.settings.site, self.material.layers)
+
+    def _finals(self, part: Split) -> Batches[Seen]:
+        """The last layer of the residual stream, from which the model predicts."""
+        if self.settings.site == SITE_OF_MODEL:
+            return self._residuals(part)
+        return self._stream(part, SITE_OF_MODEL, (self.material.head.n_layers,))
+
+    def _stream(self, part: Split, site: Site, layers: tuple[int, ...]) -> Batches[Seen]:
+        if (part, site) not in self._streams:
+            found = self.material.stream(part, layers, site)
+            self._streams[part, site] = Tracked(found, f"{part} {site}")
+        return self._streams[part, site]
+
+    def _fit(self, path: Path) -> None:
+        fitted = linear.fit(
+            (self._residuals("train"), self._targets["train"]),
+            (self._residuals("validation"), self._targets["validation"]),
+            self.material.head,
+            self.material.layers,
+            finals=None if self.settings.site == SITE_OF_MODEL else self._finals("train"),
+        )
+        self.journal.note("probes", "fitted", passes=fitted.n_passes)
+        notes = {
+            "model_fingerprint": self.material.fingerprint,
+            "site": self.settings.site,
+            "norm": "z is what enters the unembedding: the model's final norm is applied first",
+        }
+        results.write(path, lambda temporary: probes.save(fitted, temporary, notes))
+
+    def _marginalize(self, table: Path, notes: Path) -> None:
+        engine = BranchEngine(self.material.loaded.model)
+        truncation = Truncation(
+            self.settings.marginal, self.settings.nucleus, self.settings.max_branches
+        )
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        readout = Marginalization(engine, truncation, generator)
+        # Block by block, so that the bar moves: the engine reads one block at a time anyway.
+        stream = self.material.stream("test", (), SITE_OF_MODEL, batch_size=1)
+        positions = {"marginal": self._positions["marginal"]}
+        sums = self._score("test", [readout], Tracked(stream, "marginalization"), positions)
+        checks = [asdict(check) for check in [readout.check] if check is not None]
+        noted = {"rows": list(self._marginal_rows(readout)), "checks": checks}
+        results.write(table, sums.to_parquet)
+        results.write_text(notes, json.dumps(noted))
+
+    def _marginal_rows(self, readout: Marginalization) -> Iterator[dict[str, Any]]:
+        documents = self.material.blocks["test"].documents
+        domains = self.material.domains
+        by_domain: dict[str, list[Any]] = {ALL: readout.records}
+        for record in readout.records:
+            owner = int(documents[record.block, record.position])
+            by_domain.setdefault(domains[owner], []).append(record)
+        if len(by_domain) == 2:
+            del by_domain[ALL]
+        for domain, records in by_domain.items():
+            for row in summarize(records, self.settings.marginal, domain):
+                yield asdict(row)
+
+    def _scored(self, part: Split, readouts: Sequence[Readout]) -> pd.DataFrame:
+        positions = self._positions if part == "test" else {"all": self._targets[part].valid[1]}
+        return self._score(part, readouts, self._residuals(part), positions)
+
+    def _score(
+        self,
+        part: Split,
+        readouts: Sequence[Readout],
+        stream: Batches[Seen],
+        positions: dict[str, Mask],
+    ) -> pd.DataFrame:
+        documents = self.material.blocks[part].documents
+        return score.score(readouts, stream, self._targets[part], positions, documents)

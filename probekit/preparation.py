@@ -1,0 +1,197 @@
+"""From settings to what an analysis works on: a model, its anatomy, token blocks, a plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from probekit import anatomy, doctor, models, plan, provenance, text, tokens
+from probekit.capture import ResidualStream, Site, stream
+from probekit.checks import Check
+from probekit.errors import ModelError, SettingsError
+from probekit.models import Loaded
+from probekit.settings import Settings
+from probekit.text import SPLITS, Document, Source, Split
+from probekit.tokens import Blocks, TokenizedDocument
+
+# Tokens of a text when nobody says how many. On a CPU the built-in analysis is to take a
+# minute: fewer tokens then, never fewer optimizer steps.
+TOKENS_ON_CPU = 16_000
+TOKENS_ELSEWHERE = 200_000
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an analysis works on.
+
+    Attributes:
+        loaded: Model and tokenizer.
+        head: Anatomy of the model.
+        documents: Documents of all domains; their index is their number.
+        blocks: Token blocks by split.
+        text: Rows of `text` in results.json.
+        warnings: Code and message of what a reader must know of the text.
+        layers: Layers to read.
+        plan: What the run will take.
+    """
+
+    loaded: Loaded
+    head: anatomy.Anatomy
+    documents: Sequence[TokenizedDocument]
+    blocks: dict[Split, Blocks]
+    text: list[dict[str, Any]]
+    warnings: list[dict[str, str]]
+    layers: tuple[int, ...]
+    plan: plan.Plan
+
+    @property
+    def domains(self) -> list[str]:
+        """Domain of each document number."""
+        return [document.domain for document in self.documents]
+
+    @property
+    def bytes_per_token(self) -> list[float]:
+        """Bytes that a token stands for, by document number."""
+        return [document.n_bytes / max(len(document.ids), 1) for document in self.documents]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the model: configuration and weights."""
+        return models.fingerprint(self.loaded)
+
+    def stream(
+        self, part: Split, layers: Sequence[int], site: Site, batch_size: int | None = None
+    ) -> ResidualStream:
+        """Return the residual stream of a split."""
+        return stream(
+            self.loaded.model,
+            self.head,
+            self.blocks[part].token_ids,
+            layers,
+            batch_size=batch_size or self.plan.batch_size,
+            site=site,
+            store=self.plan.store,
+        )
+
+
+def prepare(loaded: Loaded, settings: Settings) -> Material:
+    """Read and tokenize the text, find the model's anatomy, plan the run.
+
+    Raises:
+        ModelError: If the model is not understood or takes no block this long.
+        DataError: If the text cannot be used as asked.
+        SettingsError: If layers or offsets are out of range.
+    """
+    head = anatomy.find(loaded.model)
+    layers = _layers(settings, head.n_layers)
+    block = _block(loaded, settings)
+    documents, rows, warnings = _read(loaded, settings)
+    blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
+    n_blocks = sum(len(part.token_ids) for part in blocks.values())
+    made = plan.make(head, n_blocks, block, layers, settings.offsets, settings.batch_size)
+    return Material(loaded, head, documents, blocks, rows, warnings, layers, made)
+
+
+def unmet(checks: Sequence[Check]) -> list[dict[str, str]]:
+    """Return warnings of the checks that failed and do not forbid an analysis.
+
+    Raises:
+        ModelError: If a check failed without which no number here would mean anything.
+    """
+    failed = [check for check in checks if not check.passed]
+    fatal = [check.message for check in failed if check.name not in doctor.ADVISORY]
+    if fatal:
+        raise ModelError("this model cannot be analysed: " + " ".join(fatal))
+    return [{"code": f"check-{check.name}", "message": check.message} for check in failed]
+
+
+def _layers(settings: Settings, n_layers: int) -> tuple[int, ...]:
+    lowest = 0 if settings.site == "resid_post" else 1
+    layers = settings.layers or tuple(range(lowest, n_layers + 1))
+    outside = [layer for layer in layers if not lowest <= layer <= n_layers]
+    if outside:
+        raise SettingsError(
+            f"--layers must be in {lowest}..{n_layers} for this model at {settings.site}, "
+            f"got {', '.join(map(str, outside))}"
+        )
+    # The last layer is where forgetting is measured from.
+    return tuple(sorted({*layers, n_layers}))
+
+
+def _block(loaded: Loaded, settings: Settings) -> int:
+    config = loaded.model.config.get_text_config()
+    longest = getattr(config, "max_position_embeddings", None) or settings.block
+    block = min(settings.block, longest)
+    if settings.offsets > block - 2:
+        raise SettingsError(
+            f"--offsets must be in 1..{block - 2} for blocks of {block} tokens, which is all "
+            f"that this model takes, got {settings.offsets}"
+        )
+    return block
+
+
+def _read(
+    loaded: Loaded, settings: Settings
+) -> tuple[list[TokenizedDocument], list[dict[str, Any]], list[dict[str, str]]]:
+    sources = [Source.parse(argument) for argument in settings.text or text.BUILT_IN]
+    names = [source.domain for source in sources]
+    if len(set(names)) < len(names) or "all" in names:
+        raise SettingsError(
+            f"texts need different names, none of them 'all', got {', '.join(names)}: "
+            "say --text NAME=PATH"
+        )
+    documents: list[TokenizedDocument] = []
+    rows, warnings = [], []
+    for source in sources:
+        found = text.read(source, settings.text_field, settings.limit)
+        cut, was_cut = tokens.pieces(found, loaded.tokenizer)
+        tokenized = tokens.tokenize(cut, loaded.tokenizer, settings.max_tokens)
+        documents += tokenized
+        rows.append(_row(source, found, tokenized))
+        if was_cut:
+            warnings.append(_cut_warning(source, len(found), len(cut)))
+    return documents, rows, warnings
+
+
+def _row(
+    source: Source, found: Sequence[Document], tokenized: Sequence[TokenizedDocument]
+) -> dict[str, Any]:
+    by_split = {part: [d for d in tokenized if d.split == part] for part in SPLITS}
+    return {
+        "domain": source.domain,
+        "source": source.location,
+        "sha256": provenance.digest_texts(document.text for document in found),
+        "documents": {part: len(own) for part, own in by_split.items()},
+        "tokens": {part: sum(len(d.ids) for d in own) for part, own in by_split.items()},
+    }
+
+
+def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, str]:
+    return {
+        "code": "cut-into-pieces",
+        "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
+        f"about {tokens.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as independent.",
+    }
+
+
+def resolved(settings: Settings, loaded: Loaded) -> Settings:
+    """Return settings with what depends on the machine made plain, so that a run is repeatable."""
+    if settings.max_tokens is not None:
+        return settings
+    on_cpu = loaded.model.device.type == "cpu"
+    return replace(settings, max_tokens=TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
+
+
+def load(settings: Settings) -> Loaded:
+    """Load the model that settings name.
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be loaded.
+    """
+    return models.load(
+        settings.model,
+        revision=settings.revision,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )

@@ -1,0 +1,71 @@
+"""Progress: bars on a terminal, plain lines otherwise, a line of log.jsonl for each stage."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from tqdm import tqdm
+
+T_co = TypeVar("T_co", covariant=True)
+
+Say = Callable[[str], None]
+
+
+class Batches(Sized, Protocol[T_co]):
+    """Something of known length that can be iterated any number of times."""
+
+    def __iter__(self) -> Iterator[T_co]:
+        """Yield the batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tracked(Batches[T_co]):
+    """Batches with a bar, on a terminal, for each pass over them."""
+
+    batches: Batches[T_co]
+    label: str
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[T_co]:
+        """Yield the batches."""
+        # disable=None: no bar where standard error is not a terminal.
+        yield from tqdm(self.batches, self.label, leave=False, disable=None, unit="batch")
+
+
+@dataclass
+class Journal:
+    """What was done when, and how long it took.
+
+    Attributes:
+        path: log.jsonl; events are added to it.
+        say: Called with each line that a person should see.
+        seconds: Seconds by stage.
+    """
+
+    path: Path
+    say: Say
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and note its start and end."""
+        self.note(name, "start")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        self.note(name, "end", seconds=round(self.seconds[name], 3))
+        self.say(f"  {name}: {self.seconds[name]:.1f} s")
+
+    def note(self, stage: str, event: str, **more: object) -> None:
+        """Add an event to log.jsonl."""
+        line = {"time": time.time(), "stage": stage, "event": event, **more}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,56 @@
+"""Where numbers come from: digests, versions, the machine's kind."""
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+PACKAGES = ("probekit-mtp", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value that JSON can hold; the order of keys does not matter.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_texts(texts: Iterable[str]) -> str:
+    """Return one sha256 of texts, their order and their borders included."""
+    whole = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode()
+        whole.update(len(encoded).to_bytes(8, "big") + encoded)
+    return whole.hexdigest()
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions of what computes the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine(device: torch.device) -> str:
+    """Return what kind of device this is, in words."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def command() -> str:
+    """Return the command line of this process, as a person would type it."""
+    name = sys.argv[0].rpartition("/")[2]
+    program = "python -m probekit" if name == "__main__.py" else name
+    return " ".join([program, *sys.argv[1:]])

@@ -1,0 +1,165 @@
+"""The run folder: what is in it, written whole or not at all, and read again.
+
+results.json        aggregates, schema probekit.results/1
+scores.parquet      sums by document
+probes.safetensors  the probes
+report.html         the report
+run.toml            the settings
+stages/             finished work of an unfinished run
+log.jsonl           progress events
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probekit.errors import RunError
+from probekit.settings import Settings, from_file, from_mapping
+
+SCHEMA = "probekit.results/1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it is.
+        results: The content of results.json.
+    """
+
+    folder: Path
+    results: Mapping[str, Any]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """The scores, one row a readout, layer, offset, domain, split and set of positions."""
+        return pd.DataFrame(self.results["scores"]).astype({"layer": "Int64"})
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        """Sums by document, from which the scores are made."""
+        return pd.read_parquet(self.folder / "scores.parquet")
+
+    @cached_property
+    def specialization(self) -> pd.DataFrame:
+        """The numbers that decide, one row a domain and offset."""
+        return pd.DataFrame(self.results["specialization"])
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, from run.toml."""
+        return from_mapping(from_file(self.folder / "run.toml"))
+
+
+def load(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        RunError: If it holds no finished run, or one of another schema.
+    """
+    folder = Path(folder)
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RunError(f"{folder} holds no finished run: there is no readable {path}") from None
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}") from None
+    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+        raise RunError(f"{path} is not of schema {SCHEMA}: it was written by another version")
+    return Run(folder, results)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of results.json."""
+    text = (files("probekit") / "results.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def write(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all: `save` gets a temporary path, which is then renamed.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            save(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def as_json(results: Mapping[str, Any]) -> str:
+    """Return results as JSON; a number that is not finite is an error, not a null.
+
+    Raises:
+        RunError: If a value is NaN or infinite.
+    """
+    try:
+        return json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    except ValueError as error:
+        raise RunError(f"a result is not a finite number: {error}") from None
+
+
+def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None:
+    """Make ready the folder of a run; return the run if it is there already.
+
+    Raises:
+        RunError: If it cannot be written, or holds a run with other settings.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for name in ("results.json", "run.toml", "stages"):
+                _remove(folder / name)
+    except OSError as error:
+        raise RunError(
+            f"the output folder {folder} cannot be written: {error.strerror}. "
+            "Name another with --output"
+        ) from None
+    if not (folder / "run.toml").exists():
+        write_text(folder / "run.toml", settings.as_toml())
+        return None
+    differing = from_mapping(from_file(folder / "run.toml")).differing(settings)
+    if differing:
+        raise RunError(
+            f"{folder} holds a run with other settings: {', '.join(differing)}. "
+            "Name another --output, or replace the run with --overwrite"
+        )
+    return load(folder) if (folder / "results.json").exists() else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
