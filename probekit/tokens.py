@@ -1,8 +1,9 @@
 """Token blocks, and every mask there is.
 
 Documents, each ended by the tokenizer's end token, lie end to end in blocks of equal
-length, BOS first in each block where the tokenizer has one. Masks come from an array of
-document numbers, never from token ids: BOS and end are often one id.
+length. Where the tokenizer has a BOS it comes first in each block, and before each document
+too unless BOS and end are one token, which then does both. Masks come from an array of
+document numbers, never from token ids.
 """
 
 import re
@@ -20,6 +21,8 @@ from probekit.text import SPLITS, Document, Split, split
 # A domain with fewer documents is cut into pieces, so that it can be split and resampled.
 FEWEST_DOCUMENTS = 20
 PIECE_TOKENS = 1024
+# A document that is shortened keeps at least so much context.
+SHORTEST_CUT = 512
 
 OUTSIDE = -1
 
@@ -96,7 +99,7 @@ def pack(
         ids: Token ids of each document.
         numbers: Number of each document.
         block: Tokens in a block, BOS included.
-        bos: First token of each block, or None.
+        bos: First token of each block and document, or None.
         end: Token after each document, or None.
 
     Returns:
@@ -104,11 +107,14 @@ def pack(
     """
     flat: list[int] = []
     owner: list[int] = []
+    body = block - (bos is not None)
     for document, number in zip(ids, numbers, strict=True):
         tokens = [*document] if end is None else [*document, end]
+        if bos not in (None, end) and len(flat) % body:  # a block's own BOS is not doubled
+            flat.append(bos)
+            owner.append(OUTSIDE)
         flat += tokens
         owner += [number] * len(tokens)
-    body = block - (bos is not None)
     filling = -len(flat) % body
     filler = 0 if end is None else end
     token_ids = torch.tensor(flat + [filler] * filling).view(-1, body)
@@ -126,15 +132,19 @@ def tokenize(
     """Return the tokens of one domain's documents, each with its split.
 
     Where the domain has more than `max_tokens` tokens, long documents are cut to one
-    common length, so that as many documents as possible remain: they, not tokens, are
-    what intervals are made of.
+    common length, so that many documents remain: they, not tokens, are what intervals are
+    made of. None is cut below 512 tokens; beyond that, documents are left out, in order of
+    their hash.
 
     Raises:
         DataError: If there are too few documents to split.
     """
     encoded = encode(tokenizer, [document.text for document in documents])
     cap = common_length([len(ids) for ids in encoded], max_tokens)
-    kept = [ids[:cap] for ids in encoded]
+    kept = [ids[: max(cap, SHORTEST_CUT)] for ids in encoded]
+    inside = _within(documents, [len(ids) for ids in kept], max_tokens)
+    documents = [documents[i] for i in inside]
+    encoded, kept = [encoded[i] for i in inside], [kept[i] for i in inside]
     parts = split(documents, [len(ids) for ids in kept])
     return [
         TokenizedDocument(
@@ -148,6 +158,19 @@ def tokenize(
         )
         for document, part, short, ids in zip(documents, parts, kept, encoded, strict=True)
     ]
+
+
+def _within(documents: Sequence[Document], sizes: Sequence[int], total: int | None) -> list[int]:
+    """Return which documents, taken in order of their hash, fit into `total` tokens."""
+    order = sorted(range(len(documents)), key=lambda i: documents[i].sha256)
+    taken: list[int] = []
+    used = 0
+    for i in order:
+        # Never fewer than a split needs, whatever the budget.
+        if total is None or used + sizes[i] <= total or len(taken) < len(SPLITS):
+            taken.append(i)
+            used += sizes[i]
+    return sorted(taken)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
