@@ -147,7 +147,7 @@ def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page:
 def default_folder(settings: Settings) -> Path:
     """Return runs/<model>, or runs/<model>-<6 hex> when that holds a run with other settings."""
     stem = Path("runs") / Path(settings.model).name
-    if not (stem / "run.toml").exists():
+    if not results.holds_work(stem):
         return stem
     held = from_mapping(from_file(stem / "run.toml"))
     if held == settings:

@@ -146,7 +146,7 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
             f"the output folder {folder} cannot be written: {error.strerror}. "
             "Name another with --output"
         ) from None
-    if not (folder / "run.toml").exists():
+    if not holds_work(folder):
         write_text(folder / "run.toml", settings.as_toml())
         return None
     differing = from_mapping(from_file(folder / "run.toml")).differing(settings)
@@ -156,6 +156,12 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
             "Name another --output, or replace the run with --overwrite"
         )
     return load(folder) if (folder / "results.json").exists() else None
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether a folder holds a finished run, or finished stages of one."""
+    begun = (folder / "results.json").exists() or any((folder / "stages").glob("*"))
+    return begun and (folder / "run.toml").exists()
 
 
 def _remove(path: Path) -> None:
