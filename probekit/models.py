@@ -97,7 +97,7 @@ def load(
         revision: Branch, tag or commit on the Hub.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto`: float32 on the CPU,
             elsewhere what the checkpoint has.
-        device: As torch names devices; `auto`: CUDA, else MPS, else the CPU; `balanced` or
+        device: As torch names devices; `auto`: CUDA, else the CPU; `balanced` or
             `sequential` to spread a large model over all of them.
         trust_remote_code: Whether code in the repository may run.
 
@@ -249,7 +249,9 @@ def _device(device: str) -> str:
     if device == "auto":
         if torch.cuda.is_available():
             return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return "cpu"
+    if device.startswith("mps"):
+        raise SettingsError("device mps has no float64, in which sums are taken; use cpu or cuda")
     try:
         torch.empty(0, device=device)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
