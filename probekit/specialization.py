@@ -169,11 +169,16 @@ def _sentence(row: dict[str, Any], domain: _Domain) -> str:
         share = "how that compares with what the model itself knows cannot be told here"
     else:
         share = (
-            f"a linear probe there recovers {row['recovered']:.0%} "
-            f"[{row['recovered_low']:.0%}, {row['recovered_high']:.0%}] of what the model itself "
-            "knows beyond the current token"
+            f"a linear probe there recovers {_percent(row['recovered'])} "
+            f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}] of what the "
+            "model itself knows beyond the current token"
         )
     return f"{start}; {share}; {row['verdict']}."
+
+
+def _percent(share: float) -> str:
+    """Return a share as whole per cent, without the sign of a negative zero."""
+    return f"{round(100 * share)} %"
 
 
 def _headlines(domain: _Domain, horizon: int) -> Iterator[dict[str, Any]]:
