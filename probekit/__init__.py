@@ -1,4 +1,4 @@
-"""How far ahead can a model's hidden layers see, and how much can be read out in one go?
+"""Measure how far ahead a model's hidden layers see, and how much can be read out in one go.
 
     run = probekit.analyze("tiny")      the main job; see `probekit.analysis`
     run.scores                          a tidy DataFrame

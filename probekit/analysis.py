@@ -1,4 +1,4 @@
-"""The main job: how far ahead can this model's hidden layers see, on this text?
+"""The main job: measure how far ahead a model's hidden layers see on a text.
 
 documents → token blocks → residual stream → readouts → scores → run folder → report
 """

@@ -5,7 +5,7 @@ so that a run that was stopped goes on behind it.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from probekit.marginal import Marginalization, summarize
 from probekit.paths import Truncation
 from probekit.preparation import Material
 from probekit.probes import LinearProbes
-from probekit.progress import Batches, Journal, Tracked
+from probekit.progress import Journal, Tracked
 from probekit.readout import Readout, Seen
 from probekit.settings import Settings
 from probekit.shapes import Mask
@@ -151,20 +151,20 @@ class Measurement:
         return ngram.fit(train, validation, self.material.head.vocab_size)
 
     @cached_property
-    def _streams(self) -> dict[tuple[Split, Site], Batches[Seen]]:
+    def _streams(self) -> dict[tuple[Split, Site], Iterable[Seen]]:
         return {}
 
-    def _residuals(self, part: Split) -> Batches[Seen]:
+    def _residuals(self, part: Split) -> Iterable[Seen]:
         """The layers to read, at the site asked for."""
         return self._stream(part, self.settings.site, self.material.layers)
 
-    def _finals(self, part: Split) -> Batches[Seen]:
+    def _finals(self, part: Split) -> Iterable[Seen]:
         """The last layer of the residual stream, from which the model predicts."""
         if self.settings.site == SITE_OF_MODEL:
             return self._residuals(part)
         return self._stream(part, SITE_OF_MODEL, (self.material.head.n_layers,))
 
-    def _stream(self, part: Split, site: Site, layers: tuple[int, ...]) -> Batches[Seen]:
+    def _stream(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
         if (part, site) not in self._streams:
             found = self.material.stream(part, layers, site)
             self._streams[part, site] = Tracked(found, f"{part} {site}")
@@ -223,7 +223,7 @@ class Measurement:
         self,
         part: Split,
         readouts: Sequence[Readout],
-        stream: Batches[Seen],
+        stream: Iterable[Seen],
         positions: dict[str, Mask],
     ) -> pd.DataFrame:
         documents = self.material.blocks[part].documents

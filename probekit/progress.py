@@ -2,42 +2,30 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-T_co = TypeVar("T_co", covariant=True)
+from probekit.capture import ResidualStream
+from probekit.readout import Seen
 
 Say = Callable[[str], None]
 
 
-class Batches(Sized, Protocol[T_co]):
-    """Something of known length that can be iterated any number of times."""
-
-    def __iter__(self) -> Iterator[T_co]:
-        """Yield the batches."""
-        ...
-
-
 @dataclass(frozen=True)
-class Tracked(Batches[T_co]):
-    """Batches with a bar, on a terminal, for each pass over them."""
+class Tracked:
+    """A stream with a bar, on a terminal, for each pass over it."""
 
-    batches: Batches[T_co]
+    stream: ResidualStream
     label: str
 
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[T_co]:
-        """Yield the batches."""
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the batches of the stream."""
         # disable=None: no bar where standard error is not a terminal.
-        yield from tqdm(self.batches, self.label, leave=False, disable=None, unit="batch")
+        yield from tqdm(self.stream, self.label, leave=False, disable=None, unit="batch")
 
 
 @dataclass
