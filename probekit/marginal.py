@@ -118,6 +118,7 @@ class Marginalization:
         engine: BranchEngine,
         truncation: Truncation | None = None,
         generator: torch.Generator | None = None,
+        name: str = "marginal",
     ):
         """Marginalize with an engine.
 
@@ -125,6 +126,7 @@ class Marginalization:
             engine: Runs the branches.
             truncation: Which paths are kept; by default `Truncation()`.
             generator: Source of randomness on the CPU, for samples alone.
+            name: Name of the readout.
 
         Raises:
             SettingsError: If samples are asked for without a generator.
@@ -134,6 +136,7 @@ class Marginalization:
         if self.truncation.route == "sample" and generator is None:
             raise SettingsError("the route sample needs a torch.Generator, got none")
         self.generator = generator
+        self.name = name
         self.records: list[Record] = []
         self.check: Check | None = None
 
@@ -149,7 +152,7 @@ class Marginalization:
                 left to the model's own logits.
 
         Yields:
-            Cell("marginal", k) and log-probabilities, shape (n, vocab), where n counts the True
+            Cell(name, k) and log-probabilities, shape (n, vocab), where n counts the True
             of `valid[k]`, in order of block and position, on the model's device.
 
         Raises:
@@ -166,7 +169,7 @@ class Marginalization:
                 results[estimate.offset][target] = estimate.probs.clamp_min(floor).log()
                 self._record(seen.first_block + block, estimate)
         for offset in wanted:
-            yield Cell("marginal", offset), results.pop(offset)
+            yield Cell(self.name, offset), results.pop(offset)
 
     def _empty(self, n: int) -> Logits:
         return torch.empty(n, self.engine.vocab_size, device=self.engine.model.device)

@@ -5,21 +5,27 @@ so that a run that was stopped goes on behind it.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from probekit import lens, linear, ngram, probes, results, score, tokens
-from probekit.branches import BranchEngine
+from probekit import (
+    ceilings,
+    lens,
+    linear,
+    ngram,
+    probes,
+    results,
+    score,
+    specialization,
+    tokens,
+)
 from probekit.capture import Site
 from probekit.checks import Check
-from probekit.marginal import Marginalization, summarize
-from probekit.paths import Truncation
 from probekit.preparation import Material
 from probekit.probes import LinearProbes
 from probekit.progress import Journal, Tracked
@@ -63,15 +69,7 @@ class Measurement:
     @cached_property
     def marginal(self) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
         """Sums by document, rows of `marginal` in results.json, and the engine's check."""
-        if self.settings.marginal == "off":
-            return pd.DataFrame(), [], []
-        table, notes = self.path("marginal.parquet"), self.path("marginal.json")
-        if not notes.exists():
-            with self.journal.stage("marginalization"):
-                self._marginalize(table, notes)
-        noted = json.loads(notes.read_text(encoding="utf-8"))
-        checks = [Check(**check) for check in noted["checks"]]
-        return pd.read_parquet(table), noted["rows"], checks
+        return self._ceiling("marginal") if self._has_ceiling else (pd.DataFrame(), [], [])
 
     @cached_property
     def tally(self) -> Tally:
@@ -84,14 +82,15 @@ class Measurement:
             model = [lens.Model(self.material.head)]
             final = self._finals("test")
             own = self._score("test", model, final, self._positions)
-        parts = [part.assign(split="test") for part in (own, test, ceiling) if len(part)]
+        measured = [own, test, ceiling]
+        plain = self._tallied(measured, validation)
+        return self._tallied([*measured, self._adapted(plain)], validation)
+
+    def _tallied(self, test: Sequence[pd.DataFrame], validation: pd.DataFrame) -> Tally:
+        parts = [part.assign(split="test") for part in test if len(part)]
         table = pd.concat([*parts, validation.assign(split="validation")], ignore_index=True)
-        return Tally(
-            table,
-            self.material.domains,
-            self.material.bytes_per_token,
-            self.settings.seed,
-        )
+        material = self.material
+        return Tally(table, material.domains, material.bytes_per_token, self.settings.seed)
 
     @cached_property
     def lens_kl(self) -> dict[tuple[str, int], float]:
@@ -130,6 +129,10 @@ class Measurement:
     def _targets(self) -> dict[Split, Targets]:
         blocks = self.material.blocks
         return {part: text_targets(blocks[part], self.settings.offsets) for part in blocks}
+
+    @property
+    def _has_ceiling(self) -> bool:
+        return self.settings.marginal != "off" and self.settings.offsets > 1
 
     @cached_property
     def _positions(self) -> dict[str, Mask]:
@@ -186,34 +189,36 @@ class Measurement:
         }
         results.write(path, lambda temporary: probes.save(fitted, temporary, notes))
 
-    def _marginalize(self, table: Path, notes: Path) -> None:
-        engine = BranchEngine(self.material.loaded.model)
-        truncation = Truncation(
-            self.settings.marginal, self.settings.nucleus, self.settings.max_branches
-        )
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        readout = Marginalization(engine, truncation, generator)
-        # Block by block, so that the bar moves: the engine reads one block at a time anyway.
-        stream = self.material.stream("test", (), SITE_OF_MODEL, batch_size=1)
-        positions = {"marginal": self._positions["marginal"]}
-        sums = self._score("test", [readout], Tracked(stream, "marginalization"), positions)
-        checks = [asdict(check) for check in [readout.check] if check is not None]
-        noted = {"rows": list(self._marginal_rows(readout)), "checks": checks}
-        results.write(table, sums.to_parquet)
-        results.write_text(notes, json.dumps(noted))
+    def _ceiling(self, name: str) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
+        """Return a finished stage of marginalization, finishing it first if need be."""
+        table, notes = self.path(f"{name}.parquet"), self.path(f"{name}.json")
+        if not notes.exists():
+            with self.journal.stage(name):
+                drawn = self._positions["marginal"]
+                sums, rows, checks = ceilings.measure(
+                    self.material, self.settings, self._targets["test"], drawn, name
+                )
+            results.write(table, sums.to_parquet)
+            noted = {"rows": rows, "checks": [asdict(check) for check in checks]}
+            results.write_text(notes, json.dumps(noted))
+        noted = json.loads(notes.read_text(encoding="utf-8"))
+        checks = [Check(**check) for check in noted["checks"]]
+        return pd.read_parquet(table), noted["rows"], checks
 
-    def _marginal_rows(self, readout: Marginalization) -> Iterator[dict[str, Any]]:
-        documents = self.material.blocks["test"].documents
-        domains = self.material.domains
-        by_domain: dict[str, list[Any]] = {ALL: readout.records}
-        for record in readout.records:
-            owner = int(documents[record.block, record.position])
-            by_domain.setdefault(domains[owner], []).append(record)
-        if len(by_domain) == 2:
-            del by_domain[ALL]
-        for domain, records in by_domain.items():
-            for row in summarize(records, self.settings.marginal, domain):
-                yield asdict(row)
+    def _adapted(self, plain: Tally) -> pd.DataFrame:
+        """Return the adapted ceiling's sums, where the text's own probe beats the model by much."""
+        head = self.material.head
+        probe = self.probes.probes.get((head.n_layers, 1))
+        at_output = self.settings.site == SITE_OF_MODEL and head.softcap is None
+        if probe is None or not (at_output and self._has_ceiling):
+            return pd.DataFrame()
+        rates = [plain.rates(domain, "test", "all") for domain in plain.groups]
+        gains = [specialization.adaptation_nats(each, head.n_layers) for each in rates]
+        much = any(g is not None and g[0] > specialization.MUCH_ADAPTATION_NATS for g in gains)
+        if not much:
+            return pd.DataFrame()
+        with probes.in_place_of_output(head, probe):
+            return self._ceiling("marginal-adapted")[0]
 
     def _scored(self, part: Split, readouts: Sequence[Readout]) -> pd.DataFrame:
         positions = self._positions if part == "test" else {"all": self._targets[part].valid[1]}

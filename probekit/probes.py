@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Module
 
 from probekit.affine import scaled_unembedding
 from probekit.anatomy import Anatomy
@@ -80,6 +82,28 @@ class LinearProbes:
                     probe = self.probes[layer, offset]
                     hidden = z[valid[offset]] @ probe.A.T + probe.b
                     yield Cell("linear", offset, layer), hidden @ unembedding.T + probe.c
+
+
+@contextmanager
+def in_place_of_output(head: Anatomy, probe: Probe) -> Iterator[None]:
+    """Let a probe of the last layer stand in for the model's output layer.
+
+    Args:
+        head: Anatomy of the model, without soft-cap (which the probe does not have).
+        probe: A probe of (last layer, offset 1).
+    """
+
+    def replace(_: Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        hidden = inputs[0].float() @ probe.A.T + probe.b
+        # The model goes on to multiply by its output scale, which c includes already.
+        logits = hidden @ head.unembedding.float().T + probe.c / head.scale
+        return logits.to(inputs[0].dtype)
+
+    handle = head.head.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def save(probes: LinearProbes, path: Path, metadata: Mapping[str, str]) -> None:

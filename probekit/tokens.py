@@ -21,8 +21,9 @@ from probekit.text import SPLITS, Document, Split, split
 # A domain with fewer documents is cut into pieces, so that it can be split and resampled.
 FEWEST_DOCUMENTS = 20
 PIECE_TOKENS = 1024
-# A document that is shortened keeps at least so much context.
-SHORTEST_CUT = 512
+# What a document that is shortened keeps at least: where documents are few, and many.
+SHORTEST_CUTS = 128, 512
+MANY_DOCUMENTS = 200
 
 OUTSIDE = -1
 
@@ -133,15 +134,18 @@ def tokenize(
 
     Where the domain has more than `max_tokens` tokens, long documents are cut to one
     common length, so that many documents remain: they, not tokens, are what intervals are
-    made of. None is cut below 512 tokens; beyond that, documents are left out, in order of
-    their hash.
+    made of. Where 200 documents remain anyway, none is cut below 512 tokens, and never below
+    128; beyond that, documents are left out, in order of their hash.
 
     Raises:
         DataError: If there are too few documents to split.
     """
     encoded = encode(tokenizer, [document.text for document in documents])
     cap = common_length([len(ids) for ids in encoded], max_tokens)
-    kept = [ids[: max(cap, SHORTEST_CUT)] for ids in encoded]
+    if max_tokens is not None:
+        shortest, enough = SHORTEST_CUTS
+        cap = max(cap, min(max(max_tokens // MANY_DOCUMENTS, shortest), enough))
+    kept = [ids[:cap] for ids in encoded]
     inside = _within(documents, [len(ids) for ids in kept], max_tokens)
     documents = [documents[i] for i in inside]
     encoded, kept = [encoded[i] for i in inside], [kept[i] for i in inside]
