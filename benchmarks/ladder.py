@@ -1,0 +1,69 @@
+"""Held-out loss of the built-in models, and whether the ladder is in order.
+
+    python benchmarks/ladder.py [--max-tokens 100000]
+
+Scores the next token on the part of the built-in text that no model was trained on, the
+same documents for all, and prints nats per token by domain with 95 % intervals, then the
+paired difference of each size to the next smaller one.
+"""
+
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+import typer
+
+from probekit import anatomy, capture, corpus, lens, models, score, tally, targets, text, tokens
+
+LADDER = ("tiny-s", "tiny-m", "tiny-l")
+BLOCK = 256
+
+
+def rates(name: str, max_tokens: int) -> tuple[models.Loaded, dict[str, tally.Rates]]:
+    """Return the model's rates by domain on held-out documents."""
+    loaded = models.load(name)
+    head = anatomy.find(loaded.model)
+    tokenizer = loaded.tokenizer
+    found = []
+    for argument in text.BUILT_IN:
+        documents = text.read(text.Source.parse(argument))
+        found += tokens.tokenize(documents, tokenizer, max_tokens)
+    ids = [document.ids for document in found]
+    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+    blocks = tokens.pack(ids, range(len(ids)), BLOCK, *ends)
+    stream = capture.stream(loaded.model, head, blocks.token_ids, [head.n_layers], batch_size=16)
+    wanted = targets.text_targets(blocks, 1)
+    with torch.no_grad():
+        table = score.score(
+            [lens.Model(head)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
+        )
+    domains = [document.domain for document in found]
+    whole = tally.Tally(table.assign(split="held-out"), domains, [1.0] * len(domains))
+    return loaded, {domain: whole.rates(domain, "held-out", "all") for domain in corpus.DOMAINS}
+
+
+def main(
+    max_tokens: Annotated[int, typer.Option(help="Tokens a domain.")] = 100_000,
+) -> None:
+    """Print the table."""
+    print("| model | parameters |" + "".join(f" {d}, nats |" for d in corpus.DOMAINS))
+    print("|---|---|" + "---|" * len(corpus.DOMAINS))
+    nats = {}
+    for name in (*LADDER, "tiny-mtp"):
+        loaded, by_domain = rates(name, max_tokens)
+        nats[name] = {domain: r.nats("model", None, 1) for domain, r in by_domain.items()}
+        cells = [_shown(rate) for rate in nats[name].values()]
+        print(f"| {name} | {loaded.n_parameters:,} | " + " | ".join(cells) + " |")
+    print("\nSmaller minus larger, paired over documents (above zero: the ladder is in order):\n")
+    for small, large in pairwise(LADDER):
+        gaps = [f"{d} {_shown(nats[small][d] - nats[large][d])}" for d in corpus.DOMAINS]
+        print(f"- {small} - {large}: {', '.join(gaps)}")
+
+
+def _shown(rate: tally.Rate) -> str:
+    value, low, high = tally.summary(rate)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+if __name__ == "__main__":
+    typer.run(main)
