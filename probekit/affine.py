@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.anatomy import Anatomy
-from probekit.descent import Point
-from probekit.metrics import Gradient
+from probekit.descent import Point, step
+from probekit.metrics import cross_entropy
 from probekit.moments import Moments
-from probekit.shapes import Hidden
+from probekit.shapes import Hidden, Targets1d
 
 # Shares of a mean variance or curvature: enough to invert what is nearly singular.
 RIDGE = 1e-2
@@ -40,6 +40,7 @@ class AffineObjective:
         origin: The start, (A₀, c₀).
         identity: The point at which the map is the identity: the logit lens.
         penalty: λ.
+        seen: Share of each token among the targets, shape (vocab,).
     """
 
     def __init__(self, moments: Moments, bias: Tensor, as_identity: bool) -> None:
@@ -59,6 +60,7 @@ class AffineObjective:
         self.covariance = covariance.float()
         self.whitening = torch.linalg.inv(covariance).float()
         self.penalty = 0.0
+        self.seen = torch.zeros_like(bias)
         self._reset()
 
     def hidden(self, point: Point, z: Hidden) -> Hidden:
@@ -66,11 +68,15 @@ class AffineObjective:
         shift = self.mean if point is self.identity else self.b
         return (z - self.mean) @ point[0].T + shift
 
-    def add(self, z: Hidden, gradient: Gradient) -> None:
-        """Add a batch, evaluated at the point that `take` will be asked for."""
+    def evaluate(self, point: Point, z: Hidden, targets: Targets1d, unembedding: Tensor) -> None:
+        """Add a batch to value, gradient and curvature at `point`, which `take` will give."""
+        gradient = cross_entropy(self.hidden(point, z), unembedding, point[1], targets)
         self._nats += gradient.nats
         self._slope += gradient.hidden.T @ (z - self.mean)
         self._bias += gradient.bias
+        # The gradient is W_Uᵀ p less the row of the target.
+        mean_rows = gradient.hidden + unembedding[targets].float()
+        self._second += mean_rows.T @ mean_rows
 
     def take(self, point: Point) -> tuple[float, Point]:
         """Return value and gradient at `point` from all batches added, and start anew."""
@@ -81,26 +87,28 @@ class AffineObjective:
         value += self.penalty * float((moved * pull).sum())
         slope = self._slope / self.count + 2 * self.penalty * pull
         bias = (self._bias + drift) / self.count
+        self.mean_probs = self._bias / self.count + self.seen
+        self.second_moment = self._second / self.count
         self._reset()
         return value, (slope, bias)
 
-    def set_curvature(
-        self, mean_probs: Tensor, seen: Tensor, second_moment: Tensor, unembedding: Tensor
-    ) -> None:
-        """Take the output curvature: the mean over positions of W_Uᵀ (diag p - p pᵀ) W_U.
+    def set_curvature(self, unembedding: Tensor) -> None:
+        """Take the curvature at the point last given by `take`.
 
-        Args:
-            mean_probs: Mean of p, shape (vocab,).
-            seen: Share of each token among the targets, shape (vocab,).
-            second_moment: Mean of (W_Uᵀ p)(W_Uᵀ p)ᵀ, shape (hidden, hidden).
-            unembedding: W_U in float32, shape (vocab, hidden).
+        For the output it is the mean over positions of W_Uᵀ (diag p - p pᵀ) W_U.
         """
-        weighted = unembedding.T @ (mean_probs[:, None] * unembedding)
-        values, basis = torch.linalg.eigh((weighted - second_moment).double())
+        weighted = unembedding.T @ (self.mean_probs[:, None] * unembedding)
+        values, basis = torch.linalg.eigh((weighted - self.second_moment).double())
         self.basis = basis.float()
         self.curvature = values.clamp_min(DAMPING * float(values.mean())).float()
         # The larger of the two: a rare token predicted far too rarely must not overshoot.
-        self.rarity = 1 / (mean_probs.maximum(seen) + 1 / self.count)
+        self.rarity = 1 / (self.mean_probs.maximum(self.seen) + 1 / self.count)
+
+    def minimum_at(self, penalty: float, point: Point, gradient: Point) -> Point:
+        """Predict the minimum under another λ by one Newton step from the minimum under this."""
+        pull = (point[0] - self.origin[0]) @ self.covariance
+        changed = gradient[0] + 2 * (penalty - self.penalty) * pull
+        return step(point, -1.0, self.newton((changed, gradient[1]), penalty))
 
     def newton(self, gradient: Point, penalty: float | None = None) -> Point:
         """Return the inverse Hessian times `gradient`, output and input taken as independent.
@@ -115,3 +123,4 @@ class AffineObjective:
         self._nats = 0.0
         self._slope = torch.zeros_like(self.origin[0])
         self._bias = torch.zeros_like(self.origin[1])
+        self._second = torch.zeros_like(self.origin[0])

@@ -65,7 +65,7 @@ class Descent:
 
     def tell(self, value: float, gradient: Point) -> None:
         """Take value and gradient at `trial`; choose the next trial."""
-        promised = self.value + DECREASE * self.size * self.slope + NOISE * abs(value)
+        promised = self.value + DECREASE * self.size * self.slope + NOISE * abs(self.value)
         if self.gradient and not value <= promised:
             self._shorten(value)
             return

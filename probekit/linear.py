@@ -16,9 +16,10 @@ layer's z at t + k - 1 on z. c₀ is the head's own bias; the last term is a uni
 prior, without which tokens that training never saw would be driven to probability 0. b
 stays where the ridge regression puts it: c can express any change of it.
 
-λ is chosen by validation among the outcomes of one Newton step each; of the minimum, the
-start and the lens, the one that validation prefers is kept. All cells advance from the same
-passes over the stream.
+λ is chosen by validation: a cell is minimised under the λ that its number of parameters
+and positions suggests, one Newton step from there predicts the minimum under others, and it
+is minimised again under the best of them. Of both minima, the start and the lens, the one
+that validation prefers is kept. All cells advance from the same passes over the stream.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,16 +32,20 @@ from torch import Tensor
 from probekit import metrics
 from probekit.affine import AffineObjective, scaled_bias, scaled_unembedding
 from probekit.anatomy import Anatomy
-from probekit.descent import Descent, Point, step
+from probekit.descent import Descent, Point
 from probekit.moments import Moments
 from probekit.probes import LinearProbes, Probe
 from probekit.readout import Seen
 from probekit.targets import Targets
 
-# λ as shares of half the mean output curvature.
-PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# The first λ, as a share of half the mean output curvature, is this times slopes per
+# position: near the optimum at 0.01 and at 0.7 slopes per position alike.
+FIRST_SHARE = 2.0
+# Other λ, relative to the first, and how well the first has to be minimised.
+RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1)
+FIRST_TOLERANCE_NATS = 0.01
 # The estimate of what is left must be well below the 0.01 nats that are promised.
-TOLERANCE_NATS = 0.002
+TOLERANCE_NATS = 0.003
 MOST_PASSES = 60
 
 Label = TypeVar("Label", str, float)
@@ -48,6 +53,7 @@ Label = TypeVar("Label", str, float)
 Part = tuple[Iterable[Seen], Targets]
 
 
+@torch.no_grad()
 def fit(
     train: Part,
     validation: Part,
@@ -74,8 +80,9 @@ def fit(
     fits = [_Fit(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
     grid = _Grid(fits, head, scaled_unembedding(head).to(dtype))
     grid.start(train, finals)
-    grid.choose_penalties(validation)
-    grid.descend(train, tolerance_nats)
+    grid.descend(train)
+    grid.choose_penalties(validation, tolerance_nats)
+    grid.descend(train)
     return LinearProbes(grid.chosen(validation), head, grid.n_passes)
 
 
@@ -84,7 +91,7 @@ class _Fit:
 
     objective: AffineObjective
     descent: Descent
-    first: tuple[float, Point]
+    first: tuple[float, Descent]
 
     def __init__(self, layer: int, offset: int) -> None:
         self.layer, self.offset = layer, offset
@@ -99,6 +106,7 @@ class _Grid:
 
     def __init__(self, fits: Sequence[_Fit], head: Anatomy, unembedding: Tensor) -> None:
         self.fits, self.head, self.unembedding = fits, head, unembedding
+        self.rows = unembedding.float()
         self.n_passes = 0
 
     def inputs(self, part: Part, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
@@ -120,20 +128,18 @@ class _Grid:
             fit = next(fit for fit in self.fits if fit.key == key)
             as_model = key == (self.head.n_layers, 1) and finals is None
             fit.objective = AffineObjective(moments, bias, as_identity=as_model)
-        second = {f.key: torch.zeros_like(f.objective.covariance) for f in self.fits}
-        observed = {f.key: torch.zeros_like(bias) for f in self.fits}
         for fit, z, wanted in self.inputs(train, self.fits):
-            gradient = self._evaluate(fit, fit.objective.origin, z, wanted)
-            mean_row = gradient.hidden + self.unembedding[wanted].float()
-            second[fit.key] += mean_row.T @ mean_row
-            observed[fit.key] += wanted.bincount(minlength=len(bias))
+            objective = fit.objective
+            objective.evaluate(objective.origin, z, wanted, self.unembedding)
+            objective.seen += wanted.bincount(minlength=len(bias)) / objective.count
         for fit in self.fits:
-            n, objective = fit.objective.count, fit.objective
-            fit.first = objective.take(objective.origin)
-            wanted = observed[fit.key] / n
-            mean_probs = fit.first[1][1] + wanted
-            rows = self.unembedding.float()
-            objective.set_curvature(mean_probs, wanted, second[fit.key] / n, rows)
+            objective = fit.objective
+            value, gradient = objective.take(objective.origin)
+            objective.set_curvature(self.rows)
+            share = FIRST_SHARE * objective.covariance.numel() / objective.count
+            objective.penalty = share * float(objective.curvature.mean()) / 2
+            fit.descent = Descent(objective.origin, objective.newton, FIRST_TOLERANCE_NATS)
+            fit.descent.tell(value, gradient)
         self.n_passes += 2
 
     def _moments(
@@ -158,27 +164,25 @@ class _Grid:
                     moments[fit.key].update(z[block, pos], final[block, pos + fit.offset - 1])
         return moments
 
-    def _evaluate(self, fit: _Fit, point: Point, z: Tensor, wanted: Tensor) -> metrics.Gradient:
-        hidden = fit.objective.hidden(point, z)
-        gradient = metrics.cross_entropy(hidden, self.unembedding, point[1], wanted)
-        fit.objective.add(z, gradient)
-        return gradient
-
-    def choose_penalties(self, validation: Part) -> None:
-        """Give each cell the λ whose Newton step from the start validation likes best."""
-        trials = {}
+    def choose_penalties(self, validation: Part, tolerance_nats: float) -> None:
+        """Give each cell the λ under which validation likes the predicted minimum best."""
+        trials: dict[tuple[int, int], dict[float, Point]] = {}
         for fit in self.fits:
-            unit = float(fit.objective.curvature.mean()) / 2
-            strengths = [share * unit for share in PENALTIES]
-            origin, gradient = fit.objective.origin, fit.first[1]
+            objective, descent = fit.objective, fit.descent
+            objective.set_curvature(self.rows)
             trials[fit.key] = {
-                strength: step(origin, -1.0, fit.objective.newton(gradient, strength))
-                for strength in strengths
+                ratio * objective.penalty: objective.minimum_at(
+                    ratio * objective.penalty, descent.best, descent.gradient
+                )
+                for ratio in RATIOS
             }
         scores = self._validate(validation, trials)
         for fit in self.fits:
             own = scores[fit.key]
-            fit.objective.penalty = min(own, key=lambda strength: own[strength])
+            fit.first = fit.objective.penalty, fit.descent
+            fit.objective.penalty = min(own, key=lambda penalty: own[penalty])
+            start = trials[fit.key][fit.objective.penalty]
+            fit.descent = Descent(start, fit.objective.newton, tolerance_nats)
 
     def _validate(
         self, part: Part, points: Mapping[tuple[int, int], Mapping[Label, Point]]
@@ -197,19 +201,19 @@ class _Grid:
             for key, own in sums.items()
         }
 
-    def descend(self, train: Part, tolerance_nats: float) -> None:
+    def descend(self, train: Part) -> None:
         """Minimise every cell that has not converged, one pass after another."""
-        for fit in self.fits:
-            fit.descent = Descent(fit.objective.origin, fit.objective.newton, tolerance_nats)
-            fit.descent.tell(*fit.first)
         for _ in range(MOST_PASSES):
             active = [fit for fit in self.fits if not fit.descent.converged]
             if not active:
                 return
             for fit, z, wanted in self.inputs(train, active):
-                self._evaluate(fit, fit.descent.trial, z, wanted)
+                fit.objective.evaluate(fit.descent.trial, z, wanted, self.unembedding)
             for fit in active:
                 fit.descent.tell(*fit.objective.take(fit.descent.trial))
+                # The curvature at the start is that of predictions that know little yet.
+                if len(fit.descent.pairs) == 1 and not fit.descent.converged:
+                    fit.objective.set_curvature(self.rows)
             self.n_passes += 1
 
     def chosen(self, validation: Part) -> dict[tuple[int, int], Probe]:
@@ -217,6 +221,7 @@ class _Grid:
         points = {
             fit.key: {
                 "minimum": fit.descent.best,
+                "first minimum": fit.first[1].best,
                 "start": fit.objective.origin,
                 "lens": fit.objective.identity,
             }
@@ -229,13 +234,14 @@ class _Grid:
 def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) -> Probe:
     chosen = min(scores, key=lambda label: scores[label])
     point = points[chosen]
-    objective, descent = fit.objective, fit.descent
+    objective = fit.objective
+    penalty, descent = fit.first if chosen == "first minimum" else (objective.penalty, fit.descent)
     return Probe(
         A=point[0],
         b=objective.hidden(point, torch.zeros_like(objective.mean)[None])[0],
         c=point[1],
         chosen=chosen,
-        penalty=objective.penalty,
+        penalty=penalty,
         excess_nats=descent.excess,
         converged=descent.converged,
         validation_nats=scores[chosen],

@@ -31,7 +31,7 @@ class Probe:
         A: Slope, shape (hidden, hidden).
         b: Intercept, shape (hidden,).
         c: Bias of the logits, shape (vocab,).
-        chosen: What validation preferred: `minimum`, `start` or `lens`.
+        chosen: What validation preferred: `minimum`, `first minimum`, `start` or `lens`.
         penalty: λ of the objective.
         excess_nats: Estimate of the training objective above its minimum.
         converged: Whether that is within the tolerance.
@@ -118,7 +118,9 @@ def save(probes: LinearProbes, path: Path, metadata: Mapping[str, str]) -> None:
     fits: dict[str, dict[str, object]] = {}
     for (layer, offset), probe in probes.probes.items():
         key = f"linear/{layer}/{offset}"
-        tensors |= {f"{key}/{name}": getattr(probe, name).contiguous() for name in TENSORS}
+        # Copies: cells that keep the head's own bias share it, and safetensors takes no views.
+        for name in TENSORS:
+            tensors[f"{key}/{name}"] = getattr(probe, name).contiguous().clone()
         fields = [field.name for field in dataclasses.fields(Probe)]
         fits[key] = {name: getattr(probe, name) for name in fields if name not in TENSORS}
     notes = {"fits": json.dumps(fits), "n_passes": str(probes.n_passes)}
@@ -140,7 +142,9 @@ def load(path: Path, head: Anatomy, fingerprint: str) -> LinearProbes:
         raise RunError(f"there are no probes at {path}")
     device = str(head.unembedding.device)
     with safe_open(path, framework="pt", device=device) as file:
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
+        if not {"model_fingerprint", "fits", "n_passes"} <= metadata.keys():
+            raise RunError(f"{path} holds no probes of probekit: its metadata says nothing of them")
         if metadata["model_fingerprint"] != fingerprint:
             raise RunError(f"the probes at {path} were fitted to another model than this one")
         found = {}
