@@ -1,11 +1,13 @@
-"""Targets: the token that a readout at an offset is asked for."""
+"""Targets: the token that a readout at an offset is asked for, and where it is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from probekit.errors import SettingsError
 from probekit.shapes import Mask, TokenIds
-from probekit.tokens import Blocks
+from probekit.tokens import Blocks, common_length
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,35 @@ def text_targets(blocks: Blocks, horizon: int) -> Targets:
     return Targets(
         "text", {k: blocks.targets(k) for k in offsets}, {k: blocks.valid(k) for k in offsets}
     )
+
+
+def draw_positions(
+    blocks: Blocks, domains: Sequence[str], horizon: int, count: int, seed: int
+) -> Mask:
+    """Draw positions by document: `count` a domain, as evenly over its documents as they allow.
+
+    Args:
+        blocks: Blocks of one split.
+        domains: Domain of each document number.
+        horizon: Only positions with a target this far ahead are drawn, so that the same
+            positions serve at every offset.
+        count: Positions a domain.
+        seed: Seed of the draw.
+
+    Returns:
+        The drawn positions, shape (block, pos).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    allowed = blocks.valid(horizon)
+    drawn = torch.zeros_like(allowed)
+    numbers = blocks.documents[allowed].unique().tolist()
+    for domain in dict.fromkeys(domains):
+        own = [
+            (allowed & (blocks.documents == n)).nonzero() for n in numbers if domains[n] == domain
+        ]
+        if own:
+            share = common_length([len(places) for places in own], count)
+            for places in own:
+                chosen = places[torch.randperm(len(places), generator=generator)[:share]]
+                drawn[chosen[:, 0], chosen[:, 1]] = True
+    return drawn

@@ -67,7 +67,8 @@ class Source:
         name, equals, location = argument.partition("=")
         if not equals:
             location = argument
-            name = argument.split(":")[1] if argument.startswith("hub:") else Path(argument).stem
+            is_path = not argument.startswith(("builtin:", "hub:"))
+            name = Path(argument).stem if is_path else argument.split(":")[1]
         if not name or not location:
             raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")
         return cls(name, location)
@@ -136,7 +137,7 @@ def _folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _decoded(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text: byte {error.start} cannot be decoded. Convert it, for "
@@ -147,7 +148,8 @@ def _decoded(path: Path) -> str:
 
 
 def _jsonl(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_decoded(path).splitlines(), start=1):
+    # Not splitlines: JSON strings may hold the other line ends of Unicode as they are.
+    for number, line in enumerate(_decoded(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -162,7 +164,11 @@ def _jsonl(path: Path, field: str) -> Iterator[tuple[str, str]]:
 def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
-    for number, row in enumerate(pq.read_table(path).to_pylist(), start=1):
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as parquet: {error}") from None
+    for number, row in enumerate(rows, start=1):
         yield f"row {number}", _text_of(row, field, f"{path} row {number}")
 
 
@@ -192,6 +198,8 @@ def _text_of(row: dict[str, object], field: str, where: str) -> str:
             f"{where} has no text field {field!r}; its fields are {sorted(row)}. "
             "Name the right one with --text-field"
         )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{where} holds half of a surrogate pair, which is no text in UTF-8")
     return text
 
 

@@ -141,6 +141,11 @@ def tokenize(
         DataError: If there are too few documents to split.
     """
     encoded = encode(tokenizer, [document.text for document in documents])
+    if not any(encoded):
+        raise DataError(
+            f"the tokenizer makes no token of the text of {documents[0].domain!r}: are text and "
+            "tokenizer of one language?"
+        )
     cap = common_length([len(ids) for ids in encoded], max_tokens)
     if max_tokens is not None:
         shortest, enough = SHORTEST_CUTS
@@ -248,7 +253,7 @@ def blocks_by_split(
     """Pack the documents of each split into blocks; numbers are indices of `documents`.
 
     Raises:
-        DataError: If a split has no position with a target at the horizon.
+        DataError: If a domain has no position with a target at the horizon in a split.
     """
     found = {}
     for part in SPLITS:
@@ -260,43 +265,19 @@ def blocks_by_split(
             tokenizer.bos_token_id,
             tokenizer.eos_token_id,
         )
-        if not found[part].valid(horizon).any():
-            longest = max(len(documents[i].ids) for i in numbers)
-            raise DataError(
-                f"the {part} split has no position with a target {horizon} tokens ahead: its "
-                f"longest document has {longest} tokens and more than {horizon} are needed. "
-                "Give more or longer text, or fewer --offsets"
-            )
+        _require_targets(found[part], documents, part, horizon)
     return found
 
 
-def draw_positions(
-    blocks: Blocks, domains: Sequence[str], horizon: int, count: int, seed: int
-) -> Bool[Tensor, "block pos"]:
-    """Draw positions by document: `count` a domain, as evenly over its documents as they allow.
-
-    Args:
-        blocks: Blocks of one split.
-        domains: Domain of each document number.
-        horizon: Only positions with a target this far ahead are drawn, so that the same
-            positions serve at every offset.
-        count: Positions a domain.
-        seed: Seed of the draw.
-
-    Returns:
-        The drawn positions, shape (block, pos).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    allowed = blocks.valid(horizon)
-    drawn = torch.zeros_like(allowed)
-    numbers = blocks.documents[allowed].unique().tolist()
-    for domain in dict.fromkeys(domains):
-        own = [
-            (allowed & (blocks.documents == n)).nonzero() for n in numbers if domains[n] == domain
-        ]
-        if own:
-            share = common_length([len(places) for places in own], count)
-            for places in own:
-                chosen = places[torch.randperm(len(places), generator=generator)[:share]]
-                drawn[chosen[:, 0], chosen[:, 1]] = True
-    return drawn
+def _require_targets(
+    blocks: Blocks, documents: Sequence[TokenizedDocument], part: Split, horizon: int
+) -> None:
+    reached = {documents[n].domain for n in blocks.documents[blocks.valid(horizon)].tolist()}
+    for domain in dict.fromkeys(document.domain for document in documents):
+        if domain not in reached:
+            lengths = [len(d.ids) for d in documents if (d.domain, d.split) == (domain, part)]
+            raise DataError(
+                f"{domain}: the {part} split has no position with a target {horizon} tokens "
+                f"ahead: its longest document has {max(lengths)} tokens and more than {horizon} "
+                "are needed. Give more or longer text, or fewer --offsets"
+            )

@@ -1,0 +1,31 @@
+"""Targets by offset."""
+
+import pytest
+import torch
+
+from probekit.errors import SettingsError
+from probekit.targets import text_targets
+from probekit.tokens import pack
+
+BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, bos=0, end=9)
+
+
+def test_a_target_is_the_token_so_many_places_on_in_the_same_document() -> None:
+    assert BLOCKS.token_ids.tolist()[0][:5] == [0, 5, 6, 7, 9]
+    targets = text_targets(BLOCKS, horizon=2)
+    first = BLOCKS.documents == 0
+    assert targets.ids[1][targets.valid[1] & first].tolist() == [6, 7, 9]
+    assert targets.ids[2][targets.valid[2] & first].tolist() == [7, 9]
+
+
+def test_targets_at_a_mask_are_those_alone() -> None:
+    mask = torch.zeros_like(BLOCKS.documents, dtype=torch.bool)
+    mask[0, 2] = True
+    targets = text_targets(BLOCKS, horizon=2).at(mask)
+    assert [targets.ids[k][targets.valid[k]].tolist() for k in (1, 2)] == [[7], [9]]
+
+
+@pytest.mark.parametrize("horizon", [0, 8])
+def test_an_offset_outside_the_block_is_an_error(horizon: int) -> None:
+    with pytest.raises(SettingsError, match=rf"in 1..7 for blocks of 8 tokens, got {horizon}"):
+        text_targets(BLOCKS, horizon)
