@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from probekit.anatomy import Anatomy
@@ -62,6 +63,7 @@ class Model:
             yield Cell("model", 1), self.head.decode(resid).float()
 
 
+@torch.no_grad()
 def divergences(
     stream: Iterable[Seen], head: Anatomy, layers: Sequence[int], valid: Mask, documents: Tensor
 ) -> pd.DataFrame:

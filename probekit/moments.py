@@ -38,12 +38,14 @@ class Moments:
     @property
     def mean_x(self) -> Float[Tensor, " x"]:
         """Mean of x, float64."""
-        return self.shift_x.double() + self.sum_x / self._counted()
+        n = self._counted()
+        return self.shift_x.double() + self.sum_x / n
 
     @property
     def mean_y(self) -> Float[Tensor, " y"]:
         """Mean of y, float64."""
-        return self.shift_y.double() + self.sum_y / self._counted()
+        n = self._counted()
+        return self.shift_y.double() + self.sum_y / n
 
     @property
     def covariance(self) -> Float[Tensor, "x x"]:

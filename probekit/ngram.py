@@ -5,19 +5,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from probekit.errors import DataError
 from probekit.readout import Cell, Seen
-from probekit.shapes import Logits, Mask, TokenIds
+from probekit.shapes import Logits, Mask
 from probekit.targets import Targets
 
 # Pseudo-counts given to the lower order, of which validation chooses one.
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
-Part = tuple[TokenIds, Targets]
+# Train and validation differ in blocks, not in their length.
+Part = tuple[Int[Tensor, "_ pos"], Targets]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _pairs(part: Part, offset: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     token_ids, targets = part
     valid = targets.valid[offset]
     # Copies: scipy wants arrays whose memory is their own.
-    return np.array(token_ids[valid]), np.array(targets.ids[offset][valid])
+    return token_ids[valid].numpy().copy(), targets.ids[offset][valid].numpy().copy()
 
 
 def _best_strength(

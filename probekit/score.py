@@ -20,6 +20,7 @@ SUMS = ("nats_sum", "top1_sum", "top5_sum")
 KEY = ("readout", "layer", "offset", "blind")
 
 
+@torch.no_grad()
 def score(
     readouts: Sequence[Readout],
     stream: Iterable[Seen],

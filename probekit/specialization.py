@@ -11,7 +11,7 @@ adaptation      offset 1: the model's cross-entropy minus the (L, 1) probe's. Th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ PROBE = "linear"
 SATURATED = 0.95
 # Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
 MUCH_ADAPTATION_NATS = 0.05
+# Where the mean bound on the total variation is wider, the ceiling is an estimate.
+WIDE_BOUND = 0.1
 # Fewer test documents than this, and a percentile interval is known to be too narrow.
 FEWEST_TEST_DOCUMENTS = 20
 
@@ -93,7 +95,9 @@ def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
     return gain
 
 
-def find(tally: Tally, n_layers: int, horizon: int) -> Findings:
+def find(
+    tally: Tally, n_layers: int, horizon: int, bounds: Mapping[int, float] | None = None
+) -> Findings:
     """Return the findings of a run.
 
     Args:
@@ -101,7 +105,10 @@ def find(tally: Tally, n_layers: int, horizon: int) -> Findings:
             `all` and `marginal`).
         n_layers: Number of blocks of the model.
         horizon: Largest offset.
+        bounds: By offset, the mean bound on the ceiling's error over all domains; a ceiling
+            with a wide bound is called an estimate.
     """
+    bounds = bounds or {}
     domains = [
         _Domain(
             name,
@@ -116,7 +123,11 @@ def find(tally: Tally, n_layers: int, horizon: int) -> Findings:
     rows = [_row(domain, offset) for domain in domains for offset in offsets]
     first = domains[0]
     verdict = [_next_token_sentence(first)]
-    verdict += [_sentence(rows[offset - 1], first) for offset in offsets if offset > 1]
+    verdict += [
+        _sentence(rows[offset - 1], first, bounds.get(offset, 0.0))
+        for offset in offsets
+        if offset > 1
+    ]
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
 
 
@@ -165,7 +176,7 @@ def _next_token_sentence(domain: _Domain) -> str:
     )
 
 
-def _sentence(row: dict[str, Any], domain: _Domain) -> str:
+def _sentence(row: dict[str, Any], domain: _Domain, bound: float) -> str:
     offset, best = row["offset"], row["best_layer"]
     start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
     if row["recovered"] is None:
@@ -176,6 +187,8 @@ def _sentence(row: dict[str, Any], domain: _Domain) -> str:
             f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}] of what the "
             "model itself knows beyond the current token"
         )
+        if bound > WIDE_BOUND:
+            share += " (an estimate: marginalization left much probability out)"
     return f"{start}; {share}; {row['verdict']}."
 
 
