@@ -59,8 +59,15 @@ def _run(measured: Measurement) -> dict[str, Any]:
         "dtype": loaded.dtype,
         "attention": loaded.attention,
         "versions": provenance.versions(),
-        "settings": {k: v for k, v in asdict(measured.settings).items() if v is not None},
+        "settings": dict(_settings(measured)),
     }
+
+
+def _settings(measured: Measurement) -> Iterator[tuple[str, Any]]:
+    """Yield what was set, as JSON has it, so that a report is the same from memory and file."""
+    for name, value in asdict(measured.settings).items():
+        if value is not None:
+            yield name, list(value) if isinstance(value, tuple) else value
 
 
 def _model(measured: Measurement) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -53,4 +54,4 @@ def command() -> str:
     """Return the command line of this process, as a person would type it."""
     name = sys.argv[0].rpartition("/")[2]
     program = "python -m probekit" if name == "__main__.py" else name
-    return " ".join([program, *sys.argv[1:]])
+    return f"{program} {shlex.join(sys.argv[1:])}".rstrip()

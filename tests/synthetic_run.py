@@ -129,7 +129,8 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
     }
     spread = {"nats": width, "bits": width / math.log(2), "top1": width / 5, "top5": width / 5}
     for name, value in {"nats": nats, "bits": bits, "top1": top1, "top5": top5}.items():
-        row |= {name: value, f"{name}_low": value - spread[name]}
+        low = value - spread[name]
+        row |= {name: value, f"{name}_low": low if name == "bits" else max(low, 0.0)}
         row[f"{name}_high"] = value + spread[name]
     return row
 
