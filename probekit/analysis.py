@@ -63,10 +63,15 @@ def analyze(
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
     if isinstance(model, str):
+        if tokenizer is not None:
+            raise SettingsError(f"the tokenizer of {model!r} is loaded with it: leave it out")
         asked = from_mapping({"model": model, **settings})
         return run(preparation.load(asked), asked, output, overwrite, say)
     if tokenizer is None:
         raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
+    fixed = [name for name in preparation.LOADING if name in settings]
+    if fixed:
+        raise SettingsError(f"a model given as an object is taken as it is: leave out {fixed}")
     loaded = models.wrap(model, tokenizer)
     asked = from_mapping({"model": loaded.name, **settings})
     return run(loaded, asked, output, overwrite, say)
@@ -93,7 +98,9 @@ def run(
     )
     with torch.no_grad():
         tally = measured.tally
-    findings = specialization.find(tally, material.head.n_layers, settings.offsets)
+    whole = [row for row in measured.marginal[1] if row["domain"] == tally.groups[0]]
+    bounds = {row["offset"]: row["tv_bound_mean"] for row in whole}
+    findings = specialization.find(tally, material.head.n_layers, settings.offsets, bounds)
     document = assembly.document(measured, findings, checks, unmet)
     with journal.stage("report"):
         page = reports.render(document)

@@ -22,7 +22,6 @@ from probekit import (
     results,
     score,
     specialization,
-    tokens,
 )
 from probekit.capture import Site
 from probekit.checks import Check
@@ -33,7 +32,7 @@ from probekit.readout import Readout, Seen
 from probekit.settings import Settings
 from probekit.shapes import Mask
 from probekit.tally import ALL, Tally
-from probekit.targets import Targets, text_targets
+from probekit.targets import Targets, draw_positions, text_targets
 from probekit.text import Split
 
 SITE_OF_MODEL: Site = "resid_post"
@@ -137,7 +136,7 @@ class Measurement:
     @cached_property
     def _positions(self) -> dict[str, Mask]:
         blocks = self.material.blocks["test"]
-        drawn = tokens.draw_positions(
+        drawn = draw_positions(
             blocks,
             self.material.domains,
             self.settings.offsets,

@@ -15,6 +15,19 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from probekit.errors import SettingsError
 
+LEAST = {
+    "limit": 1,
+    "max_tokens": 1,
+    "offsets": 1,
+    "max_branches": 1,
+    "marginal_positions": 1,
+    "batch_size": 1,
+    "block": 3,  # BOS, a position and its target
+    "seed": 0,
+}
+# The largest that torch, numpy and TOML all take.
+LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,7 +43,7 @@ class Settings:
         text: Texts as [NAME=]PATH; none for the built-in text.
         text_field: Name of the text in a JSONL object, parquet or Hub row.
         limit: Documents read from each text.
-        max_tokens: Tokens taken from each text; by default 16,000 on a CPU, 200,000 elsewhere.
+        max_tokens: Tokens taken from each text; by default 12,000 on a CPU, 200,000 elsewhere.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
         layers: Layers to read; none for all.
@@ -65,11 +78,12 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _require_kind(field.name, getattr(self, field.name), field.type)
-        positive = "limit", "max_tokens", "offsets", "max_branches", "marginal_positions"
-        for name in (*positive, "batch_size"):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise SettingsError(f"{_flag(name)} must be at least 1, got {value}")
+            if isinstance(value, int) and value < least:
+                raise SettingsError(f"{_flag(name)} must be at least {least}, got {value}")
+        if self.seed > LARGEST_SEED:
+            raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
         if self.offsets > self.block - 2:
@@ -139,8 +153,8 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):
-        # JSON's escapes are TOML's.
-        return json.dumps(value, ensure_ascii=False)
+        # JSON's escapes are TOML's, which wants one more.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 
 

@@ -126,11 +126,12 @@ def _setting(value: object) -> str:
 
 def _convergence(run: Run) -> str:
     """Say how many fits of the probe converged."""
-    fits = [row.get("converged") for key, row in run.scores.items() if key[0] == run.probe]
+    rows = [row for key, row in run.scores.items() if key[0] == run.probe]
+    fits = {(row["layer"], row["offset"]): row.get("converged") for row in rows}.values()
     judged = [fit for fit in fits if fit is not None]
     if not judged:
         return "Convergence was not recorded."
-    return f"Converged: {sum(judged)} of {len(judged)} scored fits."
+    return f"Converged: {sum(judged)} of {len(judged)} fits."
 
 
 def _not_run(run: Run) -> list[str]:

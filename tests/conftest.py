@@ -5,12 +5,15 @@ Nothing here imports probekit at the top: the hook that checks shapes is install
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from probekit.results import Run
 
 
 def pytest_configure() -> None:
@@ -42,3 +45,38 @@ def tiny_llama() -> "PreTrainedModel":
     from architectures import build
 
     return build("llama")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a saved model of two blocks that knows a little of `text_file`; never changed."""
+    import tiny_run
+
+    folder = tmp_path_factory.mktemp("world") / "mini"
+    tiny_run.model().save_pretrained(folder)
+    tiny_run.tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a JSONL file of forty short documents."""
+    import tiny_run
+
+    return tiny_run.jsonl(tmp_path_factory.mktemp("text") / "words.jsonl", tiny_run.documents())
+
+
+@pytest.fixture(scope="session")
+def asked(model_folder: Path, text_file: Path) -> dict[str, Any]:
+    """Return the settings of `finished_run`."""
+    import tiny_run
+
+    return {**tiny_run.SETTINGS, "model": str(model_folder), "text": (str(text_file),)}
+
+
+@pytest.fixture(scope="session")
+def finished_run(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """Return a finished run of the tiny model on the small text; never changed."""
+    import probekit
+
+    return probekit.analyze(**asked, output=tmp_path_factory.mktemp("run"))

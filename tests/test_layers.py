@@ -21,7 +21,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "methods": (
         "lens", "linear", "ngram", "marginal", "score", "specialization", "doctor",
     ),
-    "door": ("preparation", "ceilings", "measurement", "assembly", "analysis", "__init__", "__main__"),
+    "door": (
+        "preparation", "ceilings", "measurement", "assembly", "analysis", "__init__", "__main__",
+    ),
 }  # fmt: skip
 
 ORDER = [name for names in FLOORS.values() for name in names]

@@ -1,0 +1,44 @@
+"""Progress: the log, and bars that are not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from probekit.anatomy import find
+from probekit.capture import stream
+from probekit.progress import Journal, Tracked
+
+
+def test_a_stage_is_logged_and_said_when_it_ends(tmp_path: Path) -> None:
+    said: list[str] = []
+    journal = Journal(tmp_path / "log.jsonl", said.append)
+    with journal.stage("probes"):
+        assert said == []
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(event["stage"], event["event"]) for event in events] == [
+        ("probes", "start"),
+        ("probes", "end"),
+    ]
+    assert len(said) == 1
+    assert set(journal.seconds) == {"probes"}
+
+
+def test_a_stage_that_fails_has_no_end(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.jsonl", print)
+    with pytest.raises(KeyError), journal.stage("probes"):
+        raise KeyError
+    assert journal.seconds == {}
+    assert '"end"' not in journal.path.read_text()
+
+
+def test_a_tracked_stream_is_the_stream_each_time(
+    tiny_llama: PreTrainedModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ids = torch.arange(24).view(3, 8)
+    tracked = Tracked(stream(tiny_llama, find(tiny_llama), ids, (), batch_size=2), "label")
+    for _ in range(2):
+        assert [seen.first_block for seen in tracked] == [0, 2]
+    assert capfd.readouterr().err == ""
