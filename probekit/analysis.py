@@ -26,7 +26,7 @@ from probekit import (
 )
 from probekit.branches import BranchEngine
 from probekit.checks import Check
-from probekit.errors import SettingsError
+from probekit.errors import RunError, SettingsError
 from probekit.measurement import Measurement
 from probekit.models import Loaded
 from probekit.preparation import Material
@@ -85,6 +85,7 @@ def run(
     folder = Path(output) if output else default_folder(settings)
     finished = results.open_folder(folder, settings, overwrite)
     if finished is not None:
+        _require_unchanged(finished, preparation.prepare(loaded, settings))
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
@@ -127,6 +128,21 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     token_ids = material.blocks["test"].token_ids
     checks = doctor.check_model(loaded, material.head, token_ids)
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
+
+
+def _require_unchanged(finished: Run, material: Material) -> None:
+    """Refuse to pass off a finished run as one of a model or text that is another now."""
+    before, now = finished.results, material
+    changed = []
+    if before["model"]["fingerprint"] != now.fingerprint:
+        changed.append("the model")
+    if [row["sha256"] for row in before["text"]] != [row["sha256"] for row in now.text]:
+        changed.append("the text")
+    if changed:
+        raise RunError(
+            f"{finished.folder} holds a run of this command, but {' and '.join(changed)} changed "
+            "since. Name another --output, or replace the run with --overwrite"
+        )
 
 
 def _fingerprint(material: Material, settings: Settings) -> str:

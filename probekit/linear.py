@@ -42,7 +42,7 @@ from probekit.targets import Targets
 # position: near the optimum at 0.01 and at 0.7 slopes per position alike.
 FIRST_SHARE = 2.0
 # Other λ, relative to the first, and how well the first has to be minimised.
-RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1)
+RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1, 0.03)
 FIRST_TOLERANCE_NATS = 0.01
 # The estimate of what is left must be well below the 0.01 nats that are promised.
 TOLERANCE_NATS = 0.003

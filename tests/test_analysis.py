@@ -1,6 +1,7 @@
 """The main job, end to end on a tiny model."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import probekit
 from probekit import analysis, preparation
 from probekit.anatomy import find
 from probekit.capture import stream
-from probekit.errors import SettingsError
+from probekit.errors import RunError, SettingsError
 from probekit.measurement import Measurement
 from probekit.results import Run
 from probekit.score import score
@@ -71,6 +72,21 @@ class InterruptionError(Exception):
 
 def interrupt(*_: object, **__: object) -> Any:
     raise InterruptionError
+
+
+def test_a_finished_run_is_not_passed_off_as_one_of_another_text(
+    finished_run: Run, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    path = Path(asked["text"][0])
+    changed = tmp_path / path.name
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    changed.write_text("".join(lines[1:]), encoding="utf-8")
+    toml = (folder / "run.toml").read_text(encoding="utf-8")
+    (folder / "run.toml").write_text(toml.replace(str(path), str(changed)), encoding="utf-8")
+    with pytest.raises(RunError, match="the text changed since"):
+        probekit.analyze(**asked | {"text": (str(changed),)}, output=folder)
 
 
 def test_an_interrupted_run_goes_on_behind_its_finished_stages(
