@@ -7,7 +7,7 @@ import torch
 
 from probekit.errors import SettingsError
 from probekit.shapes import Mask, TokenIds
-from probekit.tokens import Blocks, common_length
+from probekit.tokens import Blocks
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def text_targets(blocks: Blocks, horizon: int) -> Targets:
 def draw_positions(
     blocks: Blocks, domains: Sequence[str], horizon: int, count: int, seed: int
 ) -> Mask:
-    """Draw positions by document: `count` a domain, as evenly over its documents as they allow.
+    """Draw `count` positions a domain, as evenly over its documents as they allow.
+
+    Where there are more documents than that, so many are drawn, and one position of each.
 
     Args:
         blocks: Blocks of one split.
@@ -75,9 +77,12 @@ def draw_positions(
         own = [
             (allowed & (blocks.documents == n)).nonzero() for n in numbers if domains[n] == domain
         ]
-        if own:
-            share = common_length([len(places) for places in own], count)
-            for places in own:
-                chosen = places[torch.randperm(len(places), generator=generator)[:share]]
-                drawn[chosen[:, 0], chosen[:, 1]] = True
+        order = torch.randperm(len(own), generator=generator)[:count]
+        left = count
+        # From the shortest on, so that what short documents cannot give longer ones do.
+        for rank, places in enumerate(sorted((own[i] for i in order), key=len)):
+            share = min(len(places), left // (len(order) - rank))
+            left -= share
+            chosen = places[torch.randperm(len(places), generator=generator)[:share]]
+            drawn[chosen[:, 0], chosen[:, 1]] = True
     return drawn

@@ -74,6 +74,7 @@ class TokenizedDocument:
         ids: Token ids without BOS and end.
         n_bytes: UTF-8 bytes of the text that the ids stand for.
         sha256: Digest of the content.
+        whole: False if it was cut: what ends it is not its author.
     """
 
     domain: str
@@ -82,6 +83,7 @@ class TokenizedDocument:
     ids: list[int]
     n_bytes: int
     sha256: str
+    whole: bool = True
 
 
 def pack(
@@ -90,11 +92,13 @@ def pack(
     block: int,
     bos: int | None,
     end: int | None,
+    whole: Sequence[bool] | None = None,
 ) -> Blocks:
     """Lay documents end to end in blocks.
 
-    The last block is filled up with the end token (attention is causal: what follows the
-    last document changes nothing before it), and the filling belongs to no document.
+    The end token after a document that was cut parts it from the next one, but is nobody's
+    target: no model could foresee it. The last block is filled up with the end token, which
+    belongs to no document either (attention is causal: it changes nothing before it).
 
     Args:
         ids: Token ids of each document.
@@ -102,6 +106,7 @@ def pack(
         block: Tokens in a block, BOS included.
         bos: First token of each block and document, or None.
         end: Token after each document, or None.
+        whole: Whether each document is whole; all are, by default.
 
     Returns:
         Blocks of shape (block, pos) with pos = `block`.
@@ -109,13 +114,15 @@ def pack(
     flat: list[int] = []
     owner: list[int] = []
     body = block - (bos is not None)
-    for document, number in zip(ids, numbers, strict=True):
-        tokens = [*document] if end is None else [*document, end]
+    for index, (document, number) in enumerate(zip(ids, numbers, strict=True)):
         if bos not in (None, end) and len(flat) % body:  # a block's own BOS is not doubled
             flat.append(bos)
             owner.append(OUTSIDE)
-        flat += tokens
-        owner += [number] * len(tokens)
+        flat += document
+        owner += [number] * len(document)
+        if end is not None:
+            flat.append(end)
+            owner.append(number if whole is None or whole[index] else OUTSIDE)
     filling = -len(flat) % body
     filler = 0 if end is None else end
     token_ids = torch.tensor(flat + [filler] * filling).view(-1, body)
@@ -164,6 +171,7 @@ def tokenize(
             # A cut document keeps its share of bytes.
             round(len(document.text.encode()) * len(short) / max(len(ids), 1)),
             document.sha256,
+            document.whole and len(short) == len(ids),
         )
         for document, part, short, ids in zip(documents, parts, kept, encoded, strict=True)
     ]
@@ -221,10 +229,11 @@ def pieces(
         return list(documents), False
     found = []
     for document in documents:
-        for number, text in enumerate(_cut(document.text, tokenizer), start=1):
-            if text.strip():
-                name = f"{document.name} piece {number}"
-                found.append(replace(document, name=name, text=text))
+        parts = [text for text in _cut(document.text, tokenizer) if text.strip()]
+        for number, text in enumerate(parts, start=1):
+            name = f"{document.name} piece {number}"
+            last = number == len(parts)
+            found.append(replace(document, name=name, text=text, whole=last))
     return found, True
 
 
@@ -264,6 +273,7 @@ def blocks_by_split(
             block,
             tokenizer.bos_token_id,
             tokenizer.eos_token_id,
+            [documents[i].whole for i in numbers],
         )
         _require_targets(found[part], documents, part, horizon)
     return found

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from probekit.errors import SettingsError
-from probekit.targets import text_targets
+from probekit.targets import draw_positions, text_targets
 from probekit.tokens import pack
 
 BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, bos=0, end=9)
@@ -29,3 +29,16 @@ def test_targets_at_a_mask_are_those_alone() -> None:
 def test_an_offset_outside_the_block_is_an_error(horizon: int) -> None:
     with pytest.raises(SettingsError, match=rf"in 1..7 for blocks of 8 tokens, got {horizon}"):
         text_targets(BLOCKS, horizon)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "count", "drawn"),
+    [([9] * 30, 7, 7), ([4, 40, 40], 50, 50), ([9, 9, 9], 7, 7), ([5, 5], 100, 8)],
+)
+def test_as_many_positions_are_drawn_as_were_asked_for(
+    lengths: list[int], count: int, drawn: int
+) -> None:
+    ids = [[1] * (length - 1) for length in lengths]
+    blocks = pack(ids, range(len(ids)), block=64, bos=None, end=0)
+    mask = draw_positions(blocks, ["a"] * len(ids), horizon=1, count=count, seed=0)
+    assert int(mask.sum()) == drawn

@@ -164,3 +164,10 @@ def test_a_domain_without_a_target_at_the_horizon_says_what_is_needed() -> None:
     assert blocks_by_split(both, words, 32, horizon=2)
     with pytest.raises(DataError, match=r"short: the train split has no position with a target 4"):
         blocks_by_split(both, words, 32, horizon=4)
+
+
+def test_the_end_behind_a_cut_is_nobodys_target() -> None:
+    blocks = pack([[5, 6], [7, 8]], [0, 1], block=6, bos=None, end=9, whole=[False, True])
+    assert blocks.token_ids[0].tolist() == [5, 6, 9, 7, 8, 9]
+    assert blocks.documents[0].tolist() == [0, 0, -1, 1, 1, 1]
+    assert blocks.valid(1)[0].tolist() == [True, False, False, True, True, False]
