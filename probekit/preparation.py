@@ -1,7 +1,7 @@
 """From settings to what an analysis works on: a model, its anatomy, token blocks, a plan."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from probekit.capture import ResidualStream, Site, stream
 from probekit.checks import Check
 from probekit.errors import ModelError, SettingsError
 from probekit.models import Loaded
-from probekit.settings import Settings
+from probekit.settings import Settings, from_mapping
 from probekit.text import SPLITS, Document, Source, Split
 from probekit.tokens import Blocks, TokenizedDocument
 
@@ -18,6 +18,10 @@ from probekit.tokens import Blocks, TokenizedDocument
 # minute: fewer tokens then, never fewer optimizer steps.
 TOKENS_ON_CPU = 12_000
 TOKENS_ELSEWHERE = 200_000
+# Reading stops at so many characters, or so many for each token wanted: ten times what a
+# token holds, so that long documents are shortened rather than few documents read.
+CHARACTERS = 10_000_000
+CHARACTERS_A_TOKEN = 40
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
@@ -47,12 +51,12 @@ class Material:
     layers: tuple[int, ...]
     plan: plan.Plan
 
-    @property
+    @cached_property
     def domains(self) -> list[str]:
         """Domain of each document number."""
         return [document.domain for document in self.documents]
 
-    @property
+    @cached_property
     def bytes_per_token(self) -> list[float]:
         """Bytes that a token stands for, by document number."""
         return [document.n_bytes / max(len(document.ids), 1) for document in self.documents]
@@ -146,7 +150,8 @@ def _read(
     documents: list[TokenizedDocument] = []
     rows, warnings = [], []
     for source in sources:
-        found = text.read(source, settings.text_field, settings.limit)
+        most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
+        found = text.read(source, settings.text_field, settings.limit, most)
         cut, was_cut = tokens.pieces(found, loaded.tokenizer)
         tokenized = tokens.tokenize(cut, loaded.tokenizer, settings.max_tokens)
         documents += tokenized
@@ -179,10 +184,11 @@ def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, s
 
 def resolved(settings: Settings, loaded: Loaded) -> Settings:
     """Return settings with what depends on the machine made plain, so that a run is repeatable."""
-    if settings.max_tokens is not None:
-        return settings
     on_cpu = loaded.model.device.type == "cpu"
-    return replace(settings, max_tokens=TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
+    most = settings.max_tokens or (TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
+    revision = loaded.revision or settings.revision
+    known = {"max_tokens": most, "revision": revision, "dtype": loaded.dtype}
+    return from_mapping(asdict(settings) | known)
 
 
 def load(settings: Settings) -> Loaded:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from probekit import corpus
 from probekit.errors import DataError
@@ -24,6 +24,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 # Shares of the tokens at which the documents, in order of their hash, are cut.
 CUTS = (0.8, 0.9)
+
+# Rows of parquet decoded at a time: documents may be books.
+BATCH_ROWS = 64
 
 BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
 
@@ -36,11 +39,13 @@ class Document:
         domain: Name of the text that it comes from.
         name: File, line or row.
         text: What it says; never empty.
+        whole: False if it was cut, and goes on.
     """
 
     domain: str
     name: str
     text: str
+    whole: bool = True
 
     @property
     def sha256(self) -> str:
@@ -74,13 +79,22 @@ class Source:
         return cls(name, location)
 
 
-def read(source: Source, field: str = "text", limit: int | None = None) -> list[Document]:
+def read(
+    source: Source,
+    field: str = "text",
+    limit: int | None = None,
+    max_characters: int | None = None,
+) -> list[Document]:
     """Return the documents of one source, in its own order.
+
+    Lines and rows beyond the last document that is taken are not read.
 
     Args:
         source: Where to read and what to call it.
         field: Name of the text in a JSONL object, parquet or Hub row.
         limit: Take no more than this many documents.
+        max_characters: Take no more documents once those taken have so many characters; the
+            last one is taken whole, so there is always one.
 
     Raises:
         DataError: If there is nothing to read, or it is not UTF-8 text.
@@ -90,10 +104,19 @@ def read(source: Source, field: str = "text", limit: int | None = None) -> list[
         for name, text in _entries(source.location, field)
         if text.strip()
     )
-    documents = list(islice(found, limit))
+    documents = list(_up_to(max_characters, islice(found, limit)))
     if not documents:
         raise DataError(f"{source.location} holds no text: every document in it is empty")
     return documents
+
+
+def _up_to(max_characters: int | None, documents: Iterable[Document]) -> Iterator[Document]:
+    taken = 0
+    for document in documents:
+        yield document
+        taken += len(document.text)
+        if max_characters is not None and taken >= max_characters:
+            return
 
 
 def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
@@ -139,37 +162,67 @@ def _decoded(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text: byte {error.start} cannot be decoded. Convert it, for "
-            "example with: iconv -f LATIN1 -t UTF-8"
-        ) from None
+        raise _not_utf8(str(path), error) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _not_utf8(where: str, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{where} is not UTF-8 text: byte {error.start} cannot be decoded. Convert the file, for "
+        "example with: iconv -f LATIN1 -t UTF-8"
+    )
+
+
 def _jsonl(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    # Not splitlines: JSON strings may hold the other line ends of Unicode as they are.
-    for number, line in enumerate(_decoded(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path} line {number}"
         try:
-            row = json.loads(line)
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            row = json.loads(text) if text.strip() else None
+        except UnicodeDecodeError as error:
+            raise _not_utf8(where, error) from None
         except json.JSONDecodeError as error:
-            raise DataError(f"{path} line {number} is not JSON: {error}") from None
+            raise DataError(f"{where} is not JSON: {error}") from None
+        if not text.strip():
+            continue
         if not isinstance(row, dict):
-            raise DataError(f"{path} line {number} must be an object with a field {field!r}")
-        yield f"line {number}", _text_of(row, field, f"{path} line {number}")
+            raise DataError(f"{where} must be an object with a field {field!r}")
+        yield f"line {number}", _text_of(row, field, where)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    # Bytes: only they end at line feeds alone, and tell which line cannot be decoded. JSON
+    # strings may hold the other line ends of Unicode as they are.
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path).to_pylist()
+        file = pq.ParquetFile(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"row {number}", _text_of(row, field, f"{path} row {number}")
+    with file:
+        fields = file.schema_arrow.names
+        if field not in fields:
+            raise _no_field(str(path), field, fields)
+        for number, text in enumerate(_column(file, field, path), start=1):
+            row = dict.fromkeys(fields) | {field: text}
+            yield f"row {number}", _text_of(row, field, f"{path} row {number}")
+
+
+def _column(file: Any, field: str, path: Path) -> Iterator[object]:
+    try:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[field]):
+            yield from batch.column(0).to_pylist()
+    except (OSError, ValueError) as error:
+        raise DataError(f"the field {field!r} of {path} cannot be read: {error}") from None
 
 
 def _hub_rows(location: str, field: str) -> Iterator[tuple[str, str]]:
@@ -187,6 +240,8 @@ def _hub_rows(location: str, field: str) -> Iterator[tuple[str, str]]:
         )
         for number, row in enumerate(rows, start=1):
             yield f"row {number}", _text_of(row, field, f"{location} row {number}")
+    except DataError:
+        raise
     except (OSError, ValueError, ConnectionError) as error:
         raise DataError(f"the Hub data set {location!r} cannot be read: {error}") from error
 
@@ -194,13 +249,17 @@ def _hub_rows(location: str, field: str) -> Iterator[tuple[str, str]]:
 def _text_of(row: dict[str, object], field: str, where: str) -> str:
     text = row.get(field)
     if not isinstance(text, str):
-        raise DataError(
-            f"{where} has no text field {field!r}; its fields are {sorted(row)}. "
-            "Name the right one with --text-field"
-        )
+        raise _no_field(where, field, row)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{where} holds half of a surrogate pair, which is no text in UTF-8")
     return text
+
+
+def _no_field(where: str, field: str, fields: Iterable[str]) -> DataError:
+    return DataError(
+        f"{where} has no text field {field!r}; its fields are {sorted(fields)}. "
+        "Name the right one with --text-field"
+    )
 
 
 def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:

@@ -1,9 +1,13 @@
 """What a document is in each kind of text, and which part of an analysis it belongs to."""
 
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +59,85 @@ def test_a_plain_file_is_one_document(tmp_path: Path) -> None:
 def test_a_limit_is_a_number_of_documents(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     assert texts(tmp_path / "a.jsonl", limit=1) == ["one"]
+
+
+def test_documents_are_taken_until_there_are_characters_enough(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "{word}"}}\n' for word in ("one", " ", "two", "six")))
+    taken = [texts(path, max_characters=n) for n in (1, 3, 4, 6, 7, 100)]
+    assert [len(each) for each in taken] == [1, 1, 2, 2, 3, 3]
+    assert taken[-1] == texts(path) == ["one", "two", "six"]
+    assert texts(path, max_characters=100, limit=2) == ["one", "two"]
+
+
+def test_a_line_beyond_what_is_taken_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n{"text": "two"}\ncaf\xe9\n')
+    assert texts(tmp_path / "a.jsonl", max_characters=6) == ["one", "two"]
+    with pytest.raises(DataError, match=r"a\.jsonl line 3 is not UTF-8 text: byte 3"):
+        texts(tmp_path / "a.jsonl")
+
+
+def test_lines_of_jsonl_may_end_as_on_windows_after_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n\r\n{"text": "two"}\r\n')
+    assert texts(tmp_path / "a.jsonl") == ["one", "two"]
+
+
+def break_column(path: Path, row_group: int, column: int) -> None:
+    pages = pq.ParquetFile(path).metadata.row_group(row_group).column(column)
+    start = pages.dictionary_page_offset or pages.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + pages.total_compressed_size] = b"\xff" * pages.total_compressed_size
+    path.write_bytes(content)
+
+
+def test_neither_other_columns_nor_later_rows_of_parquet_are_read(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.parquet", 200
+    pd.DataFrame({"n": range(rows), "text": ["one"] * rows}).to_parquet(path, row_group_size=100)
+    break_column(path, row_group=0, column=0)
+    assert len(texts(path)) == rows
+    break_column(path, row_group=1, column=1)
+    assert len(texts(path, max_characters=30)) == 10
+    with pytest.raises(DataError, match=r"the field 'text' of .*a\.parquet cannot be read: "):
+        texts(path)
+
+
+@pytest.mark.parametrize(("field", "where"), [("text", r"a\.parquet"), ("n", r"a\.parquet row 1")])
+def test_a_parquet_without_the_text_field_names_those_it_has(
+    tmp_path: Path, field: str, where: str
+) -> None:
+    pd.DataFrame({"n": [1], "body": ["one"]}).to_parquet(tmp_path / "a.parquet")
+    message = rf"^\S*{where} has no text field '{field}'; its fields are \['body', 'n'\]"
+    with pytest.raises(DataError, match=message):
+        texts(tmp_path / "a.parquet", field=field)
+
+
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stand in an endless data set; return a list of the rows fetched so far."""
+    fetched: list[int] = []
+
+    def rows(*_: object, **__: object) -> Iterator[dict[str, object]]:
+        for number in count(1):
+            fetched.append(number)
+            yield {"text": f"text {number}"}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=rows))
+    return fetched
+
+
+def test_no_more_of_a_hub_data_set_is_fetched_than_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetched = hub(monkeypatch)
+    assert texts("hub:owner/name", max_characters=15) == ["text 1", "text 2", "text 3"]
+    assert fetched == [1, 2, 3]
+
+
+def test_a_hub_data_set_without_the_text_field_can_be_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub(monkeypatch)
+    with pytest.raises(DataError, match=r"^owner/name row 1 has no text field 'body'"):
+        texts("hub:owner/name", field="body")
 
 
 def test_the_built_in_text_is_read_by_domain() -> None:
