@@ -63,7 +63,8 @@ def curve_message(run: Run, metric: Metric, where: tuple[str, str]) -> str:
 
 def _offset_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
     rows = [run.score(run.probe or "", layer, offset, where) for layer in _layers(run)]
-    scored = [(value, row["layer"]) for row in rows if (value := known(row.get(metric.name)))]
+    values = [(known(row.get(metric.name)), row) for row in rows]
+    scored = [(value, row["layer"]) for value, row in values if value is not None]
     if not scored:
         return f"t+{offset}: not scored."
     value, layer = max(scored) if metric.rising else min(scored)

@@ -14,13 +14,12 @@ from probekit.reports.colours import map_steps, offset_colours
 from probekit.reports.curves import curve_figures, curve_metrics, depth_curve
 from probekit.reports.escape import clean
 from probekit.reports.maps import build_maps
-from probekit.reports.numbers import METRICS, Metric, compact, fixed
+from probekit.reports.numbers import METRICS, Metric, compact, fixed, headline
 from probekit.reports.rows import Run, index
 from probekit.reports.tables import (
     check_table,
     comparison_tables,
     depth_table,
-    headline,
     marginal_table,
     next_token_table,
     readout_tables,

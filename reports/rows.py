@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from probekit.errors import RunError
+from probekit.results import SCHEMA
+from probekit.tally import WIDE_BOUND
 
-SCHEMA = "probekit.results/1"
+OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
 NOT_PROBES = {"lens", "model", "control", "random", "marginal", "marginal-adapted"}
 Row = Mapping[str, Any]
 Key = tuple[str, int | None, int, str, str]
@@ -71,18 +73,26 @@ class Run:
         found = {key[4] for key in self.scores if key[0] == self.probe}
         return tuple(name for name in ("marginal", "all") if name in found)
 
+    @property
+    def site(self) -> str | None:
+        """Return where in a block the readouts of layers read, None if there are none."""
+        return next(
+            (row.get("site") for key, row in self.scores.items() if key[1] is not None), None
+        )
+
     def special(self, offset: int, domain: str) -> Row:
         """Return the specialization row, empty if there is none."""
         return _find(self.results.get("specialization", ()), offset, domain)
 
-    def branching(self, offset: int, domain: str) -> Row:
-        """Return the marginalization row, empty if there is none."""
-        return _find(self.results.get("marginal", ()), offset, domain)
+    def branching(self, offset: int, domain: str, readout: str) -> Row:
+        """Return the marginalization row of a ceiling, empty if there is none."""
+        rows = (row for row in self.results.get("marginal", ()) if branched(row) == readout)
+        return _find(rows, offset, domain)
 
-    def is_estimate(self, offset: int, domain: str) -> bool:
-        """Return whether the ceiling is only an estimate: mean bound on its error over 0.1."""
-        bound = self.branching(offset, domain).get("tv_bound_mean")
-        return bound is not None and bound > 0.1
+    def is_estimate(self, offset: int, domain: str, readout: str = "marginal") -> bool:
+        """Return whether a ceiling is only an estimate: the mean bound on its error is wide."""
+        bound = self.branching(offset, domain, readout).get("tv_bound_mean")
+        return bound is not None and bound > WIDE_BOUND
 
 
 def ceiling(offset: int) -> str:
@@ -92,6 +102,15 @@ def ceiling(offset: int) -> str:
     ('model', 'marginal')
     """
     return "model" if offset == 1 else "marginal"
+
+
+def branched(row: Row) -> str:
+    """Return the readout that a marginalization row is about.
+
+    >>> branched({"readout": "marginal-adapted"}), branched({})
+    ('marginal-adapted', 'marginal')
+    """
+    return str(row.get("readout", "marginal"))
 
 
 def index(results: Mapping[str, Any]) -> Run:
@@ -134,7 +153,7 @@ def _main_rows(results: Mapping[str, Any]) -> list[Row]:
     for column, wanted in (("split", "test"), ("target", "text"), ("seed", seed)):
         rows = _prefer(rows, column, wanted)
     placed = [row for row in rows if row["layer"] is not None]
-    sites = {row.get("site") for row in _prefer(placed, "site", "resid_post")}
+    sites = {row.get("site") for row in _prefer(placed, "site", OUTPUT_SITE)}
     site = min(sites, key=str, default=None)
     return [row for row in rows if row["layer"] is None or row.get("site") == site]
 

@@ -11,14 +11,15 @@ from probekit.reports.numbers import (
     Metric,
     absent,
     compact,
-    fixed,
     known,
     score_cell,
     valued,
 )
-from probekit.reports.rows import Row, Run, ceiling
+from probekit.reports.rows import OUTPUT_SITE, Row, Run, branched, ceiling
 
 NO_CEILING = "marginalization did not run"
+NOT_HERE = "not computed for this model or site"
+NO_ROOM = "ceiling not clearly above the skip-bigram"
 FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
 
 
@@ -60,9 +61,7 @@ def specialization_table(run: Run) -> Table:
 
 def _special(run: Run, offset: int, domain: str) -> list[Cell]:
     row = run.special(offset, domain)
-    ran = run.has("marginal")
-    why = "defined from t+2 on" if offset == 1 else "not computed" if ran else NO_CEILING
-    adapted = why if offset == 1 or not ran else "adaptation is small: not needed"
+    why, adapted = _unrecovered(run, offset, domain)
     return [
         mark(offset),
         word(domain),
@@ -73,6 +72,26 @@ def _special(run: Run, offset: int, domain: str) -> list[Cell]:
         valued(row, "recovered_adapted", 2, adapted),
         _verdict(row.get("verdict")),
     ]
+
+
+def _unrecovered(run: Run, offset: int, domain: str) -> tuple[str, str]:
+    """Return why a recovered share may be missing, against the ceiling and the adapted one."""
+    if offset == 1:
+        return ("defined from t+2 on",) * 2
+    if not run.has("marginal"):
+        return (NO_CEILING,) * 2
+    if not run.special(offset, domain):
+        return ("not computed",) * 2
+    return NO_ROOM, _unadapted(run, domain)
+
+
+def _unadapted(run: Run, domain: str) -> str:
+    if run.has("marginal-adapted"):
+        return NO_ROOM
+    if run.results["model"].get("softcap") is not None or run.site != OUTPUT_SITE:
+        return NOT_HERE
+    gain = known(run.special(1, domain).get("adaptation_nats"))
+    return "adaptation is not known" if gain is None else "adaptation is small: not needed"
 
 
 def _verdict(text: object) -> Cell:
@@ -88,7 +107,8 @@ def next_token_table(run: Run) -> Table:
     for domain in run.domains:
         row = run.special(1, domain)
         saturation = _plain(row, "saturation_layer", "never reached or not computed")
-        gain = valued(row, "adaptation_nats", 3, "not computed")
+        why = "not computed" if run.site == OUTPUT_SITE else NOT_HERE
+        gain = valued(row, "adaptation_nats", 3, why)
         rows.append([word(domain), saturation, gain])
     return Table("At the next token", head, rows)
 
@@ -96,23 +116,28 @@ def next_token_table(run: Run) -> Table:
 def marginal_table(run: Run) -> Table:
     """Return how the ceiling was computed and how far it can be off."""
     head = (
-        "Offset", "Domain", "Route", "Branches, mean", "Branches, most", "Retained mass",
-        "Error bound, mean", "Error bound, most", "Positions", "Reads as",
+        "Offset", "Domain", "Output layer", "Route", "Branches, mean", "Branches, most",
+        "Retained mass", "Error bound, mean", "Error bound, most", "Positions", "Reads as",
     )  # fmt: skip
-    rows = []
-    given = run.results.get("marginal") or ()
-    for row in sorted(given, key=lambda row: row["offset"]):
-        if row["domain"] in run.domains:
-            loose = run.is_estimate(row["offset"], row["domain"])
-            tone = word("estimate", "doubt") if loose else word("ceiling", "good")
-            mass = (valued(row, name, 3, "not recorded") for name in _MASS)
-            rows.append([
-                mark(row["offset"]), word(row["domain"]), word(row["route"]),
-                valued(row, "branches_mean", 1, "not recorded"),
-                _plain(row, "branches_max", "not recorded"),
-                *mass, _plain(row, "n_positions", "not recorded"), tone,
-            ])  # fmt: skip
+    given = [row for row in run.results.get("marginal") or () if row["domain"] in run.domains]
+    given.sort(key=lambda row: (branched(row) != "marginal", row["offset"]))
+    rows = [_certificate(run, row) for row in given]
     return Table("Marginalization: the ceiling and its certificate", head, rows)
+
+
+def _certificate(run: Run, row: Row) -> list[Cell]:
+    loose = run.is_estimate(row["offset"], row["domain"], branched(row))
+    return [
+        mark(row["offset"]),
+        word(row["domain"]),
+        word("the model's" if branched(row) == "marginal" else "adapted"),
+        word(row["route"]),
+        valued(row, "branches_mean", 1, "not recorded"),
+        _plain(row, "branches_max", "not recorded"),
+        *(valued(row, name, 3, "not recorded") for name in _MASS),
+        _plain(row, "n_positions", "not recorded"),
+        word("estimate", "doubt") if loose else word("ceiling", "good"),
+    ]
 
 
 _MASS = ("retained_mass", "tv_bound_mean", "tv_bound_max")
@@ -177,7 +202,7 @@ _COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
 
 
 def readout_tables(run: Run) -> tuple[list[Table], bool]:
-    """Return every readout, one table a domain, and whether layers were left out.
+    """Return every readout on test text, one table a domain, and whether layers were left out.
 
     Readouts of layers keep layer 0, the best layer and the last where all would be too many;
     those scored on both sets of positions are shown on all.
@@ -194,15 +219,13 @@ def readout_tables(run: Run) -> tuple[list[Table], bool]:
 
 
 def _shown_rows(rows: Sequence[Row], domains: Sequence[str]) -> list[Row]:
-    wide = {_cell_of(row) for row in rows if row["positions"] == "all"}
-    return [
-        row for row in rows
-        if row["domain"] in domains and (row["positions"] == "all" or _cell_of(row) not in wide)
-    ]  # fmt: skip
+    tested = [row for row in rows if row["split"] == "test" and row["domain"] in domains]
+    wide = {_cell_of(row) for row in tested if row["positions"] == "all"}
+    return [row for row in tested if row["positions"] == "all" or _cell_of(row) not in wide]
 
 
 def _cell_of(row: Row) -> tuple[Any, ...]:
-    names = ("readout", "site", "layer", "offset", "target", "domain", "split", "seed")
+    names = ("readout", "site", "layer", "offset", "target", "domain", "seed")
     return tuple(row.get(name) for name in names)
 
 
@@ -263,16 +286,3 @@ def depth_table(domains: Sequence[str], rows: Sequence[tuple[int, str, Sequence[
     """Return the numbers of the lens' divergence."""
     cells = [[Cell(str(n)), Cell(depth), *map(Cell, texts)] for n, depth, texts in rows]
     return Table("KL divergence in nats", ["Layer", "Relative depth", *domains], cells)
-
-
-def headline(row: Row) -> dict[str, str]:
-    """Return a headline number as texts."""
-    value, unit = known(row.get("value")), str(row.get("unit") or "")
-    digits = 1 if unit == "%" else 2 if value is not None and abs(value) >= 0.1 else 3
-    text = compact(row.get("value")) if value is None else fixed(value, digits)
-    low, high = known(row.get("low")), known(row.get("high"))
-    ends = "" if low is None or high is None else f"{fixed(low, digits)} to {fixed(high, digits)}"
-    return {
-        "label": str(row["label"]), "value": text, "unit": unit, "interval": ends,
-        "note": str(row.get("note") or ""),
-    }  # fmt: skip

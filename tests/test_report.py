@@ -15,8 +15,20 @@ from synthetic_run import HOSTILE, Size, results
 from probekit.errors import RunError
 from probekit.reports import render
 from probekit.reports.colours import DARK, LIGHT, contrast, map_steps, offset_colours
+from probekit.reports.curves import curve_message
 from probekit.reports.escape import clean
 from probekit.reports.figures import Curve, Level, Panel, curve_figure
+from probekit.reports.numbers import METRICS
+from probekit.reports.rows import index
+from probekit.reports.tables import (
+    FEW_ROWS,
+    NO_ROOM,
+    NOT_HERE,
+    marginal_table,
+    next_token_table,
+    readout_tables,
+    specialization_table,
+)
 
 SMALL = Size(layers=3, offsets=3)
 SECTIONS = [
@@ -105,7 +117,8 @@ def test_every_score_of_the_map_is_shown_with_its_exact_number(small: str) -> No
                 rows = [
                     row
                     for row in results(SMALL)["scores"]
-                    if (row["readout"], row["domain"], row["positions"]) == (readout, domain, "all")
+                    if (row["readout"], row["domain"], row["positions"], row["split"])
+                    == (readout, domain, "all", "test")
                 ]
                 rows.sort(key=lambda row: (row["layer"], row["offset"]))
                 exact = [f"{row[metric] * scale:,.{digits}f}{unit}" for row in rows]
@@ -356,3 +369,89 @@ def test_several_seeds_do_not_mix() -> None:
     other: list[dict[str, Any]] = [dict(row, seed=1, top1=0.777) for row in run["scores"]]
     run["scores"] = [*other, *run["scores"]]
     assert not any(text.startswith("77.7") for text in Page(render(run)).cells["top1", "0", "0"])
+
+
+def _scored(rows: list[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    """Return the rows of all positions, and those that were scored on no others."""
+    own = [row for row in rows if row["split"] == split]
+    return [row for row in own if row["positions"] == "all" or "marginal" in row["readout"]]
+
+
+def test_the_table_of_readouts_holds_test_rows_only() -> None:
+    run = results(SMALL)
+    assert _scored(run["scores"], "validation")
+    tables, shortened = readout_tables(index(run))
+    assert sum(len(table.rows) for table in tables) == len(_scored(run["scores"], "test"))
+    assert not shortened
+
+
+def test_rows_that_are_not_shown_do_not_shorten_the_table_of_readouts() -> None:
+    run = results(Size(layers=13, offsets=4))
+    shown, hidden = (len(_scored(run["scores"], split)) for split in ("test", "validation"))
+    assert shown < FEW_ROWS < shown + hidden
+    assert not readout_tables(index(run))[1]
+
+
+def _without_shares(site: str = "resid_post", adapted: bool = False) -> dict[str, Any]:
+    run = results(Size(layers=2, offsets=2, domains=("prose",)))
+    for row in run["specialization"]:
+        row["recovered"] = row["recovered_adapted"] = None
+    for row in run["scores"]:
+        row["site"] = site if row["site"] else None
+    if not adapted:
+        run["scores"] = [r for r in run["scores"] if r["readout"] != "marginal-adapted"]
+    return run
+
+
+def _reasons(run: dict[str, Any]) -> list[str]:
+    """Return why the recovered shares of t+2 are missing."""
+    return [cell.missing for cell in specialization_table(index(run)).rows[1][5:7]]
+
+
+def test_a_missing_share_of_the_ceiling_has_its_own_reason() -> None:
+    small = "adaptation is small: not needed"
+    capped, unknown = _without_shares(), _without_shares()
+    capped["model"]["softcap"] = 30.0
+    for row in unknown["specialization"]:
+        row["adaptation_nats"] = None
+    assert _reasons(_without_shares()) == [NO_ROOM, small]
+    assert _reasons(capped) == [NO_ROOM, NOT_HERE]
+    assert _reasons(_without_shares("attn_out")) == [NO_ROOM, NOT_HERE]
+    assert _reasons(unknown) == [NO_ROOM, "adaptation is not known"]
+    assert _reasons(_without_shares(adapted=True)) == [NO_ROOM, NO_ROOM]
+    assert _reasons(_without_shares() | {"specialization": []}) == ["not computed"] * 2
+
+
+def test_adaptation_at_another_site_is_missing_because_of_the_site() -> None:
+    run = _without_shares("mlp_out")
+    for row in run["specialization"]:
+        row["adaptation_nats"] = None
+    assert next_token_table(index(run)).rows[0][2].missing == NOT_HERE
+
+
+def test_a_score_of_zero_is_a_score() -> None:
+    run = results(Size(layers=2, offsets=1, domains=("prose",)))
+    for row in run["scores"]:
+        if (row["readout"], row["layer"]) == ("linear", 0):
+            row["bits"] = 0.0
+    message = curve_message(index(run), METRICS["bits"], ("prose", "all"))
+    assert "t+1: from 0.00 at layer 0 to" in message
+
+
+def test_the_adapted_ceiling_has_its_own_certificate_beneath() -> None:
+    run = results(Size(layers=2, offsets=3, domains=("prose",)))
+    for row in run["marginal"]:
+        row["tv_bound_mean"] = 0.3 if row["readout"] == "marginal-adapted" else 0.02
+    run["marginal"].reverse()
+    indexed = index(run)
+    shown = [(row[0].text, row[2].text, row[-1].text) for row in marginal_table(indexed).rows]
+    assert shown == [
+        ("t+2", "the model's", "ceiling"),
+        ("t+3", "the model's", "ceiling"),
+        ("t+2", "adapted", "estimate"),
+        ("t+3", "adapted", "estimate"),
+    ]
+    assert not indexed.is_estimate(2, "prose")
+    for row in run["marginal"]:
+        del row["readout"]  # a row that does not say is of the model itself
+    assert [row[2].text for row in marginal_table(index(run)).rows] == ["the model's"] * 4
