@@ -27,7 +27,7 @@ from probekit import (
 from probekit.branches import BranchEngine
 from probekit.checks import Check
 from probekit.errors import RunError, SettingsError
-from probekit.measurement import Measurement
+from probekit.measurement import SITE_OF_MODEL, Measurement
 from probekit.models import Loaded
 from probekit.preparation import Material
 from probekit.probes import LinearProbes
@@ -99,9 +99,17 @@ def run(
     )
     with torch.no_grad():
         tally = measured.tally
-    whole = [row for row in measured.marginal[1] if row["domain"] == tally.groups[0]]
-    bounds = {row["offset"]: row["tv_bound_mean"] for row in whole}
-    findings = specialization.find(tally, material.head.n_layers, settings.offsets, bounds)
+    rows = measured.ceilings[0].rows if measured.ceilings else []
+    bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
+    findings = specialization.find(
+        tally,
+        material.head.n_layers,
+        settings.offsets,
+        bounds,
+        at_output=settings.site == SITE_OF_MODEL,
+    )
+    with journal.stage("lens divergence"):
+        _ = measured.lens_kl
     document = assembly.document(measured, findings, checks, unmet)
     with journal.stage("report"):
         page = reports.render(document)

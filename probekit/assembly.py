@@ -30,7 +30,8 @@ def document(
         checks: Checks of the model.
         unmet: Warnings of those that failed.
     """
-    _, marginal, engine_checks = measured.marginal
+    ceilings = measured.ceilings
+    engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
     return {
         "schema": SCHEMA,
         "run": _run(measured),
@@ -39,7 +40,7 @@ def document(
         "verdict": findings.verdict,
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
-        "marginal": marginal,
+        "marginal": [row for ceiling in ceilings for row in ceiling.rows],
         "specialization": findings.rows,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*unmet, *measured.material.warnings, *findings.warnings],

@@ -1,7 +1,7 @@
 """The ceiling of an analysis: the model, marginalized, by itself or with an adapted output."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -20,9 +20,24 @@ from probekit.tally import ALL
 from probekit.targets import Targets
 
 
+@dataclass(frozen=True)
+class Ceiling:
+    """What marginalization gave.
+
+    Attributes:
+        sums: Rows of `probekit.score.score`.
+        rows: Rows of `marginal` in results.json.
+        checks: Of the branch engine, against one by one.
+    """
+
+    sums: pd.DataFrame
+    rows: list[dict[str, Any]]
+    checks: list[Check]
+
+
 def measure(
     material: Material, settings: Settings, targets: Targets, drawn: Mask, name: str
-) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
+) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
     Args:
@@ -31,9 +46,6 @@ def measure(
         targets: Targets of the test blocks.
         drawn: Where to marginalize, shape (block, pos).
         name: Name of the readout.
-
-    Returns:
-        Sums by document, rows of `marginal` in results.json, and the engine's check.
     """
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -44,7 +56,7 @@ def measure(
     documents = material.blocks["test"].documents
     sums = score([readout], stream, targets, {"marginal": drawn}, documents)
     checks = [readout.check] if readout.check is not None else []
-    return sums, list(_rows(readout, material)), checks
+    return Ceiling(sums, list(_rows(readout, material)), checks)
 
 
 def _rows(readout: Marginalization, material: Material) -> Iterator[dict[str, Any]]:
@@ -57,4 +69,4 @@ def _rows(readout: Marginalization, material: Material) -> Iterator[dict[str, An
         del by_domain[ALL]
     for domain, records in by_domain.items():
         for row in summarize(records, readout.truncation.route, domain):
-            yield asdict(row)
+            yield {"readout": readout.name, **asdict(row)}

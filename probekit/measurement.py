@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,6 +23,7 @@ from probekit import (
     specialization,
 )
 from probekit.capture import Site
+from probekit.ceilings import Ceiling
 from probekit.checks import Check
 from probekit.preparation import Material
 from probekit.probes import LinearProbes
@@ -66,30 +66,17 @@ class Measurement:
         return probes.load(path, self.material.head, self.material.fingerprint)
 
     @cached_property
-    def marginal(self) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
-        """Sums by document, rows of `marginal` in results.json, and the engine's check."""
-        return self._ceiling("marginal") if self._has_ceiling else (pd.DataFrame(), [], [])
+    def ceilings(self) -> list[Ceiling]:
+        """The model marginalized; also with its output adapted, where that helps by much."""
+        if self.settings.marginal == "off" or self.settings.offsets == 1:
+            return []
+        adapted = self._adapted
+        return [self._ceiling("marginal"), *([] if adapted is None else [adapted])]
 
     @cached_property
     def tally(self) -> Tally:
         """The scores of all readouts, by document."""
-        fitted, ceiling = self.probes, self.marginal[0]
-        with self.journal.stage("scores"):
-            validation = self._scored("validation", [fitted, self._ngrams[0]])
-            lenses = lens.LogitLens(self.material.layers, self.material.head)
-            test = self._scored("test", [lenses, fitted, *self._ngrams])
-            model = [lens.Model(self.material.head)]
-            final = self._finals("test")
-            own = self._score("test", model, final, self._positions)
-        measured = [own, test, ceiling]
-        plain = self._tallied(measured, validation)
-        return self._tallied([*measured, self._adapted(plain)], validation)
-
-    def _tallied(self, test: Sequence[pd.DataFrame], validation: pd.DataFrame) -> Tally:
-        parts = [part.assign(split="test") for part in test if len(part)]
-        table = pd.concat([*parts, validation.assign(split="validation")], ignore_index=True)
-        material = self.material
-        return Tally(table, material.domains, material.bytes_per_token, self.settings.seed)
+        return self._tallied([ceiling.sums for ceiling in self.ceilings])
 
     @cached_property
     def lens_kl(self) -> dict[tuple[str, int], float]:
@@ -128,10 +115,6 @@ class Measurement:
     def _targets(self) -> dict[Split, Targets]:
         blocks = self.material.blocks
         return {part: text_targets(blocks[part], self.settings.offsets) for part in blocks}
-
-    @property
-    def _has_ceiling(self) -> bool:
-        return self.settings.marginal != "off" and self.settings.offsets > 1
 
     @cached_property
     def _positions(self) -> dict[str, Mask]:
@@ -188,36 +171,55 @@ class Measurement:
         }
         results.write(path, lambda temporary: probes.save(fitted, temporary, notes))
 
-    def _ceiling(self, name: str) -> tuple[pd.DataFrame, list[dict[str, Any]], list[Check]]:
+    @cached_property
+    def _scores(self) -> list[pd.DataFrame]:
+        """Sums by document of all readouts but the ceilings."""
+        fitted, head = self.probes, self.material.head
+        with self.journal.stage("scores"):
+            validation = self._scored("validation", [fitted, self._ngrams[0]])
+            lenses = lens.LogitLens(self.material.layers, head)
+            test = self._scored("test", [lenses, fitted, *self._ngrams])
+            model = self._score("test", [lens.Model(head)], self._finals("test"), self._positions)
+        tables = [model.assign(split="test"), test.assign(split="test")]
+        return [*tables, validation.assign(split="validation")]
+
+    def _tallied(self, ceilings: Sequence[pd.DataFrame]) -> Tally:
+        parts = [*self._scores, *(sums.assign(split="test") for sums in ceilings)]
+        table = pd.concat(parts, ignore_index=True)
+        material = self.material
+        return Tally(table, material.domains, material.bytes_per_token, self.settings.seed)
+
+    def _ceiling(self, name: str) -> Ceiling:
         """Return a finished stage of marginalization, finishing it first if need be."""
         table, notes = self.path(f"{name}.parquet"), self.path(f"{name}.json")
         if not notes.exists():
             with self.journal.stage(name):
                 drawn = self._positions["marginal"]
-                sums, rows, checks = ceilings.measure(
+                ceiling = ceilings.measure(
                     self.material, self.settings, self._targets["test"], drawn, name
                 )
-            results.write(table, sums.to_parquet)
-            noted = {"rows": rows, "checks": [asdict(check) for check in checks]}
+            results.write(table, ceiling.sums.to_parquet)
+            noted = {"rows": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
             results.write_text(notes, json.dumps(noted))
         noted = json.loads(notes.read_text(encoding="utf-8"))
         checks = [Check(**check) for check in noted["checks"]]
-        return pd.read_parquet(table), noted["rows"], checks
+        return Ceiling(pd.read_parquet(table), noted["rows"], checks)
 
-    def _adapted(self, plain: Tally) -> pd.DataFrame:
-        """Return the adapted ceiling's sums, where the text's own probe beats the model by much."""
+    @property
+    def _adapted(self) -> Ceiling | None:
+        """The ceiling with the (L, 1) probe as output, if that probe beats the model by much."""
         head = self.material.head
         probe = self.probes.probes.get((head.n_layers, 1))
         at_output = self.settings.site == SITE_OF_MODEL and head.softcap is None
-        if probe is None or not (at_output and self._has_ceiling):
-            return pd.DataFrame()
+        if probe is None or not at_output:
+            return None
+        plain = self._tallied([])
         rates = [plain.rates(domain, "test", "all") for domain in plain.groups]
         gains = [specialization.adaptation_nats(each, head.n_layers) for each in rates]
-        much = any(g is not None and g[0] > specialization.MUCH_ADAPTATION_NATS for g in gains)
-        if not much:
-            return pd.DataFrame()
+        if not any(g is not None and g[0] > specialization.MUCH_ADAPTATION_NATS for g in gains):
+            return None
         with probes.in_place_of_output(head, probe):
-            return self._ceiling("marginal-adapted")[0]
+            return self._ceiling("marginal-adapted")
 
     def _scored(self, part: Split, readouts: Sequence[Readout]) -> pd.DataFrame:
         positions = self._positions if part == "test" else {"all": self._targets[part].valid[1]}

@@ -160,14 +160,16 @@ def product_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if narrow else torch.float32
 
 
-def v_information_bits(floor_nats: float, nats: float) -> float:
+def v_information_bits(
+    floor_nats: NDArray[np.float64], nats: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return predictive V-information in bits: what a readout knows beyond the floor.
 
     Source: Xu et al. (2020), "A theory of usable information under computational
     constraints", with held-out cross-entropies in place of the two infima.
 
-    >>> v_information_bits(math.log(4), math.log(2))
-    1.0
+    >>> v_information_bits(np.log([4.0]), np.log([2.0]))
+    array([1.])
     """
     return (floor_nats - nats) / math.log(2)
 

@@ -4,7 +4,7 @@ best_layer      the layer whose linear probe has the lowest validation cross-ent
 forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
 recovered       (skip-bigram - best probe) / (skip-bigram - marginal), in nats, on the
                 positions where marginalization ran
-saturation      offset 1: the first layer whose lens reaches 95 % of the model's top-1
+saturation      offset 1: the first layer read from which on the lens has 95 % of that
 adaptation      offset 1: the model's cross-entropy minus the (L, 1) probe's. The probe is
                 fitted to the text at hand, the model is not; this measures by how much
                 that alone helps.
@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from probekit.tally import Rate, Rates, Tally, summary
+from probekit.tally import WIDE_BOUND, Rate, Rates, Tally, summary
 
 PROBE = "linear"
 SATURATED = 0.95
 # Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
 MUCH_ADAPTATION_NATS = 0.05
-# Where the mean bound on the total variation is wider, the ceiling is an estimate.
-WIDE_BOUND = 0.1
 # Fewer test documents than this, and a percentile interval is known to be too narrow.
 FEWEST_TEST_DOCUMENTS = 20
 
@@ -55,6 +53,10 @@ class _Domain:
     validation: Rates
     test: Rates
     marginal: Rates
+    at_output: bool = True
+
+    def adaptation_nats(self) -> Rate | None:
+        return adaptation_nats(self.test, self.n_layers) if self.at_output else None
 
     def best_layer(self, offset: int) -> int:
         layers = self.validation.layers(PROBE, offset)
@@ -81,14 +83,19 @@ class _Domain:
         if not self.test.has("model", None, 1):
             return None
         enough = SATURATED * self.test.rate("top1", "model", None, 1)[0]
-        for layer in self.test.layers("lens", 1):
-            if self.test.rate("top1", "lens", layer, 1)[0] >= enough:
-                return layer
-        return None
+        found = None
+        for layer in reversed(self.test.layers("lens", 1)):
+            if self.test.rate("top1", "lens", layer, 1)[0] < enough:
+                break
+            found = layer
+        return found
 
 
 def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
-    """Return by how much the (L, 1) probe beats the model, in nats; None if not scored."""
+    """Return by how much the (L, 1) probe beats the model, in nats; None if not scored.
+
+    Both must read the same: the residual stream after the last block.
+    """
     if not (rates.has("model", None, 1) and rates.has(PROBE, n_layers, 1)):
         return None
     gain: Rate = rates.nats("model", None, 1) - rates.nats(PROBE, n_layers, 1)
@@ -96,7 +103,11 @@ def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
 
 
 def find(
-    tally: Tally, n_layers: int, horizon: int, bounds: Mapping[int, float] | None = None
+    tally: Tally,
+    n_layers: int,
+    horizon: int,
+    bounds: Mapping[int, float] | None = None,
+    at_output: bool = True,
 ) -> Findings:
     """Return the findings of a run.
 
@@ -107,6 +118,8 @@ def find(
         horizon: Largest offset.
         bounds: By offset, the mean bound on the ceiling's error over all domains; a ceiling
             with a wide bound is called an estimate.
+        at_output: Whether probes read what the output layer reads. Elsewhere the (L, 1) probe
+            says nothing of adaptation.
     """
     bounds = bounds or {}
     domains = [
@@ -116,6 +129,7 @@ def find(
             tally.rates(name, "validation", "all"),
             tally.rates(name, "test", "all"),
             tally.rates(name, "test", "marginal"),
+            at_output,
         )
         for name in tally.groups
     ]
@@ -143,7 +157,7 @@ def _row(domain: _Domain, offset: int) -> dict[str, Any]:
     row |= _columns("recovered", domain.recovered(offset))
     row |= _columns("recovered_adapted", domain.recovered(offset, "marginal-adapted"))
     if offset == 1:
-        row |= _columns("adaptation_nats", adaptation_nats(domain.test, domain.n_layers))
+        row |= _columns("adaptation_nats", domain.adaptation_nats())
         row["saturation_layer"] = domain.saturation_layer()
     row["verdict"] = _verdict(row)
     return row
@@ -171,8 +185,8 @@ def _next_token_sentence(domain: _Domain) -> str:
     if layer is None:
         return "No layer's logit lens reaches 95 % of the model's next-token accuracy."
     return (
-        f"The next token is settled at layer {layer} of {domain.n_layers}: from there the logit "
-        f"lens has at least 95 % of the model's top-1 accuracy."
+        f"The next token is settled at layer {layer} of {domain.n_layers}: from there on the "
+        f"logit lens has at least 95 % of the model's top-1 accuracy."
     )
 
 
@@ -187,6 +201,8 @@ def _sentence(row: dict[str, Any], domain: _Domain, bound: float) -> str:
             f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}] of what the "
             "model itself knows beyond the current token"
         )
+        if row["recovered_adapted"] is not None:
+            share += f" ({_percent(row['recovered_adapted'])} with its output adapted to this text)"
         if bound > WIDE_BOUND:
             share += " (an estimate: marginalization left much probability out)"
     return f"{start}; {share}; {row['verdict']}."
@@ -209,9 +225,11 @@ def _headlines(domain: _Domain, horizon: int) -> Iterator[dict[str, Any]]:
     if domain.marginal.has("marginal", None, 2):
         ceiling = domain.marginal.rate("top1", "marginal", None, 2)
         yield _headline("t+2, marginalization", ceiling, "top-1", "marginal positions")
-    recovered = domain.recovered(2)
-    if recovered is not None:
-        note = "of what the model knows of t+2 beyond a skip-bigram"
+    recovered, note = domain.recovered(2), "of what the model knows of t+2 beyond a skip-bigram"
+    adapted = domain.recovered(2, "marginal-adapted")
+    if adapted is not None:
+        yield _headline("Recovered at t+2", adapted, "share", f"{note}, its output adapted")
+    elif recovered is not None:
         yield _headline("Recovered at t+2", recovered, "share", note)
     note = f"cross-entropy at the last layer minus at layer {best}"
     yield _headline("Forgotten at t+2", domain.forgotten_bits(2), "bits", note)
@@ -231,7 +249,7 @@ def _warnings(domains: list[_Domain]) -> Iterator[dict[str, str]]:
                 "message": f"{domain.name}: {count} test documents; below "
                 f"{FEWEST_TEST_DOCUMENTS} the intervals are too narrow.",
             }
-        gain = adaptation_nats(domain.test, domain.n_layers)
+        gain = domain.adaptation_nats()
         if gain is not None and gain[0] > MUCH_ADAPTATION_NATS:
             yield {
                 "code": "adaptation",

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probekit.errors import DataError
-from probekit.metrics import document_bootstrap, interval
+from probekit.metrics import document_bootstrap, interval, v_information_bits
 
 Rate = NDArray[np.float64]
 CellKey = tuple[str, int | None, int]
@@ -23,6 +23,9 @@ CellKey = tuple[str, int | None, int]
 RESAMPLES = 1_000
 METRICS = ("nats", "top1", "top5")
 ALL = "all"
+
+# Where the mean bound on the total variation is wider, the ceiling is an estimate.
+WIDE_BOUND = 0.1
 
 
 def summary(rate: Rate) -> tuple[float, float, float]:
@@ -78,7 +81,7 @@ class Rates:
         """Yield one row for each cell, as `scores` in results.json has it."""
         for index, ((readout, layer, offset), blind) in enumerate(self.cells.items()):
             nats = self.values["nats"][index]
-            bits = (self.nats("unigram", None, offset) - nats) / math.log(2)
+            bits = v_information_bits(self.nats("unigram", None, offset), nats)
             row: dict[str, Any] = {
                 "readout": readout,
                 "layer": layer,
