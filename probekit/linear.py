@@ -24,7 +24,7 @@ that validation prefers is kept. All cells advance from the same passes over the
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,8 +77,11 @@ def fit(
         Probes for each (layer, offset), in the coordinates of z, not centred.
     """
     dtype = metrics.product_dtype(head.unembedding.device)
+    # Rows about their mean give the same probabilities, and keep the digits of narrow products.
+    rows = scaled_unembedding(head).float()
+    rows -= rows.mean(dim=0)
     fits = [_Fit(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
-    grid = _Grid(fits, head, scaled_unembedding(head).to(dtype))
+    grid = _Grid(fits, head, rows.to(dtype))
     grid.start(train, finals)
     grid.descend(train)
     grid.choose_penalties(validation, tolerance_nats)
@@ -86,12 +89,21 @@ def fit(
     return LinearProbes(grid.chosen(validation), head, grid.n_passes)
 
 
+class _Minimum(NamedTuple):
+    """Where a descent ended."""
+
+    point: Point
+    penalty: float
+    excess_nats: float
+    converged: bool
+
+
 class _Fit:
     """One cell while it is fitted."""
 
     objective: AffineObjective
     descent: Descent
-    first: tuple[float, Descent]
+    first: "_Minimum"
 
     def __init__(self, layer: int, offset: int) -> None:
         self.layer, self.offset = layer, offset
@@ -99,6 +111,11 @@ class _Fit:
     @property
     def key(self) -> tuple[int, int]:
         return self.layer, self.offset
+
+    @property
+    def minimum(self) -> _Minimum:
+        descent = self.descent
+        return _Minimum(descent.best, self.objective.penalty, descent.excess, descent.converged)
 
 
 class _Grid:
@@ -124,10 +141,10 @@ class _Grid:
     def start(self, train: Part, finals: Iterable[Seen] | None) -> None:
         """Find the starting points, and value, gradient and curvature there."""
         bias = scaled_bias(self.head)
-        for key, moments in self._moments(train, finals).items():
-            fit = next(fit for fit in self.fits if fit.key == key)
-            as_model = key == (self.head.n_layers, 1) and finals is None
-            fit.objective = AffineObjective(moments, bias, as_identity=as_model)
+        moments = self._moments(train, finals)
+        for fit in self.fits:
+            as_model = fit.key == (self.head.n_layers, 1) and finals is None
+            fit.objective = AffineObjective(moments.pop(fit.key), bias, as_identity=as_model)
         for fit, z, wanted in self.inputs(train, self.fits):
             objective = fit.objective
             objective.evaluate(objective.origin, z, wanted, self.unembedding)
@@ -179,7 +196,7 @@ class _Grid:
         scores = self._validate(validation, trials)
         for fit in self.fits:
             own = scores[fit.key]
-            fit.first = fit.objective.penalty, fit.descent
+            fit.first = fit.minimum
             fit.objective.penalty = min(own, key=lambda penalty: own[penalty])
             start = trials[fit.key][fit.objective.penalty]
             fit.descent = Descent(start, fit.objective.newton, tolerance_nats)
@@ -221,7 +238,7 @@ class _Grid:
         points = {
             fit.key: {
                 "minimum": fit.descent.best,
-                "first minimum": fit.first[1].best,
+                "first minimum": fit.first.point,
                 "start": fit.objective.origin,
                 "lens": fit.objective.identity,
             }
@@ -235,14 +252,14 @@ def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) 
     chosen = min(scores, key=lambda label: scores[label])
     point = points[chosen]
     objective = fit.objective
-    penalty, descent = fit.first if chosen == "first minimum" else (objective.penalty, fit.descent)
+    minimum = fit.first if chosen == "first minimum" else fit.minimum
     return Probe(
         A=point[0],
         b=objective.hidden(point, torch.zeros_like(objective.mean)[None])[0],
         c=point[1],
         chosen=chosen,
-        penalty=penalty,
-        excess_nats=descent.excess,
-        converged=descent.converged,
+        penalty=minimum.penalty,
+        excess_nats=minimum.excess_nats,
+        converged=minimum.converged,
         validation_nats=scores[chosen],
     )

@@ -11,6 +11,7 @@ import torch
 from probekit import metrics
 from probekit.anatomy import Anatomy
 from probekit.capture import Store
+from probekit.errors import SettingsError
 
 # Float32 copies of one batch's logits that are alive at once while a cell is scored.
 LOGIT_COPIES = 3
@@ -21,6 +22,9 @@ MOST_BLOCKS = 64
 # Passes over the training positions that a grid of probes was seen to take.
 USUAL_PASSES = 8
 TIMED_POSITIONS = 1024
+# Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
+# other penalties, and a dozen of points, sums, gradients and factors.
+FIT_COPIES = 32
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def make(
     kept = n_blocks * block * len(layers) * head.d_model * head.unembedding.element_size()
     cells = len(layers) * offsets
     parameters = cells * (head.d_hidden**2 + head.d_hidden + head.vocab_size)
+    _require_memory(parameters * 4 * FIT_COPIES, free_bytes(device), cells)
     return Plan(
         n_tokens=n_blocks * block,
         n_cells=cells,
@@ -95,9 +100,16 @@ def make(
         batch_size=batch_size,
         store=_store(device, kept),
         store_bytes=kept,
-        # Point, trial, gradients, directions and six pairs of L-BFGS, in float32.
-        fit_bytes=parameters * 4 * 18,
+        fit_bytes=parameters * 4 * FIT_COPIES,
     )
+
+
+def _require_memory(needed: int, free: int, cells: int) -> None:
+    if needed > free:
+        raise SettingsError(
+            f"fitting {cells} probes at once takes about {needed / 2**30:.0f} GiB, and "
+            f"{free / 2**30:.0f} GiB are free: read fewer --layers, or fewer --offsets"
+        )
 
 
 def _store(device: torch.device, kept: int) -> Store:

@@ -5,6 +5,7 @@ import torch
 from transformers import PreTrainedModel
 
 from probekit import anatomy, plan
+from probekit.errors import SettingsError
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def test_the_batch_follows_free_memory(
     rich, poor = planned(2**36), planned(2**23)
     assert (rich.batch_size, rich.store) == (plan.MOST_BLOCKS, "memory")
     assert (poor.batch_size, poor.store) == (2, "live")
-    assert planned(1).batch_size == 1
+    assert planned(2**22).batch_size == 1
+    with pytest.raises(SettingsError, match="are free: read fewer --layers, or fewer --offsets"):
+        planned(2**20)
 
 
 def test_a_plan_is_one_line_with_a_time(head: anatomy.Anatomy) -> None:
