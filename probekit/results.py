@@ -138,7 +138,7 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
+        if overwrite and not _goes_on(folder, settings):
             for name in ("results.json", "run.toml", "stages"):
                 _remove(folder / name)
     except OSError as error:
@@ -162,6 +162,13 @@ def holds_work(folder: Path) -> bool:
     """Whether a folder holds a finished run, or finished stages of one."""
     begun = (folder / "results.json").exists() or any((folder / "stages").glob("*"))
     return begun and (folder / "run.toml").exists()
+
+
+def _goes_on(folder: Path, settings: Settings) -> bool:
+    """Whether a folder holds an unfinished run with these settings."""
+    if (folder / "results.json").exists() or not holds_work(folder):
+        return False
+    return from_mapping(from_file(folder / "run.toml")) == settings
 
 
 def _remove(path: Path) -> None:

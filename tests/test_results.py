@@ -113,3 +113,17 @@ def test_a_run_may_be_moved(finished_run: Run, tmp_path: Path) -> None:
     moved = results.load(shutil.copytree(finished_run.folder, tmp_path / "moved"))
     assert moved.report.is_file()
     assert len(moved.documents) == len(finished_run.documents)
+
+
+def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(seed=3)
+    results.open_folder(tmp_path, settings, overwrite=True)
+    stage = tmp_path / "stages" / "probes"
+    stage.parent.mkdir()
+    stage.touch()
+    assert results.open_folder(tmp_path, settings, overwrite=True) is None
+    assert stage.exists()
+    results.open_folder(tmp_path, Settings(seed=4), overwrite=True)
+    assert not stage.exists()
