@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +52,15 @@ def machine(device: torch.device) -> str:
 
 
 def command() -> str:
-    """Return the command line of this process, as a person would type it."""
-    name = sys.argv[0].rpartition("/")[2]
-    program = "python -m probekit" if name == "__main__.py" else name
-    return f"{program} {shlex.join(sys.argv[1:])}".rstrip()
+    """Return the command line of probekit, as a person would type it.
+
+    Any other program's is its own business; of that, return how to repeat the run.
+    """
+    path = Path(sys.argv[0])
+    if path.name == "probekit":
+        program = "probekit"
+    elif (path.parent.name, path.name) == ("probekit", "__main__.py"):
+        program = "python -m probekit"
+    else:
+        return "probekit analyze --config run.toml"
+    return shlex.join([*program.split(), *sys.argv[1:]])

@@ -1,7 +1,11 @@
 """Digests, versions, the command."""
 
+import ast
 import platform
+import re
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +38,40 @@ def test_a_command_is_shown_as_it_was_typed(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "analyze", "--text", "my file.txt"])
     assert provenance.command() == f"{shown} analyze --text 'my file.txt'"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "",
+        "-c",
+        "/bin/pytest",
+        "/a/ipykernel_launcher.py",
+        "/a/pytest/__main__.py",
+        "/home/me/run.py",
+    ],
+)
+def test_the_command_line_of_another_program_is_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "-f", "/home/me/kernel.json"])
+    assert provenance.command() == "probekit analyze --config run.toml"
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    sources = [
+        path for part in ("probekit", "cli", "reports") for path in root.glob(f"{part}/*.py")
+    ]
+    nodes = [n for path in sources for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"probekit"}
+    # Wanted for Hub data sets alone, and asked for there.
+    assert imported - {"datasets"} <= declared
+    assert "scikit_learn" not in declared
 
 
 def test_a_machine_is_named_by_its_kind() -> None:
