@@ -38,7 +38,8 @@ class Unigram:
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield the same logits for every position, offset by offset."""
         for offset, mask in valid.items():
-            logits = _log(self.probs[offset], seen.token_ids)
+            logits = torch.from_numpy(np.log(self.probs[offset])).float()
+            logits = logits.to(seen.token_ids.device)
             yield Cell("unigram", offset), logits.expand(int(mask.sum()), -1)
 
 
@@ -65,10 +66,13 @@ class SkipBigram:
         """Yield the smoothed conditional of the token at each position, offset by offset."""
         for offset, mask in valid.items():
             tokens = seen.token_ids[mask].cpu().numpy()
-            rows = self.counts[offset][tokens].toarray()
-            prior = self.strengths[offset] * self.unigram.probs[offset]
-            probs = (rows + prior) / (rows.sum(axis=1) + self.strengths[offset])[:, None]
-            yield Cell("skip-bigram", offset), _log(probs, seen.token_ids)
+            rows, strength = self.counts[offset][tokens], self.strengths[offset]
+            # One dense array, in place: a batch of a large vocabulary takes gigabytes.
+            probs = rows.astype(np.float32).toarray()
+            probs += (strength * self.unigram.probs[offset]).astype(np.float32)
+            probs /= (rows.sum(axis=1) + strength).astype(np.float32)[:, None]
+            logits = torch.from_numpy(probs).to(seen.token_ids.device).log_()
+            yield Cell("skip-bigram", offset), logits
 
 
 def fit(train: Part, validation: Part, vocab_size: int) -> tuple[Unigram, SkipBigram]:
@@ -120,7 +124,3 @@ def _best_strength(
         return float(-np.log(probs).mean())
 
     return min(STRENGTHS, key=nats)
-
-
-def _log(probs: NDArray[np.float64], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.log(probs)).float().to(like.device)

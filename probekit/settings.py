@@ -57,7 +57,7 @@ class Settings:
 
     model: str = "tiny"
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
     device: str = "auto"
     batch_size: int | Literal["auto"] = "auto"
     trust_remote_code: bool = False

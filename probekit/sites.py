@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ BRIDGE_TOLERANCE = 10
 
 # Runs the model on a batch and returns the asked layers, on whatever device they are.
 Capture = Callable[[TokenIds], dict[int, Resid]]
+
+# What the weights were when a bridge was built, and the bridge, as long as the model lives.
+_bridges: WeakKeyDictionary[PreTrainedModel, tuple[object, Any]] = WeakKeyDictionary()
 
 
 class _LastLayerReached(BaseException):
@@ -100,13 +104,9 @@ def _require_finite(resid: Mapping[int, Resid]) -> None:
 
 
 def bridged(model: PreTrainedModel, anatomy: Anatomy, layers: Sequence[int], site: str) -> Capture:
-    """Return a capture through transformer_lens, on a copy: its bridge changes what it wraps."""
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-
+    """Return a capture through transformer_lens, on the one copy that a model has for this."""
     try:
-        bridge = build_bridge_from_module(
-            copy.deepcopy(model), type(model).__name__, hf_config=model.config
-        )
+        bridge = _bridge(model)
         names = {layer: f"blocks.{layer - 1}.hook_{site}" for layer in layers}
         unknown = [name for name in names.values() if bridge.get_hook_point(name) is None]
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
@@ -132,6 +132,21 @@ def bridged(model: PreTrainedModel, anatomy: Anatomy, layers: Sequence[int], sit
         return resid
 
     return run
+
+
+def _bridge(model: PreTrainedModel) -> Any:
+    """Return the model's bridge, around a copy: a bridge changes what it wraps."""
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    # Training, or a move to another device or dtype, makes the copy another model.
+    weights = [(weight.data_ptr(), weight._version) for weight in model.parameters()]
+    if model not in _bridges or _bridges[model][0] != weights:
+        _bridges.pop(model, None)
+        bridge = build_bridge_from_module(
+            copy.deepcopy(model), type(model).__name__, hf_config=model.config
+        )
+        _bridges[model] = weights, bridge
+    return _bridges[model][1]
 
 
 def _require_same_model(

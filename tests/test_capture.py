@@ -1,6 +1,9 @@
 """The captured residual stream, against hidden_states, transformer_lens and the model's logits."""
 
+import copy
+import gc
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,6 +246,58 @@ def test_the_bridge_leaves_the_model_as_it_was(llama: tuple[PreTrainedModel, Ana
         assert torch.equal(model(IDS).logits, before)
     assert model.config._attn_implementation == attention == "sdpa"
     assert find(model).blocks == anatomy.blocks
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Return a list that grows by each model that is copied."""
+    made: list[nn.Module] = []
+
+    def deepcopy(model: Any, original: Any = copy.deepcopy) -> Any:
+        made.append(original(model))
+        return made[-1]
+
+    monkeypatch.setattr("probekit.sites.copy", SimpleNamespace(deepcopy=deepcopy))
+    return made
+
+
+def test_streams_of_one_model_share_one_copy_of_it(
+    llama: tuple[PreTrainedModel, Anatomy], copies: list[nn.Module]
+) -> None:
+    first = stream(*llama, IDS, [1], batch_size=5, site="attn_out")
+    second = stream(*llama, IDS, [1, 2], batch_size=5, site="attn_out")
+    mlp = stream(*llama, IDS, [2], batch_size=5, site="mlp_out")
+    assert len(copies) == 1
+    assert torch.equal(whole(first)[1], whole(second)[1])
+    assert not torch.equal(whole(mlp)[2], whole(second)[2])
+    other = build("llama")
+    stream(other, find(other), IDS, [1], batch_size=5, site="attn_out")
+    assert len(copies) == 2
+
+
+def test_a_model_whose_weights_changed_is_copied_anew(
+    llama: tuple[PreTrainedModel, Anatomy], copies: list[nn.Module]
+) -> None:
+    model, anatomy = llama
+    before = whole(stream(model, anatomy, IDS, [1], batch_size=5, site="mlp_out"))[1]
+    with torch.no_grad():
+        for weight in anatomy.blocks[0].parameters():
+            weight.mul_(2)
+    after = whole(stream(model, anatomy, IDS, [1], batch_size=5, site="mlp_out"))[1]
+    assert (after - before).abs().max() > 0.01
+    model.bfloat16()
+    batches = stream(model, find(model), IDS, [1], batch_size=5, site="mlp_out")
+    assert whole(batches)[1].dtype == torch.bfloat16
+    assert len(copies) == 3
+
+
+def test_a_copy_lives_no_longer_than_its_model(copies: list[nn.Module]) -> None:
+    model = build("llama")
+    stream(model, find(model), IDS, [1], batch_size=5, site="attn_out")
+    alive: list[weakref.ref[Any]] = [weakref.ref(model), weakref.ref(copies.pop())]
+    del model
+    gc.collect()
+    assert [each() for each in alive] == [None, None]
 
 
 @pytest.mark.parametrize(("name", "site"), [("gpt_neox", "resid_mid"), ("mamba", "attn_out")])

@@ -1,5 +1,6 @@
 """Unigram and skip-bigram, counted by hand."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -65,6 +66,31 @@ def test_probabilities_sum_to_one_and_none_is_zero(v: int, offset: int, seed: in
         probs = probs_of(readout, held, offset)
         torch.testing.assert_close(probs.sum(dim=1), torch.ones(len(probs)))
         assert (probs > 0).all()
+
+
+def test_the_conditional_is_that_of_double_precision() -> None:
+    train, held = random_part(0, 50, size=300), random_part(1, 50, size=300)
+    _, skip = ngram.fit(train, held, vocab_size=3000)
+    for strength in (ngram.STRENGTHS[0], ngram.STRENGTHS[-1]):
+        readout = SkipBigram(skip.counts, {1: strength}, skip.unigram)
+        [(_, logits)] = readout.predict(Seen(held[0], {}), {1: held[1].valid[1]})
+        rows = skip.counts[1].toarray()[held[0][held[1].valid[1]].numpy()]
+        totals = rows.sum(axis=1, keepdims=True) + strength
+        expected = np.log((rows + strength * skip.unigram.probs[1]) / totals)
+        np.testing.assert_allclose(logits.numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_predicting_takes_one_dense_array_of_single_precision() -> None:
+    train = random_part(0, 50, size=51)
+    _, skip = ngram.fit(train, train, vocab_size=20_000)
+    tracemalloc.start()
+    try:
+        [(_, logits)] = skip.predict(Seen(train[0], {}), {1: train[1].valid[1]})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert logits.nbytes == 200 * 20_000 * 4
+    assert logits.nbytes <= peak < 1.1 * logits.nbytes
 
 
 def test_counts_are_those_of_a_plain_loop() -> None:
