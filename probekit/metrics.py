@@ -18,8 +18,9 @@ from probekit.shapes import Hidden, Logits, PerPosition, Targets1d
 
 TOP = (1, 5)
 
-# Entries of a chunk of logits: about what stays in a CPU's cache, and what keeps a GPU busy.
-CHUNK_CPU = 2**20
+# Entries of a chunk of logits: large enough that waking the threads costs little, on a CPU,
+# and that a GPU is busy.
+CHUNK_CPU = 2**21
 CHUNK_GPU = 2**27
 
 SMALLEST = torch.finfo(torch.float32).tiny

@@ -16,7 +16,7 @@ from probekit.tokens import Blocks, TokenizedDocument
 
 # Tokens of a text when nobody says how many. On a CPU the built-in analysis is to take a
 # minute: fewer tokens then, never fewer optimizer steps.
-TOKENS_ON_CPU = 12_000
+TOKENS_ON_CPU = 10_000
 TOKENS_ELSEWHERE = 200_000
 # Reading stops at so many characters, or so many for each token wanted: ten times what a
 # token holds, so that long documents are shortened rather than few documents read.

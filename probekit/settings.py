@@ -43,7 +43,7 @@ class Settings:
         text: Texts as [NAME=]PATH; none for the built-in text.
         text_field: Name of the text in a JSONL object, parquet or Hub row.
         limit: Documents read from each text.
-        max_tokens: Tokens taken from each text; by default 12,000 on a CPU, 200,000 elsewhere.
+        max_tokens: Tokens taken from each text; by default 10,000 on a CPU, 200,000 elsewhere.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
         layers: Layers to read; none for all.

@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     import probekit
 
     folder = tmp_path_factory.mktemp("runs")
-    settings: dict[str, Any] = {"offsets": 2, "max_tokens": 30_000, "marginal_positions": 500}
+    settings: dict[str, Any] = {"offsets": 2, "max_tokens": 12_000, "marginal_positions": 300}
     return {name: probekit.analyze(name, output=folder / name, **settings) for name in MODELS}
 
 
