@@ -137,7 +137,7 @@ def seconds(plan: Plan, head: Anatomy) -> float:
 def _duration(seconds: float) -> str:
     """Return seconds in words.
 
-    >>> _duration(45), _duration(200)
+    >>> _duration(45.0), _duration(200.0)
     ('1 minute', '3 minutes')
     """
     minutes = max(1, round(seconds / 60))

@@ -94,7 +94,7 @@ def test_activations_that_depend_on_the_batch_size_are_seen() -> None:
     anatomy.blocks[1].register_forward_hook(lambda _, __, output: output + 0.1 * len(output))
     batching = outcome(model, anatomy)["batching"]
     assert not batching.passed
-    assert "--batch-size 1" in batching.message
+    assert "--dtype float32" in batching.message
 
 
 def test_a_hook_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
