@@ -23,6 +23,8 @@ PROBE = "linear"
 SATURATED = 0.95
 # Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
 MUCH_ADAPTATION_NATS = 0.05
+# A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
+WEAK_FLOOR_NATS = 0.05
 # Fewer test documents than this, and a percentile interval is known to be too narrow.
 FEWEST_TEST_DOCUMENTS = 20
 
@@ -249,6 +251,16 @@ def _warnings(domains: list[_Domain]) -> Iterator[dict[str, str]]:
                 "message": f"{domain.name}: {count} test documents; below "
                 f"{FEWEST_TEST_DOCUMENTS} the intervals are too narrow.",
             }
+        if domain.test.has(PROBE, 0, 2):
+            floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(PROBE, 0, 2)
+            if summary(floor)[1] > WEAK_FLOOR_NATS:
+                yield {
+                    "code": "weak-floor",
+                    "message": f"{domain.name}: the probe at layer 0, which sees the current "
+                    f"token alone, beats the skip-bigram at t+2 by {floor[0]:.3f} nats: so few "
+                    "tokens are too few to count pairs. Recovered, measured from the skip-bigram, "
+                    "is too high.",
+                }
         gain = domain.adaptation_nats()
         if gain is not None and gain[0] > MUCH_ADAPTATION_NATS:
             yield {

@@ -84,13 +84,13 @@ def test_the_unigram_is_the_worst_of_what_is_fitted(
         assert low(unigram - found.nats(readout, layer, offset)) > 0, (readout, layer)
 
 
-def test_the_skip_bigram_and_the_layer_0_probe_see_the_same_token(
-    rates: Callable[[str, str], Rates],
+def test_a_skip_bigram_counted_on_little_text_is_called_a_weak_floor(
+    runs: dict[str, Run], rates: Callable[[str, str], Rates]
 ) -> None:
     found = rates("tiny", "all")
-    gap = found.nats("linear", 0, 2) - found.nats("skip-bigram", None, 2)
-    gained = found.nats("unigram", None, 2) - found.nats("skip-bigram", None, 2)
-    assert abs(gap[0]) < gained[0]
+    # Both see the current token alone, but embeddings know it from far more text.
+    assert low(found.nats("skip-bigram", None, 2) - found.nats("linear", 0, 2)) > 0
+    assert "weak-floor" in {warning["code"] for warning in runs["tiny"].results["warnings"]}
 
 
 def test_less_specialization_is_found_where_the_model_was_trained_to_see_further(

@@ -28,7 +28,7 @@ TEST: dict[Key, float] = {
     ("marginal", None, 2): 3.0,
     **{("lens", layer, 1): nats for layer, nats in enumerate((9.0, 4.0, 2.03, 2.0))},
     **{("linear", layer, 1): nats for layer, nats in enumerate((4.4, 3.0, 2.2, 1.98))},
-    **{("linear", layer, 2): nats for layer, nats in enumerate((4.9, 3.5, 3.6, 3.9))},
+    **{("linear", layer, 2): nats for layer, nats in enumerate((4.98, 3.5, 3.6, 3.9))},
 }
 VALIDATION = {key: nats for key, nats in TEST.items() if key[0] in ("linear", "unigram")}
 
@@ -104,7 +104,7 @@ def test_the_best_layer_is_chosen_by_validation_and_read_on_test() -> None:
 def test_forgotten_bits_may_be_negative_and_then_nothing_is_said_to_be_forgotten() -> None:
     preferred = VALIDATION | {("linear", 0, 2): 1.0}
     second = row(find(tally(validation=preferred), LAYERS, 2), 2)
-    assert second["forgotten_bits"] == pytest.approx((3.9 - 4.9) / math.log(2))
+    assert second["forgotten_bits"] == pytest.approx((3.9 - 4.98) / math.log(2))
     assert second["verdict"].startswith("the last layer reads better on test")
 
 
@@ -180,6 +180,13 @@ def test_much_adaptation_is_a_warning_and_little_is_none() -> None:
     assert codes(adapted) == ["adaptation"]
     assert "beats the model by 0.060 nats" in adapted.warnings[0]["message"]
     assert row(find(tally(without("model")), LAYERS, 2), 1)["adaptation_nats"] is None
+
+
+def test_a_layer_0_probe_that_beats_the_skip_bigram_shows_a_weak_floor() -> None:
+    uneven = with_cells({("linear", 0, 2): 4.94})
+    found = find(tally(uneven), LAYERS, 2)
+    assert codes(found) == ["weak-floor"]
+    assert "beats the skip-bigram at t+2 by 0.060 nats" in found.warnings[0]["message"]
 
 
 def test_few_test_documents_are_a_warning_for_each_domain_that_has_them() -> None:
