@@ -111,7 +111,7 @@ class BranchEngine:
             Of the route in use: the largest absolute difference of log-probabilities, nats.
             Allowed are 1e-4, or 64 units of rounding where the model's dtype is coarser.
         """
-        # 64 units: what logits of a few tens, rounded at each layer, were seen to lose.
+        # 64 units: room for logits of a few tens that are rounded at each layer.
         allowed = max(1e-4, 64 * torch.finfo(self.model.dtype).eps)
         history: list[str] = []
         measured, outcome = _difference(self, token_ids)

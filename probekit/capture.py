@@ -78,7 +78,7 @@ class ResidualStream:
                 for layer, resid in seen.resid.items():
                     if layer not in kept:
                         kept[layer] = self._space(resid)
-                    kept[layer][self._rows(seen)] = resid
+                    kept[layer][seen.blocks] = resid
             yield seen
         if self.store != "live":
             self._kept = kept
@@ -91,9 +91,6 @@ class ResidualStream:
 
     def _ids(self, rows: slice) -> TokenIds:
         return self.token_ids[rows].to(self.device)
-
-    def _rows(self, seen: Seen) -> slice:
-        return slice(seen.first_block, seen.first_block + len(seen.token_ids))
 
     def _space(self, resid: Resid) -> Tensor:
         """Return room for one layer of all blocks: in memory, on the device or in a file."""

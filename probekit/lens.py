@@ -81,7 +81,7 @@ def divergences(
     """
     rows = []
     for seen in stream:
-        block = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+        block = seen.blocks
         inside = valid[block]
         mask = inside.to(seen.token_ids.device)
         final = head.decode(seen.resid[head.n_layers][mask])

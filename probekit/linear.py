@@ -130,7 +130,7 @@ class _Grid:
         """Yield, batch by batch, each cell with its z and its targets."""
         stream, targets = part
         for seen in stream:
-            rows = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+            rows = seen.blocks
             device = seen.token_ids.device
             for layer, group in groupby(fits, key=lambda fit: fit.layer):
                 z = self.head.hidden(seen.resid[layer]).float()
@@ -171,7 +171,7 @@ class _Grid:
             else zip(stream, finals, strict=True)
         )
         for seen, seen_last in pairs:
-            rows = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+            rows = seen.blocks
             final = self.head.hidden(seen_last.resid[self.head.n_layers]).float()
             for layer, group in groupby(self.fits, key=lambda fit: fit.layer):
                 z = self.head.hidden(seen.resid[layer]).float()

@@ -44,6 +44,11 @@ class Seen:
     resid: Mapping[int, Resid]
     first_block: int = 0
 
+    @property
+    def blocks(self) -> slice:
+        """Which blocks of the text these are."""
+        return slice(self.first_block, self.first_block + len(self.token_ids))
+
 
 @runtime_checkable
 class Readout(Protocol):

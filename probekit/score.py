@@ -49,7 +49,7 @@ def score(
     wanted = targets.at(union)
     rows: list[tuple[object, ...]] = []
     for seen in stream:
-        block = slice(seen.first_block, seen.first_block + len(seen.token_ids))
+        block = seen.blocks
         valid = {k: mask[block] for k, mask in wanted.valid.items()}
         on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
         ids = {k: wanted.ids[k][block] for k in valid}
