@@ -30,7 +30,7 @@ from probekit.errors import RunError, SettingsError
 from probekit.measurement import SITE_OF_MODEL, Measurement
 from probekit.models import Loaded
 from probekit.preparation import Material
-from probekit.probes import LinearProbes
+from probekit.probes import Probes
 from probekit.progress import Journal, Say
 from probekit.results import Run
 from probekit.settings import Settings, from_file, from_mapping
@@ -186,7 +186,7 @@ def default_folder(settings: Settings) -> Path:
     return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
 
 
-def load_probes(folder: str | Path, loaded: Loaded | None = None) -> LinearProbes:
+def load_probes(folder: str | Path, loaded: Loaded | None = None) -> Probes:
     """Return the probes of a run, ready to be applied to new text by `predict`.
 
     Args:

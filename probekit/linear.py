@@ -34,7 +34,7 @@ from probekit.affine import AffineObjective, scaled_bias, scaled_unembedding
 from probekit.anatomy import Anatomy
 from probekit.descent import Descent, Point
 from probekit.moments import Moments
-from probekit.probes import LinearProbes, Probe
+from probekit.probes import Probe, Probes
 from probekit.readout import Seen
 from probekit.targets import Targets
 
@@ -61,7 +61,7 @@ def fit(
     layers: Sequence[int],
     finals: Iterable[Seen] | None = None,
     tolerance_nats: float = TOLERANCE_NATS,
-) -> LinearProbes:
+) -> Probes:
     """Fit a linear probe for every layer and every offset of the targets.
 
     Args:
@@ -86,7 +86,7 @@ def fit(
     grid.descend(train)
     grid.choose_penalties(validation, tolerance_nats)
     grid.descend(train)
-    return LinearProbes(grid.chosen(validation), head, grid.n_passes)
+    return Probes(grid.chosen(validation), head, grid.n_passes)
 
 
 class _Minimum(NamedTuple):
@@ -253,10 +253,9 @@ def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) 
     point = points[chosen]
     objective = fit.objective
     minimum = fit.first if chosen == "first minimum" else fit.minimum
+    intercept = objective.hidden(point, torch.zeros_like(objective.mean)[None])[0]
     return Probe(
-        A=point[0],
-        b=objective.hidden(point, torch.zeros_like(objective.mean)[None])[0],
-        c=point[1],
+        tensors={"A": point[0], "b": intercept, "c": point[1]},
         chosen=chosen,
         penalty=minimum.penalty,
         excess_nats=minimum.excess_nats,

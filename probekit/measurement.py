@@ -26,7 +26,7 @@ from probekit.capture import Site
 from probekit.ceilings import Ceiling
 from probekit.checks import Check
 from probekit.preparation import Material
-from probekit.probes import LinearProbes
+from probekit.probes import Probes
 from probekit.progress import Journal, Tracked
 from probekit.readout import Readout, Seen
 from probekit.settings import Settings
@@ -57,7 +57,7 @@ class Measurement:
     fingerprint: str
 
     @cached_property
-    def probes(self) -> LinearProbes:
+    def probes(self) -> Probes:
         """The linear probes, fitted on train, chosen on validation."""
         path = self.path("probes.safetensors")
         if not path.exists():

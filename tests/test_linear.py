@@ -14,7 +14,7 @@ from probekit.affine import AffineObjective
 from probekit.anatomy import Anatomy
 from probekit.errors import DataError
 from probekit.moments import Moments
-from probekit.probes import LinearProbes, Probe
+from probekit.probes import Probe, Probes
 from probekit.readout import Seen
 from probekit.targets import Targets
 
@@ -69,7 +69,7 @@ TRAIN, VALIDATION, TEST = part(60, 0), part(20, 1), part(30, 2)
 
 
 @pytest.fixture(scope="module")
-def fitted() -> LinearProbes:
+def fitted() -> Probes:
     return linear.fit(TRAIN, VALIDATION, IDENTITY, LAYERS)
 
 
@@ -81,10 +81,11 @@ def pairs(of: linear.Part, layer: int, offset: int) -> tuple[Tensor, Tensor]:
     return z[valid], targets.ids[offset][valid]
 
 
-def held_out(probes: LinearProbes, of: linear.Part, layer: int, offset: int) -> float:
+def held_out(probes: Probes, of: linear.Part, layer: int, offset: int) -> float:
     z, wanted = pairs(of, layer, offset)
     probe = probes.probes[layer, offset]
-    logits = (z @ probe.A.T + probe.b) @ probes.head.unembedding.T + probe.c
+    hidden = z @ probe.tensors["A"].T + probe.tensors["b"]
+    logits = hidden @ probes.head.unembedding.T + probe.tensors["c"]
     return float(nn.functional.cross_entropy(logits, wanted))
 
 
@@ -132,8 +133,12 @@ def test_every_cell_is_at_its_minimum_and_says_how_near(
     monkeypatch.setattr(linear, "_probe", keep_the_minimum)
     found = linear.fit(TRAIN, VALIDATION, IDENTITY, LAYERS)
     assert len(found.probes) == 6
-    for cell, probe in found.probes.items():
-        value = training_value(probe.A.double(), probe.c.double(), cell, probe.penalty)
+    for (layer, offset), probe in found.probes.items():
+        assert layer is not None
+        assert probe.excess_nats is not None
+        cell = layer, offset
+        at = probe.tensors["A"].double(), probe.tensors["c"].double()
+        value = training_value(*at, cell, probe.penalty)
         true = float(value) - least_value(cell, probe.penalty)
         assert true <= 0.01
         assert probe.converged
@@ -152,7 +157,7 @@ def keep_the_minimum(
 
 
 def test_with_an_identity_unembedding_it_is_the_logistic_regression_of_scikit_learn(
-    fitted: LinearProbes,
+    fitted: Probes,
 ) -> None:
     for cell in ((1, 2), (2, 1)):
         x, y = (t.numpy() for t in pairs(TRAIN, *cell))
@@ -167,7 +172,7 @@ def test_with_an_identity_unembedding_it_is_the_logistic_regression_of_scikit_le
 
 
 def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(
-    fitted: LinearProbes,
+    fitted: Probes,
 ) -> None:
     chance = np.log(VOCABULARY)
     assert held_out(fitted, TEST, PLANTED, 2) < chance - 0.5
@@ -192,9 +197,10 @@ def test_random_labels_give_no_information() -> None:
 
 
 def test_the_probe_of_the_last_layer_is_never_worse_than_the_lens_on_validation(
-    fitted: LinearProbes,
+    fitted: Probes,
 ) -> None:
     for layer, offset in fitted.probes:
+        assert layer is not None
         z, wanted = pairs(VALIDATION, layer, offset)
         lens = float(nn.functional.cross_entropy(IDENTITY.decode(z), wanted))
         probe = fitted.probes[layer, offset]
@@ -216,12 +222,12 @@ def test_validation_keeps_the_lens_where_the_model_is_already_right() -> None:
 
     found = linear.fit(drawn(4, 0), drawn(40, 1), IDENTITY, [2]).probes[2, 1]
     assert found.chosen in ("lens", "start")  # which here are the same point
-    torch.testing.assert_close(found.A, torch.eye(VOCABULARY))
-    torch.testing.assert_close(found.b, torch.zeros(VOCABULARY), atol=1e-5, rtol=0)
-    assert torch.equal(found.c, torch.zeros(VOCABULARY))
+    torch.testing.assert_close(found.tensors["A"], torch.eye(VOCABULARY))
+    torch.testing.assert_close(found.tensors["b"], torch.zeros(VOCABULARY), atol=1e-5, rtol=0)
+    assert torch.equal(found.tensors["c"], torch.zeros(VOCABULARY))
 
 
-def test_what_the_fit_learned_is_called_the_minimum(fitted: LinearProbes) -> None:
+def test_what_the_fit_learned_is_called_the_minimum(fitted: Probes) -> None:
     assert fitted.probes[PLANTED, 2].chosen == "minimum"
     assert fitted.layers == frozenset(LAYERS)
 
@@ -237,9 +243,9 @@ def test_unembedding_bias_and_scale_are_the_models() -> None:
     seen = next(iter(TEST[0]))
     valid = torch.zeros_like(seen.token_ids, dtype=torch.bool)
     valid[0, 0] = True
-    start = replace(found.probes[2, 1], A=torch.eye(VOCABULARY), b=torch.zeros(VOCABULARY))
     assert head.bias is not None
-    start = replace(start, c=head.bias / 4)
+    identity = {"A": torch.eye(VOCABULARY), "b": torch.zeros(VOCABULARY), "c": head.bias / 4}
+    start = replace(found.probes[2, 1], tensors=identity)
     [(_, logits)] = replace(found, probes={(2, 1): start}).predict(seen, {1: valid})
     torch.testing.assert_close(logits[0], head.decode(seen.resid[2][0, 0]))
 
@@ -248,7 +254,7 @@ def test_no_graph_of_the_models_own_parameters_is_kept() -> None:
     norm = nn.RMSNorm(VOCABULARY)
     assert norm.weight.requires_grad
     found = linear.fit(TRAIN, VALIDATION, replace(IDENTITY, final=(norm,)), [2])
-    assert not found.probes[2, 1].A.requires_grad
+    assert not found.probes[2, 1].tensors["A"].requires_grad
 
 
 def test_batches_do_not_matter() -> None:
@@ -259,8 +265,12 @@ def test_batches_do_not_matter() -> None:
     whole = linear.fit(([Seen(ids, resid)], targets), VALIDATION, IDENTITY, [1])
     halves = linear.fit(TRAIN, VALIDATION, IDENTITY, [1])
     for key, probe in whole.probes.items():
-        torch.testing.assert_close(halves.probes[key].A, probe.A, atol=2e-3, rtol=0)
-        torch.testing.assert_close(halves.probes[key].c, probe.c, atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            halves.probes[key].tensors["A"], probe.tensors["A"], atol=2e-3, rtol=0
+        )
+        torch.testing.assert_close(
+            halves.probes[key].tensors["c"], probe.tensors["c"], atol=2e-3, rtol=0
+        )
 
 
 def test_at_another_site_the_start_comes_from_the_stream_of_finals() -> None:
@@ -269,7 +279,7 @@ def test_at_another_site_the_start_comes_from_the_stream_of_finals() -> None:
     elsewhere = [replace(seen, resid={1: seen.resid[1], 2: seen.resid[0]}) for seen in batches]
     own = linear.fit(TRAIN, VALIDATION, IDENTITY, [1]).probes[1, 2]
     found = linear.fit((elsewhere, targets), VALIDATION, IDENTITY, [1], finals=batches)
-    torch.testing.assert_close(found.probes[1, 2].A, own.A)
+    torch.testing.assert_close(found.probes[1, 2].tensors["A"], own.tensors["A"])
 
 
 def test_the_moments_of_no_position_are_an_error() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from probekit import probes
 from probekit.anatomy import Anatomy, find
 from probekit.errors import RunError
-from probekit.probes import LinearProbes, Probe
+from probekit.probes import Probe, Probes
 from probekit.readout import Cell, Readout, Seen
 
 VOCABULARY, HIDDEN = 7, 3
@@ -32,9 +32,11 @@ def head(scale: float = 1.0) -> Anatomy:
 def probe(seed: int, width: int = HIDDEN, vocabulary: int = VOCABULARY) -> Probe:
     draw = torch.Generator().manual_seed(seed)
     return Probe(
-        A=torch.randn(width, width, generator=draw),
-        b=torch.randn(width, generator=draw),
-        c=torch.randn(vocabulary, generator=draw),
+        tensors={
+            "A": torch.randn(width, width, generator=draw),
+            "b": torch.randn(width, generator=draw),
+            "c": torch.randn(vocabulary, generator=draw),
+        },
         chosen="minimum",
         penalty=0.25,
         excess_nats=0.001,
@@ -43,9 +45,9 @@ def probe(seed: int, width: int = HIDDEN, vocabulary: int = VOCABULARY) -> Probe
     )
 
 
-def some(scale: float = 1.0) -> LinearProbes:
+def some(scale: float = 1.0) -> Probes:
     keys = ((2, 1), (0, 2), (0, 1))
-    return LinearProbes({key: probe(seed) for seed, key in enumerate(keys)}, head(scale), 9)
+    return Probes({key: probe(seed) for seed, key in enumerate(keys)}, head(scale), 9)
 
 
 def seen(seed: int = 0) -> Seen:
@@ -69,7 +71,10 @@ def test_a_prediction_is_unembedding_times_affine_map_plus_bias(
         where = mask if cell.offset == 1 else torch.ones_like(mask)
         assert logits.shape == (int(where.sum()), VOCABULARY)
         for row, z in zip(logits, 2 * batch.resid[cell.layer][where], strict=True):
-            by_hand = scale * (readout.head.unembedding @ (own.A @ z + own.b)) + own.c
+            by_hand = (
+                scale * (readout.head.unembedding @ (own.tensors["A"] @ z + own.tensors["b"]))
+                + own.tensors["c"]
+            )
             torch.testing.assert_close(row, by_hand, atol=1e-5, rtol=1e-5)
 
 
@@ -93,18 +98,19 @@ def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
     assert set(after.probes) == set(before.probes)
     for key, found in after.probes.items():
         for name in ("A", "b", "c"):
-            assert torch.equal(getattr(found, name), getattr(before.probes[key], name))
+            assert torch.equal(found.tensors[name], before.probes[key].tensors[name])
         for name in ("chosen", "penalty", "excess_nats", "converged", "validation_nats"):
             assert getattr(found, name) == getattr(before.probes[key], name)
 
 
 def test_probes_that_share_the_models_bias_or_are_views_can_be_saved(tmp_path: Path) -> None:
     path, shared, large = tmp_path / "probes.safetensors", torch.ones(VOCABULARY), torch.randn(5, 3)
-    both = {(k, 1): replace(probe(k), c=shared, A=large[k : k + 3].T) for k in (0, 1)}
-    probes.save(LinearProbes(both, head(), 1), path, {"model_fingerprint": "abc"})
+    own = {k: {**probe(k).tensors, "c": shared, "A": large[k : k + 3].T} for k in (0, 1)}
+    fits = {(k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()}
+    probes.save(Probes({**fits}, head(), 1), path, {"model_fingerprint": "abc"})
     after = probes.load(path, head(), "abc").probes
-    assert torch.equal(after[0, 1].c, shared)
-    assert torch.equal(after[1, 1].A, large[1:4].T)
+    assert torch.equal(after[0, 1].tensors["c"], shared)
+    assert torch.equal(after[1, 1].tensors["A"], large[1:4].T)
 
 
 def test_probes_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -131,8 +137,8 @@ def test_a_probe_stands_in_for_the_output_layer_and_leaves_it_as_it_was(name: st
             replaced = model(ids).logits
         after = model(ids).logits
     # Normed: the last of the hidden states is what enters the unembedding.
-    hidden = before.hidden_states[-1] @ own.A.T + own.b
-    expected = anatomy.scale * hidden @ anatomy.unembedding.T + own.c
+    hidden = before.hidden_states[-1] @ own.tensors["A"].T + own.tensors["b"]
+    expected = anatomy.scale * hidden @ anatomy.unembedding.T + own.tensors["c"]
     torch.testing.assert_close(replaced, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(after, before.logits)
 
