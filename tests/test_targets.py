@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
+from probekit.branches import BranchEngine
 from probekit.errors import SettingsError
-from probekit.targets import draw_positions, text_targets
+from probekit.targets import draw_positions, model_targets, text_targets
 from probekit.tokens import pack
 
 BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, bos=0, end=9)
@@ -42,3 +44,24 @@ def test_as_many_positions_are_drawn_as_were_asked_for(
     blocks = pack(ids, range(len(ids)), block=64, bos=None, end=0)
     mask = draw_positions(blocks, ["a"] * len(ids), horizon=1, count=count, seed=0)
     assert int(mask.sum()) == drawn
+
+
+@pytest.mark.parametrize("route", ["packed", "one-by-one"])
+def test_the_models_own_continuation_is_what_it_generates(
+    tiny_llama: PreTrainedModel, route: str
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = tiny_llama.config.vocab_size
+    documents = [torch.randint(3, vocabulary, (n,), generator=draw).tolist() for n in (20, 9, 30)]
+    blocks = pack(documents, [0, 1, 2], block=24, bos=None, end=2)
+    found = model_targets(BranchEngine(tiny_llama, route), blocks, horizon=3)
+    assert found.name == "model"
+    text = text_targets(blocks, horizon=3)
+    assert all(torch.equal(found.valid[k], text.valid[k]) for k in (1, 2, 3))
+    for row, position in found.valid[1].nonzero()[::7].tolist():
+        prefix = blocks.token_ids[row : row + 1, : position + 1]
+        for offset in (1, 2, 3):
+            token = tiny_llama(prefix).logits[:, -1].argmax(dim=1)
+            if found.valid[offset][row, position]:
+                assert found.ids[offset][row, position] == token
+            prefix = torch.cat([prefix, token[:, None]], dim=1)
