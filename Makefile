@@ -1,7 +1,8 @@
 # make demo    analyse the built-in model on the built-in text; prints the report's path last
 # make test    the default test suite
 # make check   format, lint, types
-# make readme  write the README's lists of files and commands again
+# make mutations  plant bugs in copies of the code and see the tests catch each
+# make readme  write the README's lists and docs/schema.md again
 # make clean   remove what the other targets made, but no run folder
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 # Idle OpenMP threads that spin slow down everything else on a machine with few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test check readme clean
+.PHONY: demo test check mutations readme clean
 
 demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
@@ -23,8 +24,12 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy probekit tests
 
+mutations: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/mutations.py
+
 readme: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/test_readme.py
+	$(VENV)/bin/python tests/test_schema.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

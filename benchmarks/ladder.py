@@ -52,16 +52,20 @@ def main(
     for name in (*LADDER, "tiny-mtp"):
         loaded, by_domain = rates(name, max_tokens)
         nats[name] = {domain: r.nats("model", None, 1) for domain, r in by_domain.items()}
-        cells = [_shown(rate) for rate in nats[name].values()]
+        cells = [_shown(by_domain[domain], rate) for domain, rate in nats[name].items()]
         print(f"| {name} | {loaded.n_parameters:,} | " + " | ".join(cells) + " |")
     print("\nSmaller minus larger, paired over documents (above zero: the ladder is in order):\n")
     for small, large in pairwise(LADDER):
-        gaps = [f"{d} {_shown(nats[small][d] - nats[large][d])}" for d in corpus.DOMAINS]
+        gaps = [
+            # The documents are the same for all models.
+            f"{domain} {_shown(by_domain[domain], nats[small][domain] - nats[large][domain])}"
+            for domain in corpus.DOMAINS
+        ]
         print(f"- {small} - {large}: {', '.join(gaps)}")
 
 
-def _shown(rate: tally.Rate) -> str:
-    value, low, high = tally.summary(rate)
+def _shown(rates: tally.Rates, rate: tally.Rate) -> str:
+    value, low, high = rates.summary(rate)
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
 from probekit.errors import DataError
@@ -104,13 +105,17 @@ def divergence(logits: Logits, reference: Logits) -> PerPosition:
 
 def cross_entropy(
     hidden: Hidden,
-    unembedding: Float[Tensor, "vocab hidden"],
+    unembedding: Float[Tensor, "vocab hidden"] | None,
     bias: Float[Tensor, " vocab"],
     targets: Targets1d,
 ) -> Gradient:
     """Return the summed cross-entropy of softmax(unembedding hidden + bias), with gradient.
 
-    Products are taken in the dtype of `unembedding`; softmax and sums in float32.
+    Products are taken in the dtype of `unembedding`; softmax and sums in float32. Without an
+    unembedding the logits are hidden + bias.
+
+    >>> cross_entropy(torch.zeros(1, 2), None, torch.zeros(2), torch.tensor([1])).hidden
+    tensor([[ 0.5000, -0.5000]])
     """
     nats = torch.zeros((), dtype=torch.float64, device=hidden.device)
     bias_gradient = torch.zeros_like(bias)
@@ -120,13 +125,15 @@ def cross_entropy(
         nats += _summed_nats(of_target)
         probs.scatter_(1, rows, of_target - 1)
         bias_gradient += probs.sum(dim=0)
-        gradients.append((probs.to(unembedding.dtype) @ unembedding).float())
+        if unembedding is not None:
+            probs = (probs.to(unembedding.dtype) @ unembedding).float()  # noqa: PLW2901
+        gradients.append(probs)
     return Gradient(float(nats), torch.cat(gradients), bias_gradient)
 
 
 def summed_nats(
     hidden: Hidden,
-    unembedding: Float[Tensor, "vocab hidden"],
+    unembedding: Float[Tensor, "vocab hidden"] | None,
     bias: Float[Tensor, " vocab"],
     targets: Targets1d,
 ) -> float:
@@ -136,12 +143,15 @@ def summed_nats(
 
 
 def _probabilities(
-    hidden: Tensor, unembedding: Tensor, bias: Tensor, targets: Tensor
+    hidden: Tensor, unembedding: Tensor | None, bias: Tensor, targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    length = chunk_length(len(unembedding), hidden.device)
+    length = chunk_length(len(bias), hidden.device)
     for inputs, wanted in zip(hidden.split(length), targets.split(length), strict=True):
-        # Cast, then add in place: a sum of two dtypes took 20 times as long on a CPU.
-        logits = (inputs.to(unembedding.dtype) @ unembedding.T).float().add_(bias)
+        if unembedding is None:
+            logits = inputs + bias
+        else:
+            # Cast, then add in place: a sum of two dtypes took 20 times as long on a CPU.
+            logits = (inputs.to(unembedding.dtype) @ unembedding.T).float().add_(bias)
         yield logits.softmax(dim=1), wanted[:, None]
 
 
@@ -201,12 +211,53 @@ def document_bootstrap(n_documents: int, resamples: int, seed: int) -> NDArray[n
     return draw.multinomial(n_documents, shares, size=resamples).astype(np.float64)
 
 
-def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of resampled values; resamples without data are left out.
+def effective_documents(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many documents of equal size would tell as much as these.
 
-    >>> [round(end, 3) for end in interval(np.arange(101.0), level=0.9)]
-    [5.0, 95.0]
+    A rate over all positions gives long documents more weight, so that they are fewer than
+    they seem.
+
+    Args:
+        sizes: Positions of each document, shape (documents, cells); one at least in a cell.
+
+    Returns:
+        (sum of n)^2 / sum of n^2, shape (cells,).
+
+    Source: Kish (1965), "Survey sampling", on unequal weights.
+
+    >>> effective_documents(np.array([[5.0, 7.0], [5.0, 1.0]]))
+    array([2.  , 1.28])
     """
-    tail = (1 - level) / 2
+    number: NDArray[np.float64] = sizes.sum(axis=0) ** 2 / np.square(sizes).sum(axis=0)
+    return number
+
+
+def interval(
+    samples: NDArray[np.float64], documents: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the expanded percentile interval of resampled values.
+
+    Percentiles of the bootstrap are too narrow where documents are few: they divide by n, not
+    n - 1, and take the normal for the t distribution. Percentiles further out make up for it.
+    Resamples without data are left out.
+
+    Args:
+        samples: Values, one a resample.
+        documents: Effective number of documents that were resampled. Below about 5 the
+            percentiles lie beyond 1,000 resamples: the interval is then all that they span.
+        level: Share of cases in which the interval should hold the true value.
+
+    Source: Hesterberg (2015), "What teachers should know about the bootstrap": each tail is
+    Phi(-sqrt(n / (n - 1)) t), where t is the quantile with n - 1 degrees of freedom.
+
+    >>> [round(end, 3) for end in interval(np.arange(101.0), documents=1e6, level=0.9)]
+    [5.0, 95.0]
+    >>> [round(end, 3) for end in interval(np.arange(101.0), documents=10.0, level=0.9)]
+    [2.666, 97.334]
+    """
+    tail = 0.0
+    if documents > 1:
+        student = stdtrit(documents - 1, (1 - level) / 2)
+        tail = float(ndtr(math.sqrt(documents / (documents - 1)) * student))
     low, high = np.nanquantile(samples, [tail, 1 - tail])
     return float(low), float(high)

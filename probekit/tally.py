@@ -2,7 +2,7 @@
 
 A rate is an array of shape (1 + resamples,): the estimate, then the same number from each
 resample of documents. The resamples are the same for all readouts, so arithmetic on rates
-gives paired differences and ratios, whose intervals `summary` returns.
+gives paired differences and ratios, whose intervals `Rates.summary` returns.
 """
 
 import math
@@ -15,23 +15,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probekit.errors import DataError
-from probekit.metrics import document_bootstrap, interval, v_information_bits
+from probekit.metrics import (
+    document_bootstrap,
+    effective_documents,
+    interval,
+    v_information_bits,
+)
 
 Rate = NDArray[np.float64]
 CellKey = tuple[str, int | None, int]
 
 RESAMPLES = 1_000
-METRICS = ("nats", "top1", "top5")
+METRICS = ("nats", "top1", "top5", "joint", "kl")
 ALL = "all"
+# Its labels are not the text's: what a unigram knows of the text says nothing of them.
+CONTROL = "control"
+# Readouts that see the current token alone.
+TOKEN_ONLY = ("skip-bigram", None), ("linear", 0)
 
 # Where the mean bound on the total variation is wider, the ceiling is an estimate.
 WIDE_BOUND = 0.1
-
-
-def summary(rate: Rate) -> tuple[float, float, float]:
-    """Return a rate's estimate and the ends of its 95 % interval."""
-    low, high = interval(rate[1:])
-    return float(rate[0]), low, high
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Rates:
         n_positions: Positions of each cell.
         n_documents: Documents of each cell.
         n_bytes: Bytes that each cell's targets stand for.
+        effective_documents: Documents of equal size that tell as much; of the cell that has
+            the fewest, so that a difference of two cells is never given more than it has.
     """
 
     cells: Mapping[CellKey, bool]
@@ -51,6 +56,12 @@ class Rates:
     n_positions: NDArray[np.float64]
     n_documents: NDArray[np.int64]
     n_bytes: NDArray[np.float64]
+    effective_documents: float
+
+    def summary(self, rate: Rate) -> tuple[float, float, float]:
+        """Return the estimate and the ends of the 95 % interval of what was made of rates here."""
+        low, high = interval(rate[1:], self.effective_documents)
+        return float(rate[0]), low, high
 
     def rate(self, metric: str, readout: str, layer: int | None, offset: int) -> Rate:
         """Return the rate of one cell.
@@ -77,11 +88,25 @@ class Rates:
         found = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
         return sorted(layer for layer in found if layer is not None)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row for each cell, as `scores` in results.json has it."""
+    def token_floor(self, offset: int) -> tuple[str, int | None]:
+        """Return the better of the readouts that see the current token alone, and its layer."""
+        scored = [(name, at) for name, at in TOKEN_ONLY if self.has(name, at, offset)]
+        return min(scored, key=lambda found: float(self.nats(found[0], found[1], offset)[0]))
+
+    def columns(self, name: str, rate: Rate | None) -> dict[str, float | None]:
+        """Return estimate and interval as the columns of a row; nulls for what is not known."""
+        known = rate is not None and bool(np.isfinite(rate[0]))
+        value, low, high = self.summary(rate) if rate is not None and known else (None,) * 3
+        return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+    def rows(self, floors: Mapping[int, tuple[str, int | None]]) -> Iterator[dict[str, Any]]:
+        """Yield one row for each cell, as `scores` in results.json has it.
+
+        Args:
+            floors: By offset, what bits beyond the current token are counted from.
+        """
         for index, ((readout, layer, offset), blind) in enumerate(self.cells.items()):
             nats = self.values["nats"][index]
-            bits = v_information_bits(self.nats("unigram", None, offset), nats)
             row: dict[str, Any] = {
                 "readout": readout,
                 "layer": layer,
@@ -93,10 +118,13 @@ class Rates:
             }
             bytes_per_position = self.n_bytes[index] / self.n_positions[index]
             row["bpb"] = float(nats[0] / math.log(2) / bytes_per_position)
-            named = {"nats": nats, "bits": bits}
-            named |= {metric: self.values[metric][index] for metric in ("top1", "top5")}
-            for metric, rate in named.items():
-                row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = summary(rate)
+            row |= self.columns("nats", nats)
+            for name, floor in (("bits", ("unigram", None)), ("bits_given_token", floors[offset])):
+                known = readout != CONTROL
+                bits = v_information_bits(self.nats(*floor, offset), nats) if known else None
+                row |= self.columns(name, bits)
+            for metric in ("top1", "top5"):
+                row |= self.columns(metric, self.values[metric][index])
             yield row
 
 
@@ -105,10 +133,10 @@ class Tally:
     """What was scored: sums by document.
 
     Attributes:
-        table: Rows of `probekit.score.score`, with a column `split`.
+        table: Rows of `probekit.score.score`, with columns `split` and `seed`.
         domains: Domain of each document number.
         bytes_per_token: Bytes that a token stands for, by document number.
-        seed: Seed of the resampling.
+        seed: Seed of the resampling, and of what was fitted first.
     """
 
     table: pd.DataFrame
@@ -127,14 +155,34 @@ class Tally:
         owners = [self.domains[number] for number in self.table["document"]]
         return self.table.assign(domain=owners)
 
-    def rates(self, domain: str, split: str, positions: str) -> Rates:
+    @property
+    def repeated(self) -> dict[int, set[str]]:
+        """Readouts by further seed with which they were fitted again."""
+        more = self.table[self.table["seed"] != self.seed]
+        return {
+            int(seed): set(more[more["seed"] == seed]["readout"]) for seed in more["seed"].unique()
+        }
+
+    def rates(self, domain: str, split: str, positions: str, seed: int | None = None) -> Rates:
         """Return the rates of all cells on the documents of a domain, split and position set.
+
+        Args:
+            domain: Name of the domain, or `all`.
+            split: Part of the text.
+            positions: Set of positions.
+            seed: A further seed: readouts that were fitted with it take the place of their
+                first fits.
 
         Raises:
             DataError: If nothing was scored there.
         """
         table = self.table
+        again = self.repeated.get(seed, set()) if seed is not None else set()
+        asked = np.where(
+            table["readout"].isin(again), self.seed if seed is None else seed, self.seed
+        )
         chosen = table[(table["split"] == split) & (table["positions"] == positions)]
+        chosen = chosen[chosen["seed"] == asked[chosen.index]]
         if domain != ALL or ALL not in self.groups:
             inside = [i for i, name in enumerate(self.domains) if name == domain]
             chosen = chosen[chosen["document"].isin(inside)]
@@ -158,4 +206,5 @@ class Tally:
         with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
             values = {m: (weights @ matrix(f"{m}_sum") / (weights @ n)).T for m in METRICS}
         sizes = np.array([self.bytes_per_token[document] for document in documents])
-        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n)
+        fewest = float(effective_documents(n).min())
+        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)

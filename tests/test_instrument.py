@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probekit.results import Run
-from probekit.tally import Rate, Rates, Tally, summary
+from probekit.tally import Rates, Tally
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +38,6 @@ def rates(runs: dict[str, Run]) -> Callable[[str, str], Rates]:
     return of
 
 
-def low(rate: Rate) -> float:
-    return summary(rate)[1]
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_no_probe_is_worse_than_the_lens_at_its_cell(
     rates: Callable[[str, str], Rates], model: str
@@ -50,7 +46,7 @@ def test_no_probe_is_worse_than_the_lens_at_its_cell(
     for layer in LAYERS:
         for offset in (1, 2):
             loss = found.nats("linear", layer, offset) - found.nats("lens", layer, offset)
-            assert low(loss) <= 0, (layer, offset)
+            assert found.summary(loss)[1] <= 0, (layer, offset)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -70,7 +66,7 @@ def test_marginalization_beats_every_blind_readout_two_tokens_ahead(
     others = [key for key in found.cells if key[2] == 2 and key[0] != "marginal"]
     assert len(others) == 2 * len(LAYERS) + 2
     for key in others:
-        assert low(found.nats(*key) - ceiling) > 0, key
+        assert found.summary(found.nats(*key) - ceiling)[1] > 0, key
 
 
 @pytest.mark.parametrize("offset", [1, 2])
@@ -81,7 +77,8 @@ def test_the_unigram_is_the_worst_of_what_is_fitted(
     unigram = found.nats("unigram", None, offset)
     fitted = [("skip-bigram", None), *(("linear", layer) for layer in LAYERS)]
     for readout, layer in fitted:
-        assert low(unigram - found.nats(readout, layer, offset)) > 0, (readout, layer)
+        gain = unigram - found.nats(readout, layer, offset)
+        assert found.summary(gain)[1] > 0, (readout, layer)
 
 
 def test_a_skip_bigram_counted_on_little_text_is_called_a_weak_floor(
@@ -89,7 +86,8 @@ def test_a_skip_bigram_counted_on_little_text_is_called_a_weak_floor(
 ) -> None:
     found = rates("tiny", "all")
     # Both see the current token alone, but embeddings know it from far more text.
-    assert low(found.nats("skip-bigram", None, 2) - found.nats("linear", 0, 2)) > 0
+    gain = found.nats("skip-bigram", None, 2) - found.nats("linear", 0, 2)
+    assert found.summary(gain)[1] > 0
     assert "weak-floor" in {warning["code"] for warning in runs["tiny"].results["warnings"]}
 
 

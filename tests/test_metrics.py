@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -56,6 +57,19 @@ def test_value_and_gradient_are_those_of_autograd_whatever_the_chunk(
     torch.testing.assert_close(found.bias.double(), shift.grad, atol=1e-5, rtol=1e-5)
     alone = metrics.summed_nats(hidden, unembedding, bias, targets)
     assert alone == pytest.approx(found.nats, rel=1e-6)
+
+
+def test_without_an_unembedding_the_hidden_vectors_are_the_logits() -> None:
+    hidden, unembedding, bias, targets = problem()
+    logits = hidden @ unembedding.T
+    before = logits.clone()
+    expected = metrics.cross_entropy(hidden, unembedding, bias, targets)
+    found = metrics.cross_entropy(logits, None, bias, targets)
+    assert found.nats == pytest.approx(expected.nats, rel=1e-6)
+    torch.testing.assert_close(found.hidden @ unembedding, expected.hidden)
+    torch.testing.assert_close(found.bias, expected.bias)
+    assert metrics.summed_nats(logits, None, bias, targets) == pytest.approx(found.nats, rel=1e-6)
+    assert torch.equal(logits, before)
 
 
 def test_bfloat16_products_keep_softmax_and_sums_in_float32() -> None:
@@ -150,13 +164,34 @@ def test_the_bootstrap_spreads_as_the_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=400)
     means = metrics.document_bootstrap(400, 2000, seed=1) @ values / 400
     assert means.std() == pytest.approx(values.std() / 20, rel=0.06)
-    low, high = metrics.interval(means)
+    low, high = metrics.interval(means, documents=400.0)
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
 
 def test_an_interval_leaves_out_resamples_without_data() -> None:
     with_a_gap = np.array([np.nan, *np.arange(101.0)])
-    assert metrics.interval(with_a_gap, level=0.9) == pytest.approx((5.0, 95.0))
+    assert metrics.interval(with_a_gap, 1e9, level=0.9) == pytest.approx((5.0, 95.0))
+
+
+@pytest.mark.parametrize("n", [5, 10, 50])
+def test_of_normal_resamples_the_interval_is_that_of_student(n: int) -> None:
+    # Means of resamples spread by the standard deviation with divisor n, over sqrt(n).
+    spread = math.sqrt((n - 1) / n) / math.sqrt(n)
+    means = stats.norm.ppf((np.arange(10**6) + 0.5) / 10**6) * spread
+    low, high = metrics.interval(means, float(n))
+    expected = stats.t.interval(0.95, n - 1, scale=1 / math.sqrt(n))
+    assert (low, high) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("documents", [1.0, 1.0001, 1.5])
+def test_hardly_more_than_one_document_gives_the_range_of_all_resamples(documents: float) -> None:
+    assert metrics.interval(np.array([3.0, 1.0, 2.0]), documents) == (1.0, 3.0)
+
+
+def test_documents_of_one_size_count_in_full_and_uneven_ones_for_less() -> None:
+    sizes = np.array([[7.0, 9.0, 5.0], [7.0, 1.0, 5.0], [7.0, 1.0, 0.0]])
+    found = metrics.effective_documents(sizes)
+    assert found.tolist() == pytest.approx([3, 121 / 83, 2])
 
 
 def test_no_document_is_an_error() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
-from probekit.tally import RESAMPLES, Tally, summary
+from probekit.tally import RESAMPLES, Tally
 
 UNIGRAM = "unigram", None, 1
 
@@ -31,6 +31,8 @@ def rows(
             "nats_sum": n * nats,
             "top1_sum": n * math.exp(-nats),
             "top5_sum": float(n),
+            "joint_sum": math.nan,
+            "kl_sum": math.nan,
             "split": "test",
         }
         | more
@@ -39,11 +41,13 @@ def rows(
 
 
 def tally(*parts: list[dict[str, Any]], domains: str = "aabb", seed: int = 0) -> Tally:
-    table = pd.DataFrame([row for part in parts for row in part]).astype({"layer": "Int64"})
+    every = [{"seed": seed} | row for part in parts for row in part]
+    table = pd.DataFrame(every).astype({"layer": "Int64"})
     return Tally(table, list(domains), [2.0, 4.0, 3.0, 5.0] * (len(domains) // 4 + 1), seed)
 
 
 FLOOR = rows("unigram", [(0, 10, 3.0), (1, 30, 2.0), (2, 20, 1.0), (3, 40, 2.5)])
+FLOORS = {1: ("unigram", None)}
 PROBE = rows("linear", [(0, 10, 1.0), (1, 30, 2.0), (2, 20, 0.5), (3, 40, 1.5)], layer=4)
 
 
@@ -58,7 +62,7 @@ def test_estimates_are_the_means_over_positions() -> None:
 
 
 def test_a_row_has_bits_over_the_unigram_and_bits_per_byte() -> None:
-    [floor, probe] = tally(FLOOR, PROBE).rates("all", "test", "all").rows()
+    [floor, probe] = tally(FLOOR, PROBE).rates("all", "test", "all").rows(FLOORS)
     assert (floor["readout"], floor["layer"], floor["bits"]) == ("unigram", None, 0)
     assert floor["bits_low"] == floor["bits_high"] == 0
     assert (probe["layer"], probe["offset"], probe["blind"]) == (4, 1, True)
@@ -116,8 +120,9 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     for seed in range(times):
         nats = draw.normal(3, 1, size=40)
         sums = [(i, 10, float(value)) for i, value in enumerate(nats)]
-        rates = tally(rows("unigram", sums), domains="a" * 40, seed=seed)
-        _, low, high = summary(rates.rates("a", "test", "all").nats(*UNIGRAM))
+        many = tally(rows("unigram", sums), domains="a" * 40, seed=seed)
+        rates = many.rates("a", "test", "all")
+        _, low, high = rates.summary(rates.nats(*UNIGRAM))
         covered += low <= 3 <= high
     assert 0.87 <= covered / times <= 0.99
 
@@ -131,7 +136,7 @@ def test_a_readout_without_some_documents_has_its_own_counts() -> None:
     nats = rates.nats("marginal", None, 1)
     assert nats[0] == pytest.approx(1.5)
     assert np.isnan(nats).any()  # resamples that draw neither document
-    _, low, high = summary(nats)
+    _, low, high = rates.summary(nats)
     assert 1 <= low < high <= 2
 
 
@@ -150,3 +155,41 @@ def test_what_was_not_scored_is_an_error() -> None:
         found.rates("all", "test", "all").nats("linear", 4, 1)
     with pytest.raises(DataError, match="nothing was scored on a, validation, positions all"):
         found.rates("a", "validation", "all")
+
+
+def test_what_a_readout_knows_beyond_the_token_is_counted_from_the_better_floor() -> None:
+    skip = rows("skip-bigram", [(0, 10, 2.0), (1, 30, 2.0), (2, 20, 2.0), (3, 40, 2.0)])
+    first = rows("linear", [(0, 10, 1.5), (1, 30, 1.5), (2, 20, 1.5), (3, 40, 1.5)], layer=0)
+    rates = tally(FLOOR, PROBE, skip, first).rates("all", "test", "all")
+    assert rates.token_floor(1) == ("linear", 0)
+    assert tally(FLOOR, skip).rates("all", "test", "all").token_floor(1) == ("skip-bigram", None)
+    found = {(r["readout"], r["layer"]): r for r in rates.rows({1: rates.token_floor(1)})}
+    assert found["linear", 4]["bits_given_token"] == pytest.approx(0.1 / math.log(2))
+    assert found["linear", 0]["bits_given_token"] == 0
+    assert found["skip-bigram", None]["bits_given_token"] == pytest.approx(-0.5 / math.log(2))
+
+
+def test_a_control_has_no_bits_since_its_labels_are_not_the_texts() -> None:
+    control = rows("control", [(0, 10, 1.0), (1, 10, 1.0)], layer=4)
+    [_, row] = tally(FLOOR, control).rates("all", "test", "all").rows(FLOORS)
+    assert row["nats"] == pytest.approx(1.0)
+    for name in ("bits", "bits_given_token"):
+        assert row[name] is row[f"{name}_low"] is row[f"{name}_high"] is None
+
+
+def test_fits_of_another_seed_take_the_place_of_the_first_ones() -> None:
+    sums = [(0, 10, 1.0), (1, 30, 1.0)]
+    other = [(0, 10, 2.0), (1, 30, 2.0)]
+    both = tally(FLOOR, rows("mlp", sums, layer=1), rows("mlp", other, layer=1, seed=7))
+    assert both.repeated == {7: {"mlp"}}
+    first, again = (both.rates("all", "test", "all", seed) for seed in (None, 7))
+    assert first.nats("mlp", 1, 1)[0] == pytest.approx(1.0)
+    assert again.nats("mlp", 1, 1)[0] == pytest.approx(2.0)
+    # What was fitted once is there under every seed.
+    assert first.nats(*UNIGRAM)[0] == again.nats(*UNIGRAM)[0]
+
+
+def test_what_is_not_known_is_a_null_and_not_a_number() -> None:
+    rates = tally(FLOOR).rates("all", "test", "all")
+    assert set(rates.columns("kl", rates.rate("kl", *UNIGRAM)).values()) == {None}
+    assert set(rates.columns("kl", None).values()) == {None}
