@@ -1,10 +1,12 @@
-"""Linear probes: every layer and offset at once.
+"""Convex probes: every layer and every offset at once.
 
-    logits = W_U (A z + b) + c
+    linear, concat    logits = W_U (A z + b) + c
+    linear-full       logits = A z + c
 
 z is what enters the unembedding: the final norm applied to the residual stream of one
-layer at position t; W_U, with the model's output scale, is frozen; A, b and c are learned
-for each (layer, offset). With A = I, b = 0 the probe is the logit lens.
+layer at position t, or in `concat` of all layers, side by side; W_U, with the model's output
+scale, is frozen; A, b and c are learned for each (layer, offset). With A = I, b = 0 a linear
+probe is the logit lens.
 
 The objective of a cell, over the n training positions and in nats, is convex:
 
@@ -15,6 +17,8 @@ where the probe starts: the lens at (L, 1), elsewhere the ridge regression of th
 layer's z at t + k - 1 on z. c₀ is the head's own bias; the last term is a unit-variance
 prior, without which tokens that training never saw would be driven to probability 0. b
 stays where the ridge regression puts it: c can express any change of it.
+
+`linear-full` starts at the same logits: λ draws it to what the model's own rows make of z.
 
 λ is chosen by validation: a cell is minimised under the λ that its number of parameters
 and positions suggests, one Newton step from there predicts the minimum under others, and it
@@ -33,20 +37,28 @@ from probekit import metrics
 from probekit.affine import AffineObjective, scaled_bias, scaled_unembedding
 from probekit.anatomy import Anatomy
 from probekit.descent import Descent, Point
+from probekit.errors import SettingsError
 from probekit.moments import Moments
-from probekit.probes import Probe, Probes
+from probekit.plan import FIT_COPIES, free_bytes
+from probekit.probes import Key, Probe, Probes, inputs
 from probekit.readout import Seen
 from probekit.targets import Targets
 
-# The first λ, as a share of half the mean output curvature, is this times slopes per
-# position: near the optimum at 0.01 and at 0.7 slopes per position alike.
-FIRST_SHARE = 2.0
-# Other λ, relative to the first, and how well the first has to be minimised.
+# Other λ, relative to the usual one, and how well the first has to be minimised.
 RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1, 0.03)
 FIRST_TOLERANCE_NATS = 0.01
 # The estimate of what is left must be well below the 0.01 nats that are promised.
 TOLERANCE_NATS = 0.003
+# With a free output, whose curvature is diagonal, it was seen six times too low.
+FREE_SHARE = 0.25
 MOST_PASSES = 60
+
+# The families that are fitted here, and what to do where one takes too much memory.
+FAMILIES = {
+    "linear": "read fewer layers, or fewer offsets",
+    "concat": "read fewer layers, or use linear",
+    "linear-full": "it is for small vocabularies; use linear or linear-lowrank",
+}
 
 Label = TypeVar("Label", str, float)
 
@@ -54,15 +66,18 @@ Part = tuple[Iterable[Seen], Targets]
 
 
 @torch.no_grad()
-def fit(
+def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last has a usual value
     train: Part,
     validation: Part,
     head: Anatomy,
     layers: Sequence[int],
+    *,
     finals: Iterable[Seen] | None = None,
+    family: str = "linear",
+    penalty: float | None = None,
     tolerance_nats: float = TOLERANCE_NATS,
 ) -> Probes:
-    """Fit a linear probe for every layer and every offset of the targets.
+    """Fit a probe for every layer and every offset of the targets.
 
     Args:
         train: A re-iterable stream that holds `layers` and the last layer, and its targets.
@@ -71,22 +86,38 @@ def fit(
         layers: Layers to read.
         finals: Where `train` reads another site than `resid_post`: a stream of the same
             blocks that holds the last layer of `resid_post`.
-        tolerance_nats: Largest estimated excess of the training objective.
+        family: One of `FAMILIES`.
+        penalty: λ, at least 0, where validation is to choose nothing: each probe is then the
+            minimum under it.
+        tolerance_nats: Largest estimated excess of the training objective; see `FREE_SHARE`.
 
     Returns:
-        Probes for each (layer, offset), in the coordinates of z, not centred.
+        Probes for each (layer, offset), in `concat` for each (None, offset), in the
+        coordinates of z, not centred.
+
+    Raises:
+        SettingsError: If the family is another, λ is negative, or memory does not suffice.
     """
-    dtype = metrics.product_dtype(head.unembedding.device)
-    # Rows about their mean give the same probabilities, and keep the digits of narrow products.
-    rows = scaled_unembedding(head).float()
-    rows -= rows.mean(dim=0)
-    fits = [_Fit(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
-    grid = _Grid(fits, head, rows.to(dtype))
+    if family not in FAMILIES:
+        raise SettingsError(f"family must be one of {', '.join(FAMILIES)}, got {family}")
+    if penalty is not None and penalty < 0:
+        raise SettingsError(f"penalty must be at least 0, got {penalty}")
+    read = tuple(sorted(layers))
+    together = family == "concat"
+    groups = {None: read} if together else {layer: (layer,) for layer in read}
+    offsets = sorted(train[1].valid)
+    fits = [_Fit(layer, offset, own) for layer, own in groups.items() for offset in offsets]
+    free = family == "linear-full"
+    tolerance_nats *= FREE_SHARE if free else 1.0
+    grid = _Grid(fits, head, free)
+    grid.require_memory(family)
     grid.start(train, finals)
+    grid.begin(penalty, tolerance_nats if penalty is not None else FIRST_TOLERANCE_NATS)
     grid.descend(train)
-    grid.choose_penalties(validation, tolerance_nats)
-    grid.descend(train)
-    return Probes(grid.chosen(validation), head, grid.n_passes)
+    if penalty is None:
+        grid.choose_penalties(validation, tolerance_nats)
+        grid.descend(train)
+    return Probes(grid.chosen(validation), head, grid.n_passes, family, read if together else ())
 
 
 class _Minimum(NamedTuple):
@@ -103,95 +134,113 @@ class _Fit:
 
     objective: AffineObjective
     descent: Descent
-    first: "_Minimum"
+    first: _Minimum | None = None  # where validation chooses λ
 
-    def __init__(self, layer: int, offset: int) -> None:
-        self.layer, self.offset = layer, offset
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.layer, self.offset
+    def __init__(self, layer: int | None, offset: int, read: tuple[int, ...]) -> None:
+        self.key, self.offset, self.read = (layer, offset), offset, read
 
     @property
     def minimum(self) -> _Minimum:
         descent = self.descent
         return _Minimum(descent.best, self.objective.penalty, descent.excess, descent.converged)
 
+    @property
+    def points(self) -> dict[str, Point]:
+        """What validation chooses from: under a λ that was given, the minimum alone."""
+        points = {"minimum": self.descent.best}
+        if self.first is not None:
+            points["first minimum"] = self.first.point
+            points |= {"start": self.objective.origin, "lens": self.objective.lens}
+        return points
+
 
 class _Grid:
     """All cells; each method takes the passes over the data that its name says."""
 
-    def __init__(self, fits: Sequence[_Fit], head: Anatomy, unembedding: Tensor) -> None:
-        self.fits, self.head, self.unembedding = fits, head, unembedding
-        self.rows = unembedding.float()
+    def __init__(self, fits: Sequence[_Fit], head: Anatomy, free: bool) -> None:
+        self.fits, self.head, self.free = fits, head, free
         self.n_passes = 0
 
-    def inputs(self, part: Part, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
+    def require_memory(self, family: str) -> None:
+        """Raise a SettingsError if the fit takes more memory than is free."""
+        width = len(self.fits[0].read) * self.head.d_hidden
+        outputs = self.head.vocab_size if self.free else self.head.d_hidden
+        # Beside the copies of a probe, four of the covariance of what it reads.
+        each = FIT_COPIES * (outputs * width + self.head.vocab_size) + 4 * width**2
+        needed = 4 * each * len(self.fits) / 2**30
+        free = free_bytes(self.head.unembedding.device) / 2**30
+        if needed > free:
+            raise SettingsError(
+                f"fitting {len(self.fits)} {family} probes at once takes about {needed:,.1f} GiB, "
+                f"and {free:,.1f} GiB are free: {FAMILIES[family]}"
+            )
+
+    def cells(self, part: Part, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
         """Yield, batch by batch, each cell with its z and its targets."""
         stream, targets = part
         for seen in stream:
-            rows = seen.blocks
-            device = seen.token_ids.device
-            for layer, group in groupby(fits, key=lambda fit: fit.layer):
-                z = self.head.hidden(seen.resid[layer]).float()
+            rows, device = seen.blocks, seen.token_ids.device
+            for read, group in groupby(fits, key=lambda fit: fit.read):
+                z = inputs(self.head, seen, read)
                 for fit in group:
                     valid = targets.valid[fit.offset][rows].to(device)
                     yield fit, z[valid], targets.ids[fit.offset][rows].to(device)[valid]
 
     def start(self, train: Part, finals: Iterable[Seen] | None) -> None:
-        """Find the starting points, and value, gradient and curvature there."""
-        bias = scaled_bias(self.head)
-        moments = self._moments(train, finals)
-        for fit in self.fits:
-            as_model = fit.key == (self.head.n_layers, 1) and finals is None
-            fit.objective = AffineObjective(moments.pop(fit.key), bias, as_identity=as_model)
-        for fit, z, wanted in self.inputs(train, self.fits):
+        """Find the starting points, and look at every position from there."""
+        self._place(self._moments(train, finals), as_model=finals is None)
+        for fit, z, wanted in self.cells(train, self.fits):
             objective = fit.objective
-            objective.evaluate(objective.origin, z, wanted, self.unembedding)
-            objective.seen += wanted.bincount(minlength=len(bias)) / objective.count
+            objective.evaluate(objective.origin, z, wanted)
+            objective.seen += wanted.bincount(minlength=self.head.vocab_size) / objective.count
+        self.n_passes += 2
+
+    def begin(self, penalty: float | None, tolerance_nats: float) -> None:
+        """Set out from the starting points, under this λ or the usual one."""
         for fit in self.fits:
             objective = fit.objective
             value, gradient = objective.take(objective.origin)
-            objective.set_curvature(self.rows)
-            share = FIRST_SHARE * objective.covariance.numel() / objective.count
-            objective.penalty = share * float(objective.curvature.mean()) / 2
-            fit.descent = Descent(objective.origin, objective.newton, FIRST_TOLERANCE_NATS)
+            objective.set_curvature()
+            objective.penalty = objective.usual_penalty if penalty is None else penalty
+            fit.descent = Descent(objective.origin, objective.newton, tolerance_nats)
             fit.descent.tell(value, gradient)
-        self.n_passes += 2
 
-    def _moments(
-        self, train: Part, finals: Iterable[Seen] | None
-    ) -> dict[tuple[int, int], Moments]:
+    def _place(self, moments: dict[Key, Moments], as_model: bool) -> None:
+        """Give each cell its objective; as the model the one that reads what the model does."""
+        # Rows about their mean give the same probabilities, with more digits of narrow products.
+        rows = scaled_unembedding(self.head).float()
+        rows -= rows.mean(dim=0)
+        if not self.free:
+            rows = rows.to(metrics.product_dtype(rows.device))
+        bias = scaled_bias(self.head)
+        for fit in self.fits:
+            as_lens = as_model and (fit.read[-1], fit.offset) == (self.head.n_layers, 1)
+            fit.objective = AffineObjective(moments.pop(fit.key), rows, bias, as_lens, self.free)
+
+    def _moments(self, train: Part, finals: Iterable[Seen] | None) -> dict[Key, Moments]:
         """Collect z at t against the last layer's z at t + offset - 1."""
         stream, targets = train
         moments = {fit.key: Moments() for fit in self.fits}
-        pairs = (
-            ((seen, seen) for seen in stream)
-            if finals is None
-            else zip(stream, finals, strict=True)
-        )
-        for seen, seen_last in pairs:
-            rows = seen.blocks
+        same = ((seen, seen) for seen in stream)
+        for seen, seen_last in same if finals is None else zip(stream, finals, strict=True):
             final = self.head.hidden(seen_last.resid[self.head.n_layers]).float()
-            for layer, group in groupby(self.fits, key=lambda fit: fit.layer):
-                z = self.head.hidden(seen.resid[layer]).float()
+            for read, group in groupby(self.fits, key=lambda fit: fit.read):
+                z = inputs(self.head, seen, read)
                 for fit in group:
-                    valid = targets.valid[fit.offset][rows].to(z.device)
+                    valid = targets.valid[fit.offset][seen.blocks].to(z.device)
                     block, pos = valid.nonzero(as_tuple=True)
                     moments[fit.key].update(z[block, pos], final[block, pos + fit.offset - 1])
         return moments
 
     def choose_penalties(self, validation: Part, tolerance_nats: float) -> None:
         """Give each cell the λ under which validation likes the predicted minimum best."""
-        trials: dict[tuple[int, int], dict[float, Point]] = {}
+        trials: dict[Key, dict[float, Point]] = {}
         for fit in self.fits:
             objective, descent = fit.objective, fit.descent
-            objective.set_curvature(self.rows)
+            objective.set_curvature()
             trials[fit.key] = {
-                ratio * objective.penalty: objective.minimum_at(
-                    ratio * objective.penalty, descent.best, descent.gradient
-                )
-                for ratio in RATIOS
+                penalty: objective.minimum_at(penalty, descent.best, descent.gradient)
+                for penalty in [ratio * objective.penalty for ratio in RATIOS]
             }
         scores = self._validate(validation, trials)
         for fit in self.fits:
@@ -202,17 +251,15 @@ class _Grid:
             fit.descent = Descent(start, fit.objective.newton, tolerance_nats)
 
     def _validate(
-        self, part: Part, points: Mapping[tuple[int, int], Mapping[Label, Point]]
-    ) -> dict[tuple[int, int], dict[Label, float]]:
+        self, part: Part, points: Mapping[Key, Mapping[Label, Point]]
+    ) -> dict[Key, dict[Label, float]]:
         """Return the mean cross-entropy of each cell at each of its points."""
         sums = {key: dict.fromkeys(own, 0.0) for key, own in points.items()}
         counts = dict.fromkeys(points, 0)
-        for fit, z, wanted in self.inputs(part, self.fits):
+        for fit, z, wanted in self.cells(part, self.fits):
             counts[fit.key] += len(wanted)
             for label, point in points[fit.key].items():
-                hidden = fit.objective.hidden(point, z)
-                nats = metrics.summed_nats(hidden, self.unembedding, point[1], wanted)
-                sums[fit.key][label] += nats
+                sums[fit.key][label] += fit.objective.nats(point, z, wanted)
         return {
             key: {label: nats / counts[key] for label, nats in own.items()}
             for key, own in sums.items()
@@ -224,38 +271,27 @@ class _Grid:
             active = [fit for fit in self.fits if not fit.descent.converged]
             if not active:
                 return
-            for fit, z, wanted in self.inputs(train, active):
-                fit.objective.evaluate(fit.descent.trial, z, wanted, self.unembedding)
+            for fit, z, wanted in self.cells(train, active):
+                fit.objective.evaluate(fit.descent.trial, z, wanted)
             for fit in active:
                 fit.descent.tell(*fit.objective.take(fit.descent.trial))
                 # The curvature at the start is that of predictions that know little yet.
                 if len(fit.descent.pairs) == 1 and not fit.descent.converged:
-                    fit.objective.set_curvature(self.rows)
+                    fit.objective.set_curvature()
             self.n_passes += 1
 
-    def chosen(self, validation: Part) -> dict[tuple[int, int], Probe]:
+    def chosen(self, validation: Part) -> dict[Key, Probe]:
         """Return for each cell what validation prefers."""
-        points = {
-            fit.key: {
-                "minimum": fit.descent.best,
-                "first minimum": fit.first.point,
-                "start": fit.objective.origin,
-                "lens": fit.objective.identity,
-            }
-            for fit in self.fits
-        }
+        points = {fit.key: fit.points for fit in self.fits}
         scores = self._validate(validation, points)
         return {fit.key: _probe(fit, points[fit.key], scores[fit.key]) for fit in self.fits}
 
 
 def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) -> Probe:
     chosen = min(scores, key=lambda label: scores[label])
-    point = points[chosen]
-    objective = fit.objective
-    minimum = fit.first if chosen == "first minimum" else fit.minimum
-    intercept = objective.hidden(point, torch.zeros_like(objective.mean)[None])[0]
+    minimum = fit.first if fit.first and chosen == "first minimum" else fit.minimum
     return Probe(
-        tensors={"A": point[0], "b": intercept, "c": point[1]},
+        tensors=fit.objective.tensors(points[chosen]),
         chosen=chosen,
         penalty=minimum.penalty,
         excess_nats=minimum.excess_nats,

@@ -18,23 +18,31 @@ N, HIDDEN, VOCABULARY = 120, 4, 9
 class Problem:
     """Random z, unembedding, bias and targets, and the objective on them."""
 
-    def __init__(self, as_identity: bool = False, penalty: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        as_lens: bool = False,
+        penalty: float = 0.0,
+        seed: int = 0,
+        free: bool = False,
+        width: int = HIDDEN,
+    ) -> None:
         draw = torch.Generator().manual_seed(seed)
-        mix = torch.randn(HIDDEN, HIDDEN, generator=draw)
-        self.z = torch.randn(N, HIDDEN, generator=draw) @ mix + 2
+        mix = torch.randn(width, width, generator=draw)
+        self.z = torch.randn(N, width, generator=draw) @ mix + 2
         self.unembedding = torch.randn(VOCABULARY, HIDDEN, generator=draw)
         self.bias = torch.randn(VOCABULARY, generator=draw) / 2
         self.targets = torch.randint(VOCABULARY, (N,), generator=draw)
         moments = Moments()
         moments.update(self.z, torch.randn(N, HIDDEN, generator=draw))
-        self.objective = AffineObjective(moments, self.bias, as_identity)
+        self.objective = AffineObjective(moments, self.unembedding, self.bias, as_lens, free)
+        self.output = torch.eye(VOCABULARY) if free else self.unembedding
         self.objective.penalty = penalty
 
     def at(self, point: Point, batch: int = N) -> tuple[float, Point]:
         """Return value and gradient, told batch by batch."""
         for start in range(0, N, batch):
             z, targets = self.z[start : start + batch], self.targets[start : start + batch]
-            self.objective.evaluate(point, z, targets, self.unembedding)
+            self.objective.evaluate(point, z, targets)
         return self.objective.take(point)
 
     def by_definition(self, point: Point) -> Tensor:
@@ -42,19 +50,17 @@ class Problem:
         objective, z = self.objective, self.z.double()
         slope, bias = point
         hidden = (z - z.mean(dim=0)) @ slope.T + objective.b.double()
-        nats = nn.functional.cross_entropy(
-            hidden @ self.unembedding.double().T + bias, self.targets
-        )
+        nats = nn.functional.cross_entropy(hidden @ self.output.double().T + bias, self.targets)
         moved = slope - objective.origin[0].double()
         covariance = torch.cov(z.T, correction=0)
-        covariance += DAMPING * covariance.diagonal().mean() * torch.eye(HIDDEN)
+        covariance += DAMPING * covariance.diagonal().mean() * torch.eye(len(covariance))
         pull = objective.penalty * torch.trace(moved @ covariance @ moved.T)
-        return nats + pull + (bias - self.bias.double()).square().sum() / (2 * N)
+        return nats + pull + (bias - objective.origin[1].double()).square().sum() / (2 * N)
 
     def somewhere(self, seed: int = 1) -> Point:
         draw = torch.Generator().manual_seed(seed)
         return (
-            torch.randn(HIDDEN, HIDDEN, generator=draw) / 2,
+            torch.randn(self.objective.origin[0].shape, generator=draw) / 2,
             torch.randn(VOCABULARY, generator=draw),
         )
 
@@ -63,10 +69,13 @@ def doubled(point: Point) -> tuple[Tensor, ...]:
     return tuple(x.double().requires_grad_() for x in point)
 
 
-@pytest.mark.parametrize("as_identity", [True, False])
-@pytest.mark.parametrize("penalty", [0.0, 0.7])
-def test_value_and_gradient_are_those_of_the_definition(as_identity: bool, penalty: float) -> None:
-    problem = Problem(as_identity, penalty)
+@pytest.mark.parametrize("as_lens", [True, False])
+@pytest.mark.parametrize(("penalty", "width"), [(0.0, HIDDEN), (0.7, HIDDEN), (0.7, 2 * HIDDEN)])
+@pytest.mark.parametrize("free", [False, True])
+def test_value_and_gradient_are_those_of_the_definition(
+    as_lens: bool, penalty: float, width: int, free: bool
+) -> None:
+    problem = Problem(as_lens, penalty, free=free, width=width)
     for point in (problem.somewhere(), problem.objective.origin):
         value, gradient = problem.at(point)
         leaves = doubled(point)
@@ -97,16 +106,53 @@ def test_the_objective_is_convex(seed: int, share: float) -> None:
     assert problem.at(between)[0] <= chord + 1e-5
 
 
-def test_at_the_identity_the_map_is_the_lens() -> None:
-    for as_identity in (True, False):
-        problem = Problem(as_identity)
-        hidden = problem.objective.hidden(problem.objective.identity, problem.z)
-        torch.testing.assert_close(hidden, problem.z, atol=1e-5, rtol=1e-5)
-        assert torch.equal(problem.objective.identity[1], problem.bias)
-    problem = Problem(as_identity=True, penalty=5.0)
-    value, _ = problem.at(problem.objective.origin)
-    logits = problem.z @ problem.unembedding.T + problem.bias
-    assert value == pytest.approx(float(nn.functional.cross_entropy(logits, problem.targets)))
+@pytest.mark.parametrize("width", [HIDDEN, 2 * HIDDEN])
+@pytest.mark.parametrize("as_lens", [True, False])
+def test_the_lens_decodes_the_last_of_z_whatever_the_output(as_lens: bool, width: int) -> None:
+    bound, free = (Problem(as_lens, 5.0, free=free, width=width) for free in (False, True))
+    last = bound.z[:, -HIDDEN:]
+    hidden = bound.objective.hidden(bound.objective.lens, bound.z)
+    torch.testing.assert_close(hidden, last, atol=1e-5, rtol=1e-5)
+    assert torch.equal(bound.objective.lens[1], bound.bias)
+    logits = last @ bound.unembedding.T + bound.bias
+    found = free.objective.hidden(free.objective.lens, free.z) + free.objective.lens[1]
+    torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
+    wanted = float(nn.functional.cross_entropy(logits, bound.targets))
+    for problem in (bound, free):
+        nats = problem.objective.nats(problem.objective.lens, problem.z, problem.targets)
+        assert nats / N == pytest.approx(wanted, rel=1e-5)
+        if as_lens:
+            assert problem.at(problem.objective.origin)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_free_output_starts_at_the_same_logits() -> None:
+    bound, free = Problem(), Problem(free=True)
+    values = [problem.at(problem.objective.origin)[0] for problem in (bound, free)]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert free.objective.origin[0].shape == (VOCABULARY, HIDDEN)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_tensors_are_those_of_z_that_is_not_centred(free: bool) -> None:
+    problem = Problem(free=free)
+    point = problem.somewhere()
+    tensors = problem.objective.tensors(point)
+    logits = problem.z @ tensors["A"].T + tensors.get("b", torch.zeros(()))
+    logits = logits @ problem.output.T + tensors["c"]
+    hidden = problem.objective.hidden(point, problem.z)
+    expected = hidden @ problem.output.T + point[1]
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    assert set(tensors) == ({"A", "c"} if free else {"A", "b", "c"})
+
+
+def test_the_curvature_of_a_free_output_is_the_mean_variance_of_each_token() -> None:
+    problem = Problem(free=True)
+    objective, _ = with_curvature(problem)
+    logits = objective.hidden(objective.origin, problem.z) + objective.origin[1]
+    probs = logits.double().softmax(dim=1)
+    assert objective.basis is None
+    expected = (probs * (1 - probs)).mean(dim=0)
+    torch.testing.assert_close(objective.curvature.double(), expected, atol=1e-6, rtol=1e-4)
 
 
 def test_elsewhere_it_starts_at_the_ridge_regression() -> None:
@@ -115,7 +161,7 @@ def test_elsewhere_it_starts_at_the_ridge_regression() -> None:
     last = z @ torch.diag(torch.tensor([1.0, -2.0, 0.5, 3.0])) + 7
     moments = Moments()
     moments.update(z, last)
-    objective = AffineObjective(moments, torch.zeros(VOCABULARY), as_identity=False)
+    objective = AffineObjective(moments, torch.eye(HIDDEN), torch.zeros(HIDDEN), as_lens=False)
     # Shrunk by one hundredth of the variance, and no more.
     torch.testing.assert_close(objective.hidden(objective.origin, z), last, atol=0.2, rtol=0.02)
 
@@ -125,12 +171,12 @@ def with_curvature(problem: Problem) -> tuple[AffineObjective, Point]:
     objective = problem.objective
     objective.seen += problem.targets.bincount(minlength=VOCABULARY) / N
     _, gradient = problem.at(objective.origin, batch=50)
-    objective.set_curvature(problem.unembedding)
+    objective.set_curvature()
     return objective, gradient
 
 
 def test_curvature_is_the_mean_hessian_of_the_cross_entropy_by_hidden() -> None:
-    problem = Problem(as_identity=True)
+    problem = Problem(as_lens=True)
     objective, _ = with_curvature(problem)
     hidden, exact = problem.z.double(), torch.zeros(HIDDEN, HIDDEN, dtype=torch.float64)
 
@@ -139,13 +185,15 @@ def test_curvature_is_the_mean_hessian_of_the_cross_entropy_by_hidden() -> None:
 
     for row in hidden:
         exact += torch.autograd.functional.hessian(nats, row) / N
+    assert objective.basis is not None
     found = objective.basis @ objective.curvature.diag() @ objective.basis.T
     torch.testing.assert_close(found.double(), exact, atol=1e-4, rtol=1e-3)
 
 
-def test_where_the_penalty_rules_the_newton_step_is_exact() -> None:
+@pytest.mark.parametrize(("free", "width"), [(False, HIDDEN), (False, 2 * HIDDEN), (True, HIDDEN)])
+def test_where_the_penalty_rules_the_newton_step_is_exact(free: bool, width: int) -> None:
     # With a huge penalty the slope's Hessian is 2 λ Σ: one step leads to the minimum.
-    problem = Problem(penalty=1e4)
+    problem = Problem(penalty=1e4, free=free, width=width)
     objective, _ = with_curvature(problem)
     slope, bias = problem.somewhere()
     _, gradient = problem.at((slope, bias))
@@ -169,7 +217,7 @@ def test_a_larger_penalty_is_predicted_to_draw_the_minimum_to_the_start() -> Non
 
 
 def test_a_newton_step_goes_most_of_the_way_to_the_minimum() -> None:
-    problem = Problem(as_identity=False, penalty=0.01)
+    problem = Problem(as_lens=False, penalty=0.01)
     objective, gradient = with_curvature(problem)
     start = problem.at(objective.origin)[0]
     after = problem.at(step(objective.origin, -1.0, objective.newton(gradient)))[0]

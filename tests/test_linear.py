@@ -95,7 +95,9 @@ def objective_of(layer: int, offset: int) -> AffineObjective:
     last = torch.cat([seen.resid[2] for seen in TRAIN[0]])
     moments = Moments()
     moments.update(z, last[:, offset - 1 :][TRAIN[1].valid[offset][:, : LENGTH - offset + 1]])
-    return AffineObjective(moments, torch.zeros(VOCABULARY), as_identity=(layer, offset) == (2, 1))
+    return AffineObjective(
+        moments, IDENTITY.unembedding, torch.zeros(VOCABULARY), as_lens=(layer, offset) == (2, 1)
+    )
 
 
 def training_value(slope: Tensor, bias: Tensor, cell: tuple[int, int], penalty: float) -> Tensor:

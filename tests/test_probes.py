@@ -13,7 +13,7 @@ from torch import nn
 from probekit import probes
 from probekit.anatomy import Anatomy, find
 from probekit.errors import RunError
-from probekit.probes import Probe, Probes
+from probekit.probes import Key, Probe, Probes
 from probekit.readout import Cell, Readout, Seen
 
 VOCABULARY, HIDDEN = 7, 3
@@ -91,7 +91,8 @@ def test_parameters_are_counted() -> None:
 
 def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
     path, before = tmp_path / "probes.safetensors", some()
-    before = replace(before, probes={**before.probes, (2, 2): replace(probe(8), chosen="lens")})
+    more: dict[Key, Probe] = {(2, 2): replace(probe(8), chosen="lens")}
+    before = replace(before, probes={**before.probes, **more})
     probes.save(before, path, {"model_fingerprint": "abc"})
     after = probes.load(path, before.head, "abc")
     assert after.n_passes == 9
@@ -106,8 +107,10 @@ def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
 def test_probes_that_share_the_models_bias_or_are_views_can_be_saved(tmp_path: Path) -> None:
     path, shared, large = tmp_path / "probes.safetensors", torch.ones(VOCABULARY), torch.randn(5, 3)
     own = {k: {**probe(k).tensors, "c": shared, "A": large[k : k + 3].T} for k in (0, 1)}
-    fits = {(k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()}
-    probes.save(Probes({**fits}, head(), 1), path, {"model_fingerprint": "abc"})
+    fits: dict[Key, Probe] = {
+        (k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()
+    }
+    probes.save(Probes(fits, head(), 1), path, {"model_fingerprint": "abc"})
     after = probes.load(path, head(), "abc").probes
     assert torch.equal(after[0, 1].tensors["c"], shared)
     assert torch.equal(after[1, 1].tensors["A"], large[1:4].T)
