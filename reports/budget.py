@@ -1,23 +1,32 @@
 """What a page can hold: metrics that say least new are left out of very large runs."""
 
+from collections.abc import Sequence
+
 from probekit.reports.numbers import METRICS, Metric
+from probekit.reports.rows import Run
 
-MOST_POINTS = 12_000  # of curves: about 60 bytes a point with band and lens, 0.7 MB
-MOST_CELLS = 9_000  # of maps: about 90 bytes a cell, 0.8 MB
-# Nats are bits up to a constant of the offset; top-5 runs close to top-1.
-_FIRST_TO_GO = ("nats", "top5")
+MOST_POINTS = 8_000  # of curves: about 95 bytes a point with band and lens, 0.75 MB
+MOST_CELLS = 8_000  # of maps: about 90 bytes a cell, 0.7 MB
+# Nats, and bits given the token, are bits up to a constant of offset and domain; top-5 runs
+# close to top-1.
+_FIRST_TO_GO = ("nats", "bits_given_token", "top5")
 
 
-def fitting(each: int, most: int) -> tuple[Metric, ...]:
+def scored(run: Run) -> tuple[Metric, ...]:
+    """Return the metrics that a run has values of."""
+    return tuple(metric for metric in METRICS.values() if run.measured(metric.name))
+
+
+def fitting(metrics: Sequence[Metric], each: int, most: int) -> tuple[Metric, ...]:
     """Return the metrics shown where one of them costs `each` and all may cost `most`.
 
     Top-1 and bits are always shown.
 
-    >>> [metric.name for metric in fitting(10, 30)]
+    >>> [metric.name for metric in fitting(list(METRICS.values()), 10, 30)]
     ['top1', 'top5', 'bits']
     """
-    kept = dict(METRICS)
+    kept = {metric.name: metric for metric in metrics}
     for name in _FIRST_TO_GO:
         if len(kept) * each > most:
-            del kept[name]
+            kept.pop(name, None)
     return tuple(kept.values())

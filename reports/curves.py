@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probekit.reports.budget import MOST_POINTS, fitting
+from probekit.reports.budget import MOST_POINTS, fitting, scored
 from probekit.reports.figures import Curve, Level, Panel, curve_figure, depth_figure
 from probekit.reports.numbers import DASH, Metric, fixed, known
 from probekit.reports.rows import Row, Run, ceiling
@@ -50,7 +50,8 @@ def curve_figures(run: Run) -> list[Figure]:
 def curve_metrics(run: Run) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for."""
     panels = len(run.domains) * len(run.positions())
-    return fitting(len(_layers(run)) * len(run.offsets) * panels, MOST_POINTS)
+    points = len(_layers(run)) + len(run.contrasted("random"))
+    return fitting(scored(run), points * len(run.offsets) * panels, MOST_POINTS)
 
 
 def curve_message(run: Run, metric: Metric, where: tuple[str, str]) -> str:
@@ -77,7 +78,18 @@ def _offset_message(run: Run, metric: Metric, offset: int, where: tuple[str, str
         level = known(run.score(name, None, offset, where).get(metric.name))
         loose = " (an estimate)" if name == "marginal" and run.is_estimate(offset, where[0]) else ""
         text += "" if level is None else f"; {name} {metric.bare(level)}{loose}"
-    return text + "."
+    return text + _untrained_message(run, metric, offset, where) + "."
+
+
+def _untrained_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
+    fits = [run.seeds("random", layer, offset, where) for layer in run.contrasted("random")]
+    values = [
+        value for rows in fits if rows and (value := known(rows[0].get(metric.name))) is not None
+    ]
+    if not values:
+        return ""
+    best = max(values) if metric.rising else min(values)
+    return f"; the untrained model's probe {metric.bare(best)} at its best"
 
 
 def _layers(run: Run) -> tuple[int, ...]:
@@ -91,6 +103,11 @@ def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> Panel:
         for kind, name in (("probe", run.probe or ""), ("lens", "lens"))
         if run.layers(name)
     ]
+    curves += [
+        _untrained(run, metric, offset, where)
+        for offset in run.offsets
+        if run.contrasted("random", offset)
+    ]
     levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
     return Panel(metric.label, curves, levels, (0.0, 1.0))
 
@@ -103,9 +120,31 @@ def _curve(run: Run, metric: Metric, what: tuple[str, str, int], where: tuple[st
     return Curve(kind, offset, layers, *ends)
 
 
+def _untrained(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> Curve:
+    """Return the line of the untrained model: the run's own seed, the band of all its seeds.
+
+    The control task has no line: its labels are another task, on another scale.
+    """
+    layers = run.contrasted("random", offset)
+    values = [_seeds(run, metric, ("random", layer, offset), where) for layer in layers]
+    own = [seeds[0] if seeds else _NAN for seeds in values]
+    low, high = ([end(seeds) if len(seeds) > 1 else _NAN for seeds in values] for end in (min, max))
+    return Curve("random", offset, layers, own, low, high)
+
+
+def _seeds(
+    run: Run, metric: Metric, what: tuple[str, int, int], where: tuple[str, str]
+) -> list[float]:
+    """Return the values of a fit in shown units, one a seed, the run's own first."""
+    values = (known(row.get(metric.name)) for row in run.seeds(*what, where))
+    return [value * metric.scale for value in values if value is not None]
+
+
 def _levels(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> list[Level]:
     top = "estimate" if offset > 1 and run.is_estimate(offset, where[0]) else "ceiling"
     names = {"unigram": "unigram", "skip-bigram": "skip-bigram", ceiling(offset): top}
+    if metric.name == "bits_given_token":
+        del names["unigram"]  # far below what this counts from, and another line an offset
     rows = ((kind, run.score(name, None, offset, where)) for name, kind in names.items())
     return [
         Level(kind, offset, *(_shown(row, metric, end) for end in ("", "_low", "_high")))
@@ -120,8 +159,8 @@ def _shown(row: Row, metric: Metric, end: str) -> float:
 
 
 def _span(panels: Sequence[Panel]) -> tuple[float, float]:
-    """Return the range of probes and levels; lens lines far below the floor may leave it."""
-    lines = [curve for panel in panels for curve in panel.curves if curve.kind == "probe"]
+    """Return the range of all but the lens, whose lines far below the floor may leave it."""
+    lines = [curve for panel in panels for curve in panel.curves if curve.kind != "lens"]
     values = [y for curve in lines for y in (*curve.values, *curve.low, *curve.high)]
     values += [level.value for panel in panels for level in panel.levels]
     values = [value for value in values if known(value) is not None]

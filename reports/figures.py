@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 Values = Sequence[float]  # NaN where there is none
 _LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
+_MOST_MARKS = 12
 _DASHES: Sequence[object] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line over layers with its 95 % band.
+    """A line over layers with its band.
 
     Attributes:
-        kind: "probe" or "lens".
+        kind: "probe", "lens" or "random".
         offset: Whose colour it has.
         layers: Layers, ascending.
         values: One value a layer, in shown units.
-        low: Lower ends of the intervals.
-        high: Upper ends of the intervals.
+        low: Lower ends of the intervals; of "random", the lowest of its seeds.
+        high: Upper ends of the intervals; of "random", the highest of its seeds.
     """
 
     kind: str
@@ -119,14 +120,33 @@ def _curve(axes: "Axes", curve: Curve) -> None:
         line.set_linestyle((0, (4, 2)))
         line.set_gid(f"{MARK}{name} lens")
         return
+    name = name if curve.kind == "probe" else f"{name} {curve.kind}"
+    _band(axes, curve, name)
+    if curve.kind == "probe":
+        line = axes.plot(curve.layers, curve.values, color=ink, linewidth=1.7, clip_on=False)[0]
+        line.set_gid(f"{MARK}{name} probe")
+    else:
+        _thin(axes, curve, name)
+
+
+def _band(axes: "Axes", curve: Curve, name: str) -> None:
     there = [i for i, ends in enumerate(zip(curve.low, curve.high, strict=True)) if _are(*ends)]
     xs = [curve.layers[i] for i in there]
     ys = [curve.low[i] for i in there] + [curve.high[i] for i in reversed(there)]
     if len(there) > 1:
-        band = axes.fill(xs + xs[::-1], ys, color=ink, alpha=0.16, linewidth=0, clip_on=False)[0]
+        ink, alpha = offset_ink(curve.offset), 0.16 if curve.kind == "probe" else 0.1
+        band = axes.fill(xs + xs[::-1], ys, color=ink, alpha=alpha, linewidth=0, clip_on=False)[0]
         band.set_gid(f"{MARK}{name} band")
-    line = axes.plot(curve.layers, curve.values, color=ink, linewidth=1.7, clip_on=False)[0]
-    line.set_gid(f"{MARK}{name} probe")
+
+
+def _thin(axes: "Axes", curve: Curve, name: str) -> None:
+    """Draw a control: a thin line, with marks where they do not run together."""
+    ink = offset_ink(curve.offset)
+    line = axes.plot(curve.layers, curve.values, color=ink, linewidth=0.8, clip_on=False)[0]
+    line.set_gid(f"{MARK}{name}")
+    if len(curve.layers) <= _MOST_MARKS:
+        line.set(marker="s", markersize=5, markerfacecolor="none")
+        line.set_markeredgewidth(1.0)
 
 
 def _level(axes: "Axes", level: Level) -> None:

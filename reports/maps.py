@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probekit.reports.budget import MOST_CELLS, fitting
+from probekit.reports.budget import MOST_CELLS, fitting, scored
 from probekit.reports.colours import STEPS
 from probekit.reports.numbers import DASH, Metric, fixed, interval, known
 from probekit.reports.rows import Row, Run, ceiling
 
 _FLOORS = ("unigram", "skip-bigram")
+_ALL_LAYERS = "concat"  # reads all layers at once: a row of its own, beneath the layers
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def build_maps(run: Run) -> Maps:
     names = run.layered()
     each = len(run.domains) * len(run.offsets)
     first = each * len(run.layers(names[0])) if names else 0
-    metrics = fitting(first, MOST_CELLS)
+    # The lens stays beside the probe where leaving out a metric makes room for it.
+    metrics = fitting(scored(run), first * min(len(names), 2), MOST_CELLS)
     kept: list[str] = []
     cells = 0
     for name in names:
@@ -121,9 +123,9 @@ def _clip(
 
 
 def _levels(run: Run, metric: Metric, where: tuple[str, str]) -> list[tuple[str, list[MapCell]]]:
-    """Return floors, and the model at offset 1: what was scored on the same positions."""
+    """Return what reads no single layer, scored on the same positions; the model at t+1."""
     found = []
-    for name in (*_FLOORS, ceiling(1)):
+    for name in (_ALL_LAYERS, *_FLOORS, ceiling(1)):
         rows = [run.score(name, None, offset, where) for offset in run.offsets]
         if any(rows):
             found.append((name, [_cell(row, metric, None, False) for row in rows]))

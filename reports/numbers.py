@@ -15,7 +15,8 @@ class Metric:
 
     Attributes:
         name: Column in `scores`.
-        label: Words for axes and switches, with the unit.
+        title: Words for switches.
+        label: Words for axes and tables, with the unit.
         short: Words for the middle of a sentence.
         scale: Factor from the stored to the shown value.
         digits: Digits after the point.
@@ -24,6 +25,7 @@ class Metric:
     """
 
     name: str
+    title: str
     label: str
     short: str
     scale: float
@@ -47,33 +49,24 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("top1", "Top-1 accuracy (%)", "top-1 accuracy", 100.0, 1, " %", True),
-        Metric("top5", "Top-5 accuracy (%)", "top-5 accuracy", 100.0, 1, " %", True),
-        Metric("bits", "Bits over the unigram", "bits over the unigram", 1.0, 2, " bits", True),
-        Metric("nats", "Cross-entropy (nats)", "cross-entropy", 1.0, 3, " nats", False),
+        Metric("top1", "Top-1", "Top-1 accuracy (%)", "top-1 accuracy", 100.0, 1, " %", True),
+        Metric("top5", "Top-5", "Top-5 accuracy (%)", "top-5 accuracy", 100.0, 1, " %", True),
+        Metric(
+            "bits", "Bits", "Bits over the unigram", "bits over the unigram", 1.0, 2, " bits", True
+        ),
+        Metric(
+            "bits_given_token",
+            "Bits given the token",
+            "Bits beyond the current token",
+            "bits beyond the current token",
+            1.0,
+            2,
+            " bits",
+            True,
+        ),
+        Metric("nats", "Nats", "Cross-entropy (nats)", "cross-entropy", 1.0, 3, " nats", False),
     )
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: What is shown.
-        interval: The 95 % interval, shown small after it.
-        missing: Why there is no number; empty if there is one.
-        numeric: Whether it is aligned as a number.
-        offset: The offset whose colour marks the cell, or None.
-        tone: "", "good", "bad" or "doubt".
-    """
-
-    text: str
-    interval: str = ""
-    missing: str = ""
-    numeric: bool = True
-    offset: int | None = None
-    tone: str = ""
 
 
 def fixed(value: float, digits: int) -> str:
@@ -96,31 +89,6 @@ def known(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def absent(reason: str) -> Cell:
-    """Return the cell of a value that is missing, with the reason.
-
-    >>> absent("not run").text == DASH
-    True
-    """
-    return Cell(DASH, missing=reason)
-
-
-def score_cell(row: Mapping[str, Any] | None, metric: Metric, reason: str) -> Cell:
-    """Return the cell of one metric of a score row, or the reason why there is none."""
-    value = known(row.get(metric.name)) if row else None
-    if row is None or value is None:
-        return absent(reason)
-    return Cell(metric.bare(value), interval(row, metric.name, metric.scale, metric.digits))
-
-
-def valued(row: Mapping[str, Any], name: str, digits: int, reason: str) -> Cell:
-    """Return the cell of column `name` with its interval, or the reason why there is none."""
-    value = known(row.get(name))
-    if value is None:
-        return absent(reason)
-    return Cell(fixed(value, digits), interval(row, name, 1.0, digits))
 
 
 def interval(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:

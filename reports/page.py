@@ -10,12 +10,21 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from probekit.reports.budget import scored
 from probekit.reports.colours import map_steps, offset_colours
+from probekit.reports.contrasts import (
+    codelength_table,
+    control_table,
+    families_run,
+    family_tables,
+    sequence_tables,
+)
 from probekit.reports.curves import curve_figures, curve_metrics, depth_curve
 from probekit.reports.escape import clean
 from probekit.reports.maps import build_maps
-from probekit.reports.numbers import METRICS, Metric, compact, fixed, headline
-from probekit.reports.rows import Run, index
+from probekit.reports.not_run import not_run
+from probekit.reports.numbers import Metric, compact, fixed, headline
+from probekit.reports.rows import MODEL, Run, index
 from probekit.reports.tables import (
     check_table,
     comparison_tables,
@@ -26,6 +35,7 @@ from probekit.reports.tables import (
     specialization_table,
     text_table,
 )
+from probekit.tally import WIDE_BOUND
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -47,7 +57,7 @@ def render(results: Mapping[str, Any]) -> str:
     return (
         _environment()
         .get_template("page.html.j2")
-        .render(**_assets(), **_measured(run), **_said(results), **_shown(run))
+        .render(**_assets(), **_measured(run), **_said(results), **_shown(run), **_contrasted(run))
     )
 
 
@@ -57,7 +67,9 @@ def _shown(run: Run) -> dict[str, Any]:
     depth = depth_curve(run)
     return {
         "run": run,
-        "metrics": list(METRICS.values()),
+        "metrics": scored(run),
+        "wide_bound": WIDE_BOUND,
+        "of_model": run.target == MODEL,
         "curve_metrics": curve_metrics(run),
         "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],
         "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),
@@ -78,9 +90,24 @@ def _shown(run: Run) -> dict[str, Any]:
     }
 
 
+def _contrasted(run: Run) -> dict[str, Any]:
+    """Return what sets readouts against each other."""
+    controls, few_controls = control_table(run)
+    codelength, few_codelength = codelength_table(run)
+    return {
+        "controls": controls,
+        "few_controls": few_controls,
+        "families": family_tables(run),
+        "families_run": families_run(run),
+        "sequences": sequence_tables(run),
+        "codelength": codelength,
+        "few_codelength": few_codelength,
+    }
+
+
 def _choices(metrics: Iterable[Metric]) -> list[tuple[str, str]]:
     """Return (value, words) of the metrics of a switch."""
-    return [(metric.name, metric.name.replace("top", "top-").capitalize()) for metric in metrics]
+    return [(metric.name, metric.title) for metric in metrics]
 
 
 def _said(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +132,7 @@ def _measured(run: Run) -> dict[str, Any]:
         "stages": [(k, fixed(float(v), 1)) for k, v in (made.get("stage_seconds") or {}).items()],
         "versions": [(k, compact(v)) for k, v in (made.get("versions") or {}).items()],
         "settings": [(k, _setting(v)) for k, v in (made.get("settings") or {}).items()],
-        "not_run": _not_run(run),
+        "not_run": not_run(run),
         "probe_parameters": run.parameters(run.probe or ""),
         "convergence": _convergence(run),
     }
@@ -133,22 +160,6 @@ def _convergence(run: Run) -> str:
     return f"Converged: {sum(judged)} of {len(judged)} fits."
 
 
-def _not_run(run: Run) -> list[str]:
-    """Say what a reader might look for and will not find."""
-    ran = {row["readout"] for row in run.results["scores"]}  # of every target and site
-    said = [text for name, text in _OPTIONAL.items() if name not in ran]
-    heads = any(name.startswith("head:") for name in ran)
-    return said if heads else [*said, "Trained heads: none were scored in this run."]
-
-
-_OPTIONAL = {
-    "marginal": "Marginalization: without it there is no ceiling from t+2 on.",
-    "marginal-adapted": "The ceiling with the adapted output layer (it runs where adaptation "
-    "exceeds 0.05 nats).",
-    "control": "The control task (selectivity of the probe).",
-    "random": "The probe on a randomly initialised model.",
-    "lens": "The logit lens.",
-}
 _MODEL_FACTS = (
     ("Name", "name"),
     ("Repository", "repository"),

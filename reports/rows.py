@@ -1,6 +1,6 @@
 """The rows of a run, found by what they are about."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,9 @@ from probekit.results import SCHEMA
 from probekit.tally import WIDE_BOUND
 
 OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
-NOT_PROBES = {"lens", "model", "control", "random", "marginal", "marginal-adapted"}
+CONTRASTS = ("random", "control")  # drawn beside the probe, never in its place
+NOT_PROBES = {"lens", "model", "marginal", "marginal-adapted"}
+TEXT, MODEL = "text", "model"  # the targets of a run
 Row = Mapping[str, Any]
 Key = tuple[str, int | None, int, str, str]
 
@@ -21,7 +23,9 @@ class Run:
     Attributes:
         results: The content of results.json.
         scores: Score rows of the main target, seed, split and site, by (readout, layer,
-            offset, domain, positions).
+            offset, domain, positions); not those of `CONTRASTS`.
+        contrasts: Score rows of `CONTRASTS` by the same keys, the run's own seed first.
+        target: What everything but a control is fitted to and scored against.
         offsets: Offsets, ascending.
         domains: Domains with scores, "all" first; "all" is left out where it equals the
             only domain.
@@ -31,6 +35,8 @@ class Run:
 
     results: Mapping[str, Any]
     scores: Mapping[Key, Row]
+    contrasts: Mapping[Key, Sequence[Row]]
+    target: str
     offsets: tuple[int, ...]
     domains: tuple[str, ...]
     n_layers: int
@@ -39,6 +45,27 @@ class Run:
     def score(self, readout: str, layer: int | None, offset: int, where: tuple[str, str]) -> Row:
         """Return the row of a readout at (domain, positions), empty if it was not scored."""
         return self.scores.get((readout, layer, offset, *where), {})
+
+    def seeds(self, readout: str, layer: int, offset: int, where: tuple[str, str]) -> Sequence[Row]:
+        """Return the rows of a control at (domain, positions), one a seed, the run's own first."""
+        return self.contrasts.get((readout, layer, offset, *where), ())
+
+    def contrasted(self, readout: str, offset: int | None = None) -> tuple[int, ...]:
+        """Return the layers at which a control ran, ascending; at one offset or at any."""
+        found = {
+            key[1]
+            for key in self.contrasts
+            if key[0] == readout and key[1] is not None and offset in (None, key[2])
+        }
+        return tuple(sorted(found))
+
+    def key_layers(self, offset: int, domain: str) -> set[int | None]:
+        """Return layer 0, the best one and the last: those kept where all would be too many."""
+        return {0, self.special(offset, domain).get("best_layer"), self.n_layers}
+
+    def measured(self, metric: str) -> bool:
+        """Return whether any readout has a value of a metric."""
+        return any(row.get(metric) is not None for row in self.scores.values())
 
     def layers(self, readout: str) -> tuple[int, ...]:
         """Return the layers that a readout was scored at, ascending."""
@@ -83,6 +110,13 @@ class Run:
     def special(self, offset: int, domain: str) -> Row:
         """Return the specialization row, empty if there is none."""
         return _find(self.results.get("specialization", ()), offset, domain)
+
+    def family(self, readout: str, offset: int, domain: str) -> Row:
+        """Return the row of a probe family with the run's own seed, empty if there is none."""
+        own = self.results["run"].get("seed")
+        rows = self.results.get("families", ())
+        named = (row for row in rows if row["readout"] == readout and row["seed"] == own)
+        return _find(named, offset, domain)
 
     def branching(self, offset: int, domain: str, readout: str) -> Row:
         """Return the marginalization row of a ceiling, empty if there is none."""
@@ -130,12 +164,16 @@ def index(results: Mapping[str, Any]) -> Run:
             f"the report reads results of schema {SCHEMA!r}, got {results.get('schema')!r}: "
             "run the analysis again with this version of probekit"
         )
-    rows = _main_rows(results)
+    target = (results["run"].get("settings") or {}).get("target", TEXT)
+    tested = _of_site(_prefer(results["scores"], "split", "test"))
+    rows = _main_rows(tested, target, results["run"].get("seed"))
     scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
     scores = dict(reversed(scores.items()))
     return Run(
         results=results,
         scores=scores,
+        contrasts=_contrasts(tested, results["run"].get("seed")),
+        target=target,
         offsets=tuple(sorted({row["offset"] for row in rows})),
         domains=_domains(rows),
         n_layers=results["model"]["n_layers"],
@@ -147,18 +185,28 @@ def _key(row: Row) -> Key:
     return (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"])
 
 
-def _main_rows(results: Mapping[str, Any]) -> list[Row]:
-    rows = list(results["scores"])
-    seed = results["run"].get("seed")
-    for column, wanted in (("split", "test"), ("target", "text"), ("seed", seed)):
-        rows = _prefer(rows, column, wanted)
+def _main_rows(tested: Sequence[Row], target: str, seed: object) -> Sequence[Row]:
+    rows = [row for row in tested if row["readout"] not in CONTRASTS]
+    return _prefer(_prefer(rows, "target", target), "seed", seed)
+
+
+def _contrasts(tested: Sequence[Row], seed: object) -> dict[Key, list[Row]]:
+    """Return the rows of controls, one a seed: each fit is another draw of the same."""
+    found: dict[Key, dict[object, Row]] = {}
+    for row in sorted(tested, key=lambda row: row.get("seed") != seed):
+        if row["readout"] in CONTRASTS:
+            found.setdefault(_key(row), {}).setdefault(row.get("seed"), row)
+    return {key: list(rows.values()) for key, rows in found.items()}
+
+
+def _of_site(rows: Sequence[Row]) -> list[Row]:
     placed = [row for row in rows if row["layer"] is not None]
     sites = {row.get("site") for row in _prefer(placed, "site", OUTPUT_SITE)}
     site = min(sites, key=str, default=None)
     return [row for row in rows if row["layer"] is None or row.get("site") == site]
 
 
-def _prefer(rows: list[Row], column: str, wanted: object) -> list[Row]:
+def _prefer(rows: Sequence[Row], column: str, wanted: object) -> Sequence[Row]:
     """Keep the rows with the wanted value; all of them where none has it."""
     return [row for row in rows if row.get(column) == wanted] or rows
 

@@ -1,52 +1,18 @@
 """The tables of the report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from probekit.reports.numbers import (
-    DASH,
-    METRICS,
-    Cell,
-    Metric,
-    absent,
-    compact,
-    known,
-    score_cell,
-    valued,
-)
+from probekit.reports.budget import scored
+from probekit.reports.cells import Cell, Table, mark, plain, score_cell, valued, word
+from probekit.reports.numbers import DASH, METRICS, Metric, compact, known
 from probekit.reports.rows import OUTPUT_SITE, Row, Run, branched, ceiling
 
 NO_CEILING = "marginalization did not run"
 NOT_HERE = "not computed for this model or site"
 NO_ROOM = "ceiling not clearly above the skip-bigram"
+BEYOND, SEED = "Bits given the token", "Seed"
 FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: head, rows of cells, and the reasons for what is missing."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    key: str = ""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Return why cells are empty, each reason once."""
-        found = (cell.missing for row in self.rows for cell in row if cell.missing)
-        return tuple(dict.fromkeys(found))
-
-
-def word(text: object, tone: str = "") -> Cell:
-    """Return a cell of words."""
-    return Cell(compact(text), numeric=False, tone=tone)
-
-
-def mark(offset: int) -> Cell:
-    """Return the cell that names an offset in its colour."""
-    return Cell(f"t+{offset}", offset=offset, numeric=False)
 
 
 def specialization_table(run: Run) -> Table:
@@ -65,7 +31,7 @@ def _special(run: Run, offset: int, domain: str) -> list[Cell]:
     return [
         mark(offset),
         word(domain),
-        _plain(row, "best_layer", "not computed"),
+        plain(row, "best_layer", "not computed"),
         valued(row, "best_depth", 2, "not computed"),
         valued(row, "forgotten_bits", 3, "not computed"),
         valued(row, "recovered", 2, why),
@@ -106,7 +72,7 @@ def next_token_table(run: Run) -> Table:
     rows = []
     for domain in run.domains:
         row = run.special(1, domain)
-        saturation = _plain(row, "saturation_layer", "never reached or not computed")
+        saturation = plain(row, "saturation_layer", "never reached or not computed")
         why = "not computed" if run.site == OUTPUT_SITE else NOT_HERE
         gain = valued(row, "adaptation_nats", 3, why)
         rows.append([word(domain), saturation, gain])
@@ -133,9 +99,9 @@ def _certificate(run: Run, row: Row) -> list[Cell]:
         word("the model's" if branched(row) == "marginal" else "adapted"),
         word(row["route"]),
         valued(row, "branches_mean", 1, "not recorded"),
-        _plain(row, "branches_max", "not recorded"),
+        plain(row, "branches_max", "not recorded"),
         *(valued(row, name, 3, "not recorded") for name in _MASS),
-        _plain(row, "n_positions", "not recorded"),
+        plain(row, "n_positions", "not recorded"),
         word("estimate", "doubt") if loose else word("ceiling", "good"),
     ]
 
@@ -147,7 +113,7 @@ def comparison_tables(run: Run) -> list[Table]:
     """Return floors, probe and ceiling side by side, on the same positions, for every metric."""
     if not run.positions():
         return []
-    return [_comparison(run, metric, run.positions()[0]) for metric in METRICS.values()]
+    return [_comparison(run, metric, run.positions()[0]) for metric in scored(run)]
 
 
 def _comparison(run: Run, metric: Metric, positions: str) -> Table:
@@ -185,37 +151,52 @@ def _compared(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> 
 _COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
     "Readout": lambda row: word(row["readout"]),
     "Offset": lambda row: mark(row["offset"]),
-    "Layer": lambda row: _plain(row, "layer", "reads no layer"),
+    "Layer": lambda row: plain(row, "layer", "reads no layer"),
     "Sees": lambda row: word("blind" if row["blind"] else "token-fed", _fed(row)),
     "Target": lambda row: word(row["target"]),
     "Positions": lambda row: word(row["positions"]),
     "Top-1 (%)": lambda row: score_cell(row, METRICS["top1"], "not scored"),
     "Top-5 (%)": lambda row: score_cell(row, METRICS["top5"], "not scored"),
-    "Bits": lambda row: score_cell(row, METRICS["bits"], "not scored"),
+    "Bits": lambda row: score_cell(row, METRICS["bits"], _without_bits(row)),
+    BEYOND: lambda row: score_cell(row, METRICS["bits_given_token"], _without_bits(row)),
     "Nats": lambda row: score_cell(row, METRICS["nats"], "not scored"),
     "Bits per byte": lambda row: valued(row, "bpb", 3, "bytes not known"),
-    "Parameters": lambda row: _plain(row, "n_parameters", "not recorded"),
+    "Parameters": lambda row: plain(row, "n_parameters", "not recorded"),
     "Converged": lambda row: _converged(row.get("converged")),
-    "n": lambda row: _plain(row, "n_positions", "not recorded"),
-    "Documents": lambda row: _plain(row, "n_documents", "not recorded"),
+    "n": lambda row: plain(row, "n_positions", "not recorded"),
+    "Documents": lambda row: plain(row, "n_documents", "not recorded"),
+    SEED: lambda row: plain(row, "seed", "not recorded"),
 }
 
 
 def readout_tables(run: Run) -> tuple[list[Table], bool]:
     """Return every readout on test text, one table a domain, and whether layers were left out.
 
-    Readouts of layers keep layer 0, the best layer and the last where all would be too many;
-    those scored on both sets of positions are shown on all.
+    Where all would be too many, readouts of layers keep layer 0, the best layer and the last,
+    further families their best alone, and further seeds go. Those scored on both sets of
+    positions are shown on all.
     """
     rows = _shown_rows(run.results["scores"], run.domains)
     every = len(rows) <= FEW_ROWS
     kept = [row for row in rows if every or _matters(run, row)]
+    head = _head(run, kept)
     tables = []
     for domain in run.domains:
         own = [row for row in kept if row["domain"] == domain]
-        cells = [[column(row) for column in _COLUMNS.values()] for row in own]
-        tables.append(Table(domain, tuple(_COLUMNS), cells))
+        cells = [[_COLUMNS[name](row) for name in head] for row in own]
+        tables.append(Table(domain, head, cells))
     return tables, not every
+
+
+def _head(run: Run, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns of the table, without those that would say nothing."""
+    dull = set() if run.measured("bits_given_token") else {BEYOND}
+    dull |= set() if len({row.get("seed") for row in rows}) > 1 else {SEED}
+    return tuple(name for name in _COLUMNS if name not in dull)
+
+
+def _without_bits(row: Row) -> str:
+    return "its targets are not the text's" if row["target"] == "control" else "not scored"
 
 
 def _shown_rows(rows: Sequence[Row], domains: Sequence[str]) -> list[Row]:
@@ -230,8 +211,13 @@ def _cell_of(row: Row) -> tuple[Any, ...]:
 
 
 def _matters(run: Run, row: Row) -> bool:
-    best = run.special(row["offset"], row["domain"]).get("best_layer")
-    return row["layer"] is None or row["layer"] in {0, best, run.n_layers}
+    if row.get("seed") != run.results["run"].get("seed"):
+        return False
+    kept = run.key_layers(row["offset"], row["domain"])
+    family = run.family(row["readout"], row["offset"], row["domain"])
+    if family and row["readout"] != run.probe:
+        kept = {family["layer"]}
+    return row["layer"] is None or row["layer"] in kept
 
 
 def _fed(row: Row) -> str:
@@ -242,11 +228,6 @@ def _converged(value: object) -> Cell:
     if value is None:
         return Cell(DASH, missing="nothing was fitted", numeric=False)
     return word("yes", "good") if value else word("no", "bad")
-
-
-def _plain(row: Row, name: str, reason: str) -> Cell:
-    value = row.get(name)
-    return absent(reason) if known(value) is None else Cell(compact(value))
 
 
 def check_table(checks: Sequence[Row]) -> Table:
@@ -271,7 +252,7 @@ def text_table(texts: Sequence[Row]) -> Table:
     rows = []
     for text in texts:
         counts = [
-            _plain(text.get(what) or {}, split, "not recorded")
+            plain(text.get(what) or {}, split, "not recorded")
             for what in ("documents", "tokens")
             for split in _SPLITS
         ]

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import synthetic_contrasts
+
 HOSTILE = (
     '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1">'
     "\u202eRTL\u200f \x00 NUL \x1b[31m 'single' \"double\" $x_{1 {{ 7*7 }} \ud800 &amp;"
 )
+
+
+PARAMETERS = {"linear": 37_000, "concat": 258_000, "linear-full": 395_000}
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Size:
     marginal: bool = True
     hostile: bool = False
     seed: int = 0
+    seeds: int = 1  # 0: no controls
+    families: Sequence[str] = ("linear", "concat")
+    target: str = "text"
+    codelength: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ def results(size: Size | None = None) -> dict[str, Any]:
         ],
         "headlines": _headlines(),
     }
+    synthetic_contrasts.add(run, size.seeds, size.codelength or size.hostile)
     return _poison(run) if size.hostile else run
 
 
@@ -60,7 +70,8 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     """Put hostile text wherever a run carries text of its user."""
     domain = f"prose {HOSTILE}"
     first = run["text"][0]["domain"]
-    for part in ("text", "scores", "marginal", "specialization"):
+    parts = ("text", "scores", "marginal", "specialization", "controls", "families", "sequences")
+    for part in parts:
         for row in run[part]:
             row["domain"] = domain if row["domain"] == first else row["domain"]
             if "verdict" in row:
@@ -71,8 +82,11 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     run["warnings"] = [{"code": HOSTILE, "message": HOSTILE}]
     run["headlines"][0] |= {"label": HOSTILE, "note": HOSTILE, "unit": HOSTILE}
     run["checks"][0] |= {"name": HOSTILE, "message": HOSTILE}
-    strange = dict(run["scores"][0], readout=f"head:{HOSTILE}", layer=1, offset=2)
-    run["scores"].append(strange)
+    strange = {"readout": f"head:{HOSTILE}", "layer": 1, "offset": 2}
+    run["scores"].append(run["scores"][0] | strange)
+    for part in ("families", "sequences"):
+        run[part].append(run[part][0] | strange | {"domain": domain})
+    run["codelength"].append(run["codelength"][0] | strange)
     return run
 
 
@@ -94,6 +108,8 @@ def _nats(point: _Point, size: Size) -> float:
         "marginal": know,
         "marginal-adapted": know + 0.03,
         "linear": skip * 0.93 + (know * 0.97 - skip * 0.93) * climb,
+        "linear-full": skip * 0.9 + (know - skip * 0.9) * climb,
+        "concat": know * 0.99,
         "lens": know - 9.0 * (1 - depth) ** 1.5 - 2.5 * (point.offset - 1),
     }
     return unigram - known.get(point.readout, skip)
@@ -114,7 +130,7 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
         "layer": point.layer,
         "offset": point.offset,
         "blind": True,
-        "target": "text",
+        "target": size.target,
         "domain": point.domain,
         "split": "test",
         "positions": point.positions,
@@ -122,15 +138,20 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
         "n_positions": 1000 if few else 24_310 - 90 * point.offset,
         "n_documents": 31 if few else 88,
         "n_bytes": 3100 if few else 81_000,
-        "n_parameters": 37_000 if point.readout == "linear" else 0,
+        "n_parameters": PARAMETERS.get(point.readout, 0),
         "bpb": nats / math.log(2) / 3.3,
         "kl_nats": kl if point.readout == "lens" and point.offset == 1 else None,
-        "converged": True if point.readout == "linear" else None,
+        "converged": True if point.readout in PARAMETERS else None,
     }
-    spread = {"nats": width, "bits": width / math.log(2), "top1": width / 5, "top5": width / 5}
-    for name, value in {"nats": nats, "bits": bits, "top1": top1, "top5": top5}.items():
+    skip = _nats(_Point("skip-bigram", None, point.offset, point.domain, "all"), size)
+    wide = width / math.log(2)
+    spread = {"nats": width, "bits": wide, "top1": width / 5, "top5": width / 5}
+    spread["bits_given_token"] = wide
+    known = {"nats": nats, "bits": bits, "top1": top1, "top5": top5}
+    known["bits_given_token"] = (skip - nats) / math.log(2)
+    for name, value in known.items():
         low = value - spread[name]
-        row |= {name: value, f"{name}_low": low if name == "bits" else max(low, 0.0)}
+        row |= {name: value, f"{name}_low": low if "bits" in name else max(low, 0.0)}
         row[f"{name}_high"] = value + spread[name]
     return row
 
@@ -145,7 +166,7 @@ def _scores(size: Size) -> list[dict[str, Any]]:
                     point = _Point(readout, layer, offset, domain, positions)
                     rows.append(_row(point, size, chance))
     for row in [row for row in rows if row["positions"] == "all"]:
-        if row["readout"] in {"unigram", "linear"}:
+        if row["readout"] in {"unigram", *size.families}:
             rows.append(row | {"split": "validation", "n_positions": 25_000})
     return rows
 
@@ -154,7 +175,9 @@ def _readouts(size: Size, offset: int, positions: str) -> list[tuple[str, int | 
     layers = range(size.layers + 1)
     found: list[tuple[str, int | None]] = [("unigram", None), ("skip-bigram", None)]
     found += [("model", None)] if offset == 1 else []
-    found += [(name, layer) for name in ("lens", "linear") for layer in layers]
+    names = ("lens", *(name for name in size.families if name != "concat"))
+    found += [(name, layer) for name in names for layer in layers]
+    found += [("concat", None)] if "concat" in size.families else []
     if positions == "marginal" and offset > 1:
         found += [("marginal", None), ("marginal-adapted", None)]
     return found
@@ -219,7 +242,17 @@ def _run(size: Size) -> dict[str, Any]:
         "dtype": "float32",
         "attention": "sdpa",
         "versions": {"probekit": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
-        "settings": {"model": "tiny", "offsets": size.offsets, "block": 256, "nucleus": 0.99},
+        "settings": {
+            "model": "tiny",
+            "offsets": size.offsets,
+            "block": 256,
+            "nucleus": 0.99,
+            "target": size.target,
+            "probe": list(size.families),
+            "seeds": max(size.seeds, 1),
+            "controls": "default" if size.seeds else "none",
+            "codelength": size.codelength,
+        },
     }
 
 

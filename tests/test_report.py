@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -40,6 +41,9 @@ SECTIONS = [
     "specialization",
     "lens",
     "marginalization",
+    "sequences",
+    "controls",
+    "families",
     "readouts",
     "reading",
     "measured",
@@ -49,6 +53,7 @@ DIGITS = {
     "top1": (100, 3, " %"),
     "top5": (100, 3, " %"),
     "bits": (1, 4, " bits"),
+    "bits_given_token": (1, 4, " bits"),
     "nats": (1, 5, " nats"),
 }
 
@@ -174,7 +179,9 @@ def test_no_two_elements_share_an_id_and_every_reference_resolves(small: str) ->
 
 
 def test_a_large_run_stays_under_two_megabytes() -> None:
-    run = results(Size(layers=32, offsets=8, domains=("prose", "code", "chat")))
+    families = ("linear", "concat", "linear-full", "mlp", "linear-lowrank", "sklearn")
+    size = Size(layers=32, offsets=8, domains=("prose", "code", "chat"))
+    run = results(replace(size, families=families, seeds=3, codelength=True))
     assert len(render(run).encode()) < 2_000_000
 
 
@@ -190,7 +197,7 @@ def test_a_very_large_run_stays_under_two_megabytes_and_says_what_it_left_out() 
 
 def test_the_ceiling_is_drawn_only_where_the_positions_are_its_own(small: str) -> None:
     same, every = _figures(small, "marginal"), _figures(small, "all")
-    assert len(same) == len(every) == 12
+    assert len(same) == len(every) == 15
     assert all('class="o o2 level ceiling"' in figure for figure in same)
     assert not any(re.search("o[23] level (ceiling|estimate)", figure) for figure in every)
 
@@ -224,7 +231,7 @@ def test_without_marginalization_the_page_says_so_and_claims_nothing() -> None:
 
 def test_a_single_domain_is_shown_once() -> None:
     page = render(results(Size(layers=2, offsets=2, domains=("prose",), marginal=False)))
-    assert len(_figures(page, "all")) == 4
+    assert len(_figures(page, "all")) == 5
     assert 'id="map-domain-0"' not in page
 
 
@@ -243,7 +250,7 @@ def test_a_missing_value_is_a_dash_with_a_reason_and_never_zero(value: float | N
 def test_readouts_of_other_kinds_are_listed_with_what_they_see() -> None:
     run = results(Size(layers=2, offsets=2, domains=("prose",), marginal=False))
     row = next(r for r in run["scores"] if (r["offset"], r["domain"]) == (2, "prose"))
-    for name, layer in (("head:block", 1), ("control", 0), ("head:native", None)):
+    for name, layer in (("head:block", 1), ("head:native", None)):
         new = {"readout": name, "layer": layer, "blind": name != "head:native"}
         run["scores"].append(dict(row, **new))
     html = render(run)
@@ -251,7 +258,6 @@ def test_readouts_of_other_kinds_are_listed_with_what_they_see() -> None:
     assert "head:block" in page
     assert html.count('<td class="doubt"><bdi>token-fed</bdi></td>') == 1
     assert "none were scored" not in page
-    assert "The control task" not in page
 
 
 def test_another_probe_takes_the_place_of_linear() -> None:
@@ -259,7 +265,7 @@ def test_another_probe_takes_the_place_of_linear() -> None:
     for row in run["scores"]:
         row["readout"] = "mlp" if row["readout"] == "linear" else row["readout"]
     figures = _figures(render(run), "all")
-    assert len(figures) == 4
+    assert len(figures) == 5
     assert all("mlp, 37,000 parameters, blind" in figure for figure in figures)
 
 
@@ -334,11 +340,11 @@ def test_an_offset_has_one_colour_in_figures_map_and_tables(small: str) -> None:
 
 def test_figures_have_a_text_that_says_what_they_show(small: str) -> None:
     labels = [a["aria-label"] or "" for tag, a in Page(small).tags if a.get("role") == "img"]
-    assert len(labels) == 25
+    assert len(labels) == 31
     assert all(
-        re.search(r"t\+3: from [\d.\N{MINUS SIGN}]+ at layer 0", text) for text in labels[:24]
+        re.search(r"t\+3: from [\d.\N{MINUS SIGN}]+ at layer 0", text) for text in labels[:30]
     )
-    assert "nats at layer 1" in labels[24]
+    assert "nats at layer 1" in labels[30]
 
 
 def test_a_figure_draws_each_value_at_its_place() -> None:
@@ -386,7 +392,7 @@ def test_the_table_of_readouts_holds_test_rows_only() -> None:
 
 
 def test_rows_that_are_not_shown_do_not_shorten_the_table_of_readouts() -> None:
-    run = results(Size(layers=13, offsets=4))
+    run = results(Size(layers=12, offsets=4))
     shown, hidden = (len(_scored(run["scores"], split)) for split in ("test", "validation"))
     assert shown < FEW_ROWS < shown + hidden
     assert not readout_tables(index(run))[1]

@@ -40,7 +40,10 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
-    sizes = {"plain": Size(layers=4, offsets=3), "hostile": Size(layers=2, offsets=2, hostile=True)}
+    sizes = {
+        "plain": Size(layers=4, offsets=3, seeds=3, codelength=True, target="model"),
+        "hostile": Size(layers=2, offsets=2, seeds=2, hostile=True),
+    }
     paths = {name: folder / f"{name}.html" for name in sizes}
     for name, size in sizes.items():
         paths[name].write_text(render(results(size)), encoding="utf-8")
@@ -114,8 +117,20 @@ def test_choosing_an_offset_hides_the_levels_of_the_others(open_page: Any) -> No
     page.check("#curve-focus-3", force=True)
     assert figure.locator(".o1.level").first.is_hidden()
     assert figure.locator(".o3.level").first.is_visible()
+    assert figure.locator(".o2.random:not(.band)").is_hidden()
     assert figure.locator(".o3.lens").evaluate("e => getComputedStyle(e).display") == "inline"
     assert figure.locator(".o1.probe").evaluate("e => getComputedStyle(e).opacity") == "0.12"
+
+
+def test_the_untrained_model_is_seen_in_the_curves_and_the_page_says_its_target_at_the_top(
+    open_page: Any,
+) -> None:
+    page, _ = open_page()
+    figure = page.locator("figure.curve").first
+    assert figure.locator(".o2.random:not(.band)").is_visible()
+    page.check("#curve-focus-2", force=True)
+    assert figure.locator(".o2.random:not(.band)").is_visible()
+    assert page.locator("header .target").bounding_box()["y"] < 400
 
 
 def test_the_lens_is_shown_at_every_offset_on_demand(open_page: Any) -> None:

@@ -1,0 +1,160 @@
+"""The parts of a run that never was in which readouts are set against each other."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def add(run: Row, seeds: int, codelength: bool) -> None:
+    """Put controls, families, sequences and codelength into a run, made of its scores."""
+    domains = list(dict.fromkeys(row["domain"] for row in run["scores"]))
+    run["scores"] += list(_control_scores(run, seeds))
+    run["controls"] = list(_controls(run))
+    run["families"] = list(_families(run, domains))
+    run["sequences"] = list(_sequences(run))
+    run["codelength"] = list(_codelength(run)) if codelength else []
+
+
+def _own(run: Row, name: str, positions: str = "all", split: str = "test") -> Iterator[Row]:
+    for row in run["scores"]:
+        if (row["readout"], row["positions"], row["split"]) == (name, positions, split):
+            yield row
+
+
+def _controlled(run: Row) -> tuple[int, ...]:
+    last = run["model"]["n_layers"]
+    return tuple(dict.fromkeys((0, last // 2, last)))
+
+
+def _control_scores(run: Row, seeds: int) -> Iterator[Row]:
+    target, first = run["run"]["settings"]["target"], run["run"]["seed"]
+    chance = random.Random(first + 1)
+    positions = {row["positions"] for row in run["scores"]}
+    for split, where in [("test", name) for name in sorted(positions)] + [("validation", "all")]:
+        for row in list(_own(run, "linear", where, split)):
+            if row["offset"] == 2 and row["layer"] in _controlled(run):
+                for seed in range(first, first + seeds):
+                    shift = chance.gauss(0, 0.03)
+                    worse = {name: row[name] + 0.4 + shift for name in _ENDS["nats"]}
+                    worse |= {
+                        name: row[name] - 0.4 - shift
+                        for bits in ("bits", "bits_given_token")
+                        for name in _ENDS[bits]
+                    }
+                    worse |= {name: row[name] * 0.7 + shift / 9 for name in _ENDS["top1"]}
+                    yield row | worse | {"readout": "random", "seed": seed, "target": target}
+                    none = dict.fromkeys((*_ENDS["bits"], *_ENDS["bits_given_token"]))
+                    learned = {name: row[name] * 0.5 + shift for name in _ENDS["top1"]}
+                    changed = {"readout": "control", "seed": seed, "target": "control"}
+                    yield row | none | learned | changed
+
+
+_ENDS = {
+    name: (name, f"{name}_low", f"{name}_high")
+    for name in ("nats", "bits", "bits_given_token", "top1")
+}
+
+
+def _with_ends(values: dict[str, float | None], width: float = 0.02) -> Row:
+    row: Row = {}
+    for name, value in values.items():
+        row[name] = value
+        row[f"{name}_low"] = None if value is None else value - width
+        row[f"{name}_high"] = None if value is None else value + width
+    return row
+
+
+def _controls(run: Row) -> Iterator[Row]:
+    rows = {
+        (row["readout"], row["layer"], row["domain"], row["seed"]): row
+        for name in ("linear", "random", "control")
+        for row in _own(run, name)
+        if row["offset"] == 2
+    }
+    first = run["run"]["seed"]
+    for readout, layer, domain, seed in rows:
+        if readout == "control":
+            probe, control, untrained = (
+                rows["linear", layer, domain, first],
+                rows["control", layer, domain, seed],
+                rows["random", layer, domain, seed],
+            )
+            place = {"offset": 2, "domain": domain, "layer": layer, "seed": seed}
+            yield place | _with_ends(
+                {
+                    "top1": probe["top1"],
+                    "control_top1": control["top1"],
+                    "selectivity": probe["top1"] - control["top1"],
+                    "random_bits": untrained["bits"],
+                    "bits_over_random": (untrained["nats"] - probe["nats"]) / math.log(2),
+                }
+            )
+
+
+def _families(run: Row, domains: Sequence[str]) -> Iterator[Row]:
+    names = [name for name in ("linear", "concat", "linear-full") if any(_own(run, name))]
+    for domain in domains:
+        best: dict[tuple[str, int], Row] = {}
+        for name in names:
+            for row in _own(run, name):
+                if row["domain"] == domain:
+                    key = name, row["offset"]
+                    best[key] = min(best.get(key, row), row, key=lambda row: float(row["nats"]))
+        for (name, offset), row in best.items():
+            gain = (best["linear", offset]["nats"] - row["nats"]) / math.log(2)
+            place = {"readout": name, "layer": row["layer"], "offset": offset}
+            values = {"nats": row["nats"], "top1": row["top1"], "bits_over_linear": gain}
+            yield place | {"domain": domain, "seed": row["seed"]} | _with_ends(values)
+
+
+def _sequences(run: Row) -> Iterator[Row]:
+    positions = (
+        "marginal" if any(row["positions"] == "marginal" for row in run["scores"]) else "all"
+    )
+    joint: dict[tuple[str, int | None, str, int], float] = {}
+    for row in sorted(run["scores"], key=lambda row: int(row["offset"])):
+        name, layer, offset, domain = (row[k] for k in ("readout", "layer", "offset", "domain"))
+        scored = (row["positions"], row["split"]) == (positions, "test")
+        if not scored or offset < 2 or name in ("random", "control"):
+            continue
+        before = joint.get((name, layer, domain, offset - 1), 1.0)
+        joint[name, layer, domain, offset] = before * row["top1"]
+        divergence = None if name in ("unigram", "skip-bigram") else 0.1 * offset
+        place = {"readout": name, "layer": layer, "offset": offset, "domain": domain}
+        yield (
+            place
+            | {"target": run["run"]["settings"]["target"]}
+            | _with_ends(
+                {
+                    "top1": row["top1"],
+                    "joint": before * row["top1"],
+                    "conditional": row["top1"],
+                    "kl_nats": 0.0 if name == "marginal" else divergence,
+                }
+            )
+        )
+
+
+def _codelength(run: Row) -> Iterator[Row]:
+    for row in _own(run, "linear"):
+        if row["domain"] == run["scores"][0]["domain"]:
+            n = 20_000 - 200 * row["offset"]
+            online = n * (row["nats"] / math.log(2) + 0.8)
+            yield {
+                "readout": "linear",
+                "layer": row["layer"],
+                "offset": row["offset"],
+                "blind": True,
+                "n": n,
+                "n_start": n // 1000,
+                "uniform_bits": n * 11.0,
+                "unigram_bits": n * 8.1,
+                "online_uniform_bits": online + 40.0,
+                "online_unigram_bits": online,
+                "bits_per_target": online / n,
+                "compression": n * 11.0 / (online + 40.0),
+                "compression_to_unigram": n * 8.1 / online,
+            }
