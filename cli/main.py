@@ -68,9 +68,15 @@ def analyze(
 def doctor(
     settings: dict[str, Any],
     model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure models with known answers instead.")
+    ] = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Check on this very model every assumption that an analysis makes."""
+    if calibrate:
+        _calibrate()
+        return
     asked = from_mapping({"model": model} | settings)
     from probekit import analysis, doctor
 
@@ -104,6 +110,15 @@ def report(
     finished = results.load(run)
     results.write_text(finished.report, reports.render(finished.results))
     typer.echo(f"Report: {finished.report}")
+
+
+def _calibrate() -> None:
+    from probekit import calibration
+
+    comparisons = calibration.calibrate()
+    typer.echo("\n".join(calibration.lines(comparisons)))
+    if not calibration.passed(comparisons):
+        raise typer.Exit(1)
 
 
 def _load(asked: Settings) -> Any:
