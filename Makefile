@@ -1,6 +1,7 @@
 # make demo    analyse the built-in model on the built-in text; prints the report's path last
 # make test    the default test suite
 # make check   format, lint, types
+# make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
 # make readme  write the README's lists and docs/schema.md again
 # make clean   remove what the other targets made, but no run folder
@@ -11,7 +12,7 @@ VENV ?= .venv
 # Idle OpenMP threads that spin slow down everything else on a machine with few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test check mutations readme clean
+.PHONY: demo test check accuracy mutations readme clean
 
 demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
@@ -23,6 +24,9 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy probekit tests
+
+accuracy: $(VENV)/.installed
+	$(VENV)/bin/python benchmarks/accuracy.py
 
 mutations: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/mutations.py

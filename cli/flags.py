@@ -52,9 +52,7 @@ def with_settings(
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in settings.items() if value not in (None, [])}
-    if "text" in given:
-        given["text"] = tuple(given["text"])
-    return given
+    return {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
 
 
 def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
@@ -65,7 +63,7 @@ def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
         "rich_help_panel": "Settings" if field.name in MAIN else "More settings",
     }
     kind: Any = next(kind for kind in kinds if kind is not NoneType)
-    if field.name == "text":
+    if field.name in ("text", "probe"):
         kind = list[str]
     elif field.name == "layers":
         kind, options["parser"] = str, _numbers
@@ -91,7 +89,9 @@ def _described(name: str) -> str:
 
 
 def _shown(default: object) -> str | bool:
-    return "all" if default == () else False if default is None else str(default)
+    if isinstance(default, tuple):
+        return ", ".join(default) or "all"
+    return False if default is None else str(default)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ documents → token blocks → residual stream → readouts → scores → run f
 
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from probekit import (
 from probekit.branches import BranchEngine
 from probekit.checks import Check
 from probekit.errors import RunError, SettingsError
-from probekit.measurement import SITE_OF_MODEL, Measurement
+from probekit.fitting import SITE_OF_MODEL
+from probekit.measurement import Measurement
 from probekit.models import Loaded
 from probekit.preparation import Material
 from probekit.probes import Probes
@@ -98,7 +100,7 @@ def run(
         material, settings, journal, folder / "stages", _fingerprint(material, settings)
     )
     with torch.no_grad():
-        tally = measured.tally
+        tally, _ = measured.tally, measured.codelength
     rows = measured.ceilings[0].rows if measured.ceilings else []
     bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
     findings = specialization.find(
@@ -167,12 +169,19 @@ def _fingerprint(material: Material, settings: Settings) -> str:
 
 def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page: str) -> None:
     """Write the run folder; results.json, which says that it is whole, comes last."""
-    stored = measured.path("probes.safetensors")
-    results.write(folder / "probes.safetensors", lambda path: shutil.copyfile(stored, path))
+    for job in measured.jobs:
+        # Of several seeds the first.
+        if job.name == job.family and job.seed == measured.settings.seed:
+            stored = measured.path(f"{job.label}.safetensors")
+            results.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
     results.write(folder / "scores.parquet", measured.tally.named().to_parquet)
     results.write_text(folder / "report.html", page)
     results.write_text(folder / "results.json", results.as_json(document))
     shutil.rmtree(folder / "stages")
+
+
+def _probes_file(family: str) -> str:
+    return "probes.safetensors" if family == "linear" else f"probes-{family}.safetensors"
 
 
 def default_folder(settings: Settings) -> Path:
@@ -186,17 +195,18 @@ def default_folder(settings: Settings) -> Path:
     return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
 
 
-def load_probes(folder: str | Path, loaded: Loaded | None = None) -> Probes:
+def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = "linear") -> Probes:
     """Return the probes of a run, ready to be applied to new text by `predict`.
 
     Args:
         folder: A run folder.
         loaded: The model that the run analysed; loaded again if not given.
+        family: A family that the run fitted.
 
     Raises:
         RunError: If there are no probes, or they were fitted to another model.
     """
     finished = results.load(folder)
     loaded = loaded or preparation.load(finished.settings)
-    path = finished.folder / "probes.safetensors"
+    path = finished.folder / _probes_file(family)
     return probes.load(path, anatomy.find(loaded.model), models.fingerprint(loaded))

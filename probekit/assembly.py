@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from probekit import provenance
+from probekit import contrasts, provenance
 from probekit.checks import Check
 from probekit.measurement import Measurement
 from probekit.results import SCHEMA
 from probekit.specialization import Findings
+from probekit.tally import CONTROL
 
 # Where every readout is scored: split and set of positions.
 SCORED = (("test", "all"), ("test", "marginal"), ("validation", "all"))
@@ -42,6 +43,10 @@ def document(
         "scores": list(_scores(measured)),
         "marginal": [row for ceiling in ceilings for row in ceiling.rows],
         "specialization": findings.rows,
+        "controls": list(contrasts.controls(measured.tally)),
+        "families": list(contrasts.families(measured.tally, measured.families)),
+        "sequences": list(contrasts.sequences(measured.tally, measured.settings.target)),
+        "codelength": measured.codelength,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*unmet, *measured.material.warnings, *findings.warnings],
     }
@@ -89,34 +94,42 @@ def _model(measured: Measurement) -> dict[str, Any]:
 
 
 def _scores(measured: Measurement) -> Iterator[dict[str, Any]]:
-    settings = measured.settings
-    for domain in measured.tally.groups:
+    tally = measured.tally
+    again: dict[int, set[str] | None] = {measured.settings.seed: None, **tally.repeated}
+    for domain in tally.groups:
+        validation = tally.rates(domain, "validation", "all")
+        offsets = range(1, measured.settings.offsets + 1)
+        floors = {offset: validation.token_floor(offset) for offset in offsets}
         for split, positions in SCORED:
-            rates = measured.tally.rates(domain, split, positions)
-            for row in rates.rows():
-                at = row["readout"], row["layer"], row["offset"]
-                yield row | {
-                    "site": settings.site if row["layer"] is not None else None,
-                    "target": "text",
-                    "domain": domain,
-                    "split": split,
-                    "positions": positions,
-                    "seed": settings.seed,
-                    "n_parameters": measured.n_parameters(*at),
-                    "kl_nats": _kl(measured, row, domain, split, positions),
-                    "converged": _converged(measured, *at),
-                }
+            for seed, readouts in again.items():
+                rates = tally.rates(domain, split, positions, seed)
+                for row in rates.rows(floors):
+                    if readouts is None or row["readout"] in readouts:
+                        place = {"domain": domain, "split": split, "positions": positions}
+                        yield row | place | _described(measured, row, place) | {"seed": seed}
 
 
-def _kl(
-    measured: Measurement, row: dict[str, Any], domain: str, split: str, positions: str
-) -> float | None:
-    if (row["readout"], row["offset"], split, positions) != ("lens", 1, "test", "all"):
+def _described(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
+    settings, readout = measured.settings, row["readout"]
+    at = readout, row["layer"], row["offset"]
+    job = measured.job(readout)
+    placed = row["layer"] is not None or (job is not None and job.family == "concat")
+    return {
+        "site": settings.site if placed else None,
+        "target": readout if readout == CONTROL else settings.target,
+        "n_parameters": measured.n_parameters(*at),
+        "kl_nats": _kl(measured, row, place),
+        "converged": _converged(measured, *at),
+    }
+
+
+def _kl(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> float | None:
+    at = row["readout"], row["offset"], place["split"], place["positions"]
+    if at != ("lens", 1, "test", "all"):
         return None
-    return measured.lens_kl.get((domain, row["layer"]))
+    return measured.lens_kl.get((place["domain"], row["layer"]))
 
 
 def _converged(measured: Measurement, readout: str, layer: int | None, offset: int) -> bool | None:
-    if readout != "linear" or layer is None:
-        return None
-    return measured.probes.probes[layer, offset].converged
+    job = measured.job(readout)
+    return None if job is None else measured.fitted[job].probes[layer, offset].converged

@@ -1,6 +1,6 @@
 """The ceiling of an analysis: the model, marginalized, by itself or with an adapted output."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,10 +9,12 @@ import torch
 
 from probekit.branches import BranchEngine
 from probekit.checks import Check
+from probekit.fitting import Streams
 from probekit.marginal import Marginalization, summarize
 from probekit.paths import Truncation
 from probekit.preparation import Material
 from probekit.progress import Tracked
+from probekit.readout import Readout
 from probekit.score import score
 from probekit.settings import Settings
 from probekit.shapes import Mask
@@ -25,38 +27,72 @@ class Ceiling:
     """What marginalization gave.
 
     Attributes:
-        sums: Rows of `probekit.score.score`.
+        name: Name of the readout.
+        table: Rows of `probekit.score.score`, of the ceiling and of what was compared with it.
         rows: Rows of `marginal` in results.json.
         checks: Of the branch engine, against one by one.
     """
 
-    sums: pd.DataFrame
+    name: str
+    table: pd.DataFrame
     rows: list[dict[str, Any]]
     checks: list[Check]
 
+    @property
+    def sums(self) -> pd.DataFrame:
+        """The rows of the ceiling."""
+        return self.table[self.table["readout"] == self.name]
 
-def measure(
-    material: Material, settings: Settings, targets: Targets, drawn: Mask, name: str
-) -> Ceiling:
+    @property
+    def divergences(self) -> pd.DataFrame:
+        """The rows of the readouts that were compared with it."""
+        return self.table[self.table["readout"] != self.name]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to marginalize.
+
+    Attributes:
+        name: Name of the readout.
+        streams: Residual streams, for what is compared.
+        targets: Targets of the test blocks.
+        drawn: Where to marginalize, shape (block, pos).
+        compared: Readouts whose divergence from the ceiling is wanted.
+    """
+
+    name: str
+    streams: Streams
+    targets: Targets
+    drawn: Mask
+    compared: Sequence[Readout]
+
+
+def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
     Args:
         material: Model and text.
         settings: How paths are kept.
-        targets: Targets of the test blocks.
-        drawn: Where to marginalize, shape (block, pos).
-        name: Name of the readout.
+        asked: What to marginalize.
     """
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
     generator = torch.Generator().manual_seed(settings.seed)
     engine = BranchEngine(material.loaded.model)
-    readout = Marginalization(engine, truncation, generator, name)
+    readout = Marginalization(engine, truncation, generator, asked.name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
-    stream = Tracked(material.stream("test", (), "resid_post", batch_size=1), name)
-    documents = material.blocks["test"].documents
-    sums = score([readout], stream, targets, {"marginal": drawn}, documents)
+    layers = asked.streams.layers if asked.compared else ()
+    stream = Tracked(material.stream("test", layers, settings.site, batch_size=1), asked.name)
+    table = score(
+        [readout, *asked.compared],
+        stream,
+        asked.targets,
+        {"marginal": asked.drawn},
+        material.blocks["test"].documents,
+        reference=asked.name if asked.compared else None,
+    )
     checks = [readout.check] if readout.check is not None else []
-    return Ceiling(sums, list(_rows(readout, material)), checks)
+    return Ceiling(asked.name, table, list(_rows(readout, material)), checks)
 
 
 def _rows(readout: Marginalization, material: Material) -> Iterator[dict[str, Any]]:

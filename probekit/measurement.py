@@ -9,11 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
 from probekit import (
     ceilings,
+    codelength,
+    fitting,
     lens,
     linear,
     ngram,
@@ -22,20 +26,19 @@ from probekit import (
     score,
     specialization,
 )
-from probekit.capture import Site
+from probekit.branches import BranchEngine
 from probekit.ceilings import Ceiling
 from probekit.checks import Check
+from probekit.fitting import SITE_OF_MODEL, Inputs, Job
 from probekit.preparation import Material
 from probekit.probes import Probes
-from probekit.progress import Journal, Tracked
+from probekit.progress import Journal
 from probekit.readout import Readout, Seen
 from probekit.settings import Settings
 from probekit.shapes import Mask
-from probekit.tally import ALL, Tally
-from probekit.targets import Targets, draw_positions, text_targets
+from probekit.tally import ALL, MUCH_ADAPTATION_NATS, Tally
+from probekit.targets import Targets, draw_positions, model_targets, text_targets
 from probekit.text import Split
-
-SITE_OF_MODEL: Site = "resid_post"
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,19 @@ class Measurement:
     fingerprint: str
 
     @cached_property
+    def jobs(self) -> list[Job]:
+        """What is fitted, the linear probes first."""
+        return list(fitting.jobs(self.settings, self.material.layers))
+
+    @cached_property
+    def fitted(self) -> dict[Job, Probes]:
+        """The probes of every job, fitted on train, chosen on validation."""
+        return {job: self._fitted(job) for job in self.jobs}
+
+    @property
     def probes(self) -> Probes:
-        """The linear probes, fitted on train, chosen on validation."""
-        path = self.path("probes.safetensors")
-        if not path.exists():
-            with self.journal.stage("probes"):
-                self._fit(path)
-        return probes.load(path, self.material.head, self.material.fingerprint)
+        """The linear probes."""
+        return self.fitted[self.jobs[0]]
 
     @cached_property
     def ceilings(self) -> list[Ceiling]:
@@ -71,12 +80,15 @@ class Measurement:
         if self.settings.marginal == "off" or self.settings.offsets == 1:
             return []
         adapted = self._adapted
-        return [self._ceiling("marginal"), *([] if adapted is None else [adapted])]
+        readouts = [p for job, p in self.fitted.items() if job.name not in fitting.CONTROLS]
+        lenses = lens.LogitLens(self.material.layers, self.material.head)
+        plain = self._ceiling("marginal", [lenses, *readouts])
+        return [plain, *([] if adapted is None else [adapted])]
 
     @cached_property
     def tally(self) -> Tally:
         """The scores of all readouts, by document."""
-        return self._tallied([ceiling.sums for ceiling in self.ceilings])
+        return self._tallied(self.ceilings)
 
     @cached_property
     def lens_kl(self) -> dict[tuple[str, int], float]:
@@ -84,7 +96,7 @@ class Measurement:
         if self.settings.site != SITE_OF_MODEL:
             return {}
         table = lens.divergences(
-            self._residuals("test"),
+            self._streams.read("test"),
             self.material.head,
             self.material.layers,
             self._targets["test"].valid[1],
@@ -98,10 +110,33 @@ class Measurement:
             found |= {(str(domain), int(layer)): float(kl) for layer, kl in means.items()}
         return found
 
+    @cached_property
+    def codelength(self) -> list[dict[str, Any]]:
+        """Rows of `codelength` in results.json: the linear probes' online codelength."""
+        if not self.settings.codelength:
+            return []
+        path = self.path("codelength.json")
+        if not path.exists():
+            with self.journal.stage("codelength"):
+                rows = self._codelengths()
+            results.write_text(path, json.dumps(rows))
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def families(self) -> list[str]:
+        """Names of the probe families that were fitted."""
+        return list(dict.fromkeys(job.name for job in self.jobs if job.name == job.family))
+
+    def job(self, readout: str) -> Job | None:
+        """Return the first fit of a readout, None if nothing was fitted for it."""
+        return next((job for job in self.jobs if job.name == readout), None)
+
     def n_parameters(self, readout: str, layer: int | None, offset: int) -> int:
         """Return how many values of a readout were learned."""
-        if readout == "linear" and layer is not None:
-            return self.probes.probes[layer, offset].n_parameters
+        job = self.job(readout)
+        if job is not None:
+            return self.fitted[job].probes[layer, offset].n_parameters
         unigram, skip_bigram = self._ngrams
         if readout == "unigram":
             return len(unigram.probs[offset])
@@ -112,9 +147,21 @@ class Measurement:
         return self.stages / f"{self.fingerprint[:16]}-{name}"
 
     @cached_property
+    def _streams(self) -> fitting.Streams:
+        return fitting.open_streams(self.material, self.settings, self.material.layers)
+
+    @cached_property
     def _targets(self) -> dict[Split, Targets]:
-        blocks = self.material.blocks
-        return {part: text_targets(blocks[part], self.settings.offsets) for part in blocks}
+        blocks, horizon = self.material.blocks, self.settings.offsets
+        if self.settings.target == "text":
+            return {part: text_targets(blocks[part], horizon) for part in blocks}
+        engine = BranchEngine(self.material.loaded.model)
+        with self.journal.stage("model targets"):
+            return {part: model_targets(engine, blocks[part], horizon) for part in blocks}
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs(self._streams, self._targets)
 
     @cached_property
     def _positions(self) -> dict[str, Mask]:
@@ -136,74 +183,79 @@ class Measurement:
         return ngram.fit(train, validation, self.material.head.vocab_size)
 
     @cached_property
-    def _streams(self) -> dict[tuple[Split, Site], Iterable[Seen]]:
-        return {}
+    def _job_inputs(self) -> dict[Job, Inputs]:
+        shares = self._ngrams[0].probs
+        return {
+            job: fitting.inputs_of(job, self._inputs, self.settings, shares) for job in self.jobs
+        }
 
-    def _residuals(self, part: Split) -> Iterable[Seen]:
-        """The layers to read, at the site asked for."""
-        return self._stream(part, self.settings.site, self.material.layers)
+    def _fitted(self, job: Job) -> Probes:
+        """Return the probes of a finished fit, finishing it first if need be."""
+        path, inputs = self.path(f"{job.label}.safetensors"), self._job_inputs[job]
+        if not path.exists():
+            with self.journal.stage(job.label):
+                self._fit(job, inputs, path)
+        return probes.load(path, inputs.streams.material.head, self.material.fingerprint)
 
-    def _finals(self, part: Split) -> Iterable[Seen]:
-        """The last layer of the residual stream, from which the model predicts."""
-        if self.settings.site == SITE_OF_MODEL:
-            return self._residuals(part)
-        return self._stream(part, SITE_OF_MODEL, (self.material.head.n_layers,))
-
-    def _stream(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
-        if (part, site) not in self._streams:
-            found = self.material.stream(part, layers, site)
-            self._streams[part, site] = Tracked(found, f"{part} {site}")
-        return self._streams[part, site]
-
-    def _fit(self, path: Path) -> None:
-        fitted = linear.fit(
-            (self._residuals("train"), self._targets["train"]),
-            (self._residuals("validation"), self._targets["validation"]),
-            self.material.head,
-            self.material.layers,
-            finals=None if self.settings.site == SITE_OF_MODEL else self._finals("train"),
-        )
-        self.journal.note("probes", "fitted", passes=fitted.n_passes)
+    def _fit(self, job: Job, inputs: Inputs, path: Path) -> None:
+        fitted = fitting.fit(job, inputs)
+        self.journal.note(job.label, "fitted", passes=fitted.n_passes)
         notes = {
             "model_fingerprint": self.material.fingerprint,
             "site": self.settings.site,
+            "seed": str(job.seed),
             "norm": "z is what enters the unembedding: the model's final norm is applied first",
         }
         results.write(path, lambda temporary: probes.save(fitted, temporary, notes))
 
     @cached_property
-    def _scores(self) -> list[pd.DataFrame]:
+    def _scores(self) -> pd.DataFrame:
         """Sums by document of all readouts but the ceilings."""
-        fitted, head = self.probes, self.material.head
+        fitted, head = self.fitted, self.material.head
+        own = self._inputs
         with self.journal.stage("scores"):
-            validation = self._scored("validation", [fitted, self._ngrams[0]])
-            lenses = lens.LogitLens(self.material.layers, head)
-            test = self._scored("test", [lenses, fitted, *self._ngrams])
-            model = self._score("test", [lens.Model(head)], self._finals("test"), self._positions)
-        tables = [model.assign(split="test"), test.assign(split="test")]
-        return [*tables, validation.assign(split="validation")]
+            lenses = [lens.LogitLens(self.material.layers, head)]
+            tables = [
+                self._score("test", [lens.Model(head)], self._streams.finals("test"), own),
+                self._score("test", lenses, self._streams.read("test"), own),
+            ]
+            for part in ("validation", "test"):
+                tables.append(self._score(part, self._ngrams, self._streams.read(part), own))
+                for job, readout in fitted.items():
+                    inputs = self._job_inputs[job]
+                    table = self._score(part, [readout], inputs.streams.read(part), inputs)
+                    tables.append(table.assign(seed=job.seed))
+        return pd.concat(tables, ignore_index=True).fillna({"seed": self.settings.seed})
 
-    def _tallied(self, ceilings: Sequence[pd.DataFrame]) -> Tally:
-        parts = [*self._scores, *(sums.assign(split="test") for sums in ceilings)]
-        table = pd.concat(parts, ignore_index=True)
-        material = self.material
-        return Tally(table, material.domains, material.bytes_per_token, self.settings.seed)
+    def _score(
+        self, part: Split, readouts: Sequence[Readout], stream: Iterable[Seen], inputs: Inputs
+    ) -> pd.DataFrame:
+        targets, documents = inputs.targets[part], self.material.blocks[part].documents
+        positions = self._positions if part == "test" else {"all": documents >= 0}
+        return score.score(readouts, stream, targets, positions, documents).assign(split=part)
 
-    def _ceiling(self, name: str) -> Ceiling:
+    def _tallied(self, ceilings: Sequence[Ceiling]) -> Tally:
+        table, material, seed = self._scores, self.material, self.settings.seed
+        for ceiling in ceilings:
+            table = _with_divergences(table, ceiling.divergences, seed)
+        parts = [table, *(ceiling.sums.assign(split="test", seed=seed) for ceiling in ceilings)]
+        whole = pd.concat(parts, ignore_index=True)
+        return Tally(whole, material.domains, material.bytes_per_token, seed)
+
+    def _ceiling(self, name: str, compared: Sequence[Readout] = ()) -> Ceiling:
         """Return a finished stage of marginalization, finishing it first if need be."""
         table, notes = self.path(f"{name}.parquet"), self.path(f"{name}.json")
         if not notes.exists():
             with self.journal.stage(name):
-                drawn = self._positions["marginal"]
-                ceiling = ceilings.measure(
-                    self.material, self.settings, self._targets["test"], drawn, name
-                )
-            results.write(table, ceiling.sums.to_parquet)
+                drawn, targets = self._positions["marginal"], self._targets["test"]
+                plan = ceilings.Asked(name, self._streams, targets, drawn, compared)
+                ceiling = ceilings.measure(self.material, self.settings, plan)
+            results.write(table, ceiling.table.to_parquet)
             noted = {"rows": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
             results.write_text(notes, json.dumps(noted))
         noted = json.loads(notes.read_text(encoding="utf-8"))
         checks = [Check(**check) for check in noted["checks"]]
-        return Ceiling(pd.read_parquet(table), noted["rows"], checks)
+        return Ceiling(name, pd.read_parquet(table), noted["rows"], checks)
 
     @property
     def _adapted(self) -> Ceiling | None:
@@ -216,21 +268,33 @@ class Measurement:
         plain = self._tallied([])
         rates = [plain.rates(domain, "test", "all") for domain in plain.groups]
         gains = [specialization.adaptation_nats(each, head.n_layers) for each in rates]
-        if not any(g is not None and g[0] > specialization.MUCH_ADAPTATION_NATS for g in gains):
+        if not any(g is not None and g[0] > MUCH_ADAPTATION_NATS for g in gains):
             return None
         with probes.in_place_of_output(head, probe):
             return self._ceiling("marginal-adapted")
 
-    def _scored(self, part: Split, readouts: Sequence[Readout]) -> pd.DataFrame:
-        positions = self._positions if part == "test" else {"all": self._targets[part].valid[1]}
-        return self._score(part, readouts, self._residuals(part), positions)
+    def _codelengths(self) -> list[dict[str, Any]]:
+        inputs, stream = self._inputs, self._streams.read("train")
+        job, validation = self.jobs[0], self._inputs.part("validation")
 
-    def _score(
-        self,
-        part: Split,
-        readouts: Sequence[Readout],
-        stream: Iterable[Seen],
-        positions: dict[str, Mask],
-    ) -> pd.DataFrame:
-        documents = self.material.blocks[part].documents
-        return score.score(readouts, stream, self._targets[part], positions, documents)
+        def fit(targets: Targets) -> Readout:
+            short = codelength.Within(stream, targets)
+            return linear.fit((short, targets), validation, self.material.head, job.layers)
+
+        # Blocks are sorted by domain: a code is short where what was sent is like what comes.
+        draw = torch.Generator().manual_seed(self.settings.seed)
+        order = torch.randperm(len(self.material.blocks["train"].token_ids), generator=draw)
+        table = codelength.online(
+            fit, stream, inputs.targets["train"], self.material.head.vocab_size, order
+        )
+        rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+        return rows
+
+
+def _with_divergences(table: pd.DataFrame, divergences: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Fill the column kl_sum of the rows that a ceiling was compared with."""
+    if divergences.empty:
+        return table
+    keys = ["readout", "layer", "offset", "document", "positions", "split", "seed"]
+    known = divergences.assign(split="test", seed=seed)[[*keys, "kl_sum"]]
+    return table.drop(columns="kl_sum").merge(known, on=keys, how="left")

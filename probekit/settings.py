@@ -24,9 +24,12 @@ LEAST = {
     "batch_size": 1,
     "block": 3,  # BOS, a position and its target
     "seed": 0,
+    "seeds": 1,
 }
 # The largest that torch, numpy and TOML all take.
 LARGEST_SEED = 2**63 - 1
+
+Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,18 @@ class Settings:
         offsets: The horizon: offsets 1 … this are measured.
         layers: Layers to read; none for all.
         site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
+        probe: Families of probes; `linear`, of which the findings are made, is always among them.
+        controls: `default`: control task and random model at offset 2 and three layers; `all`
+            offsets and layers; or `none`.
+        target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
+        codelength: Also measure the online codelength of the linear probes.
         marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
         max_branches: Most paths of a position.
         marginal_positions: Positions of each text that are marginalized.
         seed: Seed of every random choice.
+        seeds: How many seeds, from that one on, for the readouts that depend on it: controls
+            and the families `mlp` and `linear-lowrank`.
     """
 
     model: str = "tiny"
@@ -69,11 +79,16 @@ class Settings:
     offsets: int = 4
     layers: tuple[int, ...] = ()
     site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
+    probe: tuple[Family, ...] = ("linear",)
+    controls: Literal["default", "all", "none"] = "default"
+    target: Literal["text", "model"] = "text"
+    codelength: bool = False
     marginal: Literal["nucleus", "top", "sample", "off"] = "nucleus"
     nucleus: float = 0.99
     max_branches: int = 64
     marginal_positions: int = 500
     seed: int = 0
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -82,7 +97,7 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
                 raise SettingsError(f"{_flag(name)} must be at least {least}, got {value}")
-        if self.seed > LARGEST_SEED:
+        if self.seed + self.seeds - 1 > LARGEST_SEED:
             raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
@@ -95,7 +110,7 @@ class Settings:
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
 
-        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-7])
+        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[9])
         layers = [0, 6]
         """
         lines = []
@@ -180,5 +195,5 @@ def _described(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
-        return f"a list of {get_args(kind)[0].__name__}"
+        return f"a list, each {_described(get_args(kind)[0])}"
     return "unset" if kind is NoneType else str(kind.__name__)

@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from probekit.tally import WIDE_BOUND, Rate, Rates, Tally
+from probekit.tally import MUCH_ADAPTATION_NATS, WIDE_BOUND, Rate, Rates, Tally
 
 PROBE = "linear"
 SATURATED = 0.95
-# Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
-MUCH_ADAPTATION_NATS = 0.05
 # A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
 WEAK_FLOOR_NATS = 0.05
 # Fewer test documents than this, and an interval is rough: with 5 documents it held the truth

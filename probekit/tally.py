@@ -35,6 +35,8 @@ TOKEN_ONLY = ("skip-bigram", None), ("linear", 0)
 
 # Where the mean bound on the total variation is wider, the ceiling is an estimate.
 WIDE_BOUND = 0.1
+# Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
+MUCH_ADAPTATION_NATS = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Targets: the token that a readout at an offset is asked for, and where it is asked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from probekit.branches import BranchEngine
-from probekit.errors import SettingsError
+from probekit.errors import ModelError, SettingsError
 from probekit.shapes import Mask, TokenIds
 from probekit.tokens import Blocks
 
@@ -29,6 +29,12 @@ class Targets:
     def at(self, mask: Mask) -> "Targets":
         """Return these targets at the positions of `mask` alone."""
         return Targets(self.name, self.ids, {k: v & mask for k, v in self.valid.items()})
+
+    def only(self, offsets: Collection[int]) -> "Targets":
+        """Return the targets at these offsets alone."""
+        return Targets(
+            self.name, {k: self.ids[k] for k in offsets}, {k: self.valid[k] for k in offsets}
+        )
 
 
 def text_targets(blocks: Blocks, horizon: int) -> Targets:
@@ -66,8 +72,12 @@ def model_targets(engine: BranchEngine, blocks: Blocks, horizon: int) -> Targets
 
     Raises:
         SettingsError: If the horizon is not in 1 … pos - 1.
+        ModelError: If the branches are not what the model computes one by one.
     """
     text = text_targets(blocks, horizon)
+    check = engine.check_first(blocks.token_ids[0])
+    if not check.passed:
+        raise ModelError(check.message)
     ids = {k: torch.zeros_like(blocks.token_ids) for k in text.valid}
     for row, token_ids in enumerate(blocks.token_ids):
         valid = {k: mask[row] for k, mask in text.valid.items()}

@@ -16,13 +16,16 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "tools": (
         "corpus", "text", "tokens", "catalogue", "places", "models", "watching", "anatomy",
         "sites", "capture", "routes", "branches", "paths", "targets", "moments", "metrics",
-        "tally", "descent", "affine", "probes", "progress", "provenance", "results", "plan",
+        "tally", "descent", "affine", "trainable", "probes", "progress", "provenance", "results",
+        "plan", "written", "markov", "planted", "hidden_markov", "known",
     ),
     "methods": (
-        "lens", "linear", "ngram", "marginal", "score", "specialization", "doctor",
+        "lens", "linear", "trained", "frequent", "ngram", "marginal", "score", "controls",
+        "codelength", "contrasts", "specialization", "doctor",
     ),
     "door": (
-        "preparation", "ceilings", "measurement", "assembly", "analysis", "__init__", "__main__",
+        "preparation", "fitting", "ceilings", "measurement", "assembly", "analysis", "rehearsal",
+        "calibration", "__init__", "__main__",
     ),
 }  # fmt: skip
 

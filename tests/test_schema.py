@@ -1,7 +1,9 @@
-"""The schema of results.json: what runs write, and what the documentation says."""
+"""The schema of results.json: what runs write, and what the documentation says.
+
+`make readme` writes the documentation again.
+"""
 
 import copy
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,33 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def fields(schema: dict[str, Any]) -> set[str]:
-    found = set()
-    for name, part in schema.get("properties", {}).items():
-        found |= {name} | fields(part) | fields(part.get("items", {}))
-    return found
+def tables() -> str:
+    """Return one table a part of results.json, from the schema."""
+    parts = {"Top level": json_schema()}
+    for name, part in json_schema()["properties"].items():
+        rows = part.get("items", part)
+        if "properties" in rows:
+            parts[f"`{name}`"] = rows
+            inner = rows["properties"].items()
+            parts |= {f"`{key}` of `{name}`": of for key, of in inner if "properties" in of}
+    lines: list[str] = []
+    for title, part in parts.items():
+        lines += [f"## {title}", "", "| field | type | meaning and unit |", "|---|---|---|"]
+        lines += [_line(name, field) for name, field in part["properties"].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(name: str, field: dict[str, Any]) -> str:
+    if "enum" in field:
+        kind = "one of " + ", ".join(field["enum"])
+    elif "const" in field:
+        kind = "constant"
+    else:
+        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        kind = " or ".join(kinds)
+    meaning = field["description"].replace("|", "&#124;")
+    return f"| `{name}` | {kind} | {meaning} |"
 
 
 def test_a_run_writes_what_the_schema_says(
@@ -70,6 +94,14 @@ def test_a_missing_part_is_refused(validator: Draft202012Validator) -> None:
         validator.validate(results)
 
 
-def test_the_documentation_names_every_field() -> None:
-    documented = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert documented == fields(json_schema())
+def head() -> str:
+    """Return what stands before the tables."""
+    return PAGE.read_text(encoding="utf-8").partition("## ")[0]
+
+
+def test_the_documentation_says_what_the_schema_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == head() + tables()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(head() + tables(), encoding="utf-8")
