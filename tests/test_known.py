@@ -216,7 +216,6 @@ def test_the_certificate_holds_at_every_position_of_every_chain(seed: int, order
     text = chain(4, order, seed)
     token_ids = text.sample(1, 12, seeded(seed))
     states = text.states(token_ids)[0]
-    cut = False
     for nucleus in (0.5, 0.8, 0.95, 0.99):
         truncation = Truncation(nucleus=nucleus, max_branches=64)
         found = marginals(text, token_ids[0], range(2, 4), truncation)
@@ -228,8 +227,8 @@ def test_the_certificate_holds_at_every_position_of_every_chain(seed: int, order
             distance = (probs - exact).abs().sum(dim=1) / 2
             assert (distance <= bound + ROUNDING).all()
             assert (mass >= nucleus ** (offset - 1) - ROUNDING).all()
-            cut |= bool((bound > 0.1).any())
-    assert cut
+            if nucleus == 0.5:  # every row has three tokens or more, of 0.003 at least
+                assert bound.min() > 1e-3
 
 
 class World:
