@@ -20,7 +20,7 @@ BATCH_SHARE = 0.05
 STORE_SHARE = 0.4
 MOST_BLOCKS = 64
 # Passes over the training positions that a grid of probes was seen to take.
-USUAL_PASSES = 8
+USUAL_PASSES = 12
 TIMED_POSITIONS = 1024
 # Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
 # other penalties, and a dozen of points, sums, gradients and factors.

@@ -178,8 +178,8 @@ def test_building_a_model_leaves_the_random_state_alone() -> None:
 
 def marginals(
     text: MarkovChain, token_ids: Tensor, offsets: range, truncation: Truncation
-) -> Mapping[int, tuple[Tensor, Tensor]]:
-    """Return by offset probabilities and retained mass of every position of one block."""
+) -> Mapping[int, tuple[Tensor, Tensor, Tensor]]:
+    """Return by offset probabilities, retained mass and bound of every position of one block."""
     engine = BranchEngine(text.model())
     assert engine.route == "packed"
     readout = Marginalization(engine, truncation)
@@ -189,8 +189,9 @@ def marginals(
     assert "packed differs" in readout.check.message
     result = {}
     for cell, logits in found.items():
-        mass = [row.retained_mass for row in readout.records if row.offset == cell.offset]
-        result[cell.offset] = logits.double().exp(), torch.tensor(mass, dtype=torch.float64)
+        rows = [row for row in readout.records if row.offset == cell.offset]
+        kept = torch.tensor([[row.retained_mass, row.tv_bound] for row in rows]).double()
+        result[cell.offset] = logits.double().exp(), *kept.unbind(dim=1)
     return result
 
 
@@ -201,10 +202,11 @@ def test_marginalization_is_a_power_of_the_chain(n_tokens: int, order: int, long
     states = text.states(token_ids)[0]
     found = marginals(text, token_ids[0], range(2, longest + 1), EVERYTHING)
     assert list(found) == list(range(2, longest + 1))
-    for offset, (probs, mass) in found.items():
+    for offset, (probs, mass, bound) in found.items():
         expected = ahead(text, offset)[states].log()
         torch.testing.assert_close(probs.log(), expected, rtol=0, atol=1e-5)
         assert mass.min() > 1 - ROUNDING
+        assert bound.max() < ROUNDING
         one = marginalize(text.model(), token_ids[0], 9, offset, EVERYTHING)
         torch.testing.assert_close(one.probs.double().log(), expected[9], rtol=0, atol=1e-5)
         assert one.branches == n_tokens ** (offset - 1)
@@ -219,9 +221,9 @@ def test_the_certificate_holds_at_every_position_of_every_chain(seed: int, order
     for nucleus in (0.5, 0.8, 0.95, 0.99):
         truncation = Truncation(nucleus=nucleus, max_branches=64)
         found = marginals(text, token_ids[0], range(2, 4), truncation)
-        for offset, (probs, mass) in found.items():
+        for offset, (probs, mass, bound) in found.items():
             exact = ahead(text, offset)[states]
-            partial, bound = probs * mass[:, None], 1 - mass
+            partial = probs * mass[:, None]
             assert (partial - ROUNDING <= exact).all()
             assert (exact <= partial + bound[:, None] + ROUNDING).all()
             distance = (probs - exact).abs().sum(dim=1) / 2
@@ -229,6 +231,22 @@ def test_the_certificate_holds_at_every_position_of_every_chain(seed: int, order
             assert (mass >= nucleus ** (offset - 1) - ROUNDING).all()
             if nucleus == 0.5:  # every row has three tokens or more, of 0.003 at least
                 assert bound.min() > 1e-3
+
+
+def test_the_certificate_is_no_wider_than_it_must_be() -> None:
+    # From 0 to 1 or 2; from 1 surely to 3, from 2 surely to 4, and back.
+    table = torch.zeros(5, 5, dtype=torch.float64)
+    table[[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 0, 0]] = torch.tensor([0.6, 0.4, 1, 1, 1, 1]).double()
+    table[0, 2] = 1 - table[0, 1]
+    model, token_ids = MarkovChain(table).model(), torch.tensor([0, 1, 3, 0])
+    found = marginalize(model, token_ids, 3, 2, Truncation(nucleus=0.5))
+    assert found.branches == 1
+    exact = torch.tensor([0, 0, 0, 0.6, 0.4])
+    distance = float((found.probs - exact).abs().sum() / 2)
+    assert found.tv_bound == pytest.approx(0.4, abs=ROUNDING)
+    assert distance == pytest.approx(0.4, abs=ROUNDING)
+    torch.testing.assert_close(found.lower[3], exact[3], rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(found.upper[4], exact[4], rtol=0, atol=ROUNDING)
 
 
 class World:
