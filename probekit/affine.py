@@ -87,13 +87,27 @@ class AffineObjective:
             self.lens, self.origin = ((slope, bias) for slope, _ in (lens, start))
             self.lens_b, self.b = lens[1], start[1]
         self.unembedding = None if free else unembedding
+        self._unigram: Point | None = None
         self.penalty = 0.0
         self.seen = torch.zeros_like(bias)
         self._reset()
 
+    @property
+    def unigram(self) -> Point:
+        """The point at which z is ignored: V-information is defined by families that can.
+
+        Counts have the pseudo-counts of the unigram floor, one in all.
+        """
+        if self._unigram is None:
+            counts = self.seen * self.count + 1 / len(self.seen)
+            self._unigram = torch.zeros_like(self.origin[0]), (counts / (self.count + 1)).log()
+        return self._unigram
+
     def hidden(self, point: Point, z: Features) -> Hidden:
         """Return A (z - mean) + b; at `lens`, the last of z. With a free output, the logits."""
         shift = self.lens_b if point is self.lens else self.b
+        if point is self._unigram:
+            shift = torch.zeros_like(self.b)
         return torch.addmm(shift, z - self.mean, point[0].T)
 
     def tensors(self, point: Point) -> dict[str, Tensor]:

@@ -15,14 +15,14 @@ The objective of a cell, over the n training positions and in nats, is convex:
 Σ is the covariance of z, so that λ does not depend on the scale of any coordinate. A₀ is
 where the probe starts: the lens at (L, 1), elsewhere the ridge regression of the last
 layer's z at t + k - 1 on z. c₀ is the head's own bias; the last term is a unit-variance
-prior, without which tokens that training never saw would be driven to probability 0. b
-stays where the ridge regression puts it: c can express any change of it.
+prior, else tokens that training never saw would be driven to probability 0. b stays where
+the ridge regression puts it: c can express any change of it.
 
 `linear-full` starts at the same logits: λ draws it to what the model's own rows make of z.
 
 λ is chosen by validation: a cell is minimised under the λ that its number of parameters
 and positions suggests, one Newton step from there predicts the minimum under others, and it
-is minimised again under the best of them. Of both minima, the start and the lens, the one
+is minimised again under the best of them. Of both minima, start, lens and unigram the one
 that validation prefers is kept. All cells advance from the same passes over the stream.
 """
 
@@ -147,10 +147,10 @@ class _Fit:
     @property
     def points(self) -> dict[str, Point]:
         """What validation chooses from: under a λ that was given, the minimum alone."""
-        points = {"minimum": self.descent.best}
+        points, at = {"minimum": self.descent.best}, self.objective
         if self.first is not None:
             points["first minimum"] = self.first.point
-            points |= {"start": self.objective.origin, "lens": self.objective.lens}
+            points |= {"start": at.origin, "lens": at.lens, "unigram": at.unigram}
         return points
 
 

@@ -44,7 +44,7 @@ class Probe:
 
     Attributes:
         tensors: Learned values by name, as the family has them.
-        chosen: What validation preferred, such as `minimum`, `start` or `lens`.
+        chosen: What validation preferred, such as `minimum`, `start`, `lens` or `unigram`.
         penalty: Weight of the penalty that validation preferred.
         excess_nats: Estimate of the training objective above its minimum; None where that
             is not convex.

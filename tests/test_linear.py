@@ -289,3 +289,30 @@ def test_the_moments_of_no_position_are_an_error() -> None:
     nowhere = targets.at(torch.zeros_like(targets.valid[1]))
     with pytest.raises(DataError, match="moments of no data"):
         linear.fit((batches, nowhere), VALIDATION, IDENTITY, [1])
+
+
+@pytest.mark.parametrize("family", ["linear", "linear-full"])
+def test_a_probe_of_nothing_is_the_unigram(family: str) -> None:
+    # Rows as far apart as those of a model that rules tokens out: any start is a bad one.
+    draw = torch.Generator().manual_seed(3)
+    head = head_of(30 * torch.randn(VOCABULARY, VOCABULARY, generator=draw), None)
+    weights = torch.arange(1.0, VOCABULARY + 1).square()
+
+    def drawn(n_blocks: int) -> linear.Part:
+        resid = torch.randn(n_blocks, LENGTH, VOCABULARY, generator=draw)
+        ids = torch.multinomial(weights, n_blocks * LENGTH, True, generator=draw)
+        ids = ids.view(n_blocks, LENGTH)
+        valid = torch.ones_like(ids, dtype=torch.bool)
+        return [Seen(ids, {1: resid, 2: resid})], Targets("text", {1: ids}, {1: valid})
+
+    train, validation = drawn(20), drawn(20)
+    found = linear.fit(train, validation, head, [1], family=family).probes[1, 1]
+    counts = train[1].ids[1].flatten().bincount(minlength=VOCABULARY) + 1 / VOCABULARY
+    unigram = (counts / counts.sum()).log()
+    best = float(-unigram[validation[1].ids[1]].mean())
+    assert found.validation_nats <= best + 1e-3
+    assert found.chosen == "unigram"
+    if family == "linear":
+        logits = head.unembedding @ found.tensors["b"] + found.tensors["c"]
+        torch.testing.assert_close(logits.log_softmax(0), unigram, atol=1e-2, rtol=0)
+        assert not found.tensors["A"].any()
