@@ -8,6 +8,7 @@ number that a report shows is then compared with what it must be.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.stats import binom
@@ -178,7 +179,8 @@ def _log_probabilities(world: Rehearsal, text: MarkovChain) -> Iterator[Comparis
             mass = torch.tensor(kept, dtype=torch.float64)[:, None]
             low, high = probs * mass - ROUNDING, probs * mass + (1 - mass) + ROUNDING
             outside += int(((exact < low) | (exact > high)).any(dim=1).sum())
-    yield _allowed(world, f"positions out of bounds at nuclei {NUCLEI}", None, outside, 0.0)
+    name = f"positions out of bounds at nuclei {NUCLEI}"
+    yield _allowed(world, name, None, float(outside), 0.0)
 
 
 def _planted(seed: int) -> Iterator[Comparison]:
@@ -190,8 +192,9 @@ def _planted(seed: int) -> Iterator[Comparison]:
     for offset in (1, 2):
         best = rows[offset]["best_layer"]
         layers = text.best_layers(offset)
+        ends = float(layers[0]), float(layers[-1])
         yield Comparison(
-            world.name, "best layer", offset, best, layers[0], layers[0], layers[-1], bounded=True
+            world.name, "best layer", offset, float(best), ends[0], *ends, bounded=True
         )
     best = text.best_layers(2)[0]
     for layer in (best, last):
@@ -209,17 +212,15 @@ def _planted(seed: int) -> Iterator[Comparison]:
         known = chance - text.ceiling_nats(offset)
         row = _row(world, rows[offset], "recovered", "recovered, share", readable / known)
         yield replace(row, slack=FITTED_NATS / known)
-    saturation = rows[1]["saturation_layer"]
-    layers = text.best_layers(1)
+    saturation, first = float(rows[1]["saturation_layer"]), float(text.best_layers(1)[0])
     yield Comparison(
-        world.name, "lens saturates at layer", 1, saturation, layers[0], layers[0], layers[0],
-        bounded=True,
-    )  # fmt: skip
+        world.name, "lens saturates at layer", 1, saturation, first, first, first, bounded=True
+    )
     yield _shuffled(world, text)
 
 
 def _row(
-    world: Rehearsal, row: Mapping[str, float], name: str, said: str, exact: float
+    world: Rehearsal, row: Mapping[str, Any], name: str, said: str, exact: float
 ) -> Comparison:
     ends = row[f"{name}_low"], row[f"{name}_high"]
     return Comparison(world.name, said, int(row["offset"]), row[name], exact, *ends)

@@ -190,8 +190,9 @@ def marginals(
     result = {}
     for cell, logits in found.items():
         rows = [row for row in readout.records if row.offset == cell.offset]
-        kept = torch.tensor([[row.retained_mass, row.tv_bound] for row in rows]).double()
-        result[cell.offset] = logits.double().exp(), *kept.unbind(dim=1)
+        mass = torch.tensor([row.retained_mass for row in rows], dtype=torch.float64)
+        bound = torch.tensor([row.tv_bound for row in rows], dtype=torch.float64)
+        result[cell.offset] = logits.double().exp(), mass, bound
     return result
 
 
