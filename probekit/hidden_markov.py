@@ -93,7 +93,8 @@ class HiddenMarkov:
         drift = torch.eye(n, dtype=torch.float64) - self.next_state
         # Adding 1 everywhere fixes the sum: π (I - S + 1) = 1, a row of ones.
         found: Tensor = torch.linalg.solve((drift + 1).T, torch.ones(n, dtype=torch.float64))
-        return found
+        # A state that is never entered comes out as 0 up to rounding, of either sign.
+        return found.clamp_min(0)
 
     def sample(self, n: int, length: int, generator: torch.Generator) -> TokenIds:
         """Draw token sequences, each from the stationary distribution on.

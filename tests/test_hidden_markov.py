@@ -268,3 +268,14 @@ def test_a_probe_on_the_exact_belief_reaches_the_best_cross_entropy(
         nats = nn.functional.cross_entropy(logits.double(), tokens)
         best = mess3().nats(seen.token_ids, k).mean()
         assert float(nats - best) == pytest.approx(0, abs=allowed_nats)
+
+
+def test_states_that_are_left_for_ever_have_no_weight() -> None:
+    for seed in range(20):
+        process = random_process(seed, 2, 3)
+        left = torch.zeros(2, 5, 5, dtype=torch.float64)
+        left[:, :3, :3] = process.transitions
+        left[:, 3:, :3] = process.transitions[:, :2]  # two states that nothing leads to
+        stationary = HiddenMarkov(left).stationary
+        assert stationary[3:].tolist() == pytest.approx([0, 0], abs=1e-12)
+        assert bool((stationary >= 0).all())
