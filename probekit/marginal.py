@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from probekit.branches import BranchEngine
 from probekit.checks import Check
 from probekit.errors import DataError, ModelError, SettingsError
+from probekit.metrics import wilson
 from probekit.paths import Estimate, Truncation, estimates
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask
@@ -280,8 +281,7 @@ def marginalize(
     assert readout.check is not None  # set by the block that was just read
     mass, bound, probs = float(found.retained_mass), float(found.tv_bound), found.probs[0]
     if found.standard_error is not None:
-        half = 1.96 * found.standard_error[0]
-        lower, upper = (probs - half).clamp_min(0), (probs + half).clamp_max(1)
+        lower, upper = wilson(probs, readout.truncation.max_branches)
     else:
         lower, upper = probs * mass, probs * mass + bound
     return Marginal(probs, lower, upper, mass, bound, int(found.branches), readout.check)

@@ -261,3 +261,22 @@ def interval(
         tail = float(ndtr(math.sqrt(documents / (documents - 1)) * student))
     low, high = np.nanquantile(samples, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wilson(
+    probs: Float[Tensor, " vocab"], n: int
+) -> tuple[Float[Tensor, " vocab"], Float[Tensor, " vocab"]]:
+    """Return the ends of 95 % intervals of means of n draws of values in 0..1.
+
+    A standard error is near 0 where the few draws that would matter were not made; this is not.
+
+    Source: Wilson (1927), whose interval of a share holds for any values in 0..1, which vary
+    less than zeros and ones of the same mean.
+
+    >>> [round(float(end), 3) for end in wilson(torch.tensor([0.0]), n=64)[1]]
+    [0.057]
+    """
+    z = 1.96
+    centre = (probs + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = (probs * (1 - probs) / n + z**2 / (4 * n**2)).sqrt() * z / (1 + z**2 / n)
+    return (centre - half).clamp_min(0), (centre + half).clamp_max(1)

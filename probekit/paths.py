@@ -25,7 +25,9 @@ class Truncation:
     Attributes:
         route: "nucleus": the most probable paths until `nucleus` of the mass kept by the level
             above is reached, the path that crosses it included. "top": the `max_branches` most
-            probable. "sample": `max_branches` drawn at random, of equal weight; unbiased.
+            probable. "sample": `max_branches` drawn at random, of equal weight, each from its
+            own stratum of the probabilities; unbiased, and never more variable than
+            independent draws.
         nucleus: Share of mass, in (0, 1]; read by the route "nucleus" alone.
         max_branches: Paths at one position and level at most; at least 1, for samples 2.
 
@@ -77,7 +79,9 @@ class Estimate:
         probs: Probabilities, renormalised, float32, shape (n, vocab).
         retained_mass: Joint probability of the paths kept (or drawn), float64, shape (n,).
         branches: Distinct paths, shape (n,).
-        standard_error: Of `probs` when sampled, shape (n, vocab); None otherwise.
+        standard_error: Of `probs` when sampled, as if the draws were independent, shape
+            (n, vocab); None otherwise. Its square is on average no less than the variance of
+            the stratified draws.
     """
 
     offset: int
@@ -92,7 +96,7 @@ class Estimate:
         """Bound on the total variation from the exact distribution, shape (n,).
 
         1 - retained mass, which always holds; for samples half the sum of the standard errors,
-        which bounds the expected total variation only.
+        an estimate of a bound on the expected total variation: 0 where all draws agree.
         """
         if self.standard_error is not None:
             return self.standard_error.double().sum(1) / 2
@@ -158,6 +162,8 @@ def _mixture(
     mean = share @ probs / share.sum(1, keepdim=True)
     error = None
     if truncation.route == "sample":
+        # The formula for independent draws. Strata never have more variance, at any offset;
+        # neighbouring strata would give a closer error, but no such guarantee past offset 2.
         variance = (share @ probs.square() - mean.square()).clamp_min(0)
         error = (variance / (truncation.max_branches - 1)).sqrt()
     mass = paths.mass.new_zeros(len(owners)).index_add_(0, slot, paths.mass).clamp_max(1)
@@ -207,14 +213,18 @@ def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> t
 def _drawn(
     log_probs: Logits, paths: Paths, n: int, generator: torch.Generator | None
 ) -> tuple[Kept, Kept, Kept]:
-    """Draw one token for each copy of each path; return row, token and how often, by row."""
+    """Draw one token for each copy of each path; return row, token and how often, by row.
+
+    The j-th of a path's c copies draws from [j/c, (j + 1)/c) of its cumulative probabilities.
+    """
     # A path of weight c/n stands for c of the n draws; a root stands for all of them.
     copies = (paths.weight * n).round().long()
     levels = log_probs.double().exp().cumsum(1)
     u = torch.rand(len(copies), int(copies.max()), generator=generator, dtype=torch.float64)
-    u = u.to(levels.device) * levels[:, -1:]
+    stratum = torch.arange(u.shape[1], device=levels.device)
+    u = (stratum + u.to(levels.device)) / copies[:, None] * levels[:, -1:]
     token = torch.searchsorted(levels, u, right=True).clamp_max(levels.shape[1] - 1)
-    drawn = torch.arange(u.shape[1], device=u.device) < copies[:, None]
+    drawn = stratum < copies[:, None]
     keys = torch.arange(len(copies), device=u.device)[:, None] * levels.shape[1] + token
     key, count = torch.unique(keys[drawn], return_counts=True)
     return key // levels.shape[1], key % levels.shape[1], count

@@ -56,9 +56,10 @@ class Settings:
             offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
         codelength: Also measure the online codelength of the linear probes.
-        marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` or `off`.
+        marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` (stratified
+            random draws) or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
-        max_branches: Most paths of a position.
+        max_branches: Most paths of a position; for `sample` the number of draws.
         marginal_positions: Positions of each text that are marginalized.
         seed: Seed of every random choice.
         seeds: How many seeds, from that one on, for the readouts that depend on it: controls
@@ -99,6 +100,10 @@ class Settings:
                 raise SettingsError(f"{_flag(name)} must be at least {least}, got {value}")
         if self.seed + self.seeds - 1 > LARGEST_SEED:
             raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+        if self.marginal == "sample" and self.max_branches < 2:
+            raise SettingsError(
+                f"--max-branches must be at least 2 to sample, got {self.max_branches}"
+            )
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
         if self.offsets > self.block - 2:

@@ -132,22 +132,24 @@ def test_paths_are_kept_by_joint_mass() -> None:
 
 
 @pytest.mark.parametrize("offset", [2, 3])
-def test_samples_are_unbiased_and_their_errors_honest(offset: int) -> None:
-    n_draws, truncation = 150, Truncation("sample", max_branches=6)
+def test_samples_are_unbiased_and_their_intervals_cover(offset: int) -> None:
+    n_draws, truncation = 150, Truncation("sample")
     drawn = [
         marginalize_fast(offset, truncation, torch.Generator().manual_seed(seed))
         for seed in range(n_draws)
     ]
     probs = torch.stack([probs for probs, _ in drawn]).double()
+    stated = torch.stack([error for _, error in drawn]).double()
     p = exact("mistral", LAST, offset)
     z = (probs.mean(0) - p) / (probs.std(0) / math.sqrt(n_draws))
     heavy = p > 0.005  # a rare token's mean over 150 draws is far from normal
     assert int(heavy.sum()) >= 10
     assert float(z[heavy].abs().max()) < 4
-    assert float(z[heavy].square().mean()) < 2
-    stated = torch.stack([error for _, error in drawn]).double().square().mean(0).sqrt()
-    ratio = float(stated[heavy].sum() / probs.std(0)[heavy].sum())
-    assert 0.85 < ratio < 1.15
+    covered = ((probs - p).abs() <= 1.96 * stated)[:, heavy]
+    assert float(covered.double().mean()) >= 0.95
+    # The error stated is that of independent draws, and strata spread less: .26 and .68 of it.
+    ratio = float(probs.var(0)[heavy].sum() / stated.square().mean(0)[heavy].sum())
+    assert ratio < {2: 0.4, 3: 0.8}[offset]
 
 
 @cache

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
 
@@ -203,3 +204,10 @@ def test_bits_are_positive_for_a_readout_below_the_floor() -> None:
     one, two = np.log([2.0]), np.log([4.0])
     assert metrics.v_information_bits(two, one).tolist() == [1]
     assert metrics.v_information_bits(one, two).tolist() == [-1]
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 64), (3, 64), (32, 64), (64, 64), (1, 5)])
+def test_the_interval_of_a_share_is_wilsons(hits: int, n: int) -> None:
+    expected = binomtest(hits, n).proportion_ci(method="wilson")
+    ends = [float(end) for end in metrics.wilson(torch.tensor([hits / n]), n)]
+    assert ends == pytest.approx([expected.low, expected.high], abs=1e-4)
