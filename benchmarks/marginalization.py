@@ -1,12 +1,13 @@
 """What packing the branches of marginalization is worth, as ratios within one run.
 
-    python benchmarks/marginalization.py [--tokens 256] [--branches 16] [--rounds 3]
+    python benchmarks/marginalization.py [--tokens 256] [--branches 16] [--rounds 3] [--growth]
 
 A random Llama of 3M parameters, float32; the `branches` most probable next tokens at every
 position of one block, each way giving log-probabilities after each of them. The ways take turns
 and the best round of each counts: other work on the machine only ever adds time. One by one runs
 on every sixteenth position and counts sixteenfold. Memory is the rise of the process's peak
-(Linux).
+(Linux). With --growth, how the packed way's cost grows with tokens, branches and offset, against
+the limit: a bare forward pass for each branch of each position and level.
 """
 
 import argparse
@@ -55,6 +56,53 @@ def branches(engine: BranchEngine, token_ids: torch.Tensor, n: int, step: int = 
         parents = torch.arange(len(positions)).repeat_interleave(n)
         for _ in prefix.tree(positions).grow(parents, tokens, keep=False):
             pass
+
+
+def growth(rounds: int) -> None:
+    """Print what marginalizing one block costs as tokens, branches and offset grow."""
+    print(
+        "| tokens | branches | offset | / (branches x levels x bare forward) | memory added, MiB |"
+    )
+    print("|---|---|---|---|---|")
+    usual = {"n_tokens": 256, "n": 16, "offset": 2}
+    axes = {"n_tokens": (128, 256, 512), "n": (4, 16, 64), "offset": (2, 3, 4)}
+    cases = [usual | {name: value} for name, values in axes.items() for value in values]
+    for case in dict.fromkeys(tuple(case.values()) for case in cases):
+        n_tokens, n, offset = case
+        model = random_model(n_tokens)
+        token_ids = torch.randint(VOCABULARY, (1, n_tokens))
+        whole, bare = marginalized(model, token_ids, n, offset), bare_forward(model, token_ids)
+        times = {way: min(seconds(way) for _ in range(rounds)) for way in (bare, whole)}
+        limit = times[bare] * n * (offset - 1)
+        ratio, memory = times[whole] / limit, memory_mib(whole)
+        print(f"| {n_tokens} | {n} | t+{offset} | {ratio:.2f} | {memory:.0f} |")
+
+
+def marginalized(model: hf.PreTrainedModel, token_ids: torch.Tensor, n: int, offset: int) -> Way:
+    """Return the marginalization of every position of a block, up to an offset."""
+    readout = Marginalization(BranchEngine(model, "packed"), Truncation("top", max_branches=n))
+    valid = {}
+    for k in range(2, offset + 1):
+        valid[k] = torch.ones_like(token_ids, dtype=torch.bool)
+        valid[k][:, -(k - 1) :] = False
+
+    def run() -> None:
+        for _ in readout.predict(Seen(token_ids, {}), valid):
+            pass
+
+    run()  # what is done once: the first check
+    return run
+
+
+def bare_forward(model: hf.PreTrainedModel, token_ids: torch.Tensor) -> Way:
+    """Return one forward pass of a block, with its log-softmax."""
+
+    @torch.no_grad()
+    def run() -> None:
+        model(token_ids, use_cache=False).logits.float().log_softmax(-1)
+
+    run()
+    return run
 
 
 def ways(n_tokens: int, n_branches: int) -> dict[str, tuple[Way, int]]:
@@ -115,7 +163,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--branches", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--growth", action="store_true")
     arguments = parser.parse_args()
+    if arguments.growth:
+        growth(arguments.rounds)
+        return
     compared = ways(arguments.tokens, arguments.branches)
     for name in ("branches x bare forward", "packed, summed to offset 2"):
         compared[name][0]()  # what is done once: the choice of kernels, the first check

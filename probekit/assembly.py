@@ -31,7 +31,7 @@ def document(
         checks: Checks of the model.
         unmet: Warnings of those that failed.
     """
-    ceilings = measured.ceilings
+    ceilings, branching = measured.ceilings, measured.branching
     engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
     return {
         "schema": SCHEMA,
@@ -42,6 +42,7 @@ def document(
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
         "marginal": [row for ceiling in ceilings for row in ceiling.rows],
+        "branching": branching,
         "specialization": findings.rows,
         "controls": list(contrasts.controls(measured.tally)),
         "families": list(contrasts.families(measured.tally, measured.families)),

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from probekit import (
+    branching,
     ceilings,
     codelength,
     fitting,
@@ -95,20 +96,26 @@ class Measurement:
         """Mean KL(p_l || p_final) in nats by domain and layer, on all test positions."""
         if self.settings.site != SITE_OF_MODEL:
             return {}
-        table = lens.divergences(
-            self._streams.read("test"),
-            self.material.head,
-            self.material.layers,
-            self._targets["test"].valid[1],
-            self.material.blocks["test"].documents,
-        )
-        table["domain"] = [self.material.domains[number] for number in table["document"]]
+        stream, material = self._streams.read("test"), self.material
+        valid, documents = self._targets["test"].valid[1], material.blocks["test"].documents
+        table = lens.divergences(stream, material.head, material.layers, valid, documents)
+        table["domain"] = [material.domains[number] for number in table["document"]]
         found: dict[tuple[str, int], float] = {}
         for domain, group in [(ALL, table), *table.groupby("domain")]:
             sums = group.groupby("layer")[["kl_sum", "n"]].sum()
             means = sums["kl_sum"] / sums["n"]
             found |= {(str(domain), int(layer)): float(kl) for layer, kl in means.items()}
         return found
+
+    @cached_property
+    def branching(self) -> list[dict[str, Any]]:
+        """Rows of `branching` in results.json: how many tokens the next one might be."""
+        material, settings = self.material, self.settings
+        stream, blocks = self._streams.finals("test"), material.blocks["test"]
+        with self.journal.stage("branching"):
+            table = branching.count(stream, material.head, blocks, settings.nucleus)
+        found = branching.spreads(table, material.domains, len(blocks.token_ids[0]), settings.seed)
+        return [spread.row(settings.nucleus) for spread in found]
 
     @cached_property
     def codelength(self) -> list[dict[str, Any]]:
@@ -118,8 +125,7 @@ class Measurement:
         path = self.path("codelength.json")
         if not path.exists():
             with self.journal.stage("codelength"):
-                rows = self._codelengths()
-            results.write_text(path, json.dumps(rows))
+                results.write_text(path, self._codelengths())
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
@@ -165,14 +171,9 @@ class Measurement:
 
     @cached_property
     def _positions(self) -> dict[str, Mask]:
-        blocks = self.material.blocks["test"]
-        drawn = draw_positions(
-            blocks,
-            self.material.domains,
-            self.settings.offsets,
-            self.settings.marginal_positions,
-            self.settings.seed,
-        )
+        blocks, asked = self.material.blocks["test"], self.settings
+        most, seed = asked.marginal_positions, asked.seed
+        drawn = draw_positions(blocks, self.material.domains, asked.offsets, most, seed)
         return {"all": blocks.valid(1), "marginal": drawn}
 
     @cached_property
@@ -273,7 +274,7 @@ class Measurement:
         with probes.in_place_of_output(head, probe):
             return self._ceiling("marginal-adapted")
 
-    def _codelengths(self) -> list[dict[str, Any]]:
+    def _codelengths(self) -> str:
         inputs, stream = self._inputs, self._streams.read("train")
         job, validation = self.jobs[0], self._inputs.part("validation")
 
@@ -287,8 +288,7 @@ class Measurement:
         table = codelength.online(
             fit, stream, inputs.targets["train"], self.material.head.vocab_size, order
         )
-        rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
-        return rows
+        return str(table.to_json(orient="records"))
 
 
 def _with_divergences(table: pd.DataFrame, divergences: pd.DataFrame, seed: int) -> pd.DataFrame:

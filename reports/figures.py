@@ -1,4 +1,4 @@
-"""The figures: curves over layers, and the lens' divergence by depth."""
+"""The figures: curves over layers, the lens' divergence by depth, entropy by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Values = Sequence[float]  # NaN where there is none
+Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
 _LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
 _MOST_MARKS = 12
@@ -85,13 +86,31 @@ def depth_figure(depths: Values, series: Sequence[Values], prefix: str) -> str:
     with style():
         figure, axes = _axes("Relative depth", "KL to the model's output (nats)")
         for number, values in enumerate(series):
-            dashes = _DASHES[number % len(_DASHES)]
-            line = axes.plot(depths, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
-            line.set_gid(f"{MARK}series")
-            line.set_alpha(1 - 0.15 * min(number, 4))
+            _series(axes, depths, values, number)
         axes.set_ylim(bottom=0)
         axes.set_xlim(-0.02, 1.02)
         return inline(figure, prefix)
+
+
+def position_figure(series: Sequence[Sequence[Point]], prefix: str) -> str:
+    """Draw the next token's entropy by position in the block, one line style a series."""
+    with style():
+        figure, axes = _axes("Position in the block", "Entropy of the next token (nats)")
+        for number, points in enumerate(series):
+            places, values, low, high = zip(*points, strict=True)
+            band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
+            band.set_gid(f"{MARK}band")
+            _series(axes, places, values, number)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        return inline(figure, prefix)
+
+
+def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
+    dashes = _DASHES[number % len(_DASHES)]
+    line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
+    line.set_gid(f"{MARK}series")
+    line.set_alpha(1 - 0.15 * min(number, 4))
 
 
 def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from probekit.reports.branching import branching_table, entropy_by_position, nucleus
 from probekit.reports.budget import scored
 from probekit.reports.colours import map_steps, offset_colours
 from probekit.reports.contrasts import (
@@ -82,6 +83,9 @@ def _shown(run: Run) -> dict[str, Any]:
         "specialization": specialization_table(run),
         "next_token": next_token_table(run),
         "marginal": marginal_table(run),
+        "nucleus": nucleus(run),
+        "branching": branching_table(run),
+        "entropy": entropy_by_position(run),
         "comparisons": comparison_tables(run),
         "readouts": readouts,
         "shortened": shortened,

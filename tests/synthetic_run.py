@@ -52,6 +52,7 @@ def results(size: Size | None = None) -> dict[str, Any]:
         "text": [_text(domain, size) for domain in size.domains],
         "scores": _scores(size),
         "marginal": _marginal(size) if size.marginal else [],
+        "branching": _branching(size),
         "specialization": _specialization(size),
         "checks": _checks(),
         "warnings": _warnings(size),
@@ -70,8 +71,8 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     """Put hostile text wherever a run carries text of its user."""
     domain = f"prose {HOSTILE}"
     first = run["text"][0]["domain"]
-    parts = ("text", "scores", "marginal", "specialization", "controls", "families", "sequences")
-    for part in parts:
+    compared = ("controls", "families", "sequences")
+    for part in ("text", "scores", "marginal", "branching", "specialization", *compared):
         for row in run[part]:
             row["domain"] = domain if row["domain"] == first else row["domain"]
             if "verdict" in row:
@@ -203,6 +204,23 @@ def _marginal(size: Size) -> list[dict[str, Any]]:
     ]
 
 
+def _branching(size: Size) -> list[dict[str, Any]]:
+    """Return how many tokens the next one might be: fewer, the more was read before it."""
+    rows = []
+    for domain in ("all", *size.domains):
+        shift = {"prose": 30.0, "code": -30.0}.get(domain, 0.0)
+        for part in range(-1, 8):
+            first, last = (0, 255) if part < 0 else (32 * part, 32 * part + 31)
+            tokens, nats = 150 + shift - 4 * part, 3.4 + shift / 60 - 0.1 * part
+            row = {"domain": domain, "positions_from": first, "positions_to": last}
+            row |= {"nucleus": 0.99, "n_positions": 24_000 if part < 0 else 3000}
+            row |= {"n_documents": 88, "tokens_median": round(tokens / 2)}
+            for name, value, width in (("tokens_mean", tokens, 9), ("entropy_nats", nats, 0.12)):
+                row |= {name: value, f"{name}_low": value - width, f"{name}_high": value + width}
+            rows.append(row)
+    return rows
+
+
 def _specialization(size: Size) -> list[dict[str, Any]]:
     return [
         _special(offset, domain, size)
@@ -247,6 +265,7 @@ def _run(size: Size) -> dict[str, Any]:
             "offsets": size.offsets,
             "block": 256,
             "nucleus": 0.99,
+            "max_branches": 64,
             "target": size.target,
             "probe": list(size.families),
             "seeds": max(size.seeds, 1),

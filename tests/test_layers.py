@@ -20,8 +20,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "plan", "written", "markov", "planted", "hidden_markov", "known",
     ),
     "methods": (
-        "lens", "linear", "trained", "frequent", "ngram", "marginal", "score", "controls",
-        "codelength", "contrasts", "specialization", "doctor",
+        "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score",
+        "controls", "codelength", "contrasts", "specialization", "doctor",
     ),
     "door": (
         "preparation", "fitting", "ceilings", "measurement", "assembly", "analysis", "rehearsal",

@@ -1,0 +1,188 @@
+"""What marginalizing costs the built-in models, by size and domain, and what it gives.
+
+    python benchmarks/branches.py [--max-tokens 20000] [--marginal-positions 500]
+
+Reads the held-out part of the built-in text, the same documents and positions for all models.
+Counts the tokens in the nucleus of the next token at every position; marginalizes offset 2 at
+the drawn ones. Prints the table, and writes it into docs/marginalization.md.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from probekit import branching, corpus, preparation, tokens
+from probekit.branches import BranchEngine
+from probekit.branching import Spread
+from probekit.capture import stream
+from probekit.marginal import Marginalization, summarize
+from probekit.paths import Truncation
+from probekit.preparation import Material
+from probekit.score import score
+from probekit.settings import Settings
+from probekit.tally import Rates, Tally
+from probekit.targets import draw_positions, text_targets
+from probekit.tokens import Blocks
+
+PAGE = Path(__file__).parents[1] / "docs" / "marginalization.md"
+LADDER = ("tiny-s", "tiny-m", "tiny-l")
+OFFSET = 2
+HEAD = (
+    "model", "domain", "tokens in the 0.99 nucleus", "entropy, nats", "mass kept by 64 branches",
+    "branches kept", "top-1 at *t+2*", "top-5 at *t+2*",
+)  # fmt: skip
+Summary = tuple[float, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the next token of one model takes on one domain, and what marginalizing it gives."""
+
+    model: str
+    spread: Spread
+    mass: float
+    branches: float
+    rates: Rates
+
+    @property
+    def row(self) -> str:
+        """One line of the table."""
+        spread, rates = self.spread, self.rates
+        top1, top5 = (rates.rate(name, "marginal", None, OFFSET) for name in ("top1", "top5"))
+        return line(
+            f"`{self.model}`",
+            spread.domain,
+            shown(spread.summary(spread.tokens), 1),
+            shown(spread.summary(spread.nats), 3),
+            f"{self.mass:.3f}",
+            f"{self.branches:.1f}",
+            shown(rates.summary(top1), 3),
+            shown(rates.summary(top5), 3),
+        )
+
+
+def shown(found: Summary, digits: int) -> str:
+    """Return an estimate with its interval."""
+    value, low, high = found
+    ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends}"
+
+
+def line(*cells: str) -> str:
+    """Return cells as a line of a markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+@torch.no_grad()
+def costs(settings: Settings) -> Iterator[Cost]:
+    """Yield what each domain takes of one model: nothing is fitted, so all documents count."""
+    material = preparation.prepare(preparation.load(settings), settings)
+    blocks = _packed(material, settings.block)
+    last = [material.head.n_layers]
+    read = stream(material.loaded.model, material.head, blocks.token_ids, last, batch_size=16)
+    table = branching.count(read, material.head, blocks, settings.nucleus)
+    whole: dict[str, Spread] = {}
+    for spread in branching.spreads(table, material.domains, settings.block, settings.seed):
+        whole.setdefault(spread.domain, spread)  # the whole block comes before its parts
+    readout, tally = _marginal(material, blocks, settings)
+    owners = np.array([*material.domains, ""])[blocks.documents]  # -1 is nobody's
+    for domain in corpus.DOMAINS:
+        records = [r for r in readout.records if owners[r.block, r.position] == domain]
+        (kept,) = summarize(records, settings.marginal, domain)
+        rates = tally.rates(domain, "held-out", "marginal")
+        mass, branches = kept.retained_mass, kept.branches_mean
+        yield Cost(settings.model, whole[domain], mass, branches, rates)
+
+
+def _packed(material: Material, block: int) -> Blocks:
+    documents, tokenizer = material.documents, material.loaded.tokenizer
+    return tokens.pack(
+        [document.ids for document in documents],
+        range(len(documents)),
+        block,
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        [document.whole for document in documents],
+    )
+
+
+def _marginal(
+    material: Material, blocks: Blocks, settings: Settings
+) -> tuple[Marginalization, Tally]:
+    engine = BranchEngine(material.loaded.model)
+    truncation = Truncation("nucleus", settings.nucleus, settings.max_branches)
+    readout = Marginalization(engine, truncation)
+    count, seed = settings.marginal_positions, settings.seed
+    drawn = draw_positions(blocks, material.domains, OFFSET, count, seed)
+    read = stream(material.loaded.model, material.head, blocks.token_ids, (), batch_size=1)
+    targets = text_targets(blocks, OFFSET)
+    table = score([readout], read, targets, {"marginal": drawn}, blocks.documents)
+    table = table.assign(split="held-out", seed=seed)
+    return readout, Tally(table, material.domains, material.bytes_per_token, seed)
+
+
+def steps(found: dict[tuple[str, str], Cost]) -> Iterator[str]:
+    """Yield the differences of neighbouring sizes, paired over documents, and what follows."""
+    needs: set[str] = set()
+    for domain in corpus.DOMAINS:
+        for small, large in pairwise(LADDER):
+            # The documents and positions are the same for all models.
+            one, other = (found[name, domain].spread for name in (small, large))
+            tokens_added = one.summary(other.tokens - one.tokens)
+            nats_added = one.summary(other.nats - one.nats)
+            needs.add(judged(tokens_added, "fewer"))
+            yield (
+                f"- {domain}, `{large}` less `{small}`: {shown(tokens_added, 1)} tokens "
+                f"({judged(tokens_added, 'fewer')}), {shown(nats_added, 3)} nats of entropy "
+                f"({judged(nats_added, 'less')})"
+            )
+    answer = {"fewer": "Yes, at each step", "more": "No, more at each step"}
+    common = needs.pop() if len(needs) == 1 else ""
+    yield f"- Do larger models need fewer tokens? {answer.get(common, 'Not at each step')}."
+
+
+def judged(added: Summary, below: str) -> str:
+    """Say what an interval says of a difference."""
+    _, low, high = added
+    if low is None or high is None or low <= 0 <= high:
+        return "cannot tell"
+    return below if high < 0 else "more"
+
+
+def main(
+    max_tokens: Annotated[int, typer.Option(help="Tokens a domain.")] = 20_000,
+    marginal_positions: Annotated[int, typer.Option(help="Positions a domain.")] = 500,
+) -> None:
+    """Print the table, and write it between the page's comments."""
+    table = [line(*HEAD), line(*["---"] * len(HEAD))]
+    found: dict[tuple[str, str], Cost] = {}
+    for model in (*LADDER, "tiny-mtp"):
+        settings = Settings(
+            model=model, max_tokens=max_tokens, marginal_positions=marginal_positions
+        )
+        for cost in costs(settings):
+            found[model, cost.spread.domain] = cost
+            table.append(cost.row)
+    counted = ", ".join(
+        f"{domain} {found[LADDER[0], domain].spread.n_positions:,} positions of "
+        f"{found[LADDER[0], domain].spread.n_documents} documents"
+        for domain in corpus.DOMAINS
+    )
+    made = [*table, "", f"Tokens and entropy: {counted}.", "", "Paired over documents:", "",
+            *steps(found)]  # fmt: skip
+    print("\n".join(made))
+    inside = "\n".join(["<!-- cost -->", *made, "<!-- /cost -->"])
+    page = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile("<!-- cost -->.*<!-- /cost -->", re.DOTALL)
+    PAGE.write_text(pattern.sub(lambda _: inside, page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
