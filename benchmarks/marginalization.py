@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 import transformers as hf
@@ -71,11 +72,11 @@ def growth(rounds: int) -> None:
         n_tokens, n, offset = case
         model = random_model(n_tokens)
         token_ids = torch.randint(VOCABULARY, (1, n_tokens))
-        whole, bare = marginalized(model, token_ids, n, offset), bare_forward(model, token_ids)
-        times = {way: min(seconds(way) for _ in range(rounds)) for way in (bare, whole)}
-        limit = times[bare] * n * (offset - 1)
-        ratio, memory = times[whole] / limit, memory_mib(whole)
-        print(f"| {n_tokens} | {n} | t+{offset} | {ratio:.2f} | {memory:.0f} |")
+        whole = marginalized(model, token_ids, n, offset)
+        limit = bare_forwards(model, token_ids, n * (offset - 1))
+        ratios = [seconds(whole) / seconds(limit) for _ in range(rounds)]
+        memory = memory_mib(whole)
+        print(f"| {n_tokens} | {n} | t+{offset} | {median(ratios):.2f} | {memory:.0f} |")
 
 
 def marginalized(model: hf.PreTrainedModel, token_ids: torch.Tensor, n: int, offset: int) -> Way:
@@ -94,14 +95,14 @@ def marginalized(model: hf.PreTrainedModel, token_ids: torch.Tensor, n: int, off
     return run
 
 
-def bare_forward(model: hf.PreTrainedModel, token_ids: torch.Tensor) -> Way:
-    """Return one forward pass of a block, with its log-softmax."""
+def bare_forwards(model: hf.PreTrainedModel, token_ids: torch.Tensor, n: int) -> Way:
+    """Return n forward passes of a block, each with its log-softmax."""
 
     @torch.no_grad()
     def run() -> None:
-        model(token_ids, use_cache=False).logits.float().log_softmax(-1)
+        for _ in range(n):
+            model(token_ids, use_cache=False).logits.float().log_softmax(-1)
 
-    run()
     return run
 
 
@@ -114,17 +115,12 @@ def ways(n_tokens: int, n_branches: int) -> dict[str, tuple[Way, int]]:
     valid[2][:, -1] = False
     readout = Marginalization(engines["packed"], Truncation("top", max_branches=n_branches))
 
-    @torch.no_grad()
-    def bare() -> None:
-        for _ in range(n_branches):
-            model(token_ids[None], use_cache=False).logits.float().log_softmax(-1)
-
     def whole() -> None:
         for _ in readout.predict(Seen(token_ids[None], {}), valid):
             pass
 
     return {
-        "branches x bare forward": (bare, 1),
+        "branches x bare forward": (bare_forwards(model, token_ids[None], n_branches), 1),
         "packed": (lambda: branches(engines["packed"], token_ids, n_branches), 1),
         "packed, summed to offset 2": (whole, 1),
         "expanded": (lambda: branches(engines["expanded"], token_ids, n_branches), 1),
