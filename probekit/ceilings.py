@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from probekit.branches import BranchEngine
 from probekit.checks import Check
 from probekit.fitting import Streams
 from probekit.marginal import Marginalization, summarize
@@ -78,7 +77,7 @@ def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
     """
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
     generator = torch.Generator().manual_seed(settings.seed)
-    engine = BranchEngine(material.loaded.model)
+    engine = material.branches()
     readout = Marginalization(engine, truncation, generator, asked.name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     layers = asked.streams.layers if asked.compared else ()

@@ -27,7 +27,6 @@ from probekit import (
     score,
     specialization,
 )
-from probekit.branches import BranchEngine
 from probekit.ceilings import Ceiling
 from probekit.checks import Check
 from probekit.fitting import SITE_OF_MODEL, Inputs, Job
@@ -161,7 +160,7 @@ class Measurement:
         blocks, horizon = self.material.blocks, self.settings.offsets
         if self.settings.target == "text":
             return {part: text_targets(blocks[part], horizon) for part in blocks}
-        engine = BranchEngine(self.material.loaded.model)
+        engine = self.material.branches()
         with self.journal.stage("model targets"):
             return {part: model_targets(engine, blocks[part], horizon) for part in blocks}
 

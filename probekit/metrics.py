@@ -264,8 +264,8 @@ def interval(
 
 
 def wilson(
-    probs: Float[Tensor, " vocab"], n: int
-) -> tuple[Float[Tensor, " vocab"], Float[Tensor, " vocab"]]:
+    probs: Float[Tensor, "*shape"], n: int
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Return the ends of 95 % intervals of means of n draws of values in 0..1.
 
     A standard error is near 0 where the few draws that would matter were not made; this is not.

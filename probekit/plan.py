@@ -10,6 +10,7 @@ import torch
 
 from probekit import metrics
 from probekit.anatomy import Anatomy
+from probekit.branches import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
 from probekit.capture import Store
 from probekit.errors import SettingsError
 
@@ -36,6 +37,7 @@ class Plan:
         n_cells: Probes to fit.
         n_probe_parameters: Learned values of all probes.
         batch_size: Blocks in a forward pass.
+        branch_tokens: Branch tokens in a forward pass of marginalization.
         store: Where residuals are kept between passes.
         store_bytes: Bytes of all residuals.
         fit_bytes: Bytes of the optimizer's state.
@@ -45,6 +47,7 @@ class Plan:
     n_cells: int
     n_probe_parameters: int
     batch_size: int
+    branch_tokens: int
     store: Store
     store_bytes: int
     fit_bytes: int
@@ -98,6 +101,7 @@ def make(
         n_cells=cells,
         n_probe_parameters=parameters,
         batch_size=batch_size,
+        branch_tokens=_branch_tokens(device, head.vocab_size),
         store=_store(device, kept),
         store_bytes=kept,
         fit_bytes=parameters * 4 * FIT_COPIES,
@@ -110,6 +114,13 @@ def _require_memory(needed: int, free: int, cells: int) -> None:
             f"fitting {cells} probes at once takes about {needed / 2**30:.0f} GiB, and "
             f"{free / 2**30:.0f} GiB are free: read fewer --layers, or fewer --offsets"
         )
+
+
+def _branch_tokens(device: torch.device, vocab_size: int) -> int:
+    """Return as many branch tokens as are worth it, or as few as their logits leave room for."""
+    enough = TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_ACCELERATOR
+    fitting = free_bytes(device) * BATCH_SHARE // (vocab_size * 4 * LOGIT_COPIES)
+    return int(min(enough, max(1, fitting)))
 
 
 def _store(device: torch.device, kept: int) -> Store:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from probekit import anatomy, doctor, models, plan, provenance, text, tokens
+from probekit.branches import BranchEngine
 from probekit.capture import ResidualStream, Site, stream
 from probekit.checks import Check
 from probekit.errors import ModelError, SettingsError
@@ -79,6 +80,10 @@ class Material:
             site=site,
             store=self.plan.store,
         )
+
+    def branches(self) -> BranchEngine:
+        """Return what runs branches of the model, as many at once as the plan says."""
+        return BranchEngine(self.loaded.model, max_tokens_per_forward=self.plan.branch_tokens)
 
 
 def prepare(loaded: Loaded, settings: Settings) -> Material:

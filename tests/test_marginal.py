@@ -14,6 +14,7 @@ from probekit import routes
 from probekit.branches import BranchEngine
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginal import Marginalization, Record, marginalize, summarize
+from probekit.metrics import wilson
 from probekit.paths import Paths, Truncation, _most_probable, estimates
 from probekit.readout import Cell, Readout, Seen
 
@@ -147,6 +148,8 @@ def test_samples_are_unbiased_and_their_intervals_cover(offset: int) -> None:
     assert float(z[heavy].abs().max()) < 4
     covered = ((probs - p).abs() <= 1.96 * stated)[:, heavy]
     assert float(covered.double().mean()) >= 0.95
+    low, high = wilson(probs, truncation.max_branches)
+    assert float(((low <= p) & (p <= high)).double().mean()) >= 0.95  # rare tokens among them
     # The error stated is that of independent draws, and strata spread less: .26 and .68 of it.
     ratio = float(probs.var(0)[heavy].sum() / stated.square().mean(0)[heavy].sum())
     assert ratio < {2: 0.4, 3: 0.8}[offset]

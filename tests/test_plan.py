@@ -5,6 +5,7 @@ import torch
 from transformers import PreTrainedModel
 
 from probekit import anatomy, plan
+from probekit.branches import TOKENS_ON_CPU
 from probekit.errors import SettingsError
 
 
@@ -32,6 +33,9 @@ def test_the_batch_follows_free_memory(
     assert (rich.batch_size, rich.store) == (plan.MOST_BLOCKS, "memory")
     assert (poor.batch_size, poor.store) == (2, "live")
     assert planned(2**22).batch_size == 1
+    each = head.vocab_size * 4 * plan.LOGIT_COPIES
+    assert rich.branch_tokens == TOKENS_ON_CPU
+    assert planned(2**22).branch_tokens == int(2**22 * plan.BATCH_SHARE // each)
     with pytest.raises(SettingsError, match="are free: read fewer --layers, or fewer --offsets"):
         planned(2**20)
 
