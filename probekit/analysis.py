@@ -109,6 +109,7 @@ def run(
         settings.offsets,
         bounds,
         at_output=settings.site == SITE_OF_MODEL,
+        target=settings.target,
     )
     with journal.stage("lens divergence"):
         _ = measured.lens_kl

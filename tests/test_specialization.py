@@ -180,7 +180,15 @@ def test_much_adaptation_is_a_warning_and_little_is_none() -> None:
     adapted = find(tally(with_cells({("linear", 3, 1): 1.94})), LAYERS, 2)
     assert codes(adapted) == ["adaptation"]
     assert "beats the model by 0.060 nats" in adapted.warnings[0]["message"]
+    assert "by adapting to this text" in adapted.warnings[0]["message"]
     assert row(find(tally(without("model")), LAYERS, 2), 1)["adaptation_nats"] is None
+
+
+def test_against_its_own_continuation_a_model_is_said_to_be_unsure_and_not_unadapted() -> None:
+    cells = with_cells({("linear", 3, 1): 1.5})
+    [warning] = find(tally(cells), LAYERS, 2, target="model").warnings
+    assert "0.500 nats: the model's own most probable token" in warning["message"]
+    assert "adapting" not in warning["message"]
 
 
 def test_a_layer_0_probe_that_beats_the_skip_bigram_shows_a_weak_floor() -> None:
