@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.shapes import TokenIds
-from probekit.tally import Rate
 from probekit.targets import Targets
 
 Which = Literal["default", "all", "none"]
@@ -138,24 +137,3 @@ def cells(
     last = max(layers)
     middle = min(sorted(layers), key=lambda layer: abs(layer - last / 2))
     return tuple(sorted({min(layers), middle, last})), (min(DEFAULT_OFFSET, horizon),)
-
-
-def selectivity(probe: Rate, control: Rate) -> Rate:
-    """Return top-1 accuracy less control accuracy, resample by resample.
-
-    A probe that is as good on the control task as on the text may have learned the text by
-    heart, token type by token type, too. The next tokens of a text, unlike the parts of speech
-    of the paper, do not follow from what is known: their accuracy is far below that of a task
-    without noise, so that a negative selectivity says no more than that the family has room
-    to learn by heart. Compare layers, or families.
-
-    Args:
-        probe: Top-1 accuracy of a probe on the text, shape (1 + resamples,).
-        control: That of the same family on the control task, with the same resamples.
-
-    Source: Hewitt and Liang (2019), "Designing and interpreting probes with control tasks".
-
-    >>> selectivity(np.array([0.5, 0.75]), np.array([0.25, 0.25]))
-    array([0.25, 0.5 ])
-    """
-    return probe - control

@@ -98,7 +98,7 @@ def test_a_representation_of_the_token_alone_learns_the_control_task_by_heart() 
     chain, control = (accuracy("chain", control=task) for task in (False, True))
     assert chain > 0.99
     assert control > 0.99
-    assert abs(controls.selectivity(np.array([chain]), np.array([control]))[0]) < 0.01
+    assert abs(chain - control) < 0.01
     # Random text: what was learned by heart was the task, not the text.
     assert accuracy("noise", control=False) < 0.2
     assert accuracy("noise", control=True) > 0.99
@@ -222,9 +222,3 @@ def test_controls_run_everywhere_or_nowhere_if_asked() -> None:
 def test_no_layer_or_no_offset_is_an_error(layers: list[int], horizon: int) -> None:
     with pytest.raises(SettingsError, match="controls need a layer and an offset"):
         controls.cells("default", layers, horizon)
-
-
-def test_selectivity_is_paired() -> None:
-    draw = np.random.default_rng(0)
-    text, control = draw.random((2, 11))
-    np.testing.assert_array_equal(controls.selectivity(text, control) + control, text)
