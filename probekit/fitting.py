@@ -1,7 +1,7 @@
 """What is fitted: families of probes and controls, each to its inputs and targets."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from probekit.probes import Probes
 from probekit.progress import Tracked
 from probekit.readout import Seen
 from probekit.settings import Family, Settings
-from probekit.shapes import Mask
 from probekit.targets import Targets
 from probekit.text import Split
 
@@ -81,7 +80,7 @@ class Streams:
     material: Material
     layers: tuple[int, ...]
     site: Site
-    opened: dict[tuple[Split, Site], Iterable[Seen]]
+    opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
 
     def read(self, part: Split) -> Iterable[Seen]:
         """Return the layers to read, at the site asked for."""
@@ -117,26 +116,17 @@ class Inputs:
         """The last layer on the training part, where `train` does not hold it."""
         return None if self.streams.site == SITE_OF_MODEL else self.streams.finals("train")
 
-    def part(self, split: Split, mask: Mask | None = None) -> Part:
-        """Return stream and targets of a split; of the targets, those at `mask` alone."""
-        targets = self.targets[split]
-        return self.streams.read(split), targets if mask is None else targets.at(mask)
+    def part(self, split: Split) -> Part:
+        """Return stream and targets of a split."""
+        return self.streams.read(split), self.targets[split]
 
 
-def open_streams(material: Material, settings: Settings, layers: tuple[int, ...]) -> Streams:
-    """Return the streams of a model, none of them captured yet."""
-    return Streams(material, layers, settings.site, {})
-
-
-def inputs_of(
-    job: Job, inputs: Inputs, settings: Settings, shares: Mapping[int, NDArray[np.float64]]
-) -> Inputs:
+def inputs_of(job: Job, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]]) -> Inputs:
     """Return what a job reads and predicts.
 
     Args:
         job: What is fitted.
         inputs: The model's own streams and targets.
-        settings: What was asked.
         shares: Share of each token among the training targets, by offset.
     """
     own = replace(inputs, targets={s: t.only(job.offsets) for s, t in inputs.targets.items()})
@@ -154,7 +144,7 @@ def inputs_of(
         loaded = replace(material.loaded, model=untrained)
         material = replace(material, loaded=loaded, head=anatomy.find(untrained))
         layers = tuple(sorted({*job.layers, material.head.n_layers}))
-        return replace(own, streams=open_streams(material, settings, layers))
+        return replace(own, streams=Streams(material, layers, inputs.streams.site))
     return own
 
 

@@ -153,7 +153,7 @@ class Measurement:
 
     @cached_property
     def _streams(self) -> fitting.Streams:
-        return fitting.open_streams(self.material, self.settings, self.material.layers)
+        return fitting.Streams(self.material, self.material.layers, self.settings.site)
 
     @cached_property
     def _targets(self) -> dict[Split, Targets]:
@@ -185,9 +185,7 @@ class Measurement:
     @cached_property
     def _job_inputs(self) -> dict[Job, Inputs]:
         shares = self._ngrams[0].probs
-        return {
-            job: fitting.inputs_of(job, self._inputs, self.settings, shares) for job in self.jobs
-        }
+        return {job: fitting.inputs_of(job, self._inputs, shares) for job in self.jobs}
 
     def _fitted(self, job: Job) -> Probes:
         """Return the probes of a finished fit, finishing it first if need be."""
