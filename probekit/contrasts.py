@@ -74,10 +74,9 @@ def families(tally: Tally, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _best(validation: Rates, readout: str, offset: int) -> int | None:
     """Return the layer of lowest cross-entropy; None for a readout of all layers at once."""
-    layers = validation.layers(readout, offset)
-    if not layers:
+    if not validation.layers(readout, offset):
         return None
-    return min(layers, key=lambda layer: float(validation.nats(readout, layer, offset)[0]))
+    return validation.best_layer(readout, offset)
 
 
 def sequences(tally: Tally, target: str) -> Iterator[dict[str, Any]]:

@@ -61,8 +61,7 @@ class _Domain:
         return adaptation_nats(self.test, self.n_layers) if self.at_output else None
 
     def best_layer(self, offset: int) -> int:
-        layers = self.validation.layers(PROBE, offset)
-        return min(layers, key=lambda at: float(self.validation.nats(PROBE, at, offset)[0]))
+        return self.validation.best_layer(PROBE, offset)
 
     def forgotten_bits(self, offset: int) -> Rate:
         last = self.test.nats(PROBE, self.test.layers(PROBE, offset)[-1], offset)

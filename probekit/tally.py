@@ -90,6 +90,17 @@ class Rates:
         found = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
         return sorted(layer for layer in found if layer is not None)
 
+    def best_layer(self, readout: str, offset: int) -> int:
+        """Return the layer at which a readout has the lowest cross-entropy here.
+
+        Raises:
+            DataError: If it was scored at no layer.
+        """
+        layers = self.layers(readout, offset)
+        if not layers:
+            raise DataError(f"{readout} at offset {offset} was scored at no layer")
+        return min(layers, key=lambda at: float(self.nats(readout, at, offset)[0]))
+
     def token_floor(self, offset: int) -> tuple[str, int | None]:
         """Return the better of the readouts that see the current token alone, and its layer."""
         scored = [(name, at) for name, at in TOKEN_ONLY if self.has(name, at, offset)]

@@ -209,8 +209,8 @@ MUTATIONS = (
     Mutation(
         "the best layer is chosen on test",
         "probekit/specialization.py",
-        "key=lambda at: float(self.validation.nats(",
-        "key=lambda at: float(self.test.nats(",
+        "return self.validation.best_layer(PROBE, offset)",
+        "return self.test.best_layer(PROBE, offset)",
         (
             "tests/test_specialization.py"
             "::test_the_best_layer_is_chosen_by_validation_and_read_on_test",
