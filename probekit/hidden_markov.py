@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probekit.errors import DataError
+from probekit.markov import stationary
 from probekit.shapes import TokenIds
 
 # Rounding of a few float64 sums, far below any probability that is meant.
@@ -89,12 +90,7 @@ class HiddenMarkov:
         >>> [round(p, 4) for p in rrxor().stationary.tolist()]
         [0.3333, 0.1667, 0.1667, 0.1667, 0.1667]
         """
-        n = len(self.next_state)
-        drift = torch.eye(n, dtype=torch.float64) - self.next_state
-        # Adding 1 everywhere fixes the sum: π (I - S + 1) = 1, a row of ones.
-        found: Tensor = torch.linalg.solve((drift + 1).T, torch.ones(n, dtype=torch.float64))
-        # A state that is never entered comes out as 0 up to rounding, of either sign.
-        return found.clamp_min(0)
+        return stationary(self.next_state)
 
     def sample(self, n: int, length: int, generator: torch.Generator) -> TokenIds:
         """Draw token sequences, each from the stationary distribution on.

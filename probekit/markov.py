@@ -24,6 +24,23 @@ ROUNDING = 1e-9
 ZERO = torch.finfo(torch.float32).tiny
 
 
+def stationary(next_state: Float[Tensor, "state state"]) -> Float[Tensor, " state"]:
+    """Return the distribution of states that transitions leave as it is, float64.
+
+    Args:
+        next_state: Probability of the next state by state; one stationary distribution.
+
+    >>> stationary(torch.tensor([[0.5, 0.5], [0.25, 0.75]]).double()).tolist()
+    [0.333..., 0.666...]
+    """
+    n = len(next_state)
+    drift = torch.eye(n, dtype=torch.float64) - next_state
+    # Adding 1 everywhere fixes the sum: π (I - S + 1) = 1, a row of ones.
+    found: Tensor = torch.linalg.solve((drift + 1).T, torch.ones(n, dtype=torch.float64))
+    # A state that is never entered comes out as 0 up to rounding, of either sign.
+    return found.clamp_min(0)
+
+
 @dataclass(frozen=True)
 class Exact:
     """What the best readouts of one offset lose and hit on endless text.
@@ -116,11 +133,7 @@ class MarkovChain:
         >>> MarkovChain(torch.tensor([[0.875, 0.125], [0.375, 0.625]]).double()).stationary.tolist()
         [0.75, 0.25]
         """
-        # Adding 1 everywhere fixes the sum: π (I - S + 1) = 1, a row of ones.
-        ones = torch.ones(len(self.next_state), dtype=torch.float64)
-        found: Tensor = torch.linalg.solve((self._drift + 1).T, ones)
-        # A state that is never entered comes out as 0 up to rounding, of either sign.
-        return found.clamp_min(0)
+        return stationary(self.next_state)
 
     @property
     def _drift(self) -> Tensor:
