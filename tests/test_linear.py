@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from heads import head_of
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from probekit import linear
 from probekit.affine import AffineObjective
-from probekit.anatomy import Anatomy
 from probekit.errors import DataError
 from probekit.moments import Moments
 from probekit.probes import Probe, Probes
@@ -21,16 +21,6 @@ from probekit.targets import Targets
 VOCABULARY = LENGTH = 12
 PLANTED = 1
 LAYERS = (0, 1, 2)
-
-
-def head_of(weight: Tensor, bias: Tensor | None = None) -> Anatomy:
-    """Return the head of a model of two blocks without final norm."""
-    unembedding = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    unembedding.weight.data = weight
-    if bias is not None:
-        unembedding.bias.data = bias
-    blocks = (nn.Identity(), nn.Identity())
-    return Anatomy(nn.Identity(), blocks, (), unembedding, d_model=weight.shape[1])
 
 
 IDENTITY = head_of(torch.eye(VOCABULARY))

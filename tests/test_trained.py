@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from heads import head_of
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
@@ -22,16 +23,6 @@ VOCABULARY = LENGTH = 12
 HIDDEN = 8
 FAMILIES = tuple(trainable.FAMILIES)
 CHANCE = math.log(VOCABULARY)
-
-
-def head_of(weight: Tensor, bias: Tensor | None = None) -> Anatomy:
-    """Return the head of a model of two blocks without final norm."""
-    unembedding = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    unembedding.weight.data = weight
-    if bias is not None:
-        unembedding.bias.data = bias
-    blocks = (nn.Identity(), nn.Identity())
-    return Anatomy(nn.Identity(), blocks, (), unembedding, d_model=weight.shape[1])
 
 
 IDENTITY = head_of(torch.eye(VOCABULARY))
