@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from probekit.reports.cells import Cell, Table, absent, plain, valued, word
 from probekit.reports.figures import Point, position_figure
 from probekit.reports.numbers import compact, fixed, known
 from probekit.reports.rows import Row, Run
+from probekit.reports.svg import inline
 from probekit.reports.tables import NO_CEILING
 from probekit.tally import ALL
 
@@ -72,7 +74,8 @@ def entropy_by_position(run: Run) -> ByPosition | None:
     parts = {name: rows for name, _, rows in found if rows and not (several and name == ALL)}
     if not parts:
         return None
-    svg = position_figure([[_point(row) for row in rows] for rows in parts.values()], "entropy-")
+    points = [[_point(row) for row in rows] for rows in parts.values()]
+    svg = inline(partial(position_figure, points), "entropy-")
     message = " ".join(_message(domain, rows) for domain, rows in parts.items())
     return ByPosition(svg, message, tuple(parts), _by_position(parts))
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from probekit.reports.budget import MOST_POINTS, fitting, scored
 from probekit.reports.figures import Curve, Level, Panel, curve_figure, depth_figure
 from probekit.reports.numbers import DASH, Metric, fixed, known
 from probekit.reports.rows import Row, Run, ceiling
+from probekit.reports.svg import inline
 
 _NAN = float("nan")
 
@@ -41,7 +43,7 @@ def curve_figures(run: Run) -> list[Figure]:
             span = _span(list(panels.values()))  # one scale, so that domains can be compared
             for number, (domain, panel) in enumerate(panels.items()):
                 shown = Panel(panel.label, panel.curves, panel.levels, span)
-                svg = curve_figure(shown, f"c{metric.name}{positions[0]}{number}-")
+                svg = inline(partial(curve_figure, shown), f"c{metric.name}{positions[0]}{number}-")
                 message = curve_message(run, metric, (domain, positions))
                 figures.append(Figure(metric.name, positions, domain, message, svg))
     return figures
@@ -212,7 +214,7 @@ def depth_curve(run: Run) -> Depth | None:
         for i, layer in enumerate(layers)
     ]
     message = " ".join(_depth_message(domain, layers, v) for domain, v in series.items())
-    svg = depth_figure(depths, list(series.values()), "kl-")
+    svg = inline(partial(depth_figure, depths, list(series.values())), "kl-")
     return Depth(svg, message, tuple(series), rows, paper)
 
 

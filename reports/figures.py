@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probekit.reports.svg import INK, MARK, inline, offset_ink, style
+from probekit.reports.svg import INK, MARK, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,42 +68,39 @@ class Panel:
     span: tuple[float, float]
 
 
-def curve_figure(panel: Panel, prefix: str) -> str:
-    """Draw a panel as inline SVG; every line of offset k has the classes `o` and `ok`."""
-    with style():
-        figure, axes = _axes("Layer", panel.label)
-        axes.set_ylim(*panel.span)
-        for level in panel.levels:
-            _level(axes, level)
-        for curve in sorted(panel.curves, key=lambda curve: curve.kind == "probe"):
-            _curve(axes, curve)
-        _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
-        return inline(figure, prefix)
+def curve_figure(panel: Panel) -> "Figure":
+    """Draw a panel; every line of offset k has the classes `o` and `ok`."""
+    figure, axes = _axes("Layer", panel.label)
+    axes.set_ylim(*panel.span)
+    for level in panel.levels:
+        _level(axes, level)
+    for curve in sorted(panel.curves, key=lambda curve: curve.kind == "probe"):
+        _curve(axes, curve)
+    _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
+    return figure
 
 
-def depth_figure(depths: Values, series: Sequence[Values], prefix: str) -> str:
+def depth_figure(depths: Values, series: Sequence[Values]) -> "Figure":
     """Draw the lens' divergence by relative depth, one line style a series."""
-    with style():
-        figure, axes = _axes("Relative depth", "KL to the model's output (nats)")
-        for number, values in enumerate(series):
-            _series(axes, depths, values, number)
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(-0.02, 1.02)
-        return inline(figure, prefix)
+    figure, axes = _axes("Relative depth", "KL to the model's output (nats)")
+    for number, values in enumerate(series):
+        _series(axes, depths, values, number)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.02, 1.02)
+    return figure
 
 
-def position_figure(series: Sequence[Sequence[Point]], prefix: str) -> str:
+def position_figure(series: Sequence[Sequence[Point]]) -> "Figure":
     """Draw the next token's entropy by position in the block, one line style a series."""
-    with style():
-        figure, axes = _axes("Position in the block", "Entropy of the next token (nats)")
-        for number, points in enumerate(series):
-            places, values, low, high = zip(*points, strict=True)
-            band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
-            band.set_gid(f"{MARK}band")
-            _series(axes, places, values, number)
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
-        return inline(figure, prefix)
+    figure, axes = _axes("Position in the block", "Entropy of the next token (nats)")
+    for number, points in enumerate(series):
+        places, values, low, high = zip(*points, strict=True)
+        band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
+        band.set_gid(f"{MARK}band")
+        _series(axes, places, values, number)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    return figure
 
 
 def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
@@ -133,16 +130,16 @@ def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
 
 
 def _curve(axes: "Axes", curve: Curve) -> None:
-    ink, name = offset_ink(curve.offset), f"o o{curve.offset}"
+    colour, name = ink(curve.offset), f"o o{curve.offset}"
     if curve.kind == "lens":
-        line = axes.plot(curve.layers, curve.values, color=ink, linewidth=0.9)[0]
+        line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.9)[0]
         line.set_linestyle((0, (4, 2)))
         line.set_gid(f"{MARK}{name} lens")
         return
     name = name if curve.kind == "probe" else f"{name} {curve.kind}"
     _band(axes, curve, name)
     if curve.kind == "probe":
-        line = axes.plot(curve.layers, curve.values, color=ink, linewidth=1.7, clip_on=False)[0]
+        line = axes.plot(curve.layers, curve.values, color=colour, linewidth=1.7, clip_on=False)[0]
         line.set_gid(f"{MARK}{name} probe")
     else:
         _thin(axes, curve, name)
@@ -153,15 +150,17 @@ def _band(axes: "Axes", curve: Curve, name: str) -> None:
     xs = [curve.layers[i] for i in there]
     ys = [curve.low[i] for i in there] + [curve.high[i] for i in reversed(there)]
     if len(there) > 1:
-        ink, alpha = offset_ink(curve.offset), 0.16 if curve.kind == "probe" else 0.1
-        band = axes.fill(xs + xs[::-1], ys, color=ink, alpha=alpha, linewidth=0, clip_on=False)[0]
+        colour, alpha = ink(curve.offset), 0.16 if curve.kind == "probe" else 0.1
+        band = axes.fill(xs + xs[::-1], ys, color=colour, alpha=alpha, linewidth=0, clip_on=False)[
+            0
+        ]
         band.set_gid(f"{MARK}{name} band")
 
 
 def _thin(axes: "Axes", curve: Curve, name: str) -> None:
     """Draw a control: a thin line, with marks where they do not run together."""
-    ink = offset_ink(curve.offset)
-    line = axes.plot(curve.layers, curve.values, color=ink, linewidth=0.8, clip_on=False)[0]
+    colour = ink(curve.offset)
+    line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.8, clip_on=False)[0]
     line.set_gid(f"{MARK}{name}")
     if len(curve.layers) <= _MOST_MARKS:
         line.set(marker="s", markersize=5, markerfacecolor="none")
@@ -169,11 +168,13 @@ def _thin(axes: "Axes", curve: Curve, name: str) -> None:
 
 
 def _level(axes: "Axes", level: Level) -> None:
-    ink, name = offset_ink(level.offset), f"{MARK}o o{level.offset} level {level.kind}"
+    colour, name = ink(level.offset), f"{MARK}o o{level.offset} level {level.kind}"
     styles = {"skip-bigram": (0, (1, 2.2)), "estimate": (0, (7, 1.5, 1, 1.5))}
     if level.kind == "unigram":
-        ink, name = INK, f"{MARK}level unigram"
-    line = axes.axhline(level.value, color=ink, linewidth=1.1 if level.kind == "ceiling" else 0.9)
+        colour, name = INK, f"{MARK}level unigram"
+    line = axes.axhline(
+        level.value, color=colour, linewidth=1.1 if level.kind == "ceiling" else 0.9
+    )
     line.set_linestyle(styles.get(level.kind, (0, (7, 1.5)) if level.kind == "ceiling" else ":"))
     line.set(gid=name, clip_on=False)
     if level.kind == "estimate":
@@ -202,7 +203,7 @@ def _end_labels(axes: "Axes", curves: Sequence[Curve]) -> None:
         text = axes.text(1.045, place, f"t+{offset}", transform=axes.transAxes, va="center")
         text.set(fontsize=8.5, color=INK, gid=f"{MARK}o o{offset} name")
         dot = axes.plot([1.025], [place], "o", transform=axes.transAxes, clip_on=False)[0]
-        dot.set(color=offset_ink(offset), markersize=3.5, markeredgewidth=0)
+        dot.set(color=ink(offset), markersize=3.5, markeredgewidth=0)
         dot.set_gid(f"{MARK}o o{offset} name")
 
 

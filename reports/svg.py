@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -10,32 +10,40 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#010203"  # stands for the colour of the page's text; no palette contains it
+INK = "C0"  # the colour of text: matplotlib's name for the first colour of the cycle
 MARK = "mark:"  # a gid that starts so becomes a class
-_OFFSET = "#0a0b{:02x}"
+# What stands in a drawing for the page's colours until the page sets them; no palette has them.
+_TEXT, _OTHER = "#010203", "#0a0b{:02x}"
+_PAGE = (_TEXT, *(_OTHER.format(number) for number in range(1, 256)))
 _REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)(?=$|\))")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 
 
-def offset_ink(offset: int) -> str:
-    """Return the colour that stands for an offset's colour until the page sets it.
+def ink(number: int) -> str:
+    """Return the colour of offset `number`, or of any other series that is numbered from 1.
 
-    >>> offset_ink(2)
-    '#0a0b02'
+    >>> ink(2)
+    'C2'
     """
-    return _OFFSET.format(offset)
+    return f"C{number}"
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw within seaborn's style, with text as text and nothing random."""
+def style(inks: Sequence[str]) -> Iterator[None]:
+    """Draw within seaborn's style, with text as text and nothing random.
+
+    Args:
+        inks: The colour of text, then those of series 1, 2, ...
+    """
     import matplotlib as mpl
     import seaborn as sns
+    from cycler import cycler
 
-    inks = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
+    inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     own = {
         **sns.axes_style("ticks"),
-        **dict.fromkeys(inks, INK),
+        **dict.fromkeys(inked, inks[0]),
+        "axes.prop_cycle": cycler(color=inks),
         "font.family": ["sans-serif"],
         "font.size": 9.5,
         "axes.labelsize": 9.5,
@@ -53,18 +61,21 @@ def style() -> Iterator[None]:
         yield
 
 
-def inline(figure: "Figure", prefix: str) -> str:
+def inline(draw: "Callable[[], Figure]", prefix: str) -> str:
     """Return a figure as an SVG element to stand inside a page.
 
     Args:
-        figure: A figure; a gid that starts with `MARK` becomes the element's classes.
+        draw: Draws it in the colours `INK` and `ink(n)`; a gid that starts with `MARK` becomes
+            the element's classes.
         prefix: Put before every id, so that two figures of a page share none.
 
     Returns:
-        An `<svg>` element without width, height and namespaces; the inks are CSS colours.
+        An `<svg>` element without width, height and namespaces; the colours are the
+        page's: `ink(n)` is the CSS variable --on.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    with style(_PAGE):
+        draw().savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     root = ElementTree.fromstring(stream.getvalue())
     _strip(root)
     _rename(root, prefix)
@@ -73,7 +84,7 @@ def inline(figure: "Figure", prefix: str) -> str:
     root.attrib |= {"aria-hidden": "true", "focusable": "false"}
     text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
     text = re.sub(r"#0a0b([0-9a-f]{2})", lambda found: f"var(--o{int(found[1], 16)})", text)
-    return text.replace(INK, "currentColor")
+    return text.replace(_TEXT, "currentColor")
 
 
 def _strip(root: ElementTree.Element) -> None:

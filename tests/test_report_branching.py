@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from synthetic_run import HOSTILE, Size, results
 
 from probekit.reports import branching, render
@@ -11,6 +12,7 @@ from probekit.reports.branching import branching_table, entropy_by_position, nuc
 from probekit.reports.figures import position_figure
 from probekit.reports.not_run import not_run
 from probekit.reports.rows import index
+from probekit.reports.svg import inline
 from probekit.reports.tables import NO_CEILING
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 2}
@@ -104,9 +106,9 @@ def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval(
 ) -> None:
     drawn: list[Any] = []
 
-    def draw(series: Any, prefix: str) -> str:
+    def draw(series: Any) -> Figure:
         drawn.extend(series)
-        return prefix
+        return Figure()
 
     monkeypatch.setattr(branching, "position_figure", draw)
     entropy_by_position(index(run_of()))
@@ -117,7 +119,8 @@ def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval(
 
 
 def test_a_figure_draws_each_point_at_its_place() -> None:
-    svg = position_figure([[(10.0, 1.0, 0.5, 1.5), (30.0, 3.0, 2.5, 3.5)]], "x-")
+    points = [[(10.0, 1.0, 0.5, 1.5), (30.0, 3.0, 2.5, 3.5)]]
+    svg = inline(lambda: position_figure(points), "x-")
     line = re.search(r'class="series"[^>]*><path d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)', svg)
     assert line is not None
     x1, y1, x2, y2 = (float(text) for text in line.groups())
