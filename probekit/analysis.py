@@ -100,7 +100,7 @@ def run(
         material, settings, journal, folder / "stages", _fingerprint(material, settings)
     )
     with torch.no_grad():
-        tally, _ = measured.tally, measured.codelength
+        tally, _, passages = measured.tally, measured.codelength, measured.passages
     rows = measured.ceilings[0].rows if measured.ceilings else []
     bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
     findings = specialization.find(
@@ -115,7 +115,7 @@ def run(
         _ = measured.lens_kl
     document = assembly.document(measured, findings, checks, unmet)
     with journal.stage("report"):
-        page = reports.render(document)
+        page = reports.render(document, passages)
     _finish(folder, measured, document, page)
     return results.load(folder)
 
@@ -176,6 +176,8 @@ def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page:
             stored = measured.path(f"{job.label}.safetensors")
             results.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
     results.write(folder / "scores.parquet", measured.tally.named().to_parquet)
+    passages = results.as_json(measured.passages, indent=None)
+    results.write_text(folder / "passages.json", passages)
     results.write_text(folder / "report.html", page)
     results.write_text(folder / "results.json", results.as_json(document))
     shutil.rmtree(folder / "stages")

@@ -42,10 +42,14 @@ class Ceiling:
         """The rows of the ceiling."""
         return self.table[self.table["readout"] == self.name]
 
-    @property
-    def divergences(self) -> pd.DataFrame:
-        """The rows of the readouts that were compared with it."""
-        return self.table[self.table["readout"] != self.name]
+    def compared_with(self, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+        """Return scores with the column kl_sum filled in the rows that were compared with it."""
+        divergences = self.table[self.table["readout"] != self.name]
+        if divergences.empty:
+            return table
+        keys = ["readout", "layer", "offset", "document", "positions", "split", "seed"]
+        known = divergences.assign(split="test", seed=seed)[[*keys, "kl_sum"]]
+        return table.drop(columns="kl_sum").merge(known, on=keys, how="left")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,18 @@ class Asked:
     compared: Sequence[Readout]
 
 
+def wanted(settings: Settings) -> bool:
+    """Whether there is a ceiling: at offset 1 it is the model itself."""
+    return settings.marginal != "off" and settings.offsets > 1
+
+
+def marginalization(material: Material, settings: Settings, name: str) -> Marginalization:
+    """Return the model, marginalized as asked for, as a readout."""
+    truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
+    generator = torch.Generator().manual_seed(settings.seed)
+    return Marginalization(material.branches(), truncation, generator, name)
+
+
 def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
@@ -75,10 +91,7 @@ def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
         settings: How paths are kept.
         asked: What to marginalize.
     """
-    truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
-    generator = torch.Generator().manual_seed(settings.seed)
-    engine = material.branches()
-    readout = Marginalization(engine, truncation, generator, asked.name)
+    readout = marginalization(material, settings, asked.name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     layers = asked.streams.layers if asked.compared else ()
     stream = Tracked(material.stream("test", layers, settings.site, batch_size=1), asked.name)

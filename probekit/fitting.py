@@ -4,15 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from probekit import anatomy, controls, frequent, linear, trained
+from probekit import anatomy, codelength, controls, frequent, linear, trained
 from probekit.capture import Site
 from probekit.linear import Part
 from probekit.preparation import Material
 from probekit.probes import Probes
 from probekit.progress import Tracked
-from probekit.readout import Seen
+from probekit.readout import Readout, Seen
 from probekit.settings import Family, Settings
 from probekit.targets import Targets
 from probekit.text import Split
@@ -162,3 +164,25 @@ def fit(job: Job, inputs: Inputs) -> Probes:
         train, validation, head, job.layers, family=job.family, finals=inputs.finals
     )
     return replace(fitted, name=job.name)
+
+
+def send(job: Job, inputs: Inputs, seed: int) -> pd.DataFrame:
+    """Return the online codelength of a job's linear probes on the training part.
+
+    Args:
+        job: What is fitted, to more and more of that part.
+        inputs: What it reads and predicts.
+        seed: Seed of the order in which blocks are sent.
+    """
+    validation, stream = inputs.part("validation"), inputs.streams.read("train")
+    material = inputs.streams.material
+
+    def fit(targets: Targets) -> Readout:
+        short = codelength.Within(stream, targets)
+        return linear.fit((short, targets), validation, material.head, job.layers)
+
+    # Blocks are sorted by domain: a code is short where what was sent is like what comes.
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(material.blocks["train"].token_ids), generator=draw)
+    targets, n_tokens = inputs.targets["train"], material.head.vocab_size
+    return codelength.online(fit, stream, targets, n_tokens, order)

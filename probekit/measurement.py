@@ -5,22 +5,20 @@ so that a run that was stopped goes on behind it.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from probekit import (
     branching,
     ceilings,
-    codelength,
     fitting,
+    inspection,
     lens,
-    linear,
     ngram,
     probes,
     results,
@@ -77,7 +75,7 @@ class Measurement:
     @cached_property
     def ceilings(self) -> list[Ceiling]:
         """The model marginalized; also with its output adapted, where that helps by much."""
-        if self.settings.marginal == "off" or self.settings.offsets == 1:
+        if not ceilings.wanted(self.settings):
             return []
         adapted = self._adapted
         readouts = [p for job, p in self.fitted.items() if job.name not in fitting.CONTROLS]
@@ -121,11 +119,23 @@ class Measurement:
         """Rows of `codelength` in results.json: the linear probes' online codelength."""
         if not self.settings.codelength:
             return []
-        path = self.path("codelength.json")
-        if not path.exists():
-            with self.journal.stage("codelength"):
-                results.write_text(path, self._codelengths())
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        job, seed = self.jobs[0], self.settings.seed
+        found: list[dict[str, Any]] = self._kept(
+            "codelength",
+            lambda: fitting.send(job, self._inputs, seed).to_json(orient="records"),
+        )
+        return found
+
+    @cached_property
+    def passages(self) -> dict[str, Any]:
+        """Content of passages.json: what readouts say at each token of a few test passages."""
+        targets = self._targets["test"]
+
+        def inspected() -> str:
+            found = inspection.inspect(self.material, self.settings, targets, self.fitted)
+            return results.as_json(found, indent=None)
+
+        found: dict[str, Any] = self._kept("passages", inspected)
         return found
 
     @property
@@ -150,6 +160,14 @@ class Measurement:
     def path(self, name: str) -> Path:
         """Return where a stage is kept."""
         return self.stages / f"{self.fingerprint[:16]}-{name}"
+
+    def _kept(self, name: str, measured: Callable[[], str]) -> Any:
+        """Return the JSON of a finished stage, finishing it first if need be."""
+        path = self.path(f"{name}.json")
+        if not path.exists():
+            with self.journal.stage(name):
+                results.write_text(path, measured())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @cached_property
     def _streams(self) -> fitting.Streams:
@@ -235,7 +253,7 @@ class Measurement:
     def _tallied(self, ceilings: Sequence[Ceiling]) -> Tally:
         table, material, seed = self._scores, self.material, self.settings.seed
         for ceiling in ceilings:
-            table = _with_divergences(table, ceiling.divergences, seed)
+            table = ceiling.compared_with(table, seed)
         parts = [table, *(ceiling.sums.assign(split="test", seed=seed) for ceiling in ceilings)]
         whole = pd.concat(parts, ignore_index=True)
         return Tally(whole, material.domains, material.bytes_per_token, seed)
@@ -270,28 +288,3 @@ class Measurement:
             return None
         with probes.in_place_of_output(head, probe):
             return self._ceiling("marginal-adapted")
-
-    def _codelengths(self) -> str:
-        inputs, stream = self._inputs, self._streams.read("train")
-        job, validation = self.jobs[0], self._inputs.part("validation")
-
-        def fit(targets: Targets) -> Readout:
-            short = codelength.Within(stream, targets)
-            return linear.fit((short, targets), validation, self.material.head, job.layers)
-
-        # Blocks are sorted by domain: a code is short where what was sent is like what comes.
-        draw = torch.Generator().manual_seed(self.settings.seed)
-        order = torch.randperm(len(self.material.blocks["train"].token_ids), generator=draw)
-        table = codelength.online(
-            fit, stream, inputs.targets["train"], self.material.head.vocab_size, order
-        )
-        return str(table.to_json(orient="records"))
-
-
-def _with_divergences(table: pd.DataFrame, divergences: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Fill the column kl_sum of the rows that a ceiling was compared with."""
-    if divergences.empty:
-        return table
-    keys = ["readout", "layer", "offset", "document", "positions", "split", "seed"]
-    known = divergences.assign(split="test", seed=seed)[[*keys, "kl_sum"]]
-    return table.drop(columns="kl_sum").merge(known, on=keys, how="left")

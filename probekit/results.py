@@ -3,6 +3,7 @@
 results.json        aggregates, schema probekit.results/1
 scores.parquet      sums by document
 probes.safetensors  the probes
+passages.json       what readouts say at each token of a few passages, schema probekit.passages/1
 report.html         the report
 run.toml            the settings
 stages/             finished work of an unfinished run
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ from probekit.errors import RunError
 from probekit.settings import Settings, from_file, from_mapping
 
 SCHEMA = "probekit.results/1"
+PASSAGES = "probekit.passages/1"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ class Run:
         """The numbers that decide, one row a domain and offset."""
         return pd.DataFrame(self.results["specialization"])
 
+    @cached_property
+    def passages(self) -> dict[str, Any] | None:
+        """The content of passages.json; None where a run has no such file.
+
+        Raises:
+            RunError: If it is not JSON, or of another schema.
+        """
+        path = self.folder / "passages.json"
+        return _read(path, PASSAGES) if path.exists() else None
+
     @property
     def report(self) -> Path:
         """The HTML report."""
@@ -73,21 +85,26 @@ def load(folder: str | Path) -> Run:
         RunError: If it holds no finished run, or one of another schema.
     """
     folder = Path(folder)
-    path = folder / "results.json"
+    return Run(folder, _read(folder / "results.json", SCHEMA))
+
+
+def _read(path: Path, schema: str) -> dict[str, Any]:
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise RunError(f"{folder} holds no finished run: there is no readable {path}") from None
+        raise RunError(
+            f"{path.parent} holds no finished run: there is no readable {path}"
+        ) from None
     except ValueError as error:
         raise RunError(f"{path} is not JSON: {error}") from None
-    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
-        raise RunError(f"{path} is not of schema {SCHEMA}: it was written by another version")
-    return Run(folder, results)
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        raise RunError(f"{path} is not of schema {schema}: it was written by another version")
+    return content
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of results.json."""
-    text = (files("probekit") / "results.schema.json").read_text(encoding="utf-8")
+def json_schema(name: Literal["results", "passages"] = "results") -> dict[str, Any]:
+    """Return the JSON Schema of results.json or passages.json."""
+    text = (files("probekit") / f"{name}.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 
@@ -118,16 +135,24 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def as_json(results: Mapping[str, Any]) -> str:
+def as_json(results: Mapping[str, Any], indent: int | None = 1) -> str:
     """Return results as JSON; a number that is not finite is an error, not a null.
+
+    Args:
+        results: What is to be written.
+        indent: Spaces by level; None for one line without any, which is much shorter.
 
     Raises:
         RunError: If a value is NaN or infinite.
     """
+    apart = (",", ":") if indent is None else None
     try:
-        return json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps(
+            results, indent=indent, separators=apart, allow_nan=False, ensure_ascii=False
+        )
     except ValueError as error:
         raise RunError(f"a result is not a finite number: {error}") from None
+    return text + "\n"
 
 
 def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None:

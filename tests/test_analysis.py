@@ -34,8 +34,8 @@ def comparable(run: Run) -> dict[str, Any]:
 def test_a_run_folder_is_whole(finished_run: Run) -> None:
     names = {path.name for path in finished_run.folder.iterdir()}
     assert names == {
-        "results.json", "scores.parquet", "probes.safetensors", "report.html", "run.toml",
-        "log.jsonl",
+        "results.json", "scores.parquet", "probes.safetensors", "passages.json", "report.html",
+        "run.toml", "log.jsonl",
     }  # fmt: skip
     page = finished_run.report.read_text()
     assert page.startswith("<!")
@@ -207,6 +207,10 @@ def test_other_sites_are_read(asked: dict[str, Any], tmp_path: Path) -> None:
     assert set(linear["site"]) == {"mlp_out"}
     assert set(linear["layer"]) == {1, 2}
     assert run.scores.query("readout == 'lens'")["kl_nats"].isna().all()
+    assert run.passages is not None
+    assert run.passages["layers"] == [1, 2]
+    first = run.passages["readings"][0]
+    assert (first["readout"], first["layer"]) == ("model", None)
 
 
 def test_two_texts_are_told_apart(asked: dict[str, Any], tmp_path: Path, text_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The schema of results.json: what runs write, and what the documentation says.
+"""The schemas of results.json and passages.json: what runs write, what the documentation says.
 
 `make readme` writes the documentation again.
 """
@@ -23,10 +23,10 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def tables() -> str:
-    """Return one table a part of results.json, from the schema."""
-    parts = {"Top level": json_schema()}
-    for name, part in json_schema()["properties"].items():
+def tables(schema: dict[str, Any]) -> str:
+    """Return one table a part of a file, from its schema."""
+    parts = {"Top level": schema}
+    for name, part in schema["properties"].items():
         rows = part.get("items", part)
         if "properties" in rows:
             parts[f"`{name}`"] = rows
@@ -99,9 +99,16 @@ def head() -> str:
     return PAGE.read_text(encoding="utf-8").partition("## ")[0]
 
 
-def test_the_documentation_says_what_the_schema_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == head() + tables()
+def page() -> str:
+    """Return what the documentation should be."""
+    passages = json_schema("passages")
+    title = f"\n# passages.json\n\n{passages['description']} Schema `{passages['title']}`.\n\n"
+    return head() + tables(json_schema()) + title + tables(passages)
+
+
+def test_the_documentation_says_what_the_schemas_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 if __name__ == "__main__":
-    PAGE.write_text(head() + tables(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
