@@ -9,6 +9,7 @@ from probekit.reports.numbers import DASH, Metric, fixed, interval, known
 from probekit.reports.rows import Row, Run, ceiling
 
 _FLOORS = ("unigram", "skip-bigram")
+_FEWEST_METRICS = 2  # top-1 and bits
 _ALL_LAYERS = "concat"  # reads all layers at once: a row of its own, beneath the layers
 
 
@@ -39,12 +40,21 @@ class Map:
 
 @dataclass(frozen=True)
 class Maps:
-    """All maps of a page, and the readouts left out to keep it small."""
+    """All maps of a page, and what was left out to keep it small.
+
+    Attributes:
+        maps: The maps.
+        readouts: Readouts that have maps.
+        metrics: Metrics that have maps.
+        left_out: Readouts that have none.
+        every: How many layers there are to each one shown.
+    """
 
     maps: Sequence[Map]
     readouts: Sequence[str]
     metrics: Sequence[Metric]
     left_out: Sequence[str]
+    every: int
 
 
 def build_maps(run: Run) -> Maps:
@@ -52,40 +62,40 @@ def build_maps(run: Run) -> Maps:
     names = run.layered()
     each = len(run.domains) * len(run.offsets)
     first = each * len(run.layers(names[0])) if names else 0
+    # Eighty layers do not fit a screen either; the best ones are always among those shown.
+    every = 2 if _FEWEST_METRICS * first > MOST_CELLS else 1
+    first //= every
     # The lens stays beside the probe where leaving out a metric makes room for it.
     metrics = fitting(scored(run), first * min(len(names), 2), MOST_CELLS)
     kept: list[str] = []
     cells = 0
     for name in names:
-        cells += len(metrics) * each * len(run.layers(name))
+        cells += len(metrics) * each * (len(run.layers(name)) // every)
         if not kept or cells <= MOST_CELLS:
             kept.append(name)
     maps = [
-        _map(run, name, metric, domain)
+        _map(run, (name, metric, domain), every)
         for name in kept
         for metric in metrics
         for domain in run.domains
     ]
-    return Maps(maps, kept, metrics, [name for name in names if name not in kept])
+    return Maps(maps, kept, metrics, [name for name in names if name not in kept], every)
 
 
-def _map(run: Run, readout: str, metric: Metric, domain: str) -> Map:
+def _layers(run: Run, readout: str, domain: str, every: int) -> list[int]:
+    """Return every so manieth layer, and with them the key layers of every offset."""
+    key = {layer for offset in run.offsets for layer in run.key_layers(offset, domain)}
+    return [n for n in run.layers(readout) if n % every == 0 or n in key]
+
+
+def _map(run: Run, about: tuple[str, Metric, str], every: int) -> Map:
+    readout, metric, domain = about
     where = (domain, "all")
     grid = {
         layer: [run.score(readout, layer, offset, where) for offset in run.offsets]
-        for layer in run.layers(readout)
+        for layer in _layers(run, readout, domain, every)
     }
-    values = [
-        v
-        for rows in grid.values()
-        for row in rows
-        if (v := known(row.get(metric.name))) is not None
-    ]
-    low, high = (min(values), max(values)) if values else (0.0, 0.0)
-    if readout == "lens" and values:  # a lens far below every floor would take the whole scale
-        floor = [known(run.score("unigram", None, k, where).get(metric.name)) for k in run.offsets]
-        floors = [value for value in floor if value is not None]
-        low, high = _clip((low, high), floors, metric)
+    low, high = map_scale(run, readout, metric, domain)
     best = {k: run.special(k, domain).get("best_layer") for k in run.offsets}
     rows = [
         (
@@ -108,6 +118,20 @@ def _map(run: Run, readout: str, metric: Metric, domain: str) -> Map:
         rows,
         _levels(run, metric, where),
     )
+
+
+def map_scale(run: Run, readout: str, metric: Metric, domain: str) -> tuple[float, float]:
+    """Return the ends of the colour scale of a map, in stored units."""
+    where = (domain, "all")
+    cells = [(layer, k) for layer in run.layers(readout) for k in run.offsets]
+    found = (known(run.score(readout, *cell, where).get(metric.name)) for cell in cells)
+    values = [value for value in found if value is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    if readout == "lens" and values:  # a lens far below every floor would take the whole scale
+        floor = [known(run.score("unigram", None, k, where).get(metric.name)) for k in run.offsets]
+        floors = [value for value in floor if value is not None]
+        low, high = _clip((low, high), floors, metric)
+    return low, high
 
 
 def _clip(

@@ -1,17 +1,10 @@
 """The page: every part of the report, put into one template."""
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from probekit.reports.branching import branching_table, entropy_by_position, nucleus
-from probekit.reports.budget import scored
+from probekit.reports.budget import LEAST_INSPECTED, MOST_PAGE, scored
 from probekit.reports.colours import map_steps, offset_colours
 from probekit.reports.contrasts import (
     codelength_table,
@@ -21,7 +14,7 @@ from probekit.reports.contrasts import (
     sequence_tables,
 )
 from probekit.reports.curves import curve_figures, curve_metrics, depth_curve
-from probekit.reports.escape import clean
+from probekit.reports.inspector import Inspector, build_inspector
 from probekit.reports.maps import build_maps
 from probekit.reports.not_run import not_run
 from probekit.reports.numbers import Metric, compact, fixed, headline
@@ -36,10 +29,11 @@ from probekit.reports.tables import (
     specialization_table,
     text_table,
 )
+from probekit.reports.templates import assets, environment
 from probekit.tally import WIDE_BOUND
 
 
-def render(results: Mapping[str, Any]) -> str:
+def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None) -> str:
     """Turn the results of a run into one self-contained HTML page.
 
     The page loads nothing, needs no script to be read, and is the same bytes for the same
@@ -47,19 +41,30 @@ def render(results: Mapping[str, Any]) -> str:
 
     Args:
         results: The content of results.json, schema probekit.results/1.
+        passages: The content of passages.json, schema probekit.passages/1; None for a run
+            without them.
 
     Returns:
         The page, to be written as UTF-8.
 
     Raises:
-        RunError: If the schema is not the one that this version reads.
+        RunError: If a schema is not the one that this version reads.
     """
     run = index(results)
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(**_assets(), **_measured(run), **_said(results), **_shown(run), **_contrasted(run))
-    )
+    maps = build_maps(run)
+    parts = {**assets(_STYLES, _SCRIPTS), **_measured(run), **_said(results), **_shown(run)}
+    parts |= {**_contrasted(run), "maps": maps}
+    inspector = build_inspector(run, passages, maps.readouts)
+    page = _page(parts, inspector)
+    over = len(page.encode()) - MOST_PAGE
+    if inspector and over > 0:
+        room = max(LEAST_INSPECTED, len(inspector.data.encode()) - over)
+        page = _page(parts, build_inspector(run, passages, maps.readouts, room))
+    return page
+
+
+def _page(parts: Mapping[str, Any], inspector: Inspector | None) -> str:
+    return environment().get_template("page.html.j2").render(parts, inspector=inspector)
 
 
 def _shown(run: Run) -> dict[str, Any]:
@@ -77,7 +82,6 @@ def _shown(run: Run) -> dict[str, Any]:
         "numbered": enumerate,
         "choices": _choices,
         "figures": curve_figures(run),
-        "maps": build_maps(run),
         "depth": depth,
         "depth_table": depth and depth_table(depth.domains, depth.rows),
         "specialization": specialization_table(run),
@@ -164,6 +168,8 @@ def _convergence(run: Run) -> str:
     return f"Converged: {sum(judged)} of {len(judged)} fits."
 
 
+_STYLES = ("style.css", "inspector.css")
+_SCRIPTS = ("script.js", "tokens.js", "inspector.js", "examples.js")
 _MODEL_FACTS = (
     ("Name", "name"),
     ("Repository", "repository"),
@@ -185,35 +191,3 @@ _RUN_FACTS = (
     ("Data type", "dtype"),
     ("Attention", "attention"),
 )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("probekit.reports", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["svg"] = Markup  # figures hold none of the run's text
-    return environment
-
-
-def _finalize(value: Any) -> Any:
-    """Clean every text of the run on its way into the page."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@cache
-def _assets() -> Mapping[str, Any]:
-    """Return style and script, and the script's hash for the content security policy."""
-    here = files("probekit.reports")
-    script = here.joinpath("script.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return {
-        "style": Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_hash": digest,
-    }

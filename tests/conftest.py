@@ -5,6 +5,7 @@ Nothing here imports probekit at the top: the hook that checks shapes is install
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,3 +81,38 @@ def finished_run(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     import probekit
 
     return probekit.analyze(**asked, output=tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return Debian's chromium."""
+    playwright_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("the browser tests need Debian's chromium, and CI must run them")
+    with playwright_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        with playwright.chromium.launch(executable_path=path, args=arguments) as found:
+            yield found
+
+
+@pytest.fixture
+def open_page(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
+    """Return a function that opens one of a test file's `files`, watched, in its own context."""
+    from watched_pages import Seen
+
+    opened: list[Any] = []
+
+    def start(name: str = "plain", **options: Any) -> tuple[Any, Seen]:
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        opened.append(context)
+        page, seen = context.new_page(), Seen()
+        page.on("console", lambda message: seen.problems.append(message.text))
+        page.on("pageerror", lambda error: seen.problems.append(str(error)))
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.goto(files[name].as_uri())
+        return page, seen
+
+    yield start
+    for context in opened:
+        context.close()

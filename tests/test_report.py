@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from synthetic_passages import Held, passages
 from synthetic_run import HOSTILE, Size, results
 
 from probekit.errors import RunError
@@ -39,6 +40,7 @@ SECTIONS = [
     "warnings",
     "curves",
     "map",
+    "inspector",
     "domains",
     "specialization",
     "lens",
@@ -184,14 +186,17 @@ def test_a_large_run_stays_under_two_megabytes() -> None:
     families = ("linear", "concat", "linear-full", "mlp", "linear-lowrank", "sklearn")
     size = Size(layers=32, offsets=8, domains=("prose", "code", "chat"))
     run = results(replace(size, families=families, seeds=3, codelength=True))
-    assert len(render(run).encode()) < 2_000_000
+    page = render(run, passages(size, Held(others=3000)))
+    assert len(page.encode()) < 1_900_000
+    assert re.search(r"kept for the first \d+ tokens of each passage", page)
 
 
 @pytest.mark.slow
 def test_a_very_large_run_stays_under_two_megabytes_and_says_what_it_left_out() -> None:
-    run = results(Size(layers=80, offsets=8, domains=("prose", "code", "chat")))
-    page = render(run)
-    assert len(page.encode()) < 2_000_000
+    size = Size(layers=80, offsets=8, domains=("prose", "code", "chat"))
+    page = render(results(size), passages(size, Held(others=3000)))
+    assert len(page.encode()) < 1_900_000
+    assert "every second layer and the best ones are shown" in page
     assert "Left out to keep this page small: the maps of <bdi>lens</bdi>" in page
     assert 'id="curve-metric-nats"' not in page
     assert 'id="curve-metric-bits"' in page
