@@ -65,19 +65,24 @@ class ByPosition:
 
 
 def entropy_by_position(run: Run) -> ByPosition | None:
-    """Draw the next token's entropy by position in the block, None where it was not measured.
-
-    One line a domain; all of them together would be their mean, drawn over them.
-    """
-    found = _domains(run)
-    several = len(found) > 1
-    parts = {name: rows for name, _, rows in found if rows and not (several and name == ALL)}
+    """Draw the next token's entropy by position in the block, None where it was not measured."""
+    parts = by_position(run)
     if not parts:
         return None
-    points = [[_point(row) for row in rows] for rows in parts.values()]
+    points = [[point(row) for row in rows] for rows in parts.values()]
     svg = inline(partial(position_figure, points), "entropy-")
     message = " ".join(_message(domain, rows) for domain, rows in parts.items())
     return ByPosition(svg, message, tuple(parts), _by_position(parts))
+
+
+def by_position(run: Run) -> dict[str, Sequence[Row]]:
+    """Return the rows of parts of the block by domain, those of all domains only if alone.
+
+    All of them together would be their mean, drawn over them.
+    """
+    found = _domains(run)
+    several = len(found) > 1
+    return {name: rows for name, _, rows in found if rows and not (several and name == ALL)}
 
 
 def _by_position(parts: dict[str, Sequence[Row]]) -> Table:
@@ -131,7 +136,8 @@ def _positions(first: Any, last: Any) -> str:
     return f"{first} to {last}"
 
 
-def _point(row: Row) -> Point:
+def point(row: Row) -> Point:
+    """Return the middle of a row's positions, the entropy there and its interval's ends."""
     ends = (known(row[f"entropy_nats_{end}"]) for end in ("low", "high"))
     low, high = (float("nan") if end is None else end for end in ends)
     return sum(_span(row)) / 2, float(row["entropy_nats"]), low, high

@@ -1,7 +1,7 @@
 """From score rows to the curves of the report, and what each of them says in words."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from probekit.reports.budget import MOST_POINTS, fitting, scored
@@ -39,14 +39,18 @@ def curve_figures(run: Run) -> list[Figure]:
     figures = []
     for metric in curve_metrics(run):
         for positions in run.positions():
-            panels = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
-            span = _span(list(panels.values()))  # one scale, so that domains can be compared
-            for number, (domain, panel) in enumerate(panels.items()):
-                shown = Panel(panel.label, panel.curves, panel.levels, span)
-                svg = inline(partial(curve_figure, shown), f"c{metric.name}{positions[0]}{number}-")
+            for number, (domain, panel) in enumerate(panels(run, metric, positions).items()):
+                svg = inline(partial(curve_figure, panel), f"c{metric.name}{positions[0]}{number}-")
                 message = curve_message(run, metric, (domain, positions))
                 figures.append(Figure(metric.name, positions, domain, message, svg))
     return figures
+
+
+def panels(run: Run, metric: Metric, positions: str) -> dict[str, Panel]:
+    """Return the panel of each domain; all have one scale, so that they can be compared."""
+    found = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
+    span = _span(list(found.values()))
+    return {domain: replace(panel, span=span) for domain, panel in found.items()}
 
 
 def curve_metrics(run: Run) -> tuple[Metric, ...]:
@@ -173,6 +177,48 @@ def _span(panels: Sequence[Panel]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """The lens' divergence by depth.
+
+    Attributes:
+        positions: The set of positions that it was measured on.
+        layers: Layers, ascending.
+        depths: Relative depth of each layer.
+        series: KL(lens ‖ model's output) in nats, one a layer, by domain.
+    """
+
+    positions: str
+    layers: Sequence[int]
+    depths: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+
+
+def divergence(run: Run) -> Divergence | None:
+    """Return KL(lens ‖ model's output) by relative depth, None where the lens was not scored.
+
+    Depth is (layer - 1)/(L - 2) for layers 1 .. L - 1, as the points of figure 2 of Mehra et al.
+    2025 are spaced; layer/L where the model has fewer than 3 blocks.
+    """
+    where = "all" if "all" in {key[4] for key in run.scores if key[0] == "lens"} else "marginal"
+    paper = _as_in_paper(run)
+    layers = [layer for layer in run.layers("lens") if not paper or 0 < layer < run.n_layers]
+    series = {
+        domain: [_kl(run, layer, (domain, where)) for layer in layers] for domain in run.domains
+    }
+    series = {
+        d: values for d, values in series.items() if any(known(v) is not None for v in values)
+    }
+    if not series:
+        return None
+    depths = [(n - 1) / (run.n_layers - 2) if paper else n / run.n_layers for n in layers]
+    return Divergence(where, layers, depths, series)
+
+
+def _as_in_paper(run: Run) -> bool:
+    return run.n_layers > 2
+
+
+@dataclass(frozen=True)
 class Depth:
     """The lens' divergence by depth: figure, message and the numbers.
 
@@ -192,30 +238,18 @@ class Depth:
 
 
 def depth_curve(run: Run) -> Depth | None:
-    """Draw KL(lens ‖ model's output) by relative depth, None where the lens was not scored.
-
-    Depth is (layer - 1)/(L - 2) for layers 1 .. L - 1, as the points of figure 2 of Mehra et al.
-    2025 are spaced; layer/L where the model has fewer than 3 blocks.
-    """
-    where = "all" if "all" in {key[4] for key in run.scores if key[0] == "lens"} else "marginal"
-    paper = run.n_layers > 2
-    layers = [layer for layer in run.layers("lens") if not paper or 0 < layer < run.n_layers]
-    series = {
-        domain: [_kl(run, layer, (domain, where)) for layer in layers] for domain in run.domains
-    }
-    series = {
-        d: values for d, values in series.items() if any(known(v) is not None for v in values)
-    }
-    if not series:
+    """Draw the lens' divergence by depth, None where the lens was not scored."""
+    found = divergence(run)
+    if found is None:
         return None
-    depths = [(n - 1) / (run.n_layers - 2) if paper else n / run.n_layers for n in layers]
+    series = found.series
     rows = [
-        (layer, fixed(depths[i], 2), [_nats(values[i]) for values in series.values()])
-        for i, layer in enumerate(layers)
+        (layer, fixed(found.depths[i], 2), [_nats(values[i]) for values in series.values()])
+        for i, layer in enumerate(found.layers)
     ]
-    message = " ".join(_depth_message(domain, layers, v) for domain, v in series.items())
-    svg = inline(partial(depth_figure, depths, list(series.values())), "kl-")
-    return Depth(svg, message, tuple(series), rows, paper)
+    message = " ".join(_depth_message(domain, found.layers, v) for domain, v in series.items())
+    svg = inline(partial(depth_figure, found.depths, list(series.values())), "kl-")
+    return Depth(svg, message, tuple(series), rows, _as_in_paper(run))
 
 
 def _kl(run: Run, layer: int, where: tuple[str, str]) -> float:

@@ -1,6 +1,6 @@
 """The figures: curves over layers, the lens' divergence by depth, entropy by position."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Values = Sequence[float]  # NaN where there is none
+Dashes = str | tuple[int, Sequence[float]]  # matplotlib's name, or offset and lengths
 Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
 _LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
 _MOST_MARKS = 12
-_DASHES: Sequence[object] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+# Of series by number, and of lines by kind; those of other kinds are solid.
+DASHES: Sequence[Dashes] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+KIND_DASHES: Mapping[str, Dashes] = {
+    "lens": (0, (4, 2)),
+    "ceiling": (0, (7, 1.5)),
+    "estimate": (0, (7, 1.5, 1, 1.5)),
+    "skip-bigram": (0, (1, 2.2)),
+    "unigram": ":",
+}
 
 
 @dataclass(frozen=True)
@@ -69,30 +78,49 @@ class Panel:
 
 
 def curve_figure(panel: Panel) -> "Figure":
-    """Draw a panel; every line of offset k has the classes `o` and `ok`."""
-    figure, axes = _axes("Layer", panel.label)
+    """Return the figure of a panel; every line of offset k has the classes `o` and `ok`."""
+    figure, axes = _figure()
+    draw_curves(axes, panel)
+    return figure
+
+
+def draw_curves(axes: "Axes", panel: Panel) -> None:
+    """Draw the curves of a panel, their levels and the names of their offsets."""
+    _dress(axes, "Layer", panel.label)
     axes.set_ylim(*panel.span)
     for level in panel.levels:
         _level(axes, level)
     for curve in sorted(panel.curves, key=lambda curve: curve.kind == "probe"):
         _curve(axes, curve)
     _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
-    return figure
 
 
 def depth_figure(depths: Values, series: Sequence[Values]) -> "Figure":
+    """Return the figure of the lens' divergence by relative depth."""
+    figure, axes = _figure()
+    draw_depths(axes, depths, series)
+    return figure
+
+
+def draw_depths(axes: "Axes", depths: Values, series: Sequence[Values]) -> None:
     """Draw the lens' divergence by relative depth, one line style a series."""
-    figure, axes = _axes("Relative depth", "KL to the model's output (nats)")
+    _dress(axes, "Relative depth", "KL to the model's output (nats)")
     for number, values in enumerate(series):
         _series(axes, depths, values, number)
     axes.set_ylim(bottom=0)
     axes.set_xlim(-0.02, 1.02)
-    return figure
 
 
 def position_figure(series: Sequence[Sequence[Point]]) -> "Figure":
+    """Return the figure of the next token's entropy by position in the block."""
+    figure, axes = _figure()
+    draw_positions(axes, series)
+    return figure
+
+
+def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     """Draw the next token's entropy by position in the block, one line style a series."""
-    figure, axes = _axes("Position in the block", "Entropy of the next token (nats)")
+    _dress(axes, "Position in the block", "Entropy of the next token (nats)")
     for number, points in enumerate(series):
         places, values, low, high = zip(*points, strict=True)
         band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
@@ -100,24 +128,27 @@ def position_figure(series: Sequence[Sequence[Point]]) -> "Figure":
         _series(axes, places, values, number)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    return figure
 
 
 def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
-    dashes = _DASHES[number % len(_DASHES)]
+    dashes = DASHES[number % len(DASHES)]
     line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
     line.set_gid(f"{MARK}series")
     line.set_alpha(1 - 0.15 * min(number, 4))
 
 
-def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
+def _figure() -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-    from seaborn import despine
 
     figure = Figure(figsize=(4.6, 3.4))
     figure.subplots_adjust(left=0.125, right=0.91, top=0.975, bottom=0.135)
-    axes = figure.add_subplot()
+    return figure, figure.add_subplot()
+
+
+def _dress(axes: "Axes", x_label: str, y_label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+    from seaborn import despine
+
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -126,14 +157,13 @@ def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     if x_label == "Layer":
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     despine(ax=axes)
-    return figure, axes
 
 
 def _curve(axes: "Axes", curve: Curve) -> None:
     colour, name = ink(curve.offset), f"o o{curve.offset}"
     if curve.kind == "lens":
         line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.9)[0]
-        line.set_linestyle((0, (4, 2)))
+        line.set(linestyle=KIND_DASHES["lens"])
         line.set_gid(f"{MARK}{name} lens")
         return
     name = name if curve.kind == "probe" else f"{name} {curve.kind}"
@@ -169,14 +199,12 @@ def _thin(axes: "Axes", curve: Curve, name: str) -> None:
 
 def _level(axes: "Axes", level: Level) -> None:
     colour, name = ink(level.offset), f"{MARK}o o{level.offset} level {level.kind}"
-    styles = {"skip-bigram": (0, (1, 2.2)), "estimate": (0, (7, 1.5, 1, 1.5))}
     if level.kind == "unigram":
         colour, name = INK, f"{MARK}level unigram"
     line = axes.axhline(
         level.value, color=colour, linewidth=1.1 if level.kind == "ceiling" else 0.9
     )
-    line.set_linestyle(styles.get(level.kind, (0, (7, 1.5)) if level.kind == "ceiling" else ":"))
-    line.set(gid=name, clip_on=False)
+    line.set(linestyle=KIND_DASHES[level.kind], gid=name, clip_on=False)
     if level.kind == "estimate":
         _rail(axes, level.value, name)
 
@@ -201,7 +229,11 @@ def _end_labels(axes: "Axes", curves: Sequence[Curve]) -> None:
     places = _apart([place for place, _ in wanted])
     for place, (_, offset) in zip(places, wanted, strict=True):
         text = axes.text(1.045, place, f"t+{offset}", transform=axes.transAxes, va="center")
-        text.set(fontsize=8.5, color=INK, gid=f"{MARK}o o{offset} name")
+        text.set(
+            fontsize=float(axes.yaxis.label.get_fontsize()) - 1,
+            color=INK,
+            gid=f"{MARK}o o{offset} name",
+        )
         dot = axes.plot([1.025], [place], "o", transform=axes.transAxes, clip_on=False)[0]
         dot.set(color=ink(offset), markersize=3.5, markeredgewidth=0)
         dot.set_gid(f"{MARK}o o{offset} name")

@@ -37,7 +37,7 @@ def style(inks: Sequence[str]) -> Iterator[None]:
     """
     import matplotlib as mpl
     import seaborn as sns
-    from cycler import cycler
+    from matplotlib.rcsetup import cycler
 
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     own = {

@@ -17,7 +17,7 @@ from probekit.errors import SettingsError
 from probekit.settings import Settings, from_file, from_mapping
 
 NAMES = [field.name for field in dataclasses.fields(Settings)]
-OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "debug"}
+OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "figures", "debug"}
 
 
 def test_fields_are_flags_and_keys_of_run_toml() -> None:
