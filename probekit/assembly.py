@@ -91,6 +91,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "n_parameters": loaded.n_parameters,
         "softcap": head.softcap,
         "fingerprint": material.fingerprint,
+        "tokenizer": provenance.tokenizer(loaded.tokenizer),
     }
 
 

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 PACKAGES = ("probekit-mtp", "torch", "transformers", "transformer-lens", "numpy", "tokenizers")
+
+# Parts of a tokenizer that decide which tokens a text becomes.
+TOKENIZING = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 
 
 def digest(value: Any) -> str:
@@ -31,6 +35,22 @@ def digest_texts(texts: Iterable[str]) -> str:
         encoded = text.encode()
         whole.update(len(encoded).to_bytes(8, "big") + encoded)
     return whole.hexdigest()
+
+
+def tokenizer(own: PreTrainedTokenizerBase) -> str:
+    """Return the sha256 of what makes text tokens: vocabulary, merges, BOS and end.
+
+    What a tokenizer adds to a text, and how tokens become text again, do not count: no
+    document is tokenized with special tokens added.
+    """
+    backend = getattr(own, "backend_tokenizer", None)
+    parts: dict[str, Any] = {"bos": own.bos_token_id, "end": own.eos_token_id}
+    if backend is None:
+        parts |= {"class": type(own).__name__, "vocabulary": own.get_vocab()}
+    else:
+        whole = json.loads(backend.to_str())
+        parts |= {part: whole[part] for part in TOKENIZING}
+    return digest(parts)
 
 
 def versions() -> Mapping[str, str]:

@@ -46,8 +46,17 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class _Domain:
-    """The rates of one domain that the findings are made of."""
+class Domain:
+    """The rates of one domain that the findings are made of.
+
+    Attributes:
+        name: Its name.
+        n_layers: Number of blocks of the model.
+        validation: Where the best layer is chosen.
+        test: On all positions.
+        marginal: On those where marginalization ran.
+        at_output, target: As `find` takes them.
+    """
 
     name: str
     n_layers: int
@@ -58,12 +67,15 @@ class _Domain:
     target: str = "text"
 
     def adaptation_nats(self) -> Rate | None:
+        """Return the gain by fitting to this text; None where it cannot be told."""
         return adaptation_nats(self.test, self.n_layers) if self.at_output else None
 
     def best_layer(self, offset: int) -> int:
+        """Return the layer whose probe has the lowest validation cross-entropy."""
         return self.validation.best_layer(PROBE, offset)
 
     def forgotten_bits(self, offset: int) -> Rate:
+        """Return what the best layer knows on test and the last one does not."""
         last = self.test.nats(PROBE, self.test.layers(PROBE, offset)[-1], offset)
         best = self.test.nats(PROBE, self.best_layer(offset), offset)
         return (last - best) / math.log(2)
@@ -81,6 +93,7 @@ class _Domain:
         return share
 
     def saturation_layer(self) -> int | None:
+        """Return the first layer from which on the lens has 95 % of the model's accuracy."""
         if not self.test.has("model", None, 1):
             return None
         enough = SATURATED * self.test.rate("top1", "model", None, 1)[0]
@@ -126,7 +139,7 @@ def find(
     """
     bounds = bounds or {}
     domains = [
-        _Domain(
+        Domain(
             name,
             n_layers,
             tally.rates(name, "validation", "all"),
@@ -149,7 +162,7 @@ def find(
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
 
 
-def _row(domain: _Domain, offset: int) -> dict[str, Any]:
+def _row(domain: Domain, offset: int) -> dict[str, Any]:
     best = domain.best_layer(offset)
     row: dict[str, Any] = {
         "offset": offset,
@@ -185,7 +198,7 @@ def _verdict(row: dict[str, Any]) -> str:
     return "cannot tell whether later layers forget: the interval spans zero"
 
 
-def _next_token_sentence(domain: _Domain) -> str:
+def _next_token_sentence(domain: Domain) -> str:
     layer = domain.saturation_layer()
     if layer is None:
         return "No layer's logit lens reaches 95 % of the model's next-token accuracy."
@@ -195,7 +208,7 @@ def _next_token_sentence(domain: _Domain) -> str:
     )
 
 
-def _sentence(row: dict[str, Any], domain: _Domain, bound: float) -> str:
+def _sentence(row: dict[str, Any], domain: Domain, bound: float) -> str:
     offset, best = row["offset"], row["best_layer"]
     start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
     if row["recovered"] is None:
@@ -218,7 +231,7 @@ def _percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
-def _headlines(domain: _Domain, horizon: int) -> Iterator[dict[str, Any]]:
+def _headlines(domain: Domain, horizon: int) -> Iterator[dict[str, Any]]:
     if domain.test.has("model", None, 1):
         accuracy = domain.test.summary(domain.test.rate("top1", "model", None, 1))
         yield _headline("Next token, the model", accuracy, "top-1", "test positions")
@@ -250,7 +263,7 @@ def _headline(
     return {"label": label, "value": value, "low": low, "high": high, "unit": unit, "note": note}
 
 
-def _warnings(domains: list[_Domain]) -> Iterator[dict[str, str]]:
+def _warnings(domains: list[Domain]) -> Iterator[dict[str, str]]:
     for domain in domains:
         count = int(domain.test.n_documents.max())
         if count < FEWEST_TEST_DOCUMENTS:
@@ -274,7 +287,7 @@ def _warnings(domains: list[_Domain]) -> Iterator[dict[str, str]]:
             yield {"code": "adaptation", "message": f"{domain.name}: {_gained(domain, gain)}"}
 
 
-def _gained(domain: _Domain, gain: Rate) -> str:
+def _gained(domain: Domain, gain: Rate) -> str:
     beaten = f"the (L, 1) probe beats the model by {gain[0]:.3f} nats"
     if domain.target == "model":
         return (

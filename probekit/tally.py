@@ -45,7 +45,8 @@ class Rates:
 
     Attributes:
         cells: Cells by (readout, layer, offset), with their flag `blind`.
-        values: Rates by metric, each of shape (cells, 1 + resamples).
+        values: Rates by metric, each of shape (cells, 1 + resamples); `bytes` are the bytes that
+            a target stands for.
         n_positions: Positions of each cell.
         n_documents: Documents of each cell.
         n_bytes: Bytes that each cell's targets stand for.
@@ -80,6 +81,12 @@ class Rates:
     def nats(self, readout: str, layer: int | None, offset: int) -> Rate:
         """Return the cross-entropy of one cell, in nats."""
         return self.rate("nats", readout, layer, offset)
+
+    def bpb(self, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the cross-entropy of one cell, in bits per byte."""
+        bits = self.nats(readout, layer, offset) / math.log(2)
+        per_byte: Rate = bits / self.rate("bytes", readout, layer, offset)
+        return per_byte
 
     def has(self, readout: str, layer: int | None, offset: int) -> bool:
         """Whether the cell was scored here."""
@@ -164,9 +171,36 @@ class Tally:
         return [ALL, *names] if len(names) > 1 else names
 
     def named(self) -> pd.DataFrame:
-        """Return the table with the domain of each row, as scores.parquet has it."""
-        owners = [self.domains[number] for number in self.table["document"]]
-        return self.table.assign(domain=owners)
+        """Return the table with what is known of each row's document, as scores.parquet has it."""
+        numbers = self.table["document"]
+        return self.table.assign(
+            domain=[self.domains[number] for number in numbers],
+            bytes_per_token=[self.bytes_per_token[number] for number in numbers],
+        )
+
+    @classmethod
+    def read(cls, table: pd.DataFrame, seed: int) -> "Tally":
+        """Return the tally of a table that `named` made; its documents are numbered afresh.
+
+        Args:
+            table: The table.
+            seed: Seed of what was fitted first, and of the resampling.
+
+        Raises:
+            DataError: If the table does not say how many bytes a token stands for.
+        """
+        if "bytes_per_token" not in table:
+            raise DataError("the scores do not say how many bytes a token stands for")
+        _, first, number = np.unique(table["document"], return_index=True, return_inverse=True)
+        known = table.iloc[first]
+        sizes = [float(size) for size in known["bytes_per_token"]]
+        table = table.reset_index(drop=True).assign(document=number)
+        return cls(table, list(known["domain"]), sizes, seed)
+
+    def resampled(self, seed: int) -> "Tally":
+        """Return what was fitted first, alone, with resamples drawn by another seed."""
+        own = self.table[self.table["seed"] == self.seed].reset_index(drop=True)
+        return Tally(own.assign(seed=seed), self.domains, self.bytes_per_token, seed)
 
     @property
     def repeated(self) -> dict[int, set[str]]:
@@ -214,10 +248,11 @@ class Tally:
             return sums
 
         n = matrix("n")
+        sizes = np.array([self.bytes_per_token[document] for document in documents])
         weights = document_bootstrap(len(documents), RESAMPLES, self.seed)
         weights = np.vstack([np.ones(len(documents)), weights])
         with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
             values = {m: (weights @ matrix(f"{m}_sum") / (weights @ n)).T for m in METRICS}
-        sizes = np.array([self.bytes_per_token[document] for document in documents])
+            values["bytes"] = (weights @ (n * sizes[:, None]) / (weights @ n)).T
         fewest = float(effective_documents(n).min())
         return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)

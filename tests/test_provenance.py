@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tiny_run
 import torch
 
 from probekit import provenance
@@ -20,6 +21,16 @@ def test_a_digest_of_texts_knows_their_borders_and_order() -> None:
 
 def test_a_digest_changes_with_any_value() -> None:
     assert provenance.digest({"a": 1}) != provenance.digest({"a": 2})
+
+
+def test_a_tokenizer_is_what_makes_text_tokens() -> None:
+    one, other, longer = tiny_run.tokenizer(), tiny_run.tokenizer(), tiny_run.tokenizer()
+    other(["w1 w2"], truncation=True, max_length=1)  # which its backend remembers
+    longer.add_tokens(["w1000"])
+    assert provenance.tokenizer(one) == provenance.tokenizer(other)
+    assert provenance.tokenizer(one) != provenance.tokenizer(longer)
+    other.eos_token = "<unk>"
+    assert provenance.tokenizer(one) != provenance.tokenizer(other)
 
 
 def test_versions_are_those_at_work() -> None:
