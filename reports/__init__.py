@@ -1,5 +1,7 @@
-"""One self-contained HTML page from the results of a run."""
+"""Pages of one run and of several, each a single file of HTML; figures for papers."""
 
+from probekit.reports.comparison import comparison_pieces, render_comparison
 from probekit.reports.page import render
+from probekit.reports.paper_figures import paper
 
-__all__ = ["render"]
+__all__ = ["comparison_pieces", "paper", "render", "render_comparison"]
