@@ -1,0 +1,279 @@
+"""Repeat figures 1 and 2 of the paper, beside the paper's numbers.
+
+    document = reproduce.run(Asked("figure-1"), Path("runs/reproduce-figure-1"))
+
+One model after another; what is finished is kept, by a key of all that could change it, so the
+same call goes on where it stopped.
+
+Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probekit import anatomy, models, pairs, paper, protocol, provenance, results, text
+from probekit.catalogue import family
+from probekit.errors import ModelError, SettingsError
+from probekit.models import Loaded
+from probekit.pairs import Sample
+from probekit.paper import PaperModel, Share, Task
+from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
+from probekit.text import Source
+
+SCHEMA = "probekit.reproduction/1"
+FIGURES = ("figure-1", "figure-2")
+LADDER = tuple(model.name for model in family("tiny"))
+DEFAULT_TEXT = ("prose=builtin:prose",)
+# Of a text, at most so much is read: thousands of positions are a few hundred thousand.
+CHARACTERS = 10_000_000
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to repeat, on what.
+
+    Attributes:
+        figure: figure-1 or figure-2.
+        models: Short names, repositories or folders.
+        text: Texts as [NAME=]PATH: pairs if their rows have both fields, else open-ended.
+        text_field: Name of the text in a row of open-ended texts.
+        fields: Names of source and target in a row of pairs.
+        protocol: How it is scored.
+        loading: What `models.load` takes: dtype, device, trust_remote_code.
+
+    Raises:
+        SettingsError: If the figure is unknown, or there is no model.
+    """
+
+    figure: str
+    models: Sequence[str] = LADDER
+    text: Sequence[str] = DEFAULT_TEXT
+    text_field: str = "text"
+    fields: tuple[str, str] = ("source", "target")
+    protocol: Protocol = field(default_factory=Protocol)
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.figure not in FIGURES:
+            raise SettingsError(f"figure must be one of {', '.join(FIGURES)}, got {self.figure!r}")
+        if not self.models:
+            raise SettingsError("--model must name one model at least, got none")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model on one text.
+
+    Attributes:
+        loaded: The model.
+        subject: The same, as the protocol runs it.
+        source: The text.
+        task: What kind of text.
+        samples: What was drawn of it.
+    """
+
+    loaded: Loaded
+    subject: Subject
+    source: Source
+    task: Task
+    samples: Sequence[Sample]
+
+    @property
+    def paper(self) -> PaperModel | None:
+        """The paper's row of this model, if it has one."""
+        return paper.match(self.loaded.repository or self.loaded.name)
+
+    def columns(self) -> Row:
+        """Return the columns that say which model and text a row is of."""
+        known = self.paper
+        return {
+            "model": self.loaded.name,
+            "paper_model": known.name if known else None,
+            "n_parameters": self.loaded.n_parameters,
+            "text": self.source.domain,
+            "task": self.task,
+        }
+
+
+def run(asked: Asked, folder: Path, say: Callable[[str], None]) -> Row:
+    """Measure every model on every text and return the document that a report shows.
+
+    Args:
+        asked: What to repeat.
+        folder: Where finished models are kept.
+        say: Called with each line that a person should see.
+
+    Raises:
+        ModelError: If a model cannot be loaded or understood.
+        DataError: If a text cannot be read, or has no sample that is long enough.
+        RunError: If the folder cannot be written.
+    """
+    measure = {"figure-1": figure_1, "figure-2": figure_2}[asked.figure]
+    rows: list[Row] = []
+    for name in asked.models:
+        loaded = models.load(name, **asked.loading)
+        digest = models.fingerprint(loaded)
+        for setting in _settings(loaded, asked):
+            rows += _kept_rows(setting, asked, folder, digest, measure, say)
+    return document(asked.figure, rows, [Source.parse(each) for each in asked.text])
+
+
+def _settings(loaded: Loaded, asked: Asked) -> Iterator[Setting]:
+    subject = Subject(loaded.model, anatomy.find(loaded.model), loaded.name)
+    config = loaded.model.config.get_text_config()
+    # A branch stands one place behind the last position asked from, inside the sample.
+    longest = getattr(config, "max_position_embeddings", None)
+    seed = asked.protocol.seed
+    for source in map(Source.parse, asked.text):
+        if pairs.holds_pairs(source.location, *asked.fields):
+            task: Task = "translation"
+            made = pairs.pair_samples(
+                source.location, asked.fields, loaded.tokenizer, seed, longest
+            )
+        else:
+            task = "open_ended"
+            found = text.read(source, asked.text_field, max_characters=CHARACTERS)
+            made = pairs.open_samples(found, loaded.tokenizer, seed, longest)
+        yield Setting(loaded, subject, source, task, asked.protocol.draw(made))
+
+
+def _kept_rows(
+    setting: Setting,
+    asked: Asked,
+    folder: Path,
+    fingerprint: str,
+    measure: Callable[[Setting, Protocol], list[Row]],
+    say: Callable[[str], None],
+) -> list[Row]:
+    """Return the rows of one model and text, from the folder if they are there already."""
+    tokens = [[s.token_ids.tolist(), s.target.tolist()] for s in setting.samples]
+    key = provenance.digest(
+        [
+            asked.figure,
+            asdict(asked.protocol),
+            fingerprint,
+            str(setting.loaded.device),
+            dict(provenance.versions()),
+            setting.columns(),
+            tokens,
+        ]
+    )
+    path = folder / "stages" / f"{setting.loaded.name.replace('/', '--')[-40:]}-{key[:16]}.json"
+    where = f"{setting.loaded.name} on {setting.source.domain}"
+    if path.exists():
+        say(f"  {where}: kept from before")
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        return rows
+    count = sum(int(sample.target.sum()) for sample in setting.samples)
+    say(f"  {where}: {len(setting.samples)} samples, {count:,} target tokens")
+    rows = measure(setting, asked.protocol)
+    results.write_text(path, json.dumps(rows, allow_nan=False))
+    return rows
+
+
+def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
+    """Return top-5 of the next and the second token: a row for each set of positions."""
+    table, kept = protocol.top5(setting.subject, setting.samples, asked)
+    rows = []
+    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+        for offset, readout in ((NEXT, "model"), (SECOND, "marginal")):
+            found = protocol.accuracy(table, readout, offset, name, asked.seed)
+            row = setting.columns() | {"positions": name, "offset": offset}
+            row |= share_columns("top5", found.share)
+            row |= {"interval": found.kind, "n_samples": found.samples}
+            row |= _branches(kept[name] if offset == SECOND else None)
+            rows.append(row | _paper_figure_1(setting.paper, setting.task, offset))
+    return rows
+
+
+def share_columns(name: str, share: Share) -> Row:
+    """Return a share, its interval and its positions as the columns of a row."""
+    return {
+        name: share.value, f"{name}_low": share.low, f"{name}_high": share.high,
+        "n_positions": share.n,
+    }  # fmt: skip
+
+
+def _branches(kept: Kept | None) -> Row:
+    names = ("branches_mean", "mass_mean", "mass_min", "max_branches")
+    return asdict(kept) if kept else dict.fromkeys(names)
+
+
+def _paper_figure_1(known: PaperModel | None, task: Task, offset: int) -> Row:
+    names = ("paper_top5", "paper_top5_low", "paper_top5_high", "paper_n", "paper_branches")
+    if known is None:
+        return dict.fromkeys(names)
+    share = known.shares(task)[offset - 1]
+    branches = known.figure_4[task] if offset == SECOND else None
+    values = (share.value, share.low, share.high, share.n, branches)
+    return dict(zip(names, values, strict=True))
+
+
+def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
+    """Return KL(lens || final) in nats of each backbone layer, one row a layer.
+
+    Raises:
+        ModelError: If the model has a single block, and so no backbone.
+    """
+    if setting.subject.head.n_layers < 2:
+        raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
+    known = setting.paper.figure_2 if setting.paper else None
+    found = protocol.divergence(setting.subject, setting.samples, asked.seed)
+    limit = paper.head("figure_2")["threshold_nats"]
+    first = next((depth for _, depth, kl in found if kl.value < limit), None)
+    rows = []
+    for layer, depth, kl in found:
+        row = setting.columns() | {"layer": layer, "depth": depth} | share_columns("kl_nats", kl)
+        row |= {"n_samples": len(setting.samples), "last": layer == found[-1][0]}
+        row |= {"first_depth": first, "paper_kl_nats": None, "paper_first_depth": None}
+        if known:
+            row["paper_kl_nats"] = known["last_layer_nats"]
+            row["paper_first_depth"] = known.get("first_depth")
+        rows.append(row)
+    return rows
+
+
+def document(figure: str, rows: Sequence[Row], sources: Sequence[Source]) -> Row:
+    """Return what a report shows: the rows, the paper's own, and what was decided."""
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    strangers = [name for name in names if not _is_papers(rows, name)]
+    return {
+        "schema": SCHEMA,
+        "figure": figure,
+        "command": provenance.command(),
+        "versions": dict(provenance.versions()),
+        "texts": [asdict(source) for source in sources],
+        "strangers": strangers,
+        "choices": [list(pair) for pair in paper.choices(figure)],
+        "rows": list(rows),
+    }
+
+
+def _is_papers(rows: Sequence[Row], name: str) -> bool:
+    return any(row["model"] == name and row["paper_model"] for row in rows)
+
+
+def write(found: Mapping[str, Any], folder: Path) -> Path:
+    """Write reproduction.json, table.csv, table.md, the figure and report.html; return the last.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    from probekit.reports import reproduction
+
+    results.write_text(folder / "reproduction.json", results.as_json(found))
+    csv = pd.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n")
+    results.write_text(folder / "table.csv", csv)
+    results.write_text(folder / "table.md", reproduction.markdown(found))
+    for name, content in reproduction.files(found).items():
+        results.write(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+    report = folder / "report.html"
+    results.write_text(report, reproduction.render(found))
+    return report
