@@ -4,12 +4,15 @@ Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (the same comma
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from probekit.cli import scales
 from probekit.cli.flags import with_settings
+from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
 from probekit.settings import Settings, from_file, from_mapping
 
@@ -22,6 +25,9 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
+Figures = Annotated[
+    bool, typer.Option("--figures", help="Write the figures for papers too, and their numbers.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
 
@@ -38,12 +44,13 @@ def main() -> None:
 
 @app.command()
 @with_settings()
-def analyze(
+def analyze(  # noqa: PLR0913, PLR0917 -- one a flag
     settings: dict[str, Any],
     output: Output = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    figures: Figures = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
@@ -60,6 +67,8 @@ def analyze(
         typer.echo("probekit: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     _print_findings(run.results)
+    if figures:
+        _write_figures(run)
     typer.echo(f"Report: {run.report}")
 
 
@@ -102,14 +111,39 @@ def models() -> None:
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    figures: Figures = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Render the report of a finished run again."""
     from probekit import reports, results
 
     finished = results.load(run)
-    results.write_text(finished.report, reports.render(finished.results))
+    results.write_text(finished.report, reports.render(finished.results, finished.passages))
+    if figures:
+        _write_figures(finished)
     typer.echo(f"Report: {finished.report}")
+
+
+app.command()(scales.compare)
+app.command()(scales.sweep)
+
+
+def _write_figures(run: Any) -> None:
+    """Write the figures for papers into the run folder."""
+    from probekit import reports, results
+
+    folder = run.folder / "figures"
+    files = reports.paper(run.results)
+    for name, content in files.items():
+        results.write(folder / name, partial(_put, content))
+    typer.echo(f"Figures: {folder} ({len(files)} files)")
+
+
+def _put(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+app.command()(reproduce)
 
 
 def _calibrate() -> None:

@@ -5,6 +5,7 @@
     run.report                          the HTML report
     probekit.load(folder)               a finished run
     probekit.load_probes(folder)        its probes, to apply to new text
+    probekit.compare([folder, ...])     several runs side by side
 
 Names are imported when they are first used: `import probekit` costs nothing.
 """
@@ -14,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probekit.analysis import analyze, load_probes
+    from probekit.comparison import Comparison, compare
     from probekit.results import Run, load
     from probekit.settings import Settings
 
 _HOMES = {
     "analyze": "probekit.analysis",
     "load_probes": "probekit.analysis",
+    "Comparison": "probekit.comparison",
+    "compare": "probekit.comparison",
     "Run": "probekit.results",
     "load": "probekit.results",
     "Settings": "probekit.settings",
 }
 
-__all__ = ["Run", "Settings", "analyze", "load", "load_probes"]
+__all__ = ["Comparison", "Run", "Settings", "analyze", "compare", "load", "load_probes"]
 
 
 def __getattr__(name: str) -> Any:
