@@ -1,0 +1,50 @@
+"""Every page under axe-core, in both schemes, with all that can be opened open."""
+
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_comparison import document
+from synthetic_passages import Held, passages
+from synthetic_run import Size, results
+
+from probekit.reports import render, render_comparison
+
+pytestmark = pytest.mark.browser
+
+SIZE = Size(layers=3, offsets=2, seeds=1, codelength=True)
+AXE = (resources("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+OPEN = "document.querySelectorAll('details').forEach(part => { part.open = true; })"
+SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+  .filter(found => ["serious", "critical"].includes(found.impact))
+  .map(found => `${found.id}: ${found.nodes[0].html.slice(0, 120)}`)"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("axe")
+    pages = {
+        "run": render(results(SIZE), passages(SIZE, Held(tokens=30))),
+        "comparison": render_comparison(document()),
+    }
+    paths = {name: folder / f"{name}.html" for name in pages}
+    for name, page in pages.items():
+        paths[name].write_text(page, encoding="utf-8")
+    return paths
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["run", "comparison"])
+def test_axe_finds_nothing_serious(open_page: Any, name: str, scheme: str) -> None:
+    page, _ = open_page(name, color_scheme=scheme)
+    page.evaluate(OPEN)
+    page.evaluate(AXE)
+    assert page.evaluate(SERIOUS) == []
+
+
+def test_axe_sees_what_is_wrong(open_page: Any) -> None:
+    page, _ = open_page("run")
+    page.evaluate("document.querySelector('.lead').style.color = '#eee'")
+    page.evaluate(AXE)
+    assert [found.partition(":")[0] for found in page.evaluate(SERIOUS)] == ["color-contrast"]
