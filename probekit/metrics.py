@@ -50,11 +50,13 @@ class Gradient:
         nats: Sum over positions, in nats.
         hidden: Derivative by each hidden vector, shape (n, hidden).
         bias: Derivative by the bias: sum of predicted minus observed, shape (vocab,).
+        by_position: Cross-entropy of each position in nats, shape (n,).
     """
 
     nats: float
     hidden: Hidden
     bias: Float[Tensor, " vocab"]
+    by_position: PerPosition
 
 
 def chunk_length(vocabulary: int, device: torch.device) -> int:
@@ -119,16 +121,17 @@ def cross_entropy(
     """
     nats = torch.zeros((), dtype=torch.float64, device=hidden.device)
     bias_gradient = torch.zeros_like(bias)
-    gradients = []
+    gradients, by_position = [], []
     for probs, rows in _probabilities(hidden, unembedding, bias, targets):
         of_target = probs.gather(1, rows)
-        nats += _summed_nats(of_target)
+        by_position.append(_nats(of_target)[:, 0])
+        nats += by_position[-1].sum().double()
         probs.scatter_(1, rows, of_target - 1)
         bias_gradient += probs.sum(dim=0)
         if unembedding is not None:
             probs = (probs.to(unembedding.dtype) @ unembedding).float()  # noqa: PLW2901
         gradients.append(probs)
-    return Gradient(float(nats), torch.cat(gradients), bias_gradient)
+    return Gradient(float(nats), torch.cat(gradients), bias_gradient, torch.cat(by_position))
 
 
 def summed_nats(
@@ -139,7 +142,7 @@ def summed_nats(
 ) -> float:
     """Return the summed cross-entropy alone, as `cross_entropy` would, in half its time."""
     chunks = _probabilities(hidden, unembedding, bias, targets)
-    return sum(float(_summed_nats(probs.gather(1, rows))) for probs, rows in chunks)
+    return sum(float(_nats(probs.gather(1, rows)).sum().double()) for probs, rows in chunks)
 
 
 def _probabilities(
@@ -155,9 +158,9 @@ def _probabilities(
         yield logits.softmax(dim=1), wanted[:, None]
 
 
-def _summed_nats(probability: Tensor) -> Tensor:
+def _nats(probability: Tensor) -> Tensor:
     # A probability below float32's range counts as the smallest there is, 87 nats.
-    return -probability.clamp_min(SMALLEST).log().sum().double()
+    return -probability.clamp_min(SMALLEST).log()
 
 
 def product_dtype(device: torch.device) -> torch.dtype:

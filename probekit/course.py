@@ -1,0 +1,236 @@
+"""One training in progress: its steps, its evaluations, its checkpoints.
+
+Nothing is drawn but the order of blocks, from the seed and the number of the epoch; so a
+training that was stopped goes on, from its last checkpoint, to the very numbers that it would
+have come to.
+"""
+
+import dataclasses
+import math
+import time
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from probekit.backward import Batches, Objective
+from probekit.errors import RunError
+from probekit.recipes import Recipe
+from probekit.results import write
+
+CLIP = 1.0
+
+# What a course remembers beside its tensors and its learning curve.
+STATE = ("step", "tokens", "best", "best_nats", "best_step", "n_worse")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point of the learning curve.
+
+    Attributes:
+        stage: `warm-up`, `heads`, `joint` or `model`.
+        step: Steps taken.
+        tokens: Tokens seen.
+        part: `train`: mean over the steps since the point before; or `validation`.
+        offset: Offset of the head.
+        nats: Mean cross-entropy.
+        rate: Learning rate of the heads, or of the model where there are none.
+    """
+
+    stage: str
+    step: int
+    tokens: int
+    part: str
+    offset: int
+    nats: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in a training.
+
+    Attributes:
+        rows: The learning curve; row by row in the order of steps, warm-up first.
+        best_step: Step whose weights were kept.
+        stopped_early: Whether validation lost its patience.
+    """
+
+    rows: tuple[Row, ...]
+    best_step: int
+    stopped_early: bool
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The learning curve, one row an evaluation, part and offset."""
+        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on, and what says which weights are best."""
+
+    train: Batches
+    validation: Batches
+
+
+class Course:
+    """One training in progress."""
+
+    def __init__(self, objective: Objective, data: Data, recipe: Recipe) -> None:
+        self.objective, self.data, self.recipe = objective, data, recipe
+        self.per_epoch = math.ceil(len(data.train.token_ids) / recipe.batch_size)
+        self.total = self.per_epoch * recipe.epochs
+        marks = range(recipe.evaluations + 1)
+        self.marks = {round(self.total * mark / recipe.evaluations) for mark in marks}
+        self.step = self.tokens = self.best_step = self.n_worse = 0
+        self.best_nats: float = math.inf
+        self.best: dict[str, Tensor] = {}
+        self.sums: dict[int, list[float]] = {}
+        self.rows: list[Row] = []
+
+    def begin(self, added: Mapping[str, nn.Parameter], before: Sequence[Row]) -> None:
+        """Take what is to be trained, and the learning curve so far."""
+        heads = dict(self.objective.learner.named_parameters())
+        self.values = {f"heads.{name}": p for name, p in heads.items()}
+        self.values |= {f"model.{name}": p for name, p in added.items()}
+        groups = [(list(heads.values()), self.recipe.head_rate_factor), (list(added.values()), 1.0)]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": params, "factor": factor} for params, factor in groups if params],
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
+        self.stage = ("joint" if added else "heads") if heads else "model"
+        self.rows = list(before)
+        self.first = (before[-1].step, before[-1].tokens) if before else (0, 0)
+        self.joint = bool(added)
+
+    @property
+    def rate(self) -> float:
+        """The model's rate at this step."""
+        return self.recipe.learning_rate * (1 + math.cos(math.pi * self.step / self.total)) / 2
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no step left, or validation has lost its patience."""
+        return self.step == self.total or self.n_worse >= self.recipe.patience
+
+    def run(self) -> Iterator[None]:
+        """Take steps to the end; yield behind each evaluation."""
+        self.clock = time.perf_counter(), self.tokens
+        if not self.best:
+            self.evaluate()
+            yield
+        while not self.over:
+            self.advance()
+            if self.step in self.marks:
+                self.evaluate()
+                yield
+
+    def advance(self) -> None:
+        """Take one step."""
+        epoch, batch = divmod(self.step, self.per_epoch)
+        draw = torch.Generator().manual_seed(1000 * self.recipe.seed + epoch)
+        order = torch.randperm(len(self.data.train.token_ids), generator=draw)
+        size = self.recipe.batch_size
+        rows = order[batch * size : (batch + 1) * size]
+        found = self.data.train.take(rows, self.objective.device)
+        for offset, nats in self.objective.backward(found, joint=self.joint).items():
+            self.sums.setdefault(offset, []).append(nats)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * group["factor"]
+            nn.utils.clip_grad_norm_(group["params"], CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.tokens += found.token_ids.numel()
+
+    def evaluate(self) -> None:
+        """Add to the learning curve; keep the weights if they are the best."""
+        nats = self._validate()
+        self._note("train", {k: sum(each) / len(each) for k, each in sorted(self.sums.items())})
+        self._note("validation", nats)
+        self.sums = {}
+        self.n_worse += 1
+        if sum(nats.values()) < self.best_nats:
+            self.best_nats, self.best_step, self.n_worse = sum(nats.values()), self.step, 0
+            self.best = {name: p.detach().clone() for name, p in self.values.items()}
+
+    @property
+    def line(self) -> str:
+        """What a person should see of the last evaluation."""
+        start, tokens = self.clock
+        pace = (self.tokens - tokens) / max(time.perf_counter() - start, 1e-9)
+        rows = self.rows[-len(self.objective.learner.offsets) :]
+        nats = ", ".join(f"t+{row.offset} {row.nats:.3f}" for row in rows)
+        return (
+            f"  {self.recipe.name} ({self.stage}) step {self.step}/{self.total}: "
+            f"{nats} nats, {pace:,.0f} tokens/s"
+        )
+
+    def save(self, path: Path, key: str) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "key": key,
+            "values": {name: p.detach() for name, p in self.values.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "rows": [dataclasses.astuple(row) for row in self.rows],
+            **{name: getattr(self, name) for name in STATE},
+        }
+        write(path, lambda temporary: torch.save(state, temporary))
+
+    def restore(self, path: Path, key: str) -> None:
+        """Go on from a checkpoint if there is one."""
+        if not path.exists():
+            return
+        state = _loaded(path, self.objective.device)
+        if state.get("key") != key:
+            raise RunError(
+                f"{path} is of another training: another recipe, text or model. "
+                "Name another file, or remove it"
+            )
+        self._put(state["values"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rows = [Row(*row) for row in state["rows"]]
+        for name in STATE:
+            setattr(self, name, state[name])
+
+    def finish(self) -> History:
+        """Put the best weights in place."""
+        self._put(self.best)
+        return History(tuple(self.rows), self.first[0] + self.best_step, self.step < self.total)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.values.items():
+            parameter.copy_(values[name])
+
+    def _validate(self) -> dict[int, float]:
+        sums, counts = defaultdict[int, float](float), Counter[int]()
+        blocks = self.data.validation
+        for first in range(0, len(blocks.token_ids), self.recipe.batch_size):
+            rows = slice(first, first + self.recipe.batch_size)
+            found = self.objective.summed_nats(blocks.take(rows, self.objective.device))
+            for offset, (nats, count) in found.items():
+                sums[offset] += nats
+                counts[offset] += count
+        return {offset: sums[offset] / counts[offset] for offset in sorted(counts)}
+
+    def _note(self, part: str, nats: Mapping[int, float]) -> None:
+        step, tokens = self.first[0] + self.step, self.first[1] + self.tokens
+        rate = self.optimizer.param_groups[0]["factor"] * self.rate
+        self.rows += [Row(self.stage, step, tokens, part, k, x, rate) for k, x in nats.items()]
+
+
+def _loaded(path: Path, device: torch.device) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):  # torch's own errors about other files are any that there are
+        raise RunError(f"{path} is not a checkpoint; name another file, or remove it")
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
