@@ -3,6 +3,7 @@
 # make check   format, lint, types
 # make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
+# make gallery   the report and the comparison in examples/gallery, made again
 # make readme  write the README's lists and docs/schema.md again
 # make clean   remove what the other targets made, but no run folder
 
@@ -12,7 +13,7 @@ VENV ?= .venv
 # Idle OpenMP threads that spin slow down everything else on a machine with few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test check accuracy mutations readme clean
+.PHONY: demo test check accuracy mutations gallery readme clean
 
 demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
@@ -30,6 +31,9 @@ accuracy: $(VENV)/.installed
 
 mutations: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/mutations.py
+
+gallery: $(VENV)/.installed-test
+	$(VENV)/bin/python examples/gallery.py
 
 readme: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/test_readme.py

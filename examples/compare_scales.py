@@ -1,6 +1,6 @@
 """Sweep a ladder of models, then read the scores of all of them as one table.
 
-    python examples/compare_scales.py runs/ladder
+    python examples/compare_scales.py runs/scales
 
 Works offline on the built-in ladder. What is done already is not done again.
 """
@@ -32,4 +32,4 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/ladder"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/scales"))

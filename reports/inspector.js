@@ -204,12 +204,12 @@ function startInspector() {
   pick(beginning(reading(readout, layer, offset)));
 }
 
-// A position worth looking at: the best read of the first passage, before a word if there is one.
+// A position worth looking at: the best read of the first passage, before a word in sight if there is one.
 function beginning(found) {
-  const target = passages.target(passages.first[2]);
+  const offset = passages.first[2], target = passages.target(offset);
   const isWord = (word) => word >= 0 && /\p{L}{3}/u.test([passages.words[word]].flat().join(""));
-  const cost = passages.passages[0].tokens.map((_, n) =>
-    (atTarget(found, n) || { nats: 1000 }).nats + (isWord(target[n]) ? 0 : 100));
+  const cost = passages.passages[0].tokens.map((_, n, all) =>
+    (atTarget(found, n) || { nats: 1000 }).nats + (isWord(target[n]) && n + offset < all.length ? 0 : 100));
   return cost.indexOf(Math.min(...cost));
 }
 

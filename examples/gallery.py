@@ -1,0 +1,47 @@
+"""Make the gallery again: the report of `tiny`, the comparison of its ladder, a picture of each.
+
+    python examples/gallery.py
+
+Runs that are finished are not repeated. The pictures need playwright and Debian's chromium.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+RUNS = Path("runs") / "ladder"
+GALLERY = Path(__file__).parent / "gallery"
+WIDTH = 1180
+MARGINS = {"x": -24, "y": -24, "width": 48, "height": 48}
+
+
+def main() -> None:
+    """Sweep over the ladder, copy the pages, photograph them."""
+    sweep = ["probekit", "sweep", "--family", "tiny", "--output", str(RUNS)]
+    subprocess.run([sys.executable, "-m", *sweep], check=True)
+    GALLERY.mkdir(exist_ok=True)
+    shutil.copyfile(RUNS / "tiny-m" / "report.html", GALLERY / "tiny.html")
+    shutil.copyfile(RUNS / "compare.html", GALLERY / "ladder.html")
+    with sync_playwright() as playwright:
+        options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+        with playwright.chromium.launch(**options) as browser:
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+            photograph(page, "tiny", "#inspector")
+            photograph(page, "ladder", "#scale")
+    for path in sorted(GALLERY.iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def photograph(page: Page, name: str, part: str) -> None:
+    """Write a picture of a part of a page of the gallery beside it."""
+    page.goto((GALLERY / f"{name}.html").resolve().as_uri())
+    box = page.locator(part).bounding_box()
+    clip = {name: box[name] + by for name, by in MARGINS.items()}
+    page.screenshot(path=GALLERY / f"{name}.png", clip=clip, full_page=True)
+
+
+if __name__ == "__main__":
+    main()
