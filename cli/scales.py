@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,9 @@ COLUMNS = (
     ("nucleus tokens", "nucleus_tokens", 1, 1, 0),
 )
 
+Figures = Annotated[
+    bool, typer.Option("--figures", help="Write the figures for papers too, and their numbers.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
 
@@ -33,6 +37,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="The page; by default compare.html beside the runs.")
     ] = None,
+    figures: Figures = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Compare finished runs: one page, differences with intervals."""
@@ -43,6 +48,8 @@ def compare(
     path = output or Path(os.path.relpath(os.path.commonpath(parents))) / "compare.html"
     found.write(path)
     _print(found.document)
+    if figures:
+        _write_figures(found.document, path.parent / "figures")
     typer.echo(f"Comparison: {path}")
 
 
@@ -59,6 +66,7 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     overwrite: Annotated[bool, typer.Option(help="Replace runs with other settings.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plans and stop.")] = False,
+    figures: Figures = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Analyze several models, skipping what is done, and compare them."""
@@ -79,8 +87,10 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     except KeyboardInterrupt:
         typer.echo("probekit: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    if swept.comparison is not None:
+    if swept.comparison is not None and swept.page is not None:
         _print(swept.comparison.document)
+        if figures:
+            _write_figures(swept.comparison.document, swept.page.parent / "figures")
         typer.echo(f"Comparison: {swept.page}")
     else:
         typer.echo("Fewer than two runs are finished: there is nothing to compare.")
@@ -96,6 +106,20 @@ def _end(failed: Mapping[str, str]) -> None:
         typer.echo(f"probekit: {model}: {message}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
+    """Write the figures for papers, and say where."""
+    from probekit import reports, results
+
+    files = reports.paper_comparison(document)
+    for name, content in files.items():
+        results.write(folder / name, partial(_put, content))
+    typer.echo(f"Figures: {folder} ({len(files)} files)")
+
+
+def _put(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def _print(document: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from probekit.reports.comparison import comparison_pieces, render_comparison
 from probekit.reports.page import render
+from probekit.reports.paper_comparison import paper_comparison
 from probekit.reports.paper_figures import paper
 
-__all__ = ["comparison_pieces", "paper", "render", "render_comparison"]
+__all__ = ["comparison_pieces", "paper", "paper_comparison", "render", "render_comparison"]

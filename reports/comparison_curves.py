@@ -56,15 +56,11 @@ def is_thinned(found: Compared) -> bool:
 
 
 def curve_pieces(found: Compared) -> list[Piece]:
-    """Return the curves of every metric, domain and offset; a metric and domain share a scale."""
+    """Return the curves of every metric, domain and offset, each on a scale of its own."""
     pieces = []
     for metric in curve_metrics(found):
         for number, domain in enumerate(found.domains):
-            panels = {offset: _lines(found, metric, domain, offset) for offset in found.offsets}
-            panels = {offset: lines for offset, lines in panels.items() if lines}
-            for offset, lines in panels.items():
-                banded = len(found.runs) <= BANDED
-                panel = DepthPanel(metric.label, lines, _span(lines, banded), banded)
+            for offset, panel in depth_panels(found, metric, domain).items():
                 pieces.append(
                     Piece(
                         f"depth-{metric.name}-{number}-{offset}",
@@ -76,6 +72,17 @@ def curve_pieces(found: Compared) -> list[Piece]:
                     )
                 )
     return pieces
+
+
+def depth_panels(found: Compared, metric: Metric, domain: str) -> dict[int, DepthPanel]:
+    """Return the curves of a metric and domain by offset, where there are any."""
+    panels = {offset: _lines(found, metric, domain, offset) for offset in found.offsets}
+    banded = len(found.runs) <= BANDED
+    return {
+        offset: DepthPanel(metric.label, lines, _span(lines, banded), banded)
+        for offset, lines in panels.items()
+        if lines
+    }
 
 
 def _measured(found: Compared, metric: Metric) -> bool:

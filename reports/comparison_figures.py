@@ -127,7 +127,7 @@ def _comparable(found: Compared, name: str) -> bool:
 
 def size_pieces(found: Compared) -> list[Piece]:
     """Return the figures against parameters; none where no run's parameters are known."""
-    if not _sized(found):
+    if not sized(found):
         return []
     pieces = []
     for group in size_groups(found):
@@ -152,10 +152,10 @@ def labels(found: Compared) -> list[str]:
 def ladders(found: Compared) -> list[list[int]]:
     """Return runs of one architecture and vocabulary, if no two of them are of one size."""
     families: dict[tuple[object, object], list[int]] = {}
-    for number, run in enumerate(_sized(found)):
+    for number, run in enumerate(sized(found)):
         model = found.model(run)
         families.setdefault((model.get("architecture"), model.get("vocab_size")), []).append(number)
-    sizes = [found.size(run) for run in _sized(found)]
+    sizes = [found.size(run) for run in sized(found)]
     return [
         family
         for family in families.values()
@@ -163,51 +163,63 @@ def ladders(found: Compared) -> list[list[int]]:
     ]
 
 
-def _sized(found: Compared) -> list[str]:
+def sized(found: Compared) -> list[str]:
+    """Return the runs whose number of parameters is known, in their order."""
     return [run for run in found.runs if found.size(run)]
+
+
+def domain_panel(found: Compared, shown: Quantity) -> SizePanel | None:
+    """Return a quantity without offsets, a series a domain; None where it was not measured."""
+    traces = [
+        _trace(found, shown, (domain, 1), (0, "plain", number))
+        for number, domain in enumerate(found.domains)
+    ]
+    traces = [trace for trace in traces if trace.points]
+    return _panel(found, shown, traces, _span(traces)) if traces else None
+
+
+def offset_panels(found: Compared, names: tuple[str, str]) -> dict[str, SizePanel]:
+    """Return a quantity and its ceiling (or "") by domain, a series an offset and kind."""
+    panels = {domain: _offset_traces(found, names, domain) for domain in found.domains}
+    panels = {domain: traces for domain, traces in panels.items() if traces}
+    span = _span([trace for traces in panels.values() for trace in traces])  # one for all domains
+    shown = quantity(names[0])
+    return {domain: _panel(found, shown, traces, span) for domain, traces in panels.items()}
 
 
 def _panel(
     found: Compared, shown: Quantity, traces: Sequence[Trace], span: tuple[float, float]
-) -> "Callable[[], Figure]":
+) -> SizePanel:
     names = dict(zip(found.runs, labels(found), strict=True))
-    sized = _sized(found)
-    sizes = [found.size(run) or 0.0 for run in sized]
-    panel = SizePanel(
-        shown.label, sizes, [names[run] for run in sized], traces, ladders(found), span
-    )
-    return partial(size_figure, panel)
+    runs = sized(found)
+    sizes = [found.size(run) or 0.0 for run in runs]
+    return SizePanel(shown.label, sizes, [names[run] for run in runs], traces, ladders(found), span)
 
 
 def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[Piece]:
-    traces, parts = [], []
-    for number, domain in enumerate(found.domains):
-        trace = _trace(found, shown, (domain, 1), (0, "plain", number))
-        if trace.points:
-            traces.append(trace)
-            parts.append(f"{domain}: {_message(found, shown, trace)}")
-    if not traces:
+    panel = domain_panel(found, shown)
+    if panel is None:
         return []
-    draw = _panel(found, shown, traces, _span(traces))
+    parts = (
+        f"{found.domains[trace.style]}: {_message(found, shown, trace)}" for trace in panel.traces
+    )
     message = f"{shown.label} by parameters. {' '.join(parts)}"
+    draw = partial(size_figure, panel)
     return [Piece(shown.name.replace("_", "-"), group.name, shown.label, "", message, draw)]
 
 
 def _by_offset(found: Compared, group: Group, names: tuple[str, str]) -> list[Piece]:
     shown = quantity(names[0])
-    panels = {domain: _offset_traces(found, names, domain) for domain in found.domains}
-    panels = {domain: traces for domain, traces in panels.items() if traces}
-    span = _span([trace for traces in panels.values() for trace in traces])  # one for all domains
     return [
         Piece(
             f"{shown.name.replace('_', '-')}-{found.domains.index(domain)}",
             group.name,
             shown.label,
             domain,
-            _offsets_message(found, names, domain, traces),
-            _panel(found, shown, traces, span),
+            _offsets_message(found, names, domain, panel.traces),
+            partial(size_figure, panel),
         )
-        for domain, traces in panels.items()
+        for domain, panel in offset_panels(found, names).items()
     ]
 
 
@@ -225,7 +237,7 @@ def _trace(
     found: Compared, shown: Quantity, where: tuple[str, int], how: tuple[int, str, int]
 ) -> Trace:
     points = []
-    for number, run in enumerate(_sized(found)):
+    for number, run in enumerate(sized(found)):
         row = found.headline((run, *where), shown.name)
         value, low, high = (shown.shown(row, end) for end in ("value", "low", "high"))
         if not math.isnan(value):
@@ -246,7 +258,7 @@ def _offsets_message(
 
 def _message(found: Compared, shown: Quantity, trace: Trace) -> str:
     """Say from where to where a series goes, and where between it is farthest out."""
-    runs = _sized(found)
+    runs = sized(found)
 
     def text(point: tuple[int, float, float, float]) -> str:
         size = short_count(found.size(runs[point[0]]) or 0.0)

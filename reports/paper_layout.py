@@ -128,6 +128,12 @@ def marked(line: "Line2D", number: int) -> "Line2D":
     return line
 
 
+def opened(line: "Line2D") -> "Line2D":
+    """Draw the markers of a line open, as those of ceilings are."""
+    line.set(markerfacecolor="white", markeredgewidth=0.9)
+    return line
+
+
 def offset_legend(offsets: Sequence[int]) -> Legend:
     """Return the legend of offsets: their colour and marker."""
     from matplotlib.lines import Line2D
@@ -136,6 +142,30 @@ def offset_legend(offsets: Sequence[int]) -> Legend:
         marked(Line2D([0], [0], color=ink(offset), linewidth=1.4), offset) for offset in offsets
     ]
     return Legend(handles, [f"t+{offset}" for offset in offsets])
+
+
+def run_legend(names: Mapping[int, str]) -> Legend:
+    """Return the legend of runs, counted from 0: their colour, line style and marker."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for number in names:
+        handle = Line2D([0], [0], color=ink(number + 1), linewidth=1.4)
+        handle.set(linestyle=DASHES[number % len(DASHES)])
+        handles.append(marked(handle, number + 1))
+    return Legend(handles, list(names.values()))
+
+
+def number_legend(names: Mapping[str, str]) -> Legend:
+    """Return the legend of runs that go by numbers."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for number in names:
+        handle = Line2D([0], [0], color=INK, linestyle="none", marker=f"${number}$")
+        handle.set(markersize=3.6 * len(number) + 0.6, markeredgewidth=0)
+        handles.append(handle)
+    return Legend(handles, list(names.values()))
 
 
 def kind_legend(words: Mapping[str, str]) -> Legend:
@@ -169,6 +199,11 @@ def _of_kind(kind: str) -> "Artist":
         return Patch(facecolor=INK, alpha=0.2, linewidth=0)
     if kind == "estimate":
         return Patch(facecolor="none", edgecolor=INK, linewidth=0, hatch="////////")
+    if kind in {"filled", "open"}:
+        mark = marked(Line2D([0], [0], color=INK, linestyle="none"), 1)
+        return mark if kind == "filled" else opened(mark)
+    if kind == "interval":
+        return Line2D([0], [0], color=INK, linestyle="none", marker="|", markersize=6)
     handle = Line2D([0], [0], color=INK, linewidth=1.4 if kind == "probe" else 0.9)
     handle.set(linestyle=KIND_DASHES.get(kind, "solid"))
     if kind == "random":

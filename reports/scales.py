@@ -3,9 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from probekit.reports.comparison_places import (
+    name_rows,
+    places_of,
+    share_of,
+    step_of,
+    ticks_of,
+)
 from probekit.reports.series import DASHES
 from probekit.reports.svg import INK, MARK, ink
 
@@ -18,8 +24,7 @@ _FIGURE = (4.6, 3.1)  # inches
 _GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _LETTER = 0.0165  # width of a letter of a run's name, share of the axis' width
 _ROW = 0.062  # height of a row of names, share of the axis' height
-DEPTH = "Relative depth (layer / number of blocks)"
-_SIDE = 0.014  # distance of what is drawn side by side, share of the axis' width
+_DEPTH = "Relative depth (layer / number of blocks)"
 
 
 @dataclass(frozen=True)
@@ -95,37 +100,47 @@ class DepthPanel:
 
 def size_figure(panel: SizePanel) -> "Figure":
     """Draw a quantity against parameters; a series of offset k has the classes `o` and `ok`."""
-    places, ends = _places(panel.sizes)
-    rows = _name_rows(places, panel.names)
-    figure, axes = _axes("Parameters", panel.label, top=0.98 - 0.8 * _ROW * (max(rows) + 1))
-    axes.set_xlim(0, 1)
-    axes.set_ylim(*panel.span)
-    guides = axes.plot(*_strokes([(place, 0.0, 1.0) for place in places]), color=INK)[0]
-    guides.set(transform=axes.get_xaxis_transform(), alpha=0.12, linewidth=0.6)
+    places, _ = places_of(panel.sizes)
+    rows = name_rows(places, panel.names, _LETTER)
+    figure, axes = _axes(top=0.98 - 0.8 * _ROW * (max(rows) + 1))
+    draw_sizes(axes, panel)
     for place, row, name in zip(places, rows, panel.names, strict=True):
         _name(axes, place, row, name)
-    step = _step(places, len(panel.traces))
+    return figure
+
+
+def draw_sizes(axes: "Axes", panel: SizePanel) -> list[float]:
+    """Draw a quantity against parameters, and return where each run stands on the axis, 0 to 1."""
+    places, ends = places_of(panel.sizes)
+    _dress(axes, "Parameters", panel.label, panel.span)
+    guides = axes.plot(*_strokes([(place, 0.0, 1.0) for place in places]), color=INK)[0]
+    guides.set(transform=axes.get_xaxis_transform(), alpha=0.12, linewidth=0.6)
+    step = step_of(places, len(panel.traces))
     for number, trace in enumerate(panel.traces):
         shift = step * (number - (len(panel.traces) - 1) / 2)
         _trace(axes, trace, [place + shift for place in places], panel.ladders)
-    ticks = _ticks(*ends)
-    axes.set_xticks([_share(tick, ends) for tick in ticks], [short_count(t) for t in ticks])
-    return figure
+    ticks = ticks_of(*ends)
+    axes.set_xticks([share_of(tick, ends) for tick in ticks], [short_count(t) for t in ticks])
+    return places
 
 
 def depth_lines(panel: DepthPanel) -> "Figure":
     """Draw curves by relative depth; run n, counted from 1, has the classes `r` and `rn`."""
     named = 0.02 + _LETTER * max((len(line.name) for line in panel.lines), default=0)
     right = 0.96 - 0.8 * (named + 0.06)
-    figure, axes = _axes(DEPTH, panel.label, right=right)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(*panel.span)
-    for line in panel.lines:
-        _line(axes, line, panel.banded)
+    figure, axes = _axes(right=right)
+    draw_lines(axes, panel)
     ends = [(line, [y for y in line.values if not math.isnan(y)]) for line in panel.lines]
     _column(axes, 1.02, [(ys[-1], line.name, line.run + 1) for line, ys in ends if ys])
     _ceilings(axes, 1.05 + named, [line for line in panel.lines if not math.isnan(line.ceiling)])
     return figure
+
+
+def draw_lines(axes: "Axes", panel: DepthPanel) -> None:
+    """Draw curves by relative depth with their bands, without names and ceilings."""
+    _dress(axes, _DEPTH, panel.label, panel.span)
+    for line in panel.lines:
+        _line(axes, line, panel.banded)
 
 
 def short_count(value: float) -> str:
@@ -140,69 +155,26 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _axes(
-    x_label: str, y_label: str, *, top: float = 0.975, right: float = 0.975
-) -> "tuple[Figure, Axes]":
+def _axes(*, top: float = 0.975, right: float = 0.975) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-    from seaborn import despine
 
     figure = Figure(figsize=_FIGURE)
     figure.subplots_adjust(left=0.135, right=right, top=top, bottom=0.15)
-    axes = figure.add_subplot()
+    return figure, figure.add_subplot()
+
+
+def _dress(axes: "Axes", x_label: str, y_label: str, span: tuple[float, float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+    from seaborn import despine
+
+    axes.set_xlim(0, 1)
+    axes.set_ylim(*span)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label, parse_math=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
     axes.set_axisbelow(True)
     despine(ax=axes)
-    return figure, axes
-
-
-def _places(sizes: Sequence[float]) -> tuple[list[float], tuple[float, float]]:
-    """Return where runs stand on the axis, and its ends; runs of one size stand side by side."""
-    low, high = math.log10(min(sizes)), math.log10(max(sizes))
-    room = max(0.09 * (high - low), 0.15)
-    ends = (low - room, high + room)
-    places: list[float] = []
-    for size in sizes:
-        place = _share(size, ends)
-        places.append(max(place, places[-1] + 2 * _SIDE) if places else place)
-    return places, ends
-
-
-def _step(places: Sequence[float], series: int) -> float:
-    """Return how far apart the series of a run stand, so that no two runs run together."""
-    gaps = [after - place for place, after in pairwise(places)]
-    return min([_SIDE, *(0.7 * gap / series for gap in gaps)])
-
-
-def _share(size: float, ends: tuple[float, float]) -> float:
-    return (math.log10(size) - ends[0]) / (ends[1] - ends[0])
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return ticks at 1, 2 and 5 times powers of ten; powers alone where these are many."""
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**power for power in powers for m in steps]
-        found = [tick for tick in found if low <= math.log10(tick) <= high]
-        if len(found) <= 6:
-            return found
-    return found[:: math.ceil(len(found) / 6)]
-
-
-def _name_rows(places: Sequence[float], names: Sequence[str]) -> list[int]:
-    """Return the row of each name above the plot: the lowest in which it overlaps no other."""
-    ends: list[float] = []
-    rows = []
-    for place, name in zip(places, names, strict=True):
-        half = 0.5 * _LETTER * (len(name) + 1)
-        centre = min(max(place, half), 1 - half)
-        row = next((n for n, end in enumerate(ends) if end <= centre - half), len(ends))
-        ends[row : row + 1] = [centre + half]
-        rows.append(row)
-    return rows
 
 
 def _name(axes: "Axes", place: float, row: int, name: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_pages import of_one_metric
 from synthetic_passages import Held, passages
 from synthetic_run import Size, results
 
@@ -21,7 +22,7 @@ BORDERS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     path = tmp_path_factory.mktemp("inspector") / "plain.html"
-    path.write_text(render(results(SIZE), DATA), encoding="utf-8")
+    path.write_text(render(of_one_metric(results(SIZE)), DATA), encoding="utf-8")
     return {"plain": path}
 
 

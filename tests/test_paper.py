@@ -1,14 +1,10 @@
 """Figures for papers: which there are, what is in their files, what the tables beside them say."""
 
 import csv
-import hashlib
 import io
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import shared_pages
 from matplotlib.figure import Figure
 from synthetic_run import HOSTILE, Size, results
 from typer.testing import CliRunner
@@ -29,26 +26,14 @@ from probekit.reports.paper_figures import drawings
 from probekit.reports.paper_files import FORMATS, Drawing, exported, print_style
 from probekit.reports.rows import index
 
-HERE = Path(__file__).parent
-DROPPED = ("top5", "bits", "bits_given_token", "nats")
-
 
 def run_of(**changes: Any) -> dict[str, Any]:
     return results(Size(**({"layers": 3, "offsets": 2} | changes)))
 
 
-def small() -> dict[str, Any]:
-    """Return a hostile run of one metric and no ceiling: few figures, so that it is quick."""
-    domains = (HOSTILE, "a $x^{ b \\ c")
-    run = run_of(layers=2, marginal=False, domains=domains, families=("linear",))
-    for row in run["scores"]:
-        row.update(dict.fromkeys(DROPPED))
-    return run
-
-
 @pytest.fixture(scope="module")
 def files() -> Mapping[str, bytes]:
-    return reports.paper(small())
+    return shared_pages.figures()
 
 
 def found(run: dict[str, Any]) -> dict[str, Drawing]:
@@ -141,7 +126,11 @@ def test_each_figure_explains_itself() -> None:
 
 
 def test_nothing_drawn_leaves_the_figure_or_lies_on_other_text() -> None:
-    shapes = (run_of(), run_of(domains=("prose",), offsets=6), run_of(domains=("a", "b", "c" * 90)))
+    shapes = (
+        run_of(),
+        run_of(layers=2, domains=("prose",), offsets=6),
+        run_of(layers=2, domains=("a", "b", "c" * 90)),
+    )
     for run in shapes:
         every = found(run)
         for name in ("curves-nats-ceiling", "entropy-by-position", "map-linear-top1"):
@@ -207,26 +196,6 @@ def test_each_figure_has_its_table(files: Mapping[str, bytes]) -> None:
     assert text.partition("\n")[0] == head
 
 
-def test_the_same_results_give_the_same_bytes(files: Mapping[str, bytes], tmp_path: Path) -> None:
-    code = (
-        "import hashlib, json, sys\nfrom pathlib import Path\nfrom probekit.reports import paper\n"
-        "for name, content in paper(json.loads(Path(sys.argv[1]).read_text())).items():\n"
-        "    print(name, hashlib.sha256(content).hexdigest())"
-    )
-    path, own_style = tmp_path / "results.json", tmp_path / "matplotlibrc"
-    path.write_text(json.dumps(small()))
-    own_style.write_text("font.size: 20\nlines.linewidth: 9\nfont.family: serif\n")
-    seed = "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"  # another than here
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONHASHSEED": seed, "MATPLOTLIBRC": str(own_style)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = dict(line.split() for line in done.stdout.splitlines())
-    assert told == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    assert len(told) == 5 * 4
-
-
 def test_a_hostile_name_of_a_readout_is_no_name_of_a_file() -> None:
     names = [
         drawing.name for drawing in drawings(index(run_of(families=("linear", f"head:{HOSTILE}"))))
@@ -247,7 +216,8 @@ def test_names_that_would_be_one_file_are_refused() -> None:
 def test_report_writes_the_figures_where_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "results.json").write_text(json.dumps(small()))
+    (tmp_path / "results.json").write_text(json.dumps(shared_pages.small_run()))
+    monkeypatch.setattr(reports, "render", lambda *_: "")
     monkeypatch.setattr(reports, "paper", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"})
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--figures"])
     assert done.exit_code == 0, done.exception

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+import shared_pages
 from synthetic_passages import STRANGE, Held, passages
 from synthetic_run import Size, results
 
@@ -89,8 +90,7 @@ def built(document: dict[str, Any] | None, room: int = MOST_INSPECTED) -> Inspec
 
 @pytest.fixture(scope="module")
 def hostile() -> Shown:
-    size = Size(layers=2, offsets=2, domains=("prose",), marginal=False, hostile=True)
-    return Shown(render(results(size), passages(size, replace(FEW, tokens=160))))
+    return Shown(shared_pages.hostile_page())
 
 
 def test_what_is_packed_comes_back() -> None:
@@ -240,7 +240,7 @@ def test_a_run_without_passages_says_so_and_how_to_get_them() -> None:
     run = index(results(size))
     assert build_inspector(run, None, []) is None
     assert build_inspector(run, passages(size, FEW) | {"readings": []}, []) is None
-    page = render(results(size))
+    page = render(shared_pages.of_one_metric(results(size)))
     assert "This run has no passages to inspect. <code>probekit analyze</code>" in page
     assert '<script type="application/json"' not in page
     assert 'id="examples"' not in page

@@ -328,6 +328,7 @@ def test_the_command_prints_the_table_and_the_path_last(
     asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(reproduction, "files", lambda _: {})  # of which another test is
     given = ["--text", asked.text[0], "--samples", "2", "--extended", "0", "--device", "cpu"]
     folder = tmp_path / "run"
     arguments = ["figure-1", "--model", asked.models[1], *given, "--output", str(folder)]
