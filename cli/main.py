@@ -4,14 +4,15 @@ Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (the same comma
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from probekit.cli import scales
+from probekit.cli.figures import Figures, write_figures
 from probekit.cli.flags import with_settings
+from probekit.cli.heads import heads
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
 from probekit.settings import Settings, from_file, from_mapping
@@ -25,9 +26,6 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
-Figures = Annotated[
-    bool, typer.Option("--figures", help="Write the figures for papers too, and their numbers.")
-]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
 
@@ -124,26 +122,14 @@ def report(
     typer.echo(f"Report: {finished.report}")
 
 
-app.command()(scales.compare)
-app.command()(scales.sweep)
+for _command in (scales.compare, scales.sweep, heads, reproduce):
+    app.command()(_command)
 
 
 def _write_figures(run: Any) -> None:
-    """Write the figures for papers into the run folder."""
-    from probekit import reports, results
+    from probekit import reports
 
-    folder = run.folder / "figures"
-    files = reports.paper(run.results)
-    for name, content in files.items():
-        results.write(folder / name, partial(_put, content))
-    typer.echo(f"Figures: {folder} ({len(files)} files)")
-
-
-def _put(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
-
-
-app.command()(reproduce)
+    write_figures(reports.paper(run.results), run.folder / "figures")
 
 
 def _calibrate() -> None:

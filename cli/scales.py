@@ -3,12 +3,12 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from probekit.cli.figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.errors import SettingsError
 from probekit.settings import Settings, from_file
@@ -26,9 +26,6 @@ COLUMNS = (
     ("nucleus tokens", "nucleus_tokens", 1, 1, 0),
 )
 
-Figures = Annotated[
-    bool, typer.Option("--figures", help="Write the figures for papers too, and their numbers.")
-]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
 
@@ -109,17 +106,9 @@ def _end(failed: Mapping[str, str]) -> None:
 
 
 def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
-    """Write the figures for papers, and say where."""
-    from probekit import reports, results
+    from probekit import reports
 
-    files = reports.paper_comparison(document)
-    for name, content in files.items():
-        results.write(folder / name, partial(_put, content))
-    typer.echo(f"Figures: {folder} ({len(files)} files)")
-
-
-def _put(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
+    write_figures(reports.paper_comparison(document), folder)
 
 
 def _print(document: Mapping[str, Any]) -> None:
