@@ -30,6 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from probekit import corpus
+from probekit.models import fingerprint, load
 
 VOCABULARY = 2_048
 END = "<|endoftext|>"
@@ -238,7 +239,10 @@ class Run:
             save_file(
                 {f"block/{name}": w.bfloat16().contiguous() for name, w in weights.items()},
                 folder / "heads.safetensors",
-                metadata={"reads": f"residual stream after block {self.recipe.layers - 1}"},
+                metadata={
+                    "reads": f"residual stream after block {self.recipe.layers - 1}",
+                    "model_fingerprint": fingerprint(load(str(folder))),
+                },
             )
         lines = {"recipe": asdict(self.recipe), "early_stop": self.curve}
         (folder / "learning-curve.json").write_text(json.dumps(lines, indent=1) + "\n")

@@ -107,6 +107,7 @@ class Course:
             weight_decay=self.recipe.weight_decay,
             fused=True,
         )
+        self.optimizer.zero_grad()  # of what was done with the heads before
         self.stage = ("joint" if added else "heads") if heads else "model"
         self.rows = list(before)
         self.first = (before[-1].step, before[-1].tokens) if before else (0, 0)
@@ -193,8 +194,8 @@ class Course:
         state = _loaded(path, self.objective.device)
         if state.get("key") != key:
             raise RunError(
-                f"{path} is of another training: another recipe, text or model. "
-                "Name another file, or remove it"
+                f"{path} is of another training: another recipe, text or model, or heads "
+                "that start otherwise. Name another file, or remove it"
             )
         self._put(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])

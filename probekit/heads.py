@@ -228,9 +228,9 @@ def save(heads: Heads, path: Path, fingerprint: str) -> None:
 def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None = None) -> Heads:
     """Read heads for a model.
 
-    A file of blocks that says no more than `reads: residual stream after block l`, as those
-    that come with a model trained on several offsets, is read too, with `fingerprint` None.
-    Where a file has blocks but none at offset 1, that head is the model's own last block.
+    A file of blocks that says no more of them than `reads: residual stream after block l`, as
+    those that come with a model trained on several offsets, is read too. Where a file has blocks
+    but none at offset 1, that head is the model's own last block.
 
     Args:
         path: The file.

@@ -19,7 +19,7 @@ from probekit.anatomy import Anatomy
 from probekit.backbone import close, probe_ids
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.readout import Cell, Seen
-from probekit.routes import _additive, _windows, objection
+from probekit.routes import additive, objection, windows
 from probekit.shapes import Logits, Mask, Resid, TokenIds
 from probekit.watching import residual_out
 
@@ -103,8 +103,8 @@ class QueryHeads(nn.Module):
         queries = self.embeddings.repeat_interleave(length, dim=0).expand(batch, -1, -1)
         embedded = torch.cat([self._embed(token_ids), queries.to(self.model.dtype)], dim=1)
         masks = {
-            kind: _additive(visible(length, len(depth), window, token_ids.device), self.model.dtype)
-            for kind, window in _windows(self.model).items()
+            kind: additive(visible(length, len(depth), window, token_ids.device), self.model.dtype)
+            for kind, window in windows(self.model).items()
         }
         resid = self._last(
             inputs_embeds=embedded,

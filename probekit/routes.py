@@ -84,8 +84,8 @@ def _packed(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits,
     ]
     cache = DynamicCache(joined(parts))
     masks = {
-        kind: _additive(_visible(nodes, spans, window), model.dtype)
-        for kind, window in _windows(model).items()
+        kind: additive(_visible(nodes, spans, window), model.dtype)
+        for kind, window in windows(model).items()
     }
     logits = model(
         input_ids=nodes.tokens[None],
@@ -116,7 +116,7 @@ def _visible(
     return torch.cat(parts, dim=1)
 
 
-def _additive(visible: Bool[Tensor, "nodes keys"], dtype: torch.dtype) -> Tensor:
+def additive(visible: Bool[Tensor, "nodes keys"], dtype: torch.dtype) -> Tensor:
     """Return 0 where visible and the dtype's minimum elsewhere, shape (1, 1, nodes, keys).
 
     A boolean mask is added to the scores by eager attention, and wrong without a word.
@@ -174,7 +174,7 @@ def _parameters(model: PreTrainedModel) -> set[str]:
     return set(inspect.signature(model.forward).parameters)
 
 
-def _windows(model: PreTrainedModel) -> dict[str, int | None]:
+def windows(model: PreTrainedModel) -> dict[str, int | None]:
     """Return the window by kind of layer; None where a layer sees everything before it."""
     config = model.config.get_text_config()
     kinds = sorted(set(getattr(config, "layer_types", None) or ()))
@@ -197,7 +197,7 @@ def objection(model: PreTrainedModel, route: Route) -> str | None:
         return f"{config.model_type} takes a token's place from the sequence (ALiBi)"
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attention {config._attn_implementation} takes no mask of our own"
-    kinds = set(_windows(model)) - {"every layer"} - PACKABLE_LAYERS
+    kinds = set(windows(model)) - {"every layer"} - PACKABLE_LAYERS
     return f"layers of kind {', '.join(sorted(kinds))}" if kinds else None
 
 

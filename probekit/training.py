@@ -47,10 +47,11 @@ def train(
         backbone: The model, without adapters, in eval mode. Where the recipe is joint LoRA
             stays on it, on the blocks that the heads read; `adapters.off`, `adapters.detach`
             and `adapters.merged` say what becomes of it. All else of it stays as it is.
+            Where the training fails LoRA comes off, and heads are what they were at first.
         data: Text to train and to validate on; holds the offsets of the heads.
         recipe: How to train.
-        checkpoint: File that is written at each evaluation. The same call goes on from it; heads
-            that start otherwise need a file of their own.
+        checkpoint: File that is written at each evaluation; the same call, with heads that
+            start as they did, goes on from it.
         say: Called with a line at each evaluation.
 
     Returns:
@@ -67,19 +68,32 @@ def train(
     _require_trainable(pupil, recipe)
     _require_targets(pupil, data)
     before: tuple[Row, ...] = ()
-    if recipe.warmup_epochs and learner is not None:
-        first = checkpoint.with_name(f"{checkpoint.stem}-warm-up{checkpoint.suffix}")
-        rows = train(learner, backbone, data, recipe.warmup(), first, say).rows
-        before = tuple(dataclasses.replace(row, stage="warm-up") for row in rows)
-    key = _fingerprint(pupil, backbone, data, recipe)
-    with _frozen(backbone.model), _adapted(pupil, backbone, recipe) as added:
-        course = Course(Objective(pupil, backbone, recipe.balance, recipe.products), data, recipe)
-        course.begin(added, before)
-        course.restore(checkpoint, key)
-        for _ in course.run():
-            course.save(checkpoint, key)
-            say(course.line)
-        return course.finish()
+    with _kept(pupil), _frozen(backbone.model):
+        if recipe.warmup_epochs and learner is not None:
+            first = checkpoint.with_name(f"{checkpoint.stem}-warm-up{checkpoint.suffix}")
+            rows = train(learner, backbone, data, recipe.warmup(), first, say).rows
+            before = tuple(dataclasses.replace(row, stage="warm-up") for row in rows)
+        key = _fingerprint(pupil, backbone, data, recipe)
+        with _adapted(pupil, backbone, recipe) as added:
+            objective = Objective(pupil, backbone, recipe.balance, recipe.products)
+            course = Course(objective, data, recipe)
+            course.begin(added, before)
+            course.restore(checkpoint, key)
+            for _ in course.run():
+                course.save(checkpoint, key)
+                say(course.line)
+            return course.finish()
+
+
+@contextmanager
+def _kept(learner: Learner) -> Iterator[None]:
+    """Put heads back to their first values if the training fails: the same call can go on."""
+    first = [(p, p.detach().cpu().clone()) for _, p in learner.named_parameters()]
+    with ExitStack() as undo:
+        for parameter, values in first:
+            undo.callback(parameter.data.copy_, values)
+        yield
+        undo.pop_all()
 
 
 @contextmanager
@@ -142,11 +156,11 @@ def _require_targets(learner: Learner, data: Data) -> None:
 
 
 def _fingerprint(learner: Learner, backbone: Backbone, data: Data, recipe: Recipe) -> str:
-    """Return a digest of all that a training depends on but the heads' first values."""
+    """Return a digest of all that a training depends on, the heads' first values included."""
     reads = sorted(learner.reads) if isinstance(learner, ReadsBackbone) else None
     whole = hashlib.sha256(digest([dataclasses.asdict(recipe), reads]).encode())
     for name, parameter in learner.named_parameters():
-        whole.update(f"{name} {tuple(parameter.shape)}".encode())
+        whole.update(f"{name} {tuple(parameter.shape)}".encode() + _bytes(parameter))
     for tensor in backbone.model.state_dict().values():
         whole.update(_bytes(tensor.flatten()[:SAMPLE]))
     for part in (data.train, data.validation):

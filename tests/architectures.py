@@ -1,8 +1,9 @@
 """Tiny random models of many architectures, built from configurations, no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 from transformers import PreTrainedModel
@@ -83,6 +84,16 @@ CONFIGS: dict[str, Callable[[], hf.PretrainedConfig]] = {
         bos_token_id=0, eos_token_id=0, pad_token_id=0,
     ),
 }  # fmt: skip
+
+
+# Four that are built in as many ways; what holds for them is rarely wrong for others.
+DISTINCT = ("llama", "gpt2", "gpt_neox", "gemma2")
+
+
+def each(names: Iterable[str] = CONFIGS, quick: Iterable[str] = DISTINCT) -> list[Any]:
+    """Return names to parametrize a test by; all but the quick ones are left to slow tests."""
+    chosen = set(quick)
+    return [n if n in chosen else pytest.param(n, marks=pytest.mark.slow) for n in sorted(names)]
 
 
 def build(name: str, seed: int = 0) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from architectures import CONFIGS, SHAPE, VOCABULARY, build
+from architectures import CONFIGS, SHAPE, VOCABULARY, build, each
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,7 +16,6 @@ from probekit.errors import ModelError, RunError, SettingsError
 
 IDS = torch.arange(24).view(2, 12) % VOCABULARY
 
-WITH_ATTENTION = sorted(CONFIGS.keys() - {"mamba"})
 FUSED = {
     "gpt2": "c_attn",
     "gpt_neox": "query_key_value",
@@ -44,19 +43,19 @@ def adapted(name: str, layers: tuple[int, ...] = (1, 3)) -> tuple[PreTrainedMode
     return model, found
 
 
-def test_queries_keys_and_values_are_found_in_every_architecture() -> None:
-    for name in WITH_ATTENTION:
-        model = build(name)
-        before = logits(model)
-        added = adapters.attach(model, anatomy.find(model), [2], rank=2, alpha=4.0)
-        fused = FUSED.get(name)
-        modules = {key.partition(".lora_")[0].rpartition(".")[2] for key in added}
-        assert modules == ({fused} if fused else {"q_proj", "k_proj", "v_proj"}), name
-        assert len(added) == 2 * len(modules)
-        assert torch.equal(logits(model), before), "it must change nothing at first"
+@pytest.mark.parametrize("name", each(CONFIGS.keys() - {"mamba"}))
+def test_queries_keys_and_values_are_found_in_every_architecture(name: str) -> None:
+    model = build(name)
+    before = logits(model)
+    added = adapters.attach(model, anatomy.find(model), [2], rank=2, alpha=4.0)
+    fused = FUSED.get(name)
+    modules = {key.partition(".lora_")[0].rpartition(".")[2] for key in added}
+    assert modules == ({fused} if fused else {"q_proj", "k_proj", "v_proj"})
+    assert len(added) == 2 * len(modules)
+    assert torch.equal(logits(model), before), "it must change nothing at first"
 
 
-@pytest.mark.parametrize("name", ["gpt_neox", "gpt2", "llama", "falcon"])
+@pytest.mark.parametrize("name", each(["gpt_neox", "gpt2", "llama", "falcon"]))
 def test_off_and_detached_restore_the_model_bit_for_bit(name: str) -> None:
     base = build(name)
     model, found = adapted(name)
@@ -77,7 +76,7 @@ def test_off_and_detached_restore_the_model_bit_for_bit(name: str) -> None:
     adapters.attach(model, found, [1], rank=1, alpha=1.0)
 
 
-@pytest.mark.parametrize("name", ["gpt_neox", "gpt2", "llama", "bloom", "opt", "falcon"])
+@pytest.mark.parametrize("name", each(["gpt_neox", "gpt2", "llama", "bloom", "opt", "falcon"]))
 def test_a_merged_copy_computes_what_the_adapted_model_does(name: str) -> None:
     model, _ = adapted(name)
     changed = logits(model)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import CONFIGS, build
+from architectures import build, each
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,7 +19,7 @@ def backbone(tiny_llama: PreTrainedModel) -> Backbone:
     return Backbone(tiny_llama, find(tiny_llama))
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", each())
 @pytest.mark.filterwarnings("ignore")
 def test_the_layers_are_those_of_the_stream_and_the_call_gives_the_last_block(name: str) -> None:
     model = build(name)

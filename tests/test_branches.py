@@ -96,7 +96,7 @@ def boolean(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def test_a_boolean_mask_is_caught_and_the_next_route_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "_additive", boolean)
+    monkeypatch.setattr(routes, "additive", boolean)
     model = built("llama", "eager")
     asked = BranchEngine(model, "packed").check_first(block())
     assert not asked.passed
@@ -116,8 +116,8 @@ def test_a_missing_window_is_caught_by_the_last_position_alone(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(name)
-    kinds = routes._windows(model)
-    monkeypatch.setattr(routes, "_windows", lambda _: dict.fromkeys(kinds))
+    kinds = routes.windows(model)
+    monkeypatch.setattr(routes, "windows", lambda _: dict.fromkeys(kinds))
     engine = BranchEngine(model, "packed")
     assert engine.check_first(block(WINDOW - 2)).passed
     assert not engine.check_first(block()).passed
@@ -157,7 +157,7 @@ def test_the_check_allows_the_rounding_of_bfloat16_and_no_more(
     check = BranchEngine(model, "packed").check_first(block())
     assert check.passed
     assert check.allowed == 0.5
-    monkeypatch.setattr(routes, "_additive", lambda visible, _: visible[None, None])
+    monkeypatch.setattr(routes, "additive", lambda visible, _: visible[None, None])
     assert not BranchEngine(model, "packed").check_first(block()).passed
 
 

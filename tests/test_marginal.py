@@ -250,7 +250,7 @@ def test_a_probability_of_zero_is_no_infinite_loss() -> None:
 
 
 def test_a_route_that_fails_its_check_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "_windows", lambda _: {"every layer": None})
+    monkeypatch.setattr(routes, "windows", lambda _: {"every layer": None})
     seen = Seen(block(length=3 * WINDOW)[None], {})
     valid = {2: torch.ones(1, 3 * WINDOW, dtype=torch.bool)}
     with pytest.raises(ModelError, match="packed differs from one by one"):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import mutations
 import pytest
-from mutations import MUTATIONS, ROOT, Mutation
+from mutations import ROOT
+from planted_bugs import MUTATIONS, Mutation
 
 TABLE = ROOT / "docs" / "mutations.md"
 

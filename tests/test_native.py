@@ -1,6 +1,7 @@
 """Multi-token layers of a model's own, against transformers' own way through them."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ CONFIGS: dict[str, Callable[[], hf.PretrainedConfig]] = {
 }  # fmt: skip
 
 
+@cache
 def make(name: str) -> NativeHeads:
     torch.manual_seed(0)
     model: PreTrainedModel = hf.AutoModelForCausalLM.from_config(CONFIGS[name]())
@@ -67,6 +69,27 @@ def drafted(heads: NativeHeads, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         mtp_cache=MtpCache(config=heads.model.config.get_mtp_config()),
     )
     return tokens, logits
+
+
+def test_each_layer_is_told_the_places_that_transformers_itself_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The numbers do not show it: rotary embeddings know distances alone.
+    heads, told = make("deepseek_v3"), list[list[int]]()
+    run = MtpModel.forward_layer
+
+    def telling(
+        brought: MtpModel, layer: int, hidden: Tensor, places: Tensor, *rest: Any, **named: Any
+    ) -> Any:
+        told.append(places[0].tolist())
+        return run(brought, layer, hidden, places, *rest, **named)
+
+    monkeypatch.setattr(MtpModel, "forward_layer", telling)
+    drafted(heads, IDS[:, :12])
+    theirs, told[:] = list(told), []
+    everywhere = torch.zeros_like(IDS, dtype=torch.bool)
+    list(heads.predict(Seen(IDS, {}), dict.fromkeys(heads.offsets, everywhere)))
+    assert [places[:11] for places in told] == theirs
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
