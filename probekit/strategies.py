@@ -1,7 +1,7 @@
 """Table 1 of the paper: strategies of training heads, beside the paper's numbers.
 
-What was scored comes from a run of heads; `probekit.protocol.scored` is how any readout is
-scored on the paper's positions.
+What was scored comes from a run of heads: its test positions at which the model was marginalized;
+`probekit.protocol.scored` is how any readout is scored on the paper's own positions.
 
 Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1, table 1.
 """
@@ -17,14 +17,14 @@ from probekit.errors import RunError
 from probekit.paper import Share
 from probekit.reproduce import Row, share_columns
 
-# What is read of a run of heads: sums over the protocol's positions.
+# What is read of a run of heads: sums over the positions at which it marginalized the model.
 STRATEGIES = "strategies.csv"
 COLUMNS = ("model", "strategy", "offset", "n", "top5_sum")
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """What one strategy of training heads scored, summed over the protocol's positions.
+    """What one strategy of training heads scored, summed over the run's marginalized positions.
 
     Attributes:
         model: The model's name or repository.

@@ -105,7 +105,8 @@ WHAT = {
     "figure-2": "Mean KL(lens || final) in nats where target tokens are predicted: the logit lens "
     "at a layer of the backbone against the model's output. Low means that the next-token answer "
     "is readable there; it does not mean that what is needed for later tokens is gone.",
-    "table-1": "Top-5 accuracy of trained heads at the last 20 target tokens of each sample.",
+    "table-1": "Top-5 accuracy of trained heads at the test positions of their run at which the "
+    "model was marginalized; the paper's are the last 20 target tokens of each sample.",
 }
 
 

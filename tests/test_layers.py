@@ -12,24 +12,26 @@ ROOT = Path(__file__).parents[1]
 
 # The one list of modules, in order: a module imports only modules above it.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "shapes", "checks", "readout", "settings", "recipes"),
+    "words": ("errors", "shapes", "checks", "readout", "settings", "recipes", "head_settings"),
     "tools": (
         "corpus", "text", "tokens", "spelling", "catalogue", "places", "models", "watching",
         "anatomy", "backbone", "blocks", "forms", "heads", "sites", "capture", "routes",
-        "branches", "paths", "targets", "moments",
-        "metrics", "tally", "descent", "affine", "trainable", "probes", "progress", "provenance",
-        "results", "adapters", "backward", "course", "plan", "written", "markov", "planted", "hidden_markov", "known", "paper",
+        "branches", "paths", "targets", "moments", "metrics", "tally", "descent", "affine",
+        "trainable", "probes", "progress", "provenance", "results", "adapters", "backward",
+        "course", "plan", "written", "markov", "planted", "hidden_markov", "known", "paper",
         "pairs",
     ),
     "methods": (
-        "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score", "queries", "native", "training",
-        "passages", "controls", "codelength", "contrasts", "specialization", "doctor",
+        "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score",
+        "queries", "native", "training", "passages", "controls", "codelength", "contrasts",
+        "specialization", "doctor",
     ),
     "door": (
         "preparation", "fitting", "ceilings", "inspection", "measurement", "assembly", "analysis",
         "paired", "differing", "ladders", "comparison", "sweep", "rehearsal", "calibration",
-        "protocol", "reproduce", "strategies",
-        "__init__", "__main__",
+        "protocol", "reproduce", "strategies", "head_stages", "head_training", "head_scores",
+        "head_sweep", "head_findings", "head_verdict", "head_assembly", "head_study", "__init__",
+        "__main__",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The schemas of results.json and passages.json: what runs write, what the documentation says.
+"""The schemas of what runs write, and what the documentation says of them.
 
 `make readme` writes the documentation again.
 """
@@ -11,6 +11,7 @@ import pytest
 import synthetic_run
 from jsonschema import Draft202012Validator, ValidationError
 
+from probekit.head_study import json_schema as heads_schema
 from probekit.results import SCHEMA, Run, json_schema
 
 PAGE = Path(__file__).parents[1] / "docs" / "schema.md"
@@ -101,9 +102,11 @@ def head() -> str:
 
 def page() -> str:
     """Return what the documentation should be."""
-    passages = json_schema("passages")
-    title = f"\n# passages.json\n\n{passages['description']} Schema `{passages['title']}`.\n\n"
-    return head() + tables(json_schema()) + title + tables(passages)
+    parts = [head() + tables(json_schema())]
+    for name, schema in {"passages": json_schema("passages"), "heads": heads_schema()}.items():
+        title = f"# {name}.json\n\n{schema['description']} Schema `{schema['title']}`.\n\n"
+        parts.append(title + tables(schema))
+    return "\n".join(parts)
 
 
 def test_the_documentation_says_what_the_schemas_say() -> None:

@@ -1,0 +1,116 @@
+"""`probekit heads`: train heads by several strategies and score them beside the ceiling."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probekit.cli.flags import with_settings
+from probekit.errors import SettingsError
+from probekit.head_settings import SHARED, HeadSettings, split
+from probekit.settings import from_file
+
+DIGITS = 3
+
+
+def _said(name: str) -> str:
+    """Return what the docstring of HeadSettings says of a field."""
+    attributes = inspect.getdoc(HeadSettings) or ""
+    found = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)
+    return " ".join(found.group(1).split()).replace("`", "") if found else ""
+
+
+@with_settings(*SHARED)
+def heads(  # noqa: PLR0913, PLR0917 -- one a flag
+    settings: dict[str, Any],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help=_said("strategies"), show_default="those that suit the kind"),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help=_said("kind"), show_default="block")] = None,
+    init: Annotated[str | None, typer.Option(help=_said("init"), show_default="zero")] = None,
+    read: Annotated[int | None, typer.Option(help=_said("read"), show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(help=_said("epochs"), show_default="1")] = None,
+    step_blocks: Annotated[
+        int | None, typer.Option(help=_said("step_blocks"), show_default="2")
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help=_said("rate"), show_default="width")] = None,
+    sweep: Annotated[str | None, typer.Option(help=_said("sweep"), show_default="default")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/<model>-heads.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where a problem arose.")] = False,  # noqa: ARG001 -- read in main
+) -> None:
+    """Train heads by several strategies, and score them beside the marginalized model."""
+    own = {
+        "strategies": tuple(strategy or ()) or None, "kind": kind, "init": init, "read": read,
+        "epochs": epochs, "step_blocks": step_blocks, "rate": _rate(rate), "sweep": sweep,
+    }  # fmt: skip
+    given = {name: value for name, value in own.items() if value is not None}
+    asked, of_heads = split((from_file(config) if config else {}) | settings | given)
+    from transformers.utils import logging
+
+    from probekit import head_study, preparation
+
+    logging.disable_progress_bar()
+    loaded = preparation.load(asked)
+    if dry_run:
+        typer.echo("\n".join(head_study.dry_run(loaded, asked, of_heads)))
+        return
+    try:
+        run = head_study.run(loaded, asked, of_heads, output, overwrite, typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    _print(run.document)
+    typer.echo(f"Report: {run.report}")
+
+
+def _rate(given: str | None) -> str | float | None:
+    """Return a number as one; names stay words, and are checked with the other settings."""
+    if given is None or not re.fullmatch(r"[-+.\d].*", given):
+        return given
+    try:
+        return float(given)
+    except ValueError:
+        raise SettingsError(f"--rate must be a number or a preset, got {given!r}") from None
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    typer.echo("")
+    for sentence in document["verdict"]:
+        typer.echo(sentence)
+    typer.echo("")
+    for line in table(document):
+        typer.echo(f"  {line}")
+    for warning in document["warnings"]:
+        typer.echo(f"  warning: {warning['message']}")
+    typer.echo("")
+
+
+def table(document: Mapping[str, Any]) -> list[str]:
+    """Return the strategies of the first domain, a line a strategy and offset.
+
+    They are scored where the model was marginalized.
+    """
+    domain = document["scores"][0]["domain"]
+    lines = [["strategy", "offset", "nats", "bits", "top-1 %", "top-5 %"]]
+    for row in document["scores"]:
+        if (row["domain"], row["positions"]) == (domain, "marginal"):
+            shares = [f"{100 * row[name]:.1f}" for name in ("top1", "top5")]
+            nats = [f"{row[name]:.{DIGITS}f}" for name in ("nats", "bits")]
+            lines.append([row["strategy"], f"t+{row['offset']}", *nats, *shares])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in lines
+    ]

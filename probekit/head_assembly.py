@@ -1,0 +1,165 @@
+"""The content of heads.json, put together from what was measured."""
+
+import datetime
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from probekit import head_findings, head_scores, head_sweep, head_verdict, provenance
+from probekit.checks import Check
+from probekit.head_settings import BASELINE
+from probekit.head_stages import Study
+from probekit.head_sweep import Sweep
+from probekit.preparation import Material
+from probekit.tally import WIDE_BOUND, Tally
+
+SCHEMA = "probekit.heads/1"
+# What the paper's table 1 calls the finetuned model, marginalized.
+BASELINE_OF_PAPER = "finetuned-marginalized"
+
+
+def document(
+    study: Study,
+    tally: Tally,
+    trained: Mapping[str, Mapping[str, Any]],
+    swept: Sweep | None,
+) -> dict[str, Any]:
+    """Return the content of heads.json but what `told` returns.
+
+    Args:
+        study: What was asked, of what.
+        tally: The scores.
+        trained: Notes of each training.
+        swept: The sweep over layers, if there was one.
+    """
+    names = [name for name in study.asked.trained if name in trained]
+    own = [head_scores.OWN] if head_scores.own_heads(study) is not None else []
+    verdict = head_verdict.sentences(tally, names)
+    verdict += [head_sweep.answer(swept)] if swept is not None else []
+    return {
+        "schema": SCHEMA,
+        "run": _run(study),
+        "model": _model(study),
+        "text": study.material.text,
+        "verdict": verdict,
+        "scores": head_findings.score_rows(tally),
+        "differences": head_findings.difference_rows(tally, own),
+        "gaps": head_findings.gap_rows(tally, names),
+        "training": [_training(name, notes) for name, notes in trained.items()],
+        "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
+        "sweep": head_sweep.rows(swept) if swept is not None else [],
+    }
+
+
+def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = notes["recipe"]
+    return {
+        "strategy": name,
+        "n_parameters": notes["n_parameters"],
+        "best_step": notes["best_step"],
+        "stopped_early": notes["stopped_early"],
+        "seconds": notes["seconds"],
+        "learning_rate": recipe["learning_rate"],
+        "head_rate_factor": recipe["head_rate_factor"],
+        "joint": recipe["joint"],
+        "mix": recipe["mix"],
+        "finetuned": recipe["finetuned"],
+    }
+
+
+def _run(study: Study) -> dict[str, Any]:
+    loaded, seconds = study.material.loaded, study.journal.seconds
+    given = asdict(study.settings) | asdict(study.asked)
+    return {
+        "id": uuid.uuid4().hex,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": provenance.command(),
+        "seconds": sum(seconds.values()),
+        "stage_seconds": dict(seconds),
+        "seed": study.settings.seed,
+        "device": provenance.machine(loaded.model.device),
+        "dtype": loaded.dtype,
+        "versions": dict(provenance.versions()),
+        "settings": {k: _plain(v) for k, v in given.items() if v is not None},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _model(study: Study) -> dict[str, Any]:
+    material = study.material
+    return {
+        "name": material.loaded.name,
+        "repository": material.loaded.repository,
+        "revision": material.loaded.revision,
+        "architecture": type(material.loaded.model).__name__,
+        "n_layers": material.head.n_layers,
+        "d_model": material.head.d_model,
+        "vocab_size": material.head.vocab_size,
+        "n_parameters": material.loaded.n_parameters,
+        "fingerprint": material.fingerprint,
+    }
+
+
+def told(
+    material: Material,
+    references: Mapping[str, Mapping[str, Any]],
+    checks: Sequence[Check],
+    unmet: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return checks and warnings.
+
+    Args:
+        material: Model and text.
+        references: Notes of the references by name.
+        checks: Checks of the model.
+        unmet: Warnings of those that failed.
+    """
+    rows = [row for notes in references.values() for row in notes.get("marginal", [])]
+    engine = [check for notes in references.values() for check in notes.get("checks", [])]
+    warned = [*unmet, *material.warnings, *_warnings(references)]
+    return {
+        "marginal": rows,
+        "checks": [*(asdict(check) for check in checks), *engine],
+        "warnings": warned,
+    }
+
+
+def _warnings(references: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    for name, notes in references.items():
+        if notes.get("reason"):
+            yield {"code": "not-scored", "message": f"{name} was not scored: {notes['reason']}"}
+        wide = [row for row in notes.get("marginal", []) if row["tv_bound_mean"] > WIDE_BOUND]
+        if wide:
+            worst = max(row["tv_bound_mean"] for row in wide)
+            yield {
+                "code": "estimate",
+                "message": f"{name}, marginalized, is an estimate: what was left out bounds its "
+                f"distance from the exact marginal by {worst:.2f} only. Raise --max-branches.",
+            }
+
+
+def table_1(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return top-5 hits at the next and the second token, as `probekit.strategies` reads them.
+
+    All strategies are counted at the positions at which the model was marginalized.
+    """
+    scores = pd.DataFrame(found["scores"])
+    domain = scores["domain"].iloc[0]
+    chosen = (scores["positions"] == "marginal") & (scores["domain"] == domain)
+    rows = scores[chosen & scores["offset"].isin([1, 2])]
+    model = found["model"]
+    return pd.DataFrame(
+        {
+            "model": model["repository"] or model["name"],
+            "strategy": rows["strategy"].replace({BASELINE: BASELINE_OF_PAPER}),
+            "offset": rows["offset"],
+            "n": rows["n_positions"],
+            "top5_sum": rows["top5"] * rows["n_positions"],
+        }
+    )

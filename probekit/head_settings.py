@@ -1,0 +1,169 @@
+"""What can be asked of a study of heads, beside what any run can be asked.
+
+A field's name, hyphenated, is its flag on the command line.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from probekit.errors import SettingsError
+from probekit.recipes import RATES, RECIPES
+from probekit.settings import Settings, from_mapping
+
+# The reference: the model finetuned, then marginalized. It is always among the strategies.
+BASELINE = "finetune"
+FROZEN = "heads-only"
+DEFAULT = (FROZEN, "joint", "joint-diff-whs", "heads-on-finetuned")
+# Queries ask a model as it is; what a model brings along is not trained at all.
+OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "query": (FROZEN, "heads-on-finetuned"),
+    "native": (),
+}
+
+KINDS = ("block", "medusa", "linear", "query", "native")
+INITS = ("random", "copy", "zero")
+SWEEPS = ("default", "none")
+PRESETS = ("width", *RATES)
+LEAST = {"epochs": 1, "step_blocks": 1}
+
+# Fields of `Settings` that mean something here, in the order of the help text.
+SHARED = (
+    "model", "revision", "dtype", "device", "batch_size", "trust_remote_code", "text",
+    "text_field", "limit", "max_tokens", "block", "offsets", "marginal", "nucleus",
+    "max_branches", "marginal_positions", "seed",
+)  # fmt: skip
+# What this command takes where nobody says otherwise: heads need more text than probes.
+USUAL: Mapping[str, Any] = {"offsets": 2}
+TOKENS_ON_CPU = 40_000
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Settings of `probekit heads`, beside those of any run.
+
+    Attributes:
+        strategies: How heads are trained: names of `probekit.recipes.RECIPES`; by default
+            those that the kind allows of heads-only, joint, joint-diff-whs and
+            heads-on-finetuned. The finetuned, marginalized model is always scored beside them.
+        kind: `block`, `medusa`, `linear`, `query`, or `native`: nothing is trained, what the
+            model brings along is scored.
+        init: How block heads beyond offset 1 start: `random`, `copy` of the model's last
+            block, or `zero` as the identity.
+        read: Layer that heads read, by default the one before the last block; mixtures read
+            all.
+        epochs: Passes over the training text.
+        step_blocks: Blocks in an optimizer step.
+        rate: Learning rate of the model: a number, or `width`, `paper-table` or `paper-rule`.
+        sweep: `default`: also train block heads at offset 2 at several layers, beside linear
+            probes; or `none`.
+    """
+
+    strategies: tuple[str, ...] = ()
+    kind: str = "block"
+    init: str = "zero"
+    read: int | None = None
+    epochs: int = 1
+    step_blocks: int = 2
+    rate: str | float = "width"
+    sweep: str = "default"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("kind", KINDS), ("init", INITS), ("sweep", SWEEPS)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"--{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        for name, least in LEAST.items():
+            if not _is_count(getattr(self, name), least):
+                flag = name.replace("_", "-")
+                raise SettingsError(f"--{flag} must be at least {least}, got {getattr(self, name)}")
+        if self.read is not None and not _is_count(self.read, 0):
+            raise SettingsError(f"--read must be a layer, 0 or more, got {self.read!r}")
+        _require_rate(self.rate)
+        object.__setattr__(self, "strategies", _chosen(self.strategies, self.kind))
+        if self.kind != "block" and self.init != "zero":
+            raise SettingsError(f"--init is for block heads, got {self.init} for {self.kind}")
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The strategies that train heads."""
+        return tuple(name for name in self.strategies if name != BASELINE)
+
+
+def split(given: Mapping[str, Any]) -> tuple[Settings, HeadSettings]:
+    """Part keys and values into what any run is asked and what a study of heads is asked.
+
+    Raises:
+        SettingsError: If a key is unknown here (the nearest is suggested) or a value not
+            allowed.
+    """
+    own = [field.name for field in dataclasses.fields(HeadSettings)]
+    for key in given:
+        if key not in own and key not in SHARED:
+            near = get_close_matches(key, [*own, *SHARED], n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(
+                f"heads know no setting {key!r}. {hint}They are {', '.join([*SHARED, *own])}"
+            )
+    settings = from_mapping({**USUAL, **{k: v for k, v in given.items() if k in SHARED}})
+    _require_ahead(settings)
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in own
+    }
+    return settings, HeadSettings(**values)
+
+
+def as_toml(settings: Settings, asked: HeadSettings) -> str:
+    """Return a run.toml from which the study can be repeated."""
+    lines = [line for line in settings.as_toml().splitlines() if line.partition(" = ")[0] in SHARED]
+    for name, value in dataclasses.asdict(asked).items():
+        if isinstance(value, tuple):
+            lines.append(f"{name} = [{', '.join(_quoted(each) for each in value)}]")
+        elif value is not None:
+            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else value!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    """Return the baseline and what is trained, in the order asked for, each once."""
+    allowed = OF_KIND.get(kind, tuple(name for name in RECIPES if name != BASELINE))
+    for name in names:
+        if name not in RECIPES:
+            raise SettingsError(f"--strategy must be one of {', '.join(RECIPES)}, got {name!r}")
+        if name not in (*allowed, BASELINE):
+            possible = ", ".join(allowed) or "none"
+            raise SettingsError(f"{kind} heads allow the strategies {possible}, got {name}")
+    usual = tuple(name for name in DEFAULT if name in allowed)
+    return tuple(dict.fromkeys((BASELINE, *(names or usual))))
+
+
+def _require_rate(rate: str | float) -> None:
+    if isinstance(rate, str) and rate not in PRESETS:
+        raise SettingsError(f"--rate must be a number or one of {', '.join(PRESETS)}, got {rate!r}")
+    if not isinstance(rate, str) and not (math.isfinite(rate) and rate > 0):
+        raise SettingsError(f"--rate must be above 0, got {rate}")
+
+
+def _require_ahead(settings: Settings) -> None:
+    if settings.offsets < 2:
+        raise SettingsError(
+            f"--offsets must be at least 2, got {settings.offsets}: at offset 1 the model itself "
+            "is the head"
+        )
+    if settings.marginal == "off":
+        raise SettingsError(
+            "--marginal must be nucleus, top or sample: the marginalized model is what heads are "
+            "held against"
+        )
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

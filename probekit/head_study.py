@@ -1,0 +1,226 @@
+"""The job of `probekit heads`: train heads by several strategies and score them alike.
+
+    run = probekit.study_heads("tiny")
+
+material → the model finetuned → heads, strategy by strategy → scores beside the marginalized
+model → read-layer sweep → run folder → report
+"""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probekit import doctor, head_assembly, head_scores, head_sweep, preparation, results
+from probekit.errors import RunError, SettingsError
+from probekit.head_assembly import SCHEMA
+from probekit.head_settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
+from probekit.head_stages import Study
+from probekit.models import Loaded
+from probekit.native import native
+from probekit.preparation import Material
+from probekit.progress import Journal, Say
+from probekit.settings import Settings
+from probekit.tally import Tally
+
+FILE = "heads.json"
+# What `probekit reproduce table-1` reads.
+STRATEGIES = "strategies.csv"
+
+
+@dataclass(frozen=True)
+class HeadRun:
+    """A finished study of heads.
+
+    Attributes:
+        folder: Where it is.
+        document: The content of heads.json.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a domain, set of positions, strategy and offset."""
+        return pd.DataFrame(self.document["scores"])
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        """Sums by document, from which the scores are made."""
+        return pd.read_parquet(self.folder / "scores.parquet")
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+
+def study_heads(
+    model: str = "tiny",
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+    **settings: Any,
+) -> HeadRun:
+    """Train heads for a model by several strategies, and score them beside its marginalization.
+
+    Args:
+        model: Short name, Hub repository or local folder.
+        output: The run folder; by default runs/<model>-heads.
+        overwrite: Replace a run with other settings that `output` holds.
+        say: Called with each line of progress.
+        **settings: Fields of `HeadSettings`, and those of `Settings` in `head_settings.SHARED`.
+
+    Returns:
+        The finished run, its report rendered. One that is there already is read, not repeated;
+        work that an interrupted run finished is not done again.
+
+    Raises:
+        ProbekitError: If something cannot be done as asked; the message says what to do.
+    """
+    asked, of_heads = split({"model": model, **settings})
+    return run(preparation.load(asked), asked, of_heads, output, overwrite, say)
+
+
+def run(
+    loaded: Loaded,
+    settings: Settings,
+    asked: HeadSettings,
+    output: str | Path | None,
+    overwrite: bool,
+    say: Say,
+) -> HeadRun:
+    """Study heads of a loaded model; see `study_heads`."""
+    settings = resolved(settings, loaded)
+    folder = Path(output) if output else Path("runs") / f"{Path(settings.model).name}-heads"
+    finished = _open(folder, as_toml(settings, asked), overwrite)
+    if finished is not None:
+        say(f"{folder} holds this run already")
+        return finished
+    journal = Journal(folder / "log.jsonl", say)
+    with journal.stage("prepare"):
+        material = preparation.prepare(loaded, settings)
+        _require_possible(asked, material)
+        checks = doctor.check_model(loaded, material.head, material.blocks["test"].token_ids)
+        unmet = preparation.unmet(checks)
+    study = Study(material, settings, asked, journal, folder / "stages")
+    say(line(study))
+    trained = head_scores.strategies(study)
+    references = head_scores.references(study)
+    swept = head_sweep.sweep(study) if _sweeps(asked) else None
+    tally = head_scores.tally(study)
+    document = head_assembly.document(study, tally, trained, swept)
+    document |= head_assembly.told(material, references, checks, unmet)
+    _finish(study, folder, document, tally)
+    return load(folder)
+
+
+def load(folder: str | Path) -> HeadRun:
+    """Read the folder of a study of heads.
+
+    Raises:
+        RunError: If it holds no finished one, or one of another schema.
+    """
+    path = Path(folder) / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RunError(f"{folder} holds no finished study of heads: there is no {path}") from None
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise RunError(f"{path} is not of schema {SCHEMA}: it was written by another version")
+    return HeadRun(Path(folder), content)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of heads.json."""
+    text = (files("probekit") / "heads.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def resolved(settings: Settings, loaded: Loaded) -> Settings:
+    """Return settings with what depends on the machine made plain."""
+    if settings.max_tokens is None and loaded.model.device.type == "cpu":
+        settings = replace(settings, max_tokens=TOKENS_ON_CPU)
+    return preparation.resolved(settings, loaded)
+
+
+def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str]:
+    """Return what a study would take, line by line, without doing it."""
+    settings = resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    _require_possible(asked, material)
+    study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
+    lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
+    if _sweeps(asked):
+        lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
+    for row in material.text:
+        counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
+        lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}")
+    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+
+
+def line(study: Study) -> str:
+    """Return the plan in one line."""
+    blocks, asked = len(study.data.train.token_ids), study.asked
+    steps = -(-blocks // asked.step_blocks) * asked.epochs
+    return (
+        f"Plan: {len(asked.strategies)} strategies of {asked.kind} heads for offsets 1 to "
+        f"{study.settings.offsets}, {steps:,} steps of {asked.step_blocks} blocks each at rate "
+        f"{study.rate:.2g}, {len(study.swept) if _sweeps(asked) else 0} layers swept"
+    )
+
+
+def _sweeps(asked: HeadSettings) -> bool:
+    return asked.sweep == "default" and asked.kind != "native"
+
+
+def _require_possible(asked: HeadSettings, material: Material) -> None:
+    last = material.head.n_layers
+    if asked.read is not None and asked.read > last:
+        raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
+    if asked.kind == "native":
+        native(material.loaded.model, material.head)  # it says what is missing
+
+
+def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
+    """Make ready the folder of a run; return the run if it is there already."""
+    stored, stages = folder / "run.toml", folder / "stages"
+    same = stored.exists() and tomllib.loads(stored.read_text("utf-8")) == tomllib.loads(toml)
+    begun = (folder / FILE).exists() or any(stages.glob("*"))
+    if begun and not same and not overwrite:
+        raise RunError(
+            f"{folder} holds a run with other settings. Name another --output, or replace the run "
+            "with --overwrite"
+        )
+    if begun and overwrite and (not same or (folder / FILE).exists()):
+        (folder / FILE).unlink(missing_ok=True)
+        shutil.rmtree(stages, ignore_errors=True)
+    if (folder / FILE).exists():
+        return load(folder)
+    results.write_text(stored, toml)
+    return None
+
+
+def _finish(study: Study, folder: Path, document: dict[str, Any], tally: Tally) -> None:
+    """Write the run folder; heads.json, which says that it is whole, comes last."""
+    from probekit.reports.heads import render
+
+    document["weights"] = head_scores.weights(study, folder)
+    results.write(folder / "scores.parquet", tally.named().to_parquet)
+    table = head_assembly.table_1(document)
+    results.write_text(folder / STRATEGIES, table.to_csv(index=False, lineterminator="\n"))
+    results.write_text(folder / "report.html", render(document))
+    results.write_text(folder / FILE, results.as_json(document))
+    shutil.rmtree(folder / "stages")

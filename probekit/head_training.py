@@ -1,0 +1,178 @@
+"""Strategies of training heads, each on a copy of the model of its own.
+
+What was trained is written and read again before it is scored, so that a study that was
+stopped in between comes to the same numbers.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from probekit import adapters, anatomy, heads, results
+from probekit.backbone import Backbone
+from probekit.errors import ModelError
+from probekit.head_settings import BASELINE
+from probekit.head_stages import Study
+from probekit.heads import HeadReadout, Heads
+from probekit.queries import QueryHeads, QueryReadout
+from probekit.readout import Readout
+from probekit.recipes import Recipe
+from probekit.training import Data, History, train
+
+QUERIES = "query/embeddings"
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """Heads and the copy of the model that they belong to.
+
+    Attributes:
+        backbone: The copy.
+        learner: The heads; None for the model itself.
+    """
+
+    backbone: Backbone
+    learner: Heads | QueryHeads | None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The copy of the model."""
+        return self.backbone.model
+
+    def readout(self, name: str) -> Readout:
+        """Return the heads as a readout.
+
+        Raises:
+            ModelError: If there are none.
+        """
+        if isinstance(self.learner, QueryHeads):
+            return QueryReadout(self.learner, name)
+        if self.learner is None:
+            raise ModelError("a model without heads has no readout of heads")
+        return HeadReadout(name, self.backbone, self.learner, self.backbone.anatomy)
+
+    @property
+    def n_parameters(self) -> int:
+        """Values that were trained, adapters included."""
+        own = [] if self.learner is None else list(self.learner.parameters())
+        return sum(p.numel() for p in [*own, *adapters.parameters(self.model).values()])
+
+
+def head_file(study: Study, strategy: str) -> Path:
+    """Return where the heads of a strategy are kept."""
+    return study.path(f"heads-{strategy}.safetensors")
+
+
+def adapter_file(study: Study, strategy: str) -> Path:
+    """Return where the adapters of a strategy are kept."""
+    return study.path(f"adapter-{strategy}.safetensors")
+
+
+def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
+    """Train by a recipe; its weights are kept, its learning curve returned."""
+    recipe, pupil = study.recipe(strategy), start(study, strategy)
+    checkpoint = study.path(f"{strategy}.pt")
+    history = train(
+        pupil.learner, pupil.backbone, study.data, recipe, checkpoint, study.journal.say
+    )
+    if pupil.learner is not None:
+        _save(study, pupil.learner, head_file(study, strategy))
+    if recipe.joint:
+        notes = {"model_fingerprint": study.material.fingerprint}
+        adapters.save(pupil.model, adapter_file(study, strategy), notes)
+    return noted(history, pupil.n_parameters, recipe)
+
+
+def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
+    """Return what is to be known of a training."""
+    return {
+        "curve": [asdict(row) for row in history.rows],
+        "best_step": history.best_step,
+        "stopped_early": history.stopped_early,
+        "n_parameters": n_parameters,
+        "recipe": asdict(recipe),
+    }
+
+
+def start(study: Study, strategy: str) -> Pupil:
+    """Return new heads on a copy of the model: of the finetuned one where a recipe says so."""
+    recipe = study.recipe(strategy)
+    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.material.loaded.model)
+    backbone = Backbone(model, anatomy.find(model))
+    return Pupil(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
+
+
+def restored(study: Study, strategy: str) -> Pupil:
+    """Return what a finished stage trained."""
+    pupil, recipe = start(study, strategy), study.recipe(strategy)
+    learner = pupil.learner
+    if isinstance(learner, QueryHeads):
+        _fill(learner, head_file(study, strategy))
+    elif learner is not None:
+        # Before adapters: a copy of the last block must not carry any.
+        learner = heads.load(
+            head_file(study, strategy), pupil.backbone.anatomy, study.material.fingerprint
+        )
+    if recipe.joint:
+        adapters.load(pupil.model, pupil.backbone.anatomy, adapter_file(study, strategy))
+    return Pupil(pupil.backbone, learner)
+
+
+def finetuned(study: Study) -> PreTrainedModel:
+    """Return a copy of the model with what `finetune` trained merged into it."""
+    model = copy.deepcopy(study.material.loaded.model)
+    adapters.load(model, anatomy.find(model), adapter_file(study, BASELINE))
+    return adapters.merged(model)
+
+
+def train_at(study: Study, layer: int, offset: int) -> tuple[Heads, History, Recipe]:
+    """Train a block head for one offset on one layer of the frozen model."""
+    asked, recipe = study.asked, replace(study.recipe("heads-only"), name=f"layer {layer}")
+    init = asked.init if asked.kind == "block" else None
+    new = heads.build(
+        "block", study.material.head, [offset], read=layer, init=init, seed=study.settings.seed
+    ).float()
+    data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
+    checkpoint = study.path(f"layer-{layer}.pt")
+    history = train(new, study.backbone, data, recipe, checkpoint, study.journal.say)
+    return new, history, recipe
+
+
+def _parts(data: Data) -> Sequence[Any]:
+    return data.train, data.validation
+
+
+def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
+    asked, offsets, seed = study.asked, study.settings.offsets, study.settings.seed
+    if asked.kind == "query":
+        return QueryHeads(backbone.model, backbone.anatomy, offsets, seed)
+    new = heads.build(
+        asked.kind,
+        backbone.anatomy,
+        range(1, offsets + 1),
+        read="mix" if recipe.mix else asked.read,
+        init=asked.init if asked.kind == "block" else None,
+        seed=seed,
+    )
+    return new.float() if backbone.model.dtype != torch.float64 else new
+
+
+def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
+    fingerprint = study.material.fingerprint
+    if isinstance(learner, Heads):
+        results.write(path, lambda temporary: heads.save(learner, temporary, fingerprint))
+        return
+    tensors = {QUERIES: learner.embeddings.detach().cpu().contiguous()}
+    notes = {"kind": "query", "model_fingerprint": fingerprint}
+    results.write(path, lambda temporary: save_file(tensors, temporary, notes))
+
+
+@torch.no_grad()
+def _fill(queries: QueryHeads, path: Path) -> None:
+    queries.embeddings.copy_(load_file(path)[QUERIES])

@@ -1,0 +1,143 @@
+"""What a study of heads found, in sentences with intervals."""
+
+from collections.abc import Iterator, Sequence
+
+from probekit.head_findings import apart
+from probekit.head_scores import BASE, NATIVE, OWN
+from probekit.head_settings import BASELINE, FROZEN
+from probekit.tally import Rates, Tally
+
+OFFSET = 2
+JOINT = "joint"
+
+
+def sentences(tally: Tally, trained: Sequence[str]) -> list[str]:
+    """Return the verdict: the order at offset 2, the control, the cost, what came with the model.
+
+    Args:
+        tally: The scores.
+        trained: Strategies that train heads, in order.
+    """
+    domain = tally.groups[0]
+    rates = tally.rates(domain, "test", "marginal")
+    whole = tally.rates(domain, "test", "all")
+    found = [*_order(rates, trained), *_control(rates), *_cost(whole, trained)]
+    return [*found, *_own(whole, trained), *_native(rates)]
+
+
+def _order(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+    """Say whether heads-only < joint < marginalized baseline holds at offset 2."""
+    scored = [name for name in trained if rates.has(name, None, OFFSET)]
+    if not scored:
+        base = rates.summary(rates.nats(BASELINE, None, OFFSET))
+        yield (
+            f"No heads were trained. The finetuned model, marginalized, loses {_text(base)} nats "
+            f"at offset {OFFSET}."
+        )
+    elif FROZEN in scored and JOINT in scored:
+        yield _ranked(_less(rates, FROZEN, JOINT), _less(rates, JOINT, BASELINE))
+        steps = f"{_step(rates, FROZEN, JOINT)}; {_step(rates, JOINT, BASELINE)}"
+        yield f"Paired, at the same positions: {steps}."
+    best = min(scored, key=lambda name: float(rates.nats(name, None, OFFSET)[0]), default=None)
+    if best is not None:
+        yield f"The best heads at offset {OFFSET} are {best}: {_step(rates, best, BASELINE)}."
+
+
+def _ranked(first: bool | None, second: bool | None) -> str:
+    """Say whether both steps of the order are clear."""
+    if first and second:
+        return f"At offset {OFFSET}: heads only < joint < finetuned model, marginalized."
+    unclear = " and ".join(
+        f"{pair} is {'not clear' if judged is None else 'the other way round'}"
+        for pair, judged in (("heads only < joint", first), ("joint < baseline", second))
+        if judged is not True
+    )
+    return (
+        f"At offset {OFFSET} the order heads only < joint < finetuned model, marginalized, was not "
+        f"found here: {unclear}."
+    )
+
+
+def _less(rates: Rates, worse: str, better: str) -> bool | None:
+    """Say whether one is worse than another in cross-entropy; None where that is not clear."""
+    _, low, high = rates.summary(apart(rates, "nats", worse, better, OFFSET))
+    if low > 0:
+        return True
+    return False if high < 0 else None
+
+
+def _step(rates: Rates, name: str, against: str) -> str:
+    nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
+    top5 = rates.summary(apart(rates, "top5", name, against, OFFSET))
+    label = "the baseline" if against == BASELINE else against
+    return f"{name} minus {label} {_text(nats)} nats, top-5 {_text(top5, 100.0, 1)} points"
+
+
+def _control(rates: Rates) -> Iterator[str]:
+    """Say what finetuning before freezing changes: the control for heads-only."""
+    name = "heads-on-finetuned"
+    if rates.has(name, None, OFFSET) and rates.has(FROZEN, None, OFFSET):
+        nats = rates.summary(apart(rates, "nats", name, FROZEN, OFFSET))
+        yield (
+            "The fair control, heads on the finetuned and then frozen model, against heads-only: "
+            f"{_text(nats)} nats at offset {OFFSET}{_clear(nats)}."
+        )
+
+
+def _cost(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+    """Say what each strategy costs the next token."""
+    parts = []
+    for name in trained:
+        if rates.has(name, None, 1):
+            to_tuned = rates.summary(apart(rates, "nats", name, BASELINE, 1))
+            to_base = rates.summary(apart(rates, "nats", name, BASE, 1))
+            parts.append(f"{name} {_text(to_tuned)} ({_text(to_base)})")
+    if parts:
+        yield (
+            "Cost to the next token, nats more than the finetuned model (than the model as it "
+            f"came): {'; '.join(parts)}."
+        )
+
+
+def _own(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+    """Say how heads that came with the model do beside those fitted afterwards."""
+    if not rates.has(OWN, None, OFFSET):
+        return
+    fitted = [name for name in trained if rates.has(name, None, OFFSET)]
+    own = rates.summary(rates.nats(OWN, None, OFFSET))
+    if not fitted:
+        yield f"The model's own heads lose {_text(own)} nats at offset {OFFSET}."
+        return
+    best = min(fitted, key=lambda name: float(rates.nats(name, None, OFFSET)[0]))
+    nats = rates.summary(apart(rates, "nats", OWN, best, OFFSET))
+    frozen = f" ({OWN} minus {best})"
+    if nats[2] < 0:
+        yield (
+            f"The model's own heads, trained with it, beat the best of those fitted afterwards at "
+            f"offset {OFFSET}: {_text(nats)} nats{frozen}."
+        )
+    else:
+        word = "are behind" if nats[1] > 0 else "are not clear of"
+        yield (
+            f"The model's own heads, trained with it, {word} the best of those fitted afterwards "
+            f"at offset {OFFSET}, against the literature's expectation: {_text(nats)} nats{frozen}."
+        )
+
+
+def _native(rates: Rates) -> Iterator[str]:
+    if rates.has(NATIVE, None, OFFSET):
+        nats = rates.summary(apart(rates, "nats", NATIVE, BASE, OFFSET))
+        yield (
+            f"The layers that the model brings along, fed the true token between, against the "
+            f"model marginalized, which is not: {_text(nats)} nats at offset {OFFSET}. Not a "
+            "comparison of equals."
+        )
+
+
+def _clear(found: tuple[float, float, float]) -> str:
+    return ", not clear of zero" if found[1] <= 0 <= found[2] else ""
+
+
+def _text(found: tuple[float, float, float], scale: float = 1.0, digits: int = 3) -> str:
+    value, low, high = (f"{scale * x:.{digits}f}" for x in found)
+    return f"{value} [{low}, {high}]"

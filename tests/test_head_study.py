@@ -1,0 +1,381 @@
+"""Studies of heads: their numbers by hand, the same positions for all, going on, and errors."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import test_native
+import tiny_run
+import torch
+from jsonschema import Draft202012Validator
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import probekit
+from probekit import adapters, head_study, heads, linear, preparation, strategies
+from probekit.backbone import Backbone
+from probekit.cli.main import app
+from probekit.errors import ProbekitError, RunError, SettingsError
+from probekit.fitting import SITE_OF_MODEL, Streams
+from probekit.head_findings import difference_rows, gap_rows
+from probekit.head_settings import split
+from probekit.head_study import HeadRun, study_heads
+from probekit.tally import Tally
+from probekit.targets import draw_positions, text_targets
+
+QUICK: dict[str, Any] = {"step_blocks": 8, "strategies": ("heads-only", "joint")}
+
+
+@pytest.fixture(scope="module")
+def asked_heads(asked: dict[str, Any]) -> dict[str, Any]:
+    return {**asked, **QUICK}
+
+
+@pytest.fixture(scope="module")
+def study(asked_heads: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> HeadRun:
+    return study_heads(**asked_heads, output=tmp_path_factory.mktemp("heads") / "run")
+
+
+def rows(run: HeadRun, part: str, **wanted: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run.document[part]
+    return [row for row in found if all(row[key] == value for key, value in wanted.items())]
+
+
+def by_hand(run: HeadRun, strategy: str, offset: int, positions: str, column: str) -> float:
+    table = run.documents
+    own = table[
+        (table["readout"] == strategy)
+        & (table["offset"] == offset)
+        & (table["positions"] == positions)
+    ]
+    return float(own[column].sum() / own["n"].sum())
+
+
+@torch.no_grad()
+def test_the_weights_in_the_folder_give_the_numbers(
+    study: HeadRun, asked_heads: dict[str, Any]
+) -> None:
+    settings, _ = split(asked_heads)
+    material = preparation.prepare(preparation.load(settings), settings)
+    model, head, test = material.loaded.model, material.head, material.blocks["test"]
+    learned = heads.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
+    adapters.load(model, head, study.folder / "adapter-joint.safetensors")
+    targets = text_targets(test, 2)
+    reading = Backbone(model, head).read(test.token_ids, learned.reads)
+    for offset in (1, 2):
+        logits = learned.logits(learned.hidden(reading, offset)[targets.valid[offset]], offset)
+        wanted = targets.ids[offset][targets.valid[offset]]
+        expected = float(torch.nn.functional.cross_entropy(logits, wanted))
+        (row,) = rows(study, "scores", strategy="joint", offset=offset, positions="all")
+        assert row["nats"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["all", "marginal"])
+@pytest.mark.parametrize(("strategy", "offset"), [("heads-only", 2), ("joint", 1), ("base", 1)])
+def test_the_table_is_what_the_scores_by_document_say(
+    study: HeadRun, strategy: str, offset: int, positions: str
+) -> None:
+    (row,) = rows(study, "scores", strategy=strategy, offset=offset, positions=positions)
+    for metric in ("nats", "top1", "top5"):
+        expected = by_hand(study, strategy, offset, positions, f"{metric}_sum")
+        assert row[metric] == pytest.approx(expected, rel=1e-9)
+        assert row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"]
+    unigram = by_hand(study, "unigram", offset, positions, "nats_sum")
+    assert row["bits"] == pytest.approx((unigram - row["nats"]) / math.log(2))
+    (apart,) = rows(
+        study,
+        "differences",
+        strategy="joint",
+        against="finetune",
+        offset=offset,
+        positions="marginal",
+    )
+    expected = by_hand(study, "joint", offset, "marginal", "nats_sum") - by_hand(
+        study, "finetune", offset, "marginal", "nats_sum"
+    )
+    assert apart["nats"] == pytest.approx(expected)
+
+
+def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
+    study: HeadRun, asked_heads: dict[str, Any]
+) -> None:
+    settings, _ = split(asked_heads)
+    material = preparation.prepare(preparation.load(settings), settings)
+    test, most = material.blocks["test"], settings.marginal_positions
+    drawn = draw_positions(test, material.domains, settings.offsets, most, settings.seed)
+    numbers = test.documents[drawn].bincount()
+    table = study.documents[study.documents["positions"] == "marginal"]
+    names = {"base", "finetune", "heads-only", "joint"}
+    assert names <= set(table["readout"])
+    for (_, _), own in table[table["readout"].isin(names)].groupby(["readout", "offset"]):
+        counts = own["document"].map(lambda number: int(numbers[number]))
+        assert (own["n"] == counts).all()
+        assert own["n"].sum() == int(drawn.sum())
+
+
+def tally(nats: dict[str, list[float]], n: int = 10) -> Tally:
+    """Return scores of documents of equal size, at one offset."""
+    listed = [
+        {
+            "readout": name, "layer": None, "offset": 2, "blind": True, "positions": positions,
+            "document": number, "n": n, "nats_sum": value * n, "top1_sum": 0.0,
+            "top5_sum": (10 - value) * n / 10, "joint_sum": 0.0, "kl_sum": 0.0,
+        }
+        for name, values in nats.items()
+        for positions in ("all", "marginal")
+        for number, value in enumerate(values)
+    ]  # fmt: skip
+    table = pd.DataFrame(listed).assign(split="test", seed=0).astype({"layer": "Int64"})
+    documents = len(next(iter(nats.values())))
+    return Tally(table, ["words"] * documents, [1.0] * documents)
+
+
+def test_the_share_of_the_gap_is_that_of_the_means() -> None:
+    jitter = np.linspace(0, 1, 12)
+    scores = {
+        "unigram": [9.0] * 12,
+        "finetune": list(4 + jitter),
+        "heads-only": list(6 + jitter),
+        "joint": list(5.5 + jitter),
+    }
+    shares = {row["metric"]: row for row in gap_rows(tally(scores), ["heads-only", "joint"])}
+    for row in shares.values():
+        assert row["share"] == pytest.approx(0.25)
+        assert row["reason"] is None
+    apart = {
+        row["against"]: row["nats"]
+        for row in difference_rows(tally(scores), [])
+        if (row["strategy"], row["positions"]) == ("joint", "marginal")
+    }
+    assert apart == {"finetune": pytest.approx(1.5), "heads-only": pytest.approx(-0.5)}
+
+
+def test_there_is_no_share_of_a_gap_that_is_not_clear_of_zero() -> None:
+    jitter = np.random.default_rng(0).normal(size=12)
+    scores = {"unigram": [9.0] * 12, "finetune": [4.0] * 12, "joint": [4.0] * 12}
+    scores["heads-only"] = list(4 + jitter)
+    for row in gap_rows(tally(scores), ["heads-only", "joint"]):
+        assert row["share"] is None
+        assert "not clear of heads-only" in row["reason"]
+    del scores["heads-only"]
+    assert {row["reason"] for row in gap_rows(tally(scores), ["joint"])} == {
+        "heads-only was not among the strategies"
+    }
+
+
+class KilledError(Exception):
+    """What stops a study from outside."""
+
+
+def test_a_study_that_was_stopped_comes_to_the_same_numbers(
+    study: HeadRun, asked_heads: dict[str, Any], tmp_path: Path
+) -> None:
+    def stop(line: str) -> None:
+        if "joint (joint) step 2/" in line:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        study_heads(**asked_heads, output=tmp_path / "run", say=stop)
+    assert not (tmp_path / "run" / "heads.json").exists()
+    lines: list[str] = []
+    again = study_heads(**asked_heads, output=tmp_path / "run", say=lines.append)
+    assert not any("train finetune" in line or "heads-only" in line for line in lines)
+    for part in ("scores", "differences", "gaps", "curves", "sweep", "verdict"):
+        assert again.document[part] == study.document[part], part
+    assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_the_probe_of_the_sweep_is_the_one_that_is_fitted_alone(
+    study: HeadRun, asked_heads: dict[str, Any]
+) -> None:
+    settings, _ = split(asked_heads)
+    material = preparation.prepare(preparation.load(settings), settings)
+    layers = (0, 1, 2)
+    streams = Streams(material, layers, SITE_OF_MODEL)
+    parts = [
+        (streams.read(part), text_targets(material.blocks[part], 2).only([2]))
+        for part in ("train", "validation", "test")
+    ]
+    probes = linear.fit(parts[0], parts[1], material.head, layers)
+    for layer in layers:
+        (row,) = rows(study, "sweep", readout="linear", layer=layer)
+        assert row["validation_nats"] == pytest.approx(probes.probes[layer, 2].validation_nats)
+        nats, n = 0.0, 0
+        stream, targets = parts[2]
+        for seen in stream:
+            valid = targets.valid[2][seen.blocks]
+            for cell, logits in probes.predict(seen, {2: valid}):
+                if cell.layer == layer:
+                    wanted = targets.ids[2][seen.blocks][valid]
+                    nats += float(torch.nn.functional.cross_entropy(logits, wanted) * len(wanted))
+                    n += len(wanted)
+        assert row["nats"] == pytest.approx(nats / n, rel=1e-5)
+    (last,) = rows(study, "sweep", readout="head", layer=2)
+    assert last["nats_minus_head"] is None
+
+
+def test_a_study_writes_what_the_schema_says(study: HeadRun) -> None:
+    schema = head_study.json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    validator.validate(dict(study.document))
+    wrong = json.loads(json.dumps(study.document))
+    wrong["scores"][0]["nats"] = None
+    assert not validator.is_valid(wrong)
+
+
+def test_the_folder_is_whole_and_read_again(
+    study: HeadRun, asked_heads: dict[str, Any], tmp_path: Path
+) -> None:
+    names = {path.name for path in study.folder.iterdir()}
+    assert {"heads.json", "scores.parquet", "run.toml", "report.html", "strategies.csv"} <= names
+    assert {"heads-joint.safetensors", "adapter-joint.safetensors"} <= names
+    assert "heads-finetune.safetensors" not in names
+    again = study_heads(**asked_heads, output=study.folder)
+    assert again.document == study.document
+    with pytest.raises(RunError, match="other settings"):
+        study_heads(**{**asked_heads, "epochs": 2}, output=study.folder)
+    with pytest.raises(RunError, match="holds no finished study"):
+        head_study.load(tmp_path)
+
+
+def test_table_1_reads_the_study(study: HeadRun) -> None:
+    found = {(each.strategy, each.offset): each for each in strategies.read(study.folder)}
+    one = found["finetuned-marginalized", 2]
+    (row,) = rows(study, "scores", strategy="finetune", offset=2, positions="marginal")
+    assert one.top5_sum / one.n == pytest.approx(row["top5"])
+    assert ("joint", 1) in found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "tree"}, "--kind must be one of block"),
+        ({"init": "ones"}, "--init must be one of"),
+        ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
+        ({"strategies": ("join",)}, "--strategy must be one of"),
+        ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
+        ({"rate": "paper"}, "--rate must be a number or one of"),
+        ({"rate": 0.0}, "--rate must be above 0"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
+        ({"step_blocks": 0}, "--step-blocks must be at least 1"),
+        ({"read": -1}, "--read must be a layer"),
+        ({"sweep": "all"}, "--sweep must be one of"),
+        ({"offsets": 1}, "--offsets must be at least 2"),
+        ({"marginal": "off"}, "--marginal must be"),
+        ({"kinds": "block"}, "Did you mean 'kind'"),
+        ({"probe": ("mlp",)}, "heads know no setting 'probe'"),
+    ],
+)
+def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        split(given)
+
+
+def test_a_layer_that_the_model_lacks_is_said(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--read must be in 0\.\.2"):
+        study_heads(**asked, read=3, output=tmp_path / "run")
+
+
+def test_native_heads_of_a_model_without_any_are_refused(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ProbekitError, match="no multi-token layers"):
+        study_heads(**asked, kind="native", output=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_heads_that_come_with_a_model_are_scored_beside_those_fitted_afterwards(
+    tmp_path: Path,
+) -> None:
+    run = probekit.study_heads(
+        "tiny-mtp", strategies=("heads-only",), sweep="none", max_tokens=6_000,
+        marginal_positions=50, output=tmp_path / "run",
+    )  # fmt: skip
+    (own,) = rows(run, "scores", strategy="head:own", offset=2, positions="all", domain="all")
+    (fitted,) = rows(run, "scores", strategy="heads-only", offset=2, positions="all", domain="all")
+    assert own["nats"] < fitted["nats"]
+    assert any("The model's own heads" in sentence for sentence in run.document["verdict"])
+
+
+def test_the_command_prints_a_plan_and_its_verdict(
+    study: HeadRun, asked_heads: dict[str, Any]
+) -> None:
+    given = ["heads", "--model", asked_heads["model"], "--text", asked_heads["text"][0]]
+    given += ["--device", "cpu", "--block", "32", "--batch-size", "8", "--step-blocks", "8"]
+    given += ["--max-branches", "8", "--marginal-positions", "24"]
+    given += ["--strategy", "heads-only", "--strategy", "joint", "--output", str(study.folder)]
+    plan = CliRunner().invoke(app, [*given, "--dry-run"])
+    assert plan.exit_code == 0, plan.output
+    assert "3 strategies of block heads for offsets 1 to 2" in plan.output
+    assert "Read-layer sweep at layers 0, 1, 2" in plan.output
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert all(sentence in done.output for sentence in study.document["verdict"])
+    assert done.output.splitlines()[-1] == f"Report: {study.report}"
+    (row,) = rows(study, "scores", strategy="joint", offset=2, positions="marginal")
+    assert f"{row['nats']:.3f}" in done.output
+
+
+def test_an_interrupted_command_says_that_it_goes_on(
+    asked_heads: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(head_study, "run", interrupted)
+    done = CliRunner().invoke(app, ["heads", "--model", asked_heads["model"]])
+    assert done.exit_code == 130
+    assert "the same command goes on" in done.output
+
+
+@pytest.mark.slow
+def test_queries_are_trained_on_the_frozen_model_alone(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    run = study_heads(**asked, kind="query", sweep="none", step_blocks=16, output=tmp_path / "run")
+    names = {row["strategy"] for row in run.document["training"]}
+    assert names == {"finetune", "heads-only", "heads-on-finetuned"}
+    assert not rows(run, "scores", strategy="heads-only", offset=1)
+    assert rows(run, "scores", strategy="heads-only", offset=2)
+
+
+def renamed(key: str) -> str:
+    """Return what a checkpoint calls a tensor of multi-token layer 0."""
+    for ours, theirs in {
+        "mtp_block.": "mtp.layers.0.",
+        "eh_proj.": "mtp.fc.",
+        "enorm.": "mtp.pre_fc_norm_embedding.",
+        "hnorm.": "mtp.pre_fc_norm_hidden.",
+        "post_norm.": "mtp.norm.",
+    }.items():
+        key = key.replace(f"layers.0.{ours}", theirs)
+    return key
+
+
+@pytest.mark.slow
+def test_layers_that_a_model_brings_along_are_scored_token_fed(
+    text_file: Path, tmp_path: Path
+) -> None:
+    made = test_native.make("mellum")
+    folder = tmp_path / "mellum"
+    made.model.save_pretrained(folder)
+    tiny_run.tokenizer().save_pretrained(folder)
+    place = folder / "model.safetensors"
+    brought = made.brought.state_dict()
+    layers = {renamed(key): brought[key].clone() for key in brought if key.startswith("layers.")}
+    save_file(load_file(place) | layers, place, metadata={"format": "pt"})
+    run = study_heads(
+        **tiny_run.SETTINGS, model=str(folder), text=(str(text_file),), kind="native",
+        output=tmp_path / "run",
+    )  # fmt: skip
+    (row,) = rows(run, "scores", strategy="head:native", offset=2, positions="marginal")
+    (base,) = rows(run, "scores", strategy="base", offset=2, positions="marginal")
+    assert not row["blind"]
+    assert base["blind"]
+    assert row["n_positions"] == base["n_positions"]
+    assert any("Not a comparison of equals" in sentence for sentence in run.document["verdict"])
