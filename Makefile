@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check

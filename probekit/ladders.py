@@ -1,4 +1,4 @@
-"""What a comparison says in sentences: does a larger model see further?
+"""What a comparison says in sentences: whether a larger model sees further.
 
 Within one ladder (one architecture, one tokenizer) the largest model is set against the
 smallest. Where no two runs are of one ladder, the largest run against the smallest there is.

@@ -1,4 +1,4 @@
-"""What all tests share: two threads, no network, and tiny models.
+"""What all tests share: two cores, no network, and tiny models.
 
 Nothing here imports probekit at the top: the hook that checks shapes is installed later.
 """
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def pytest_configure() -> None:
     """Set what torch and the Hub read once, at their import, here and in subprocesses."""
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    os.environ.setdefault("OMP_NUM_THREADS", "2" if alone else "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -104,7 +105,9 @@ def open_page(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
     opened: list[Any] = []
 
     def start(name: str = "plain", **options: Any) -> tuple[Any, Seen]:
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        # Without it the page scrolls softly, and a click comes before what it is meant for.
+        usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        context = browser.new_context(**(usual | options))
         opened.append(context)
         page, seen = context.new_page(), Seen()
         page.on("console", lambda message: seen.problems.append(message.text))

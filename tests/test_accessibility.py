@@ -11,7 +11,7 @@ from synthetic_run import Size, results
 
 from probekit.reports import render, render_comparison
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SIZE = Size(layers=3, offsets=2, seeds=1, codelength=True)
 AXE = (resources("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")

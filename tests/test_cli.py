@@ -124,7 +124,8 @@ def test_models_lists_short_names() -> None:
 
 
 def test_report_renders_a_run_again(finished_run: Run, tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_bytes((finished_run.folder / "results.json").read_bytes())
+    for name in ("results.json", "passages.json"):
+        (tmp_path / name).write_bytes((finished_run.folder / name).read_bytes())
     done = CliRunner().invoke(cli.app, ["report", str(tmp_path)])
     assert done.exit_code == 0, done.exception
     assert (tmp_path / "report.html").read_text() == finished_run.report.read_text()

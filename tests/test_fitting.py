@@ -55,6 +55,7 @@ def everything(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
         )
 
 
+@pytest.mark.slow
 def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> None:
     Draft202012Validator(json_schema()).validate(dict(everything.results))
     scores = everything.scores
@@ -66,6 +67,7 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     assert scores["n_parameters"][scores["readout"] == "concat"].min() > 0
 
 
+@pytest.mark.slow
 def test_the_model_agrees_with_its_own_continuation(everything: Run) -> None:
     scores = everything.scores
     own = scores[(scores["readout"] == "model") & (scores["split"] == "test")]
@@ -74,6 +76,7 @@ def test_the_model_agrees_with_its_own_continuation(everything: Run) -> None:
     assert text.target == "model"
 
 
+@pytest.mark.slow
 def test_every_family_has_a_best_layer_and_a_gain_over_the_linear_probe(everything: Run) -> None:
     rows = everything.results["families"]
     assert {row["readout"] for row in rows} == set(FORMS)
@@ -83,6 +86,7 @@ def test_every_family_has_a_best_layer_and_a_gain_over_the_linear_probe(everythi
     assert {row["seed"] for row in rows if row["readout"] == "mlp"} == {0, 1}
 
 
+@pytest.mark.slow
 def test_controls_codelength_and_sequences_are_there(everything: Run) -> None:
     results = everything.results
     at = {(row["layer"], row["offset"], row["seed"]) for row in results["controls"]}
@@ -97,6 +101,7 @@ def test_controls_codelength_and_sequences_are_there(everything: Run) -> None:
     assert rows["concat", None, 3]["joint"] <= rows["concat", None, 2]["joint"]
 
 
+@pytest.mark.slow
 def test_the_probes_of_a_family_can_be_loaded(everything: Run, finished_run: Run) -> None:
     found = probekit.load_probes(everything.folder, family="mlp")
     assert found.family == "mlp"

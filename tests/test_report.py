@@ -136,6 +136,7 @@ def test_every_score_of_the_map_is_shown_with_its_exact_number(small: str) -> No
                 assert shown[0].endswith(f"n {rows[0]['n_positions']:,}")
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes_in_another_process(small: str) -> None:
     code = (
         "import hashlib; from synthetic_run import *; from probekit.reports import render;"
@@ -182,6 +183,7 @@ def test_no_two_elements_share_an_id_and_every_reference_resolves(small: str) ->
     assert [name for name in used if name not in ids] == []
 
 
+@pytest.mark.slow
 def test_a_large_run_stays_under_two_megabytes() -> None:
     families = ("linear", "concat", "linear-full", "mlp", "linear-lowrank", "sklearn")
     size = Size(layers=32, offsets=8, domains=("prose", "code", "chat"))

@@ -74,6 +74,7 @@ def test_one_finished_run_is_not_compared(within: list[str], tmp_path: Path) -> 
     assert not (tmp_path / "compare.html").exists()
 
 
+@pytest.mark.slow
 def test_a_process_hands_on_its_lines_and_does_nothing_again(
     asked: dict[str, Any], finished_run: Run, tmp_path: Path
 ) -> None:
