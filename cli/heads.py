@@ -33,7 +33,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     kind: Annotated[str | None, typer.Option(help=_said("kind"), show_default="block")] = None,
     init: Annotated[str | None, typer.Option(help=_said("init"), show_default="zero")] = None,
     read: Annotated[int | None, typer.Option(help=_said("read"), show_default=False)] = None,
-    epochs: Annotated[int | None, typer.Option(help=_said("epochs"), show_default="1")] = None,
+    epochs: Annotated[int | None, typer.Option(help=_said("epochs"), show_default="2")] = None,
     step_blocks: Annotated[
         int | None, typer.Option(help=_said("step_blocks"), show_default="2")
     ] = None,

@@ -112,9 +112,15 @@ def report(
     figures: Figures = False,
     debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
-    """Render the report of a finished run again."""
-    from probekit import reports, results
+    """Render the report of a finished run, or of a study of heads, again."""
+    from probekit import head_study, reports, results
+    from probekit.reports.heads import render as render_heads
 
+    if (run / head_study.FILE).exists():
+        study = head_study.load(run)
+        results.write_text(study.report, render_heads(study.document))
+        typer.echo(f"Report: {study.report}")
+        return
     finished = results.load(run)
     results.write_text(finished.report, reports.render(finished.results, finished.passages))
     if figures:

@@ -66,7 +66,7 @@ class HeadSettings:
     kind: str = "block"
     init: str = "zero"
     read: int | None = None
-    epochs: int = 1
+    epochs: int = 2
     step_blocks: int = 2
     rate: str | float = "width"
     sweep: str = "default"

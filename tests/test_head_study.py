@@ -27,7 +27,7 @@ from probekit.head_study import HeadRun, study_heads
 from probekit.tally import Tally
 from probekit.targets import draw_positions, text_targets
 
-QUICK: dict[str, Any] = {"step_blocks": 8, "strategies": ("heads-only", "joint")}
+QUICK: dict[str, Any] = {"epochs": 1, "step_blocks": 8, "strategies": ("heads-only", "joint")}
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_the_folder_is_whole_and_read_again(
     again = study_heads(**asked_heads, output=study.folder)
     assert again.document == study.document
     with pytest.raises(RunError, match="other settings"):
-        study_heads(**{**asked_heads, "epochs": 2}, output=study.folder)
+        study_heads(**{**asked_heads, "epochs": 3}, output=study.folder)
     with pytest.raises(RunError, match="holds no finished study"):
         head_study.load(tmp_path)
 
@@ -319,6 +319,13 @@ def test_the_command_prints_a_plan_and_its_verdict(
     assert done.output.splitlines()[-1] == f"Report: {study.report}"
     (row,) = rows(study, "scores", strategy="joint", offset=2, positions="marginal")
     assert f"{row['nats']:.3f}" in done.output
+
+
+def test_a_study_is_rendered_again_to_the_same_bytes(study: HeadRun, tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_bytes((study.folder / "heads.json").read_bytes())
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.exception
+    assert (tmp_path / "report.html").read_text() == study.report.read_text()
 
 
 def test_an_interrupted_command_says_that_it_goes_on(
