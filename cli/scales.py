@@ -42,7 +42,9 @@ def compare(
 
     found = comparison.compare(runs)
     parents = [os.path.abspath(run.parent) for run in runs]  # noqa: PTH100 -- links are kept
-    path = output or Path(os.path.relpath(os.path.commonpath(parents))) / "compare.html"
+    common, here = Path(os.path.commonpath(parents)), Path.cwd()
+    common = common.relative_to(here) if common.is_relative_to(here) else common
+    path = output or common / "compare.html"
     found.write(path)
     _print(found.document)
     if figures:
