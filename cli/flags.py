@@ -58,7 +58,7 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     kinds = get_args(field.type) or (field.type,)
     options: dict[str, Any] = {
-        "help": _described(field.name),
+        "help": described(Settings, field.name),
         "show_default": "built-in text" if field.name == "text" else _shown(field.default),
         "rich_help_panel": "Settings" if field.name in MAIN else "More settings",
     }
@@ -81,9 +81,9 @@ def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
     )
 
 
-def _described(name: str) -> str:
-    """Return what the docstring of Settings says of a field."""
-    attributes = inspect.getdoc(Settings) or ""
+def described(owner: type, name: str) -> str:
+    """Return what the docstring of a class of settings says of a field."""
+    attributes = inspect.getdoc(owner) or ""
     found = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)
     return " ".join(found.group(1).split()).replace("`", "") if found else ""
 

@@ -1,26 +1,21 @@
 """`probekit heads`: train heads by several strategies and score them beside the ceiling."""
 
-import inspect
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from probekit.cli.flags import with_settings
+from probekit.cli.findings import aligned, show
+from probekit.cli.flags import described, with_settings
 from probekit.errors import SettingsError
 from probekit.head_settings import SHARED, HeadSettings, split
 from probekit.settings import from_file
 
 DIGITS = 3
-
-
-def _said(name: str) -> str:
-    """Return what the docstring of HeadSettings says of a field."""
-    attributes = inspect.getdoc(HeadSettings) or ""
-    found = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)
-    return " ".join(found.group(1).split()).replace("`", "") if found else ""
+_said = partial(described, HeadSettings)
 
 
 @with_settings(*SHARED)
@@ -68,7 +63,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     except KeyboardInterrupt:
         typer.echo("probekit: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    _print(run.document)
+    show(run.document, table(run.document))
     typer.echo(f"Report: {run.report}")
 
 
@@ -80,18 +75,6 @@ def _rate(given: str | None) -> str | float | None:
         return float(given)
     except ValueError:
         raise SettingsError(f"--rate must be a number or a preset, got {given!r}") from None
-
-
-def _print(document: Mapping[str, Any]) -> None:
-    typer.echo("")
-    for sentence in document["verdict"]:
-        typer.echo(sentence)
-    typer.echo("")
-    for line in table(document):
-        typer.echo(f"  {line}")
-    for warning in document["warnings"]:
-        typer.echo(f"  warning: {warning['message']}")
-    typer.echo("")
 
 
 def table(document: Mapping[str, Any]) -> list[str]:
@@ -106,11 +89,4 @@ def table(document: Mapping[str, Any]) -> list[str]:
             shares = [f"{100 * row[name]:.1f}" for name in ("top1", "top5")]
             nats = [f"{row[name]:.{DIGITS}f}" for name in ("nats", "bits")]
             lines.append([row["strategy"], f"t+{row['offset']}", *nats, *shares])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        for cells in lines
-    ]
+    return aligned(lines)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.figures import Figures, write_figures
+from probekit.cli.findings import aligned, show
 from probekit.cli.flags import with_settings
 from probekit.errors import SettingsError
 from probekit.settings import Settings, from_file
@@ -46,7 +47,7 @@ def compare(
     common = common.relative_to(here) if common.is_relative_to(here) else common
     path = output or common / "compare.html"
     found.write(path)
-    _print(found.document)
+    show(found.document, table(found.document))
     if figures:
         _write_figures(found.document, path.parent / "figures")
     typer.echo(f"Comparison: {path}")
@@ -87,7 +88,7 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
         typer.echo("probekit: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     if swept.comparison is not None and swept.page is not None:
-        _print(swept.comparison.document)
+        show(swept.comparison.document, table(swept.comparison.document))
         if figures:
             _write_figures(swept.comparison.document, swept.page.parent / "figures")
         typer.echo(f"Comparison: {swept.page}")
@@ -113,18 +114,6 @@ def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
     write_figures(reports.paper_comparison(document), folder)
 
 
-def _print(document: Mapping[str, Any]) -> None:
-    typer.echo("")
-    for sentence in document["verdict"]:
-        typer.echo(sentence)
-    typer.echo("")
-    for line in table(document):
-        typer.echo(f"  {line}")
-    for warning in document["warnings"]:
-        typer.echo(f"  warning: {warning['message']}")
-    typer.echo("")
-
-
 def table(document: Mapping[str, Any]) -> list[str]:
     """Return the numbers of each run that matter most, line by line.
 
@@ -143,11 +132,4 @@ def table(document: Mapping[str, Any]) -> list[str]:
             value = found.get((run["name"], quantity, offset))
             cells.append("-" if value is None else f"{value * factor:,.{digits}f}")
         lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        for cells in lines
-    ]
+    return aligned(lines)
