@@ -18,7 +18,7 @@ from probekit.reports.heads_tables import (
     sweep_tables,
     training_table,
 )
-from probekit.reports.numbers import compact, fixed
+from probekit.reports.numbers import compact, facts, fixed
 from probekit.reports.tables import check_table, text_table
 from probekit.reports.templates import assets, environment
 
@@ -96,8 +96,8 @@ def _made(document: Mapping[str, Any]) -> dict[str, Any]:
     made, model = document["run"], document["model"]
     return {
         "made": made,
-        "facts": _facts(model, _MODEL_FACTS),
-        "circumstances": _facts(made, _RUN_FACTS),
+        "facts": facts(model, _MODEL_FACTS),
+        "circumstances": facts(made, _RUN_FACTS),
         "stages": [(name, fixed(float(x), 1)) for name, x in made["stage_seconds"].items()],
         "versions": [(name, compact(x)) for name, x in made["versions"].items()],
         "settings": [(name, str(x)) for name, x in made["settings"].items()],
@@ -106,11 +106,6 @@ def _made(document: Mapping[str, Any]) -> dict[str, Any]:
             for name, own in document["weights"].items()
         ],
     }
-
-
-def _facts(given: Mapping[str, Any], names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    known = [(label, given[name]) for label, name in names]
-    return [(label, "none" if value is None else compact(value)) for label, value in known]
 
 
 _MODEL_FACTS = (

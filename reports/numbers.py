@@ -1,7 +1,7 @@
 """How numbers are shown: units, digits, intervals, and what is missing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,16 @@ def compact(value: object) -> str:
         return fixed(value, 0)
     tiny = 0 < abs(value) < 1e-3
     return f"{value:.2g}" if tiny else f"{value:.3g}".replace("-", MINUS)
+
+
+def facts(given: Mapping[str, Any], names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return (label, text) of what a run records of itself, in the order of (label, name).
+
+    >>> facts({"seed": 0, "revision": None}, [("Seed", "seed"), ("Revision", "revision")])
+    [('Seed', '0'), ('Revision', 'none')]
+    """
+    known = [(label, given.get(name)) for label, name in names]
+    return [(label, "none" if value is None else compact(value)) for label, value in known]
 
 
 def headline(row: Mapping[str, Any]) -> dict[str, str]:

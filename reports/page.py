@@ -17,7 +17,7 @@ from probekit.reports.curves import curve_figures, curve_metrics, depth_curve
 from probekit.reports.inspector import Inspector, build_inspector
 from probekit.reports.maps import build_maps
 from probekit.reports.not_run import not_run
-from probekit.reports.numbers import Metric, compact, fixed, headline
+from probekit.reports.numbers import Metric, compact, facts, fixed, headline
 from probekit.reports.rows import MODEL, Run, index
 from probekit.reports.tables import (
     check_table,
@@ -135,8 +135,8 @@ def _measured(run: Run) -> dict[str, Any]:
     return {
         "model": model,
         "made": made,
-        "facts": _facts(model, _MODEL_FACTS),
-        "circumstances": _facts(made, _RUN_FACTS),
+        "facts": facts(model, _MODEL_FACTS),
+        "circumstances": facts(made, _RUN_FACTS),
         "stages": [(k, fixed(float(v), 1)) for k, v in (made.get("stage_seconds") or {}).items()],
         "versions": [(k, compact(v)) for k, v in (made.get("versions") or {}).items()],
         "settings": [(k, _setting(v)) for k, v in (made.get("settings") or {}).items()],
@@ -144,14 +144,6 @@ def _measured(run: Run) -> dict[str, Any]:
         "probe_parameters": run.parameters(run.probe or ""),
         "convergence": _convergence(run),
     }
-
-
-def _facts(given: Mapping[str, Any], names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(label, _fact(given.get(name))) for label, name in names]
-
-
-def _fact(value: object) -> str:
-    return "none" if value is None else compact(value)
 
 
 def _setting(value: object) -> str:
