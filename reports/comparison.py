@@ -23,7 +23,7 @@ from probekit.reports.comparison_tables import (
     model_table,
     text_table,
 )
-from probekit.reports.numbers import compact
+from probekit.reports.numbers import facts
 from probekit.reports.scales import short_count
 from probekit.reports.series import DASHES, run_colours
 from probekit.reports.templates import assets, environment
@@ -91,9 +91,8 @@ def _said(found: Compared) -> dict[str, Any]:
 def _circumstances(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     made = run["run"]
     versions = made.get("versions") or {}
-    facts = [(label, made.get(name)) for label, name in _CIRCUMSTANCES]
-    facts += [(name, versions[name]) for name in ("probekit", "torch") if name in versions]
-    return [(label, "none" if value is None else compact(value)) for label, value in facts]
+    named = [(name, name) for name in ("probekit", "torch") if name in versions]
+    return facts(made, _CIRCUMSTANCES) + facts(versions, named)
 
 
 _CIRCUMSTANCES = (
