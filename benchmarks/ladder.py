@@ -13,7 +13,19 @@ from typing import Annotated
 import torch
 import typer
 
-from probekit import anatomy, capture, corpus, lens, models, score, tally, targets, text, tokens
+from probekit import (
+    anatomy,
+    capture,
+    corpus,
+    encoding,
+    lens,
+    models,
+    score,
+    tally,
+    targets,
+    text,
+    tokens,
+)
 
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 BLOCK = 256
@@ -27,7 +39,7 @@ def rates(name: str, max_tokens: int) -> tuple[models.Loaded, dict[str, tally.Ra
     found = []
     for argument in text.BUILT_IN:
         documents = text.read(text.Source.parse(argument))
-        found += tokens.tokenize(documents, tokenizer, max_tokens)
+        found += encoding.tokenize(documents, tokenizer, max_tokens)
     ids = [document.ids for document in found]
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     blocks = tokens.pack(ids, range(len(ids)), BLOCK, *ends)

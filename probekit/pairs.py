@@ -7,18 +7,19 @@ Source: Mehra, Alonso Garcia and Mauch (2025), appendix A: IWSLT 2017 de-en in a
 targets of at least 20 tokens; the last 20 tokens of a sample.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from probekit import rows
 from probekit.errors import DataError, ModelError
+from probekit.settings import Settings
 from probekit.text import Document
 
 TEMPLATE = "Translate the following German sentence to English: {source}\n---\nTranslated: "
@@ -29,6 +30,12 @@ OPEN_TOKENS = 200
 FEWEST_OPEN_TOKENS = 100
 # The token two after the first of a text is the first that both offsets can be asked for.
 OPEN_SKIPPED = 2
+
+USUAL_FIELDS = Settings.source_field, Settings.target_field
+WAY_OUT = (
+    "Name the right ones with --source-field and --target-field (translation.de goes into an "
+    "object)"
+)
 
 T = TypeVar("T")
 
@@ -89,19 +96,39 @@ def asking(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
 
 def holds_pairs(location: str, source_field: str, target_field: str) -> bool:
     """Whether a text's first row has both fields, so that it is pairs and not documents."""
-    if not _has_rows(location):
-        return False
-    _, row = next(_rows(location), ("", {}))
-    return all(isinstance(_value(row, name), str) for name in (source_field, target_field))
+    fields = source_field, target_field
+    row = _first(location, fields)
+    return all(isinstance(rows.value(row, name), str) for name in fields)
+
+
+def require_named(location: str, source_field: str, target_field: str) -> None:
+    """Refuse to take rows for documents where a user named the fields of pairs.
+
+    Raises:
+        DataError: If a field is not the usual one and the first row lacks one of the two.
+    """
+    fields = source_field, target_field
+    if fields != USUAL_FIELDS and (row := _first(location, fields)):
+        for field in fields:
+            rows.text(row, field, f"the first row of {location}", WAY_OUT)
+
+
+def _first(location: str, fields: tuple[str, str]) -> rows.Row:
+    """Return the first row of what is read as rows, an empty one where there is none."""
+    is_hub = location.startswith(rows.HUB)
+    if not rows.are_at(location) or not (is_hub or Path(location).expanduser().is_file()):
+        return {}
+    _, row = next(rows.read(location, fields), ("", {}))
+    return row
 
 
 def read(
-    location: str, source_field: str = "source", target_field: str = "target"
+    location: str, source_field: str = USUAL_FIELDS[0], target_field: str = USUAL_FIELDS[1]
 ) -> Iterator[Pair]:
-    """Yield the pairs of a JSONL file or of a Hub data set; rows with an empty side are left out.
+    """Yield the pairs of a text; rows with an empty side are left out.
 
     Args:
-        location: A .jsonl or .ndjson file, or hub:REPOSITORY[@CONFIG][:SPLIT].
+        location: A .jsonl, .ndjson or .parquet file, or hub:REPOSITORY[@CONFIG][:SPLIT].
         source_field: Name of the source in a row; dots go into nested objects
             (`translation.de`).
         target_field: Name of the target.
@@ -109,82 +136,15 @@ def read(
     Raises:
         DataError: If it cannot be read, or a row lacks a field.
     """
-    if not _has_rows(location):
-        raise DataError(
-            f"pairs are read from .jsonl files and hub:REPOSITORY[@CONFIG][:SPLIT], got {location}"
-        )
-    for name, row in _rows(location):
+    if not rows.are_at(location):
+        raise DataError(f"pairs are read from {rows.WHERE}, got {location}")
+    for name, row in rows.read(location, (source_field, target_field)):
         source, target = (
-            _text_of(row, field, f"{location} {name}") for field in (source_field, target_field)
+            rows.text(row, field, f"{location} {name}", WAY_OUT).strip()
+            for field in (source_field, target_field)
         )
-        if source.strip() and target.strip():
-            yield Pair(name, source.strip(), target.strip())
-
-
-def _has_rows(location: str) -> bool:
-    return location.startswith("hub:") or Path(location).suffix in {".jsonl", ".ndjson"}
-
-
-def _rows(location: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if location.startswith("hub:"):
-        yield from _hub(location.removeprefix("hub:"))
-        return
-    try:
-        # Line feeds alone end lines: JSON strings may hold the other line ends of Unicode.
-        with Path(location).expanduser().open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"line {number}", _object(line, f"{location} line {number}")
-    except OSError as error:
-        raise DataError(f"{location} cannot be read: {error.strerror}") from None
-
-
-def _object(line: bytes, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON in UTF-8: {error}") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where} must be an object, got {type(row).__name__}")
-    return row
-
-
-def _hub(location: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(
-            "reading a Hub data set needs one more package: pip install datasets"
-        ) from None
-    place, _, split = location.partition(":")
-    repository, _, config = place.partition("@")
-    try:
-        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            repository, config or None, split=split or "train", streaming=True
-        )
-        for number, row in enumerate(rows, start=1):
-            yield f"row {number}", row
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"the Hub data set {location!r} cannot be read: {error}. Where the Hub is out of "
-            "reach, give the pairs as a JSONL file with the fields source and target"
-        ) from error
-
-
-def _value(row: object, field: str) -> object:
-    for part in field.split("."):
-        row = row.get(part) if isinstance(row, Mapping) else None
-    return row
-
-
-def _text_of(row: Mapping[str, Any], field: str, where: str) -> str:
-    found = _value(row, field)
-    if not isinstance(found, str):
-        raise DataError(
-            f"{where} has no text field {field!r}; its fields are {sorted(row)}. Name the right "
-            "ones with --source-field and --target-field (translation.de goes into an object)"
-        )
-    return found
+        if source and target:
+            yield Pair(name, source, target)
 
 
 def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:

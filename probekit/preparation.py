@@ -5,24 +5,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from probekit import anatomy, doctor, models, plan, provenance, text, tokens
+from probekit import anatomy, doctor, models, plan, reading, tokens
 from probekit.branches import BranchEngine
 from probekit.capture import ResidualStream, Site, stream
 from probekit.checks import Check
 from probekit.errors import ModelError, SettingsError
 from probekit.models import Loaded
 from probekit.settings import Settings, from_mapping
-from probekit.text import SPLITS, Document, Source, Split
+from probekit.text import Split
 from probekit.tokens import Blocks, TokenizedDocument
 
 # Tokens of a text when nobody says how many. On a CPU the built-in analysis is to take a
 # minute: fewer tokens then, never fewer optimizer steps.
 TOKENS_ON_CPU = 10_000
 TOKENS_ELSEWHERE = 200_000
-# Reading stops at so many characters, or so many for each token wanted: ten times what a
-# token holds, so that long documents are shortened rather than few documents read.
-CHARACTERS = 10_000_000
-CHARACTERS_A_TOKEN = 40
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
@@ -59,8 +55,8 @@ class Material:
 
     @cached_property
     def bytes_per_token(self) -> list[float]:
-        """Bytes that a token stands for, by document number."""
-        return [document.n_bytes / max(len(document.ids), 1) for document in self.documents]
+        """Bytes that a token stands for that can be scored, by document number."""
+        return [document.n_bytes / max(document.n_targets, 1) for document in self.documents]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,7 +93,8 @@ def prepare(loaded: Loaded, settings: Settings) -> Material:
     head = anatomy.find(loaded.model)
     layers = _layers(settings, head.n_layers)
     block = _block(loaded, settings)
-    documents, rows, warnings = _read(loaded, settings)
+    documents, rows, warnings = reading.read(loaded.tokenizer, settings, block)
+    block = tokens.shortened(block, documents, loaded.tokenizer)
     blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
     made = plan.make(head, n_blocks, block, layers, settings.offsets, settings.batch_size)
@@ -140,51 +137,6 @@ def _block(loaded: Loaded, settings: Settings) -> int:
             f"that this model takes, got {settings.offsets}"
         )
     return block
-
-
-def _read(
-    loaded: Loaded, settings: Settings
-) -> tuple[list[TokenizedDocument], list[dict[str, Any]], list[dict[str, str]]]:
-    sources = [Source.parse(argument) for argument in settings.text or text.BUILT_IN]
-    names = [source.domain for source in sources]
-    if len(set(names)) < len(names) or "all" in names:
-        raise SettingsError(
-            f"texts need different names, none of them 'all', got {', '.join(names)}: "
-            "say --text NAME=PATH"
-        )
-    documents: list[TokenizedDocument] = []
-    rows, warnings = [], []
-    for source in sources:
-        most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
-        found = text.read(source, settings.text_field, settings.limit, most)
-        cut, was_cut = tokens.pieces(found, loaded.tokenizer)
-        tokenized = tokens.tokenize(cut, loaded.tokenizer, settings.max_tokens)
-        documents += tokenized
-        rows.append(_row(source, found, tokenized))
-        if was_cut:
-            warnings.append(_cut_warning(source, len(found), len(cut)))
-    return documents, rows, warnings
-
-
-def _row(
-    source: Source, found: Sequence[Document], tokenized: Sequence[TokenizedDocument]
-) -> dict[str, Any]:
-    by_split = {part: [d for d in tokenized if d.split == part] for part in SPLITS}
-    return {
-        "domain": source.domain,
-        "source": source.location,
-        "sha256": provenance.digest_texts(document.text for document in found),
-        "documents": {part: len(own) for part, own in by_split.items()},
-        "tokens": {part: sum(len(d.ids) for d in own) for part, own in by_split.items()},
-    }
-
-
-def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, str]:
-    return {
-        "code": "cut-into-pieces",
-        "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
-        f"about {tokens.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as independent.",
-    }
 
 
 def resolved(settings: Settings, loaded: Loaded) -> Settings:

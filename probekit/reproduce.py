@@ -23,6 +23,7 @@ from probekit.models import Loaded
 from probekit.pairs import Sample
 from probekit.paper import PaperModel, Share, Task
 from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
+from probekit.settings import Settings
 from probekit.text import Source
 
 SCHEMA = "probekit.reproduction/1"
@@ -55,8 +56,8 @@ class Asked:
     figure: str
     models: Sequence[str] = LADDER
     text: Sequence[str] = DEFAULT_TEXT
-    text_field: str = "text"
-    fields: tuple[str, str] = ("source", "target")
+    text_field: str = Settings.text_field
+    fields: tuple[str, str] = pairs.USUAL_FIELDS
     protocol: Protocol = field(default_factory=Protocol)
     loading: Mapping[str, Any] = field(default_factory=dict)
 

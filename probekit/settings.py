@@ -45,7 +45,11 @@ class Settings:
         trust_remote_code: Run code that comes with the model.
         text: Texts as [NAME=]PATH; none for the built-in text.
         text_field: Name of the text in a JSONL object, parquet or Hub row.
-        limit: Documents read from each text.
+        source_field: Name of the source in a row of pairs (`translation.de` goes into an
+            object). A text whose first row has source and target is pairs: the target's tokens
+            are trained on and scored, the source stands before them.
+        target_field: Name of the target in a row of pairs.
+        limit: Documents, or pairs, read from each text.
         max_tokens: Tokens taken from each text; by default 10,000 on a CPU, 200,000 elsewhere.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
@@ -74,6 +78,8 @@ class Settings:
     trust_remote_code: bool = False
     text: tuple[str, ...] = ()
     text_field: str = "text"
+    source_field: str = "source"
+    target_field: str = "target"
     limit: int | None = None
     max_tokens: int | None = None
     block: int = 256
@@ -115,7 +121,7 @@ class Settings:
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
 
-        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[9])
+        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[11])
         layers = [0, 6]
         """
         lines = []

@@ -9,14 +9,13 @@ builtin:...  a domain of the built-in text (`probekit.corpus`)
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from probekit import corpus
+from probekit import corpus, rows
 from probekit.errors import DataError
 
 Split = Literal["train", "validation", "test"]
@@ -25,8 +24,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 # Shares of the tokens at which the documents, in order of their hash, are cut.
 CUTS = (0.8, 0.9)
 
-# Rows of parquet decoded at a time: documents may be books.
-BATCH_ROWS = 64
+WAY_OUT = (
+    "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
+)
 
 BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
 
@@ -124,7 +124,7 @@ def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
     if colon and kind == "builtin":
         return _built_in(rest)
     if colon and kind == "hub":
-        return _hub_rows(rest, field)
+        return _rows(location, field)
     path = Path(location).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -133,10 +133,8 @@ def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
             f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of text "
             "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
         )
-    if path.suffix in {".jsonl", ".ndjson"}:
-        return _jsonl(path, field)
-    if path.suffix == ".parquet":
-        return _parquet(path, field)
+    if rows.are_at(location):
+        return _rows(location, field)
     return iter([(path.name, _decoded(path))])
 
 
@@ -162,104 +160,15 @@ def _decoded(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
-        raise _not_utf8(str(path), error) from None
+        raise rows.not_utf8(str(path), error) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _not_utf8(where: str, error: UnicodeDecodeError) -> DataError:
-    return DataError(
-        f"{where} is not UTF-8 text: byte {error.start} cannot be decoded. Convert the file, for "
-        "example with: iconv -f LATIN1 -t UTF-8"
-    )
-
-
-def _jsonl(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path} line {number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            row = json.loads(text) if text.strip() else None
-        except UnicodeDecodeError as error:
-            raise _not_utf8(where, error) from None
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where} is not JSON: {error}") from None
-        if not text.strip():
-            continue
-        if not isinstance(row, dict):
-            raise DataError(f"{where} must be an object with a field {field!r}")
-        yield f"line {number}", _text_of(row, field, where)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    # Bytes: only they end at line feeds alone, and tell which line cannot be decoded. JSON
-    # strings may hold the other line ends of Unicode as they are.
-    try:
-        with path.open("rb") as file:
-            yield from file
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from None
-    with file:
-        fields = file.schema_arrow.names
-        if field not in fields:
-            raise _no_field(str(path), field, fields)
-        for number, text in enumerate(_column(file, field, path), start=1):
-            row = dict.fromkeys(fields) | {field: text}
-            yield f"row {number}", _text_of(row, field, f"{path} row {number}")
-
-
-def _column(file: Any, field: str, path: Path) -> Iterator[object]:
-    try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[field]):
-            yield from batch.column(0).to_pylist()
-    except (OSError, ValueError) as error:
-        raise DataError(f"the field {field!r} of {path} cannot be read: {error}") from None
-
-
-def _hub_rows(location: str, field: str) -> Iterator[tuple[str, str]]:
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(
-            "reading a Hub data set needs one more package: pip install datasets"
-        ) from None
-    place, _, split = location.partition(":")
-    repository, _, config = place.partition("@")
-    try:
-        rows: Iterable[dict[str, object]] = datasets.load_dataset(
-            repository, config or None, split=split or "train", streaming=True
-        )
-        for number, row in enumerate(rows, start=1):
-            yield f"row {number}", _text_of(row, field, f"{location} row {number}")
-    except DataError:
-        raise
-    except (OSError, ValueError, ConnectionError) as error:
-        raise DataError(f"the Hub data set {location!r} cannot be read: {error}") from error
-
-
-def _text_of(row: dict[str, object], field: str, where: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        raise _no_field(where, field, row)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"{where} holds half of a surrogate pair, which is no text in UTF-8")
-    return text
-
-
-def _no_field(where: str, field: str, fields: Iterable[str]) -> DataError:
-    return DataError(
-        f"{where} has no text field {field!r}; its fields are {sorted(fields)}. "
-        "Name the right one with --text-field"
-    )
+def _rows(location: str, field: str) -> Iterator[tuple[str, str]]:
+    place = location.removeprefix(rows.HUB)
+    for name, row in rows.read(location, [field]):
+        yield name, rows.text(row, field, f"{place} {name}", WAY_OUT)
 
 
 def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:

@@ -4,11 +4,13 @@ Documents, each ended by the tokenizer's end token, lie end to end in blocks of 
 length. Where the tokenizer has a BOS it comes first in each block, and before each document
 too unless BOS and end are one token, which then does both. Masks come from an array of
 document numbers, never from token ids.
+
+A document may begin with a prompt: context, of which no token is a target. Such a document has
+a block to itself, so that nothing but its own prompt stands before its targets.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
@@ -16,14 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from probekit.errors import DataError
-from probekit.text import SPLITS, Document, Split, split
-
-# A domain with fewer documents is cut into pieces, so that it can be split and resampled.
-FEWEST_DOCUMENTS = 20
-PIECE_TOKENS = 1024
-# What a document that is shortened keeps at least: where documents are few, and many.
-SHORTEST_CUTS = 128, 512
-MANY_DOCUMENTS = 200
+from probekit.text import SPLITS, Split
 
 OUTSIDE = -1
 
@@ -34,8 +29,8 @@ class Blocks:
 
     Attributes:
         token_ids: Token ids, shape (block, pos).
-        documents: Document numbers, shape (block, pos); -1 at BOS and behind the last
-            document.
+        documents: Document numbers, shape (block, pos); -1 at BOS, in a prompt but for its
+            last token, from which the first target is predicted, and behind the last document.
     """
 
     token_ids: Int[Tensor, "block pos"]
@@ -75,6 +70,7 @@ class TokenizedDocument:
         n_bytes: UTF-8 bytes of the text that the ids stand for.
         sha256: Digest of the content.
         whole: False if it was cut: what ends it is not its author.
+        prompt: Tokens before the first that is a target; 0 if all of it is text to predict.
     """
 
     domain: str
@@ -84,6 +80,12 @@ class TokenizedDocument:
     n_bytes: int
     sha256: str
     whole: bool = True
+    prompt: int = 0
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are targets, the end not counted."""
+        return len(self.ids) - self.prompt
 
 
 def pack(
@@ -134,123 +136,43 @@ def pack(
     return Blocks(token_ids, documents)
 
 
-def tokenize(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, max_tokens: int | None
-) -> list[TokenizedDocument]:
-    """Return the tokens of one domain's documents, each with its split.
+def pack_prompted(
+    ids: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    prompts: Sequence[int],
+    block: int,
+    bos: int | None,
+    end: int | None,
+) -> Blocks:
+    """Lay each document in a block of its own, its prompt as context.
 
-    Where the domain has more than `max_tokens` tokens, long documents are cut to one
-    common length, so that many documents remain: they, not tokens, are what intervals are
-    made of. Where 200 documents remain anyway, none is cut below 512 tokens, and never below
-    128; beyond that, documents are left out, in order of their hash.
-
-    Raises:
-        DataError: If there are too few documents to split.
-    """
-    encoded = encode(tokenizer, [document.text for document in documents])
-    if not any(encoded):
-        raise DataError(
-            f"the tokenizer makes no token of the text of {documents[0].domain!r}: are text and "
-            "tokenizer of one language?"
-        )
-    cap = common_length([len(ids) for ids in encoded], max_tokens)
-    if max_tokens is not None:
-        shortest, enough = SHORTEST_CUTS
-        cap = max(cap, min(max(max_tokens // MANY_DOCUMENTS, shortest), enough))
-    kept = [ids[:cap] for ids in encoded]
-    inside = _within(documents, [len(ids) for ids in kept], max_tokens)
-    documents = [documents[i] for i in inside]
-    encoded, kept = [encoded[i] for i in inside], [kept[i] for i in inside]
-    parts = split(documents, [len(ids) for ids in kept])
-    return [
-        TokenizedDocument(
-            document.domain,
-            document.name,
-            part,
-            short,
-            # A cut document keeps its share of bytes.
-            round(len(document.text.encode()) * len(short) / max(len(ids), 1)),
-            document.sha256,
-            document.whole and len(short) == len(ids),
-        )
-        for document, part, short, ids in zip(documents, parts, kept, encoded, strict=True)
-    ]
-
-
-def _within(documents: Sequence[Document], sizes: Sequence[int], total: int | None) -> list[int]:
-    """Return which documents, taken in order of their hash, fit into `total` tokens."""
-    order = sorted(range(len(documents)), key=lambda i: documents[i].sha256)
-    taken: list[int] = []
-    used = 0
-    for i in order:
-        # Never fewer than a split needs, whatever the budget.
-        if total is None or used + sizes[i] <= total or len(taken) < len(SPLITS):
-            taken.append(i)
-            used += sizes[i]
-    return sorted(taken)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return token ids without special tokens; the length of a text is not limited."""
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
-
-
-def common_length(lengths: Sequence[int], total: int | None) -> int:
-    """Return the length to which documents are cut so that they sum to at most `total`.
-
-    >>> common_length([2, 10, 20], total=16)
-    7
-    >>> common_length([2, 10, 20], total=None)
-    20
-    """
-    longest = max(lengths)
-    if total is None or sum(lengths) <= total:
-        return longest
-    budget = total
-    for rank, length in enumerate(sorted(lengths)):
-        share = budget // (len(lengths) - rank)
-        if length > share:
-            return max(1, share)
-        budget -= length
-    return longest
-
-
-def pieces(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[Document], bool]:
-    """Cut a domain of few documents into pieces of about 1,024 tokens at line ends.
+    Args:
+        ids: Token ids of each document, the prompt's first.
+        numbers: Number of each document.
+        prompts: Tokens of each prompt, at least 1.
+        block: Tokens in a block; BOS, the longest document and its end fit into it.
+        bos: First token of each block, or None.
+        end: Token after each document, a legal target, or None. Blocks are filled up with it.
 
     Returns:
-        The documents, or their pieces, and whether they were cut.
+        Blocks of shape (document, pos) with pos = `block`.
+
+    >>> blocks = pack_prompted([[5, 6, 7, 8]], [3], [2], block=8, bos=0, end=9)
+    >>> blocks.token_ids.tolist(), blocks.documents.tolist()
+    ([[0, 5, 6, 7, 8, 9, 9, 9]], [[-1, -1, 3, 3, 3, 3, -1, -1]])
+    >>> blocks.valid(2).nonzero()[:, 1].tolist()  # 7 and 8 from 6, 8 and the end from 7
+    [2, 3]
     """
-    if len(documents) >= FEWEST_DOCUMENTS:
-        return list(documents), False
-    found = []
-    for document in documents:
-        parts = [text for text in _cut(document.text, tokenizer) if text.strip()]
-        for number, text in enumerate(parts, start=1):
-            name = f"{document.name} piece {number}"
-            last = number == len(parts)
-            found.append(replace(document, name=name, text=text, whole=last))
-    return found, True
-
-
-def _cut(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-    sizes = [len(ids) for ids in encode(tokenizer, lines)]
-    if max(sizes) > PIECE_TOKENS:  # a line as long as a piece: cut between words
-        lines = re.findall(r"\S+\s*|\s+", text)
-        sizes = [len(ids) for ids in encode(tokenizer, lines)]
-    found, size = [""], 0
-    for line, line_size in zip(lines, sizes, strict=True):
-        if size >= PIECE_TOKENS:
-            found.append("")
-            size = 0
-        found[-1] += line
-        size += line_size
-    return found
+    token_ids = torch.full((len(ids), block), 0 if end is None else end)
+    documents = torch.full_like(token_ids, OUTSIDE)
+    start = bos is not None
+    if bos is not None:
+        token_ids[:, 0] = bos
+    for row, (document, number, prompt) in enumerate(zip(ids, numbers, prompts, strict=True)):
+        stop = start + len(document)
+        token_ids[row, start:stop] = torch.tensor(document)
+        documents[row, start + prompt - 1 : stop + (end is not None)] = number
+    return Blocks(token_ids, documents)
 
 
 def blocks_by_split(
@@ -267,16 +189,49 @@ def blocks_by_split(
     found = {}
     for part in SPLITS:
         numbers = [i for i, document in enumerate(documents) if document.split == part]
-        found[part] = pack(
-            [documents[i].ids for i in numbers],
-            numbers,
-            block,
-            tokenizer.bos_token_id,
-            tokenizer.eos_token_id,
-            [documents[i].whole for i in numbers],
-        )
+        found[part] = _packed(documents, numbers, tokenizer, block)
         _require_targets(found[part], documents, part, horizon)
     return found
+
+
+def block_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the tokens of a block that holds a document, its BOS and its end."""
+    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return len(ids) + sum(end is not None for end in ends)
+
+
+def shortened(
+    block: int, documents: Sequence[TokenizedDocument], tokenizer: PreTrainedTokenizerBase
+) -> int:
+    """Return the length of blocks: less than `block` if each document has its own, all shorter."""
+    if not all(document.prompt for document in documents):
+        return block
+    return min(block, max(block_of(document.ids, tokenizer) for document in documents))
+
+
+def _packed(
+    documents: Sequence[TokenizedDocument],
+    numbers: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    block: int,
+) -> Blocks:
+    """Return the blocks of the documents of these numbers, those with a prompt last."""
+    bos, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    plain = [i for i in numbers if not documents[i].prompt]
+    prompted = [i for i in numbers if documents[i].prompt]
+    parts = []
+    if plain:
+        whole = [documents[i].whole for i in plain]
+        parts.append(pack([documents[i].ids for i in plain], plain, block, bos, end, whole))
+    if prompted:
+        ids, prompts = zip(
+            *((documents[i].ids, documents[i].prompt) for i in prompted), strict=True
+        )
+        parts.append(pack_prompted(ids, prompted, prompts, block, bos, end))
+    return Blocks(
+        torch.cat([part.token_ids for part in parts]),
+        torch.cat([part.documents for part in parts]),
+    )
 
 
 def _require_targets(
@@ -285,9 +240,11 @@ def _require_targets(
     reached = {documents[n].domain for n in blocks.documents[blocks.valid(horizon)].tolist()}
     for domain in dict.fromkeys(document.domain for document in documents):
         if domain not in reached:
-            lengths = [len(d.ids) for d in documents if (d.domain, d.split) == (domain, part)]
+            own = [d for d in documents if (d.domain, d.split) == (domain, part)]
+            longest = max(document.n_targets for document in own)
+            what = "target" if own[0].prompt else "document"
             raise DataError(
                 f"{domain}: the {part} split has no position with a target {horizon} tokens "
-                f"ahead: its longest document has {max(lengths)} tokens and more than {horizon} "
+                f"ahead: its longest {what} has {longest} tokens and more than {horizon} "
                 "are needed. Give more or longer text, or fewer --offsets"
             )

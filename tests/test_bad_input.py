@@ -38,6 +38,8 @@ def damaged(model_folder: Path, tmp_path: Path) -> Path:
         ({"device": "abacus"}, SettingsError, "device must be auto"),
         ({"text": ("nowhere.txt",)}, DataError, r"no text at nowhere\.txt: give a file"),
         ({"text_field": "body"}, DataError, r"no text field 'body'; .* with --text-field"),
+        ({"source_field": "de"}, DataError, r"no text field 'de'; .* with --source-field and --ta"),
+        ({"target_field": "en"}, DataError, r"no text field 'source'; .* with --source-field and"),
         ({"limit": 2}, DataError, "need at least 3 different documents, 'words' has 2"),
         ({"text": ("all=a.txt",)}, SettingsError, "texts need different names, none of them 'all'"),
         ({"text": ("a.txt", "b/a.txt")}, SettingsError, "texts need different names.*NAME=PATH"),

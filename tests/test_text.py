@@ -101,12 +101,10 @@ def test_neither_other_columns_nor_later_rows_of_parquet_are_read(tmp_path: Path
         texts(path)
 
 
-@pytest.mark.parametrize(("field", "where"), [("text", r"a\.parquet"), ("n", r"a\.parquet row 1")])
-def test_a_parquet_without_the_text_field_names_those_it_has(
-    tmp_path: Path, field: str, where: str
-) -> None:
+@pytest.mark.parametrize("field", ["text", "n"])
+def test_a_parquet_without_the_text_field_names_those_it_has(tmp_path: Path, field: str) -> None:
     pd.DataFrame({"n": [1], "body": ["one"]}).to_parquet(tmp_path / "a.parquet")
-    message = rf"^\S*{where} has no text field '{field}'; its fields are \['body', 'n'\]"
+    message = rf"^\S*a\.parquet row 1 has no text field '{field}'; its fields are \['body', 'n'\]"
     with pytest.raises(DataError, match=message):
         texts(tmp_path / "a.parquet", field=field)
 
@@ -160,8 +158,9 @@ def test_a_hub_data_set_without_the_package_says_what_to_install(
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "one"}\n{"text"\n', "line 2 is not JSON"),
-        ("a.jsonl", b'["one"]\n', "line 1 must be an object with a field 'text'"),
+        ("a.jsonl", b'["one"]\n', "line 1 must be an object, got list"),
         ("a.jsonl", b'{"body": "one"}\n', r"no text field 'text'; its fields are \['body'\]"),
+        ("a.jsonl", b'{"body": "one"}\n', "with --text-field, or those of pairs with --source-f"),
         ("a.jsonl", rb'{"text": "\ud800"}', "line 1 holds half of a surrogate pair"),
         ("a.parquet", b"no table", "cannot be read as parquet"),
         ("a.txt", b"caf\xe9", "is not UTF-8 text: byte 3 cannot be decoded"),

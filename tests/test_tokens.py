@@ -1,23 +1,24 @@
-"""Token blocks, their masks, and how documents are shortened and cut."""
+"""Token blocks and their masks."""
 
 import pytest
 import tiny_run
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers.normalizers import Replace
+from transformers import LlamaForCausalLM
 
+from probekit.encoding import tokenize
 from probekit.errors import DataError
 from probekit.targets import draw_positions
-from probekit.text import Document
+from probekit.text import SPLITS, Document, Split
 from probekit.tokens import (
-    PIECE_TOKENS,
+    OUTSIDE,
     Blocks,
+    TokenizedDocument,
     blocks_by_split,
-    common_length,
     pack,
-    pieces,
-    tokenize,
+    pack_prompted,
+    shortened,
 )
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -109,56 +110,10 @@ def test_each_domain_gets_its_own_draw() -> None:
     assert blocks.documents[drawn].bincount().tolist() == [3, 3]
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=40), st.integers(1, 5000))
-def test_a_common_length_fits_the_budget_and_wastes_little(lengths: list[int], total: int) -> None:
-    cut = common_length(lengths, total)
-    kept = sum(min(length, cut) for length in lengths)
-    assert kept <= max(total, len(lengths))
-    more = sum(min(length, cut + 1) for length in lengths)
-    assert more > total or more == sum(lengths)
-
-
-def documents(*texts: str) -> list[Document]:
-    return [Document("d", str(number), text) for number, text in enumerate(texts)]
-
-
-def test_twenty_documents_are_left_whole() -> None:
-    twenty = documents(*(f"w{n} w1" for n in range(20)))
-    assert pieces(twenty, tiny_run.tokenizer()) == (twenty, False)
-
-
-def test_few_documents_are_cut_at_line_ends_and_nothing_is_lost() -> None:
-    text = "".join(f"w{n % 50} w1 w2\n" for n in range(1000))
-    cut, was_cut = pieces(documents(text), tiny_run.tokenizer())
-    assert was_cut
-    assert "".join(piece.text for piece in cut) == text
-    assert all(piece.text.endswith("\n") for piece in cut)
-    assert [len(piece.text.split()) for piece in cut[:-1]] == [PIECE_TOKENS + 2] * 2
-    assert cut[1].name == "0 piece 2"
-
-
-def test_a_line_longer_than_a_piece_is_cut_between_words() -> None:
-    cut, _ = pieces(documents("w1 " * 3000), tiny_run.tokenizer())
-    assert [len(piece.text.split()) for piece in cut] == [1024, 1024, 952]
-
-
-def test_a_cut_document_keeps_its_share_of_bytes() -> None:
-    found = tokenize(documents(*(f"w{n} " * 400 for n in range(10))), tiny_run.tokenizer(), 2000)
-    assert {len(document.ids) for document in found} == {200}
-    assert found[3].n_bytes == 600
-
-
-def test_a_text_of_which_the_tokenizer_makes_nothing_is_an_error() -> None:
-    words = tiny_run.tokenizer()
-    words.backend_tokenizer.model.unk_token = "absent"
-    words.backend_tokenizer.normalizer = Replace("x", "")
-    with pytest.raises(DataError, match="makes no token of the text of 'd'"):
-        tokenize(documents("x", "xx", "xxx"), words, None)
-
-
 def test_a_domain_without_a_target_at_the_horizon_says_what_is_needed() -> None:
     words = tiny_run.tokenizer()
-    long = tokenize(documents(*(f"w{n} " * 30 for n in range(9))), words, None)
+    texts = [Document("d", str(n), f"w{n} " * 30) for n in range(9)]
+    long = tokenize(texts, words, None)
     short = [Document("short", str(n), f"w{n} w1") for n in range(9)]
     both = [*long, *tokenize(short, words, None)]
     assert blocks_by_split(both, words, 32, horizon=2)
@@ -171,3 +126,96 @@ def test_the_end_behind_a_cut_is_nobodys_target() -> None:
     assert blocks.token_ids[0].tolist() == [5, 6, 9, 7, 8, 9]
     assert blocks.documents[0].tolist() == [0, 0, -1, 1, 1, 1]
     assert blocks.valid(1)[0].tolist() == [True, False, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("bos", "end", "ids", "documents", "positions"),
+    [
+        (0, 9, [0, 5, 6, 7, 8, 9, 9], [-1, -1, 4, 4, 4, 4, -1], {1: [2, 3, 4], 2: [2, 3], 3: [2]}),
+        (9, 9, [9, 5, 6, 7, 8, 9, 9], [-1, -1, 4, 4, 4, 4, -1], {1: [2, 3, 4], 2: [2, 3], 3: [2]}),
+        (None, 9, [5, 6, 7, 8, 9, 9, 9], [-1, 4, 4, 4, 4, -1, -1], {1: [1, 2, 3], 3: [1], 4: []}),
+        (0, None, [0, 5, 6, 7, 8, 0, 0], [-1, -1, 4, 4, 4, -1, -1], {1: [2, 3], 2: [2], 3: []}),
+    ],
+)
+def test_targets_of_a_pair_are_predicted_from_its_last_prompt_token_on(
+    bos: int | None, end: int | None, ids: list[int], documents: list[int],
+    positions: dict[int, list[int]],
+) -> None:  # fmt: skip
+    # 5 and 6 are the prompt, 7 and 8 the target.
+    blocks = pack_prompted([[5, 6, 7, 8]], [4], [2], 7, bos, end)
+    assert blocks.token_ids.tolist() == [ids]
+    assert blocks.documents.tolist() == [documents]
+    for offset, wanted in positions.items():
+        assert blocks.valid(offset).nonzero()[:, 1].tolist() == wanted
+    assert blocks.targets(1)[blocks.valid(1)].tolist() == ([7, 8] if end is None else [7, 8, 9])
+
+
+PAIRS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6)
+
+
+@given(PAIRS, BEGINNINGS, st.integers(1, 5), st.integers(0, 3))
+def test_all_that_lies_between_a_position_and_its_target_is_target(
+    sizes: list[tuple[int, int]], ends: tuple[int | None, int | None], offset: int, spare: int
+) -> None:
+    ids = [[3] * prompt + [5] * target for prompt, target in sizes]
+    block = max(map(len, ids)) + 2 + spare
+    blocks = pack_prompted(ids, range(len(ids)), [prompt for prompt, _ in sizes], block, *ends)
+    offset = min(offset, block - 1)
+    found = blocks.valid(offset)
+    start, has_end = ends[0] is not None, ends[1] is not None
+    for row, (prompt, target) in enumerate(sizes):
+        first = start + prompt  # the first token that is a target
+        wanted = list(range(first - 1, first + target + has_end - offset))
+        assert found[row].nonzero()[:, 0].tolist() == wanted
+        assert blocks.token_ids[row, first : first + target].tolist() == [5] * target
+
+
+def pair(part: Split, prompt: list[int], target: list[int], domain: str = "d") -> TokenizedDocument:
+    return TokenizedDocument(domain, "", part, prompt + target, 1, "", prompt=len(prompt))
+
+
+def plain(part: Split, ids: list[int]) -> TokenizedDocument:
+    return TokenizedDocument("plain", "", part, ids, 1, "")
+
+
+def test_each_pair_has_a_block_and_other_documents_lie_as_before() -> None:
+    words, target = tiny_run.tokenizer(), [6, 7, 8]
+    documents = [pair(part, [3, 4], target) for part in SPLITS]
+    others = [plain(part, [5] * size) for part in SPLITS for size in (4, 3)]
+    both = blocks_by_split([*documents, *others], words, 12, horizon=2)
+    alone = blocks_by_split(others, words, 12, horizon=2)
+    for number, part in enumerate(SPLITS):
+        assert torch.equal(both[part].token_ids[:-1], alone[part].token_ids)
+        moved = alone[part].documents
+        moved = torch.where(moved == OUTSIDE, moved, moved + len(documents))
+        assert torch.equal(both[part].documents[:-1], moved)
+        assert both[part].token_ids[-1].tolist() == [0, 3, 4, 6, 7, 8, 1, 1, 1, 1, 1, 1]
+        assert both[part].documents[-1].unique().tolist() == [OUTSIDE, number]
+
+
+def test_blocks_are_no_longer_than_the_longest_pair_unless_documents_fill_them() -> None:
+    words, documents = tiny_run.tokenizer(), [pair("test", [3, 4], [6] * n) for n in (2, 5)]
+    assert shortened(32, documents, words) == 2 + 5 + 2  # BOS and end
+    assert shortened(8, documents, words) == 8
+    assert shortened(32, [*documents, plain("test", [5])], words) == 32
+
+
+@torch.no_grad()
+def test_a_pair_sees_nothing_of_another(tiny_llama: LlamaForCausalLM) -> None:
+    def logits(first: list[int]) -> torch.Tensor:
+        documents = [pair(part, [3, 4], [6, 7, 8]) for part in SPLITS]
+        whole = [pair("train", first, first[::-1]), *documents]
+        blocks = blocks_by_split(whole, tiny_run.tokenizer(), 24, horizon=2)["train"]
+        found: torch.Tensor = tiny_llama(blocks.token_ids).logits
+        return found[blocks.documents == 1]
+
+    assert len(logits([5, 9])) == 5  # the last of the prompt, three targets, the end
+    assert torch.allclose(logits([5, 9]), logits([7, 8, 2, 2]), atol=1e-6)
+
+
+def test_targets_shorter_than_the_horizon_say_what_is_needed() -> None:
+    documents = [pair(part, [3, 4, 5, 6, 7], [6, 7], "short") for part in SPLITS]
+    assert blocks_by_split(documents, tiny_run.tokenizer(), 12, horizon=3)  # the end is a target
+    message = "short: the train split .* target 4 tokens ahead: its longest target has 2 tokens"
+    with pytest.raises(DataError, match=message):
+        blocks_by_split(documents, tiny_run.tokenizer(), 12, horizon=4)
