@@ -40,7 +40,6 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where a problem arose.")] = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
     own = {
@@ -58,11 +57,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     if dry_run:
         typer.echo("\n".join(head_study.dry_run(loaded, asked, of_heads)))
         return
-    try:
-        run = head_study.run(loaded, asked, of_heads, output, overwrite, typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    run = head_study.run(loaded, asked, of_heads, output, overwrite, typer.echo)
     show(run.document, table(run.document))
     typer.echo(f"Report: {run.report}")
 

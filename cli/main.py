@@ -1,9 +1,14 @@
 """The commands of `probekit`: parse, one library call, print.
 
-Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (the same command goes on).
+Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (analyze, sweep, heads and
+reproduce go on from there when they are called again).
 """
 
+import inspect
+import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +33,44 @@ app = typer.Typer(
 Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
+# What a command says when it is interrupted: those that keep what they finished go on behind it.
+INTERRUPTED = "interrupted"
+RESUMABLE = "interrupted; the same command goes on from here"
+
+
+def command(
+    interrupted: str = INTERRUPTED,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command that takes --debug and says that it was interrupted."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(debug: bool, **given: Any) -> None:  # noqa: ARG001 -- read in main
+            try:
+                function(**given)
+            except KeyboardInterrupt:
+                # Outside of a command typer makes a silent exit of it.
+                typer.echo(f"probekit: {interrupted}", err=True)
+                raise typer.Exit(130) from None
+
+        signature = inspect.signature(function)
+        debug = inspect.Parameter(
+            "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+        )
+        parameters = [*signature.parameters.values(), debug]
+        run.__annotations__ = function.__annotations__ | {"debug": Debug}
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        app.command()(run)
+        return function
+
+    return register
+
 
 def main() -> None:
     """Run the command line; a stated problem is one message, not a traceback."""
+    # GNU OpenMP reads it once, when torch is imported. Its idle threads would spin, and beside
+    # other work on a machine with few cores take the time from those that have something to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ProbekitError as error:
@@ -40,16 +80,15 @@ def main() -> None:
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
-@app.command()
+@command(RESUMABLE)
 @with_settings()
-def analyze(  # noqa: PLR0913, PLR0917 -- one a flag
+def analyze(
     settings: dict[str, Any],
     output: Output = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     figures: Figures = False,
-    debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
     asked = from_mapping((from_file(config) if config else {}) | settings)
@@ -59,18 +98,14 @@ def analyze(  # noqa: PLR0913, PLR0917 -- one a flag
     if dry_run:
         typer.echo("\n".join(analysis.dry_run(loaded, asked)))
         return
-    try:
-        run = analysis.run(loaded, asked, output, overwrite, typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    run = analysis.run(loaded, asked, output, overwrite, typer.echo)
     _print_findings(run.results)
     if figures:
         _write_figures(run)
     typer.echo(f"Report: {run.report}")
 
 
-@app.command()
+@command()
 @with_settings("text", "device", "dtype", "revision", "trust_remote_code", "block")
 def doctor(
     settings: dict[str, Any],
@@ -78,7 +113,6 @@ def doctor(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure models with known answers instead.")
     ] = False,
-    debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Check on this very model every assumption that an analysis makes."""
     if calibrate:
@@ -94,7 +128,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@command()
 def models() -> None:
     """List the models with short names, ladder by ladder."""
     from probekit.models import known
@@ -106,11 +140,10 @@ def models() -> None:
         typer.echo(f"{model.name:<16} {model.family:<10} {size:>12}  {place}{gated}")
 
 
-@app.command()
+@command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     figures: Figures = False,
-    debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Render the report of a finished run, or of a study of heads, again."""
     from probekit import head_study, reports, results
@@ -128,8 +161,9 @@ def report(
     typer.echo(f"Report: {finished.report}")
 
 
-for _command in (scales.compare, scales.sweep, heads, reproduce):
-    app.command()(_command)
+command()(scales.compare)
+for _function in (scales.sweep, heads, reproduce):
+    command(RESUMABLE)(_function)
 
 
 def _write_figures(run: Any) -> None:

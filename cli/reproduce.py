@@ -7,12 +7,15 @@ import typer
 
 from probekit.cli.flags import with_settings
 from probekit.errors import SettingsError
+from probekit.settings import Settings
 
 Figure = Literal["figure-1", "figure-2", "table-1"]
-SETTINGS = ("text", "text_field", "nucleus", "seed", "device", "dtype", "trust_remote_code")
+OF_PROTOCOL = ("nucleus", "seed")
+FIELDS = ("source_field", "target_field")
+LOADING = ("device", "dtype", "trust_remote_code")
 
 
-@with_settings(*SETTINGS)
+@with_settings("text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING)
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
@@ -28,17 +31,12 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
         int | None,
         typer.Option(help="Most tokens summed over.", show_default="as many as memory allows"),
     ] = None,
-    source_field: Annotated[
-        str, typer.Option(help="Source in a row of pairs; translation.de goes into an object.")
-    ] = "source",
-    target_field: Annotated[str, typer.Option(help="Target in a row of pairs.")] = "target",
     heads: Annotated[
         Path | None, typer.Option(help="For table-1: the run folder of trained heads.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder; by default runs/reproduce-<figure>.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where a problem arose.")] = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     from probekit.protocol import Protocol
@@ -54,21 +52,18 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     from probekit import reproduce as door
 
     logging.disable_progress_bar()
-    own = {name: settings.pop(name) for name in ("nucleus", "seed") if name in settings}
+    own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
+    source, target = (settings.get(name, getattr(Settings, name)) for name in FIELDS)
     asked = door.Asked(
         figure,
         model or door.LADDER,
-        settings.pop("text", door.DEFAULT_TEXT),
-        settings.pop("text_field", "text"),
-        (source_field, target_field),
+        settings.get("text", door.DEFAULT_TEXT),
+        settings.get("text_field", Settings.text_field),
+        (source, target),
         Protocol(samples, extended, max_branches=max_branches, **own),
-        settings,
+        {name: settings[name] for name in LOADING if name in settings},
     )
-    try:
-        _show(door.run(asked, folder, typer.echo), folder)
-    except KeyboardInterrupt:
-        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    _show(door.run(asked, folder, typer.echo), folder)
 
 
 def _table_1(heads: Path | None) -> dict[str, Any]:

@@ -27,8 +27,6 @@ COLUMNS = (
     ("nucleus tokens", "nucleus_tokens", 1, 1, 0),
 )
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
-
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
@@ -36,7 +34,6 @@ def compare(
         Path | None, typer.Option(help="The page; by default compare.html beside the runs.")
     ] = None,
     figures: Figures = False,
-    debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Compare finished runs: one page, differences with intervals."""
     from probekit import comparison
@@ -67,7 +64,6 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plans and stop.")] = False,
     figures: Figures = False,
-    debug: Debug = False,  # noqa: ARG001 -- read in main
 ) -> None:
     """Analyze several models, skipping what is done, and compare them."""
     if (family is None) == (models is None):
@@ -82,11 +78,7 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     if dry_run:
         _end(sweeps.dry_run(asked, typer.echo))
         return
-    try:
-        swept = sweeps.sweep(asked, overwrite, typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("probekit: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    swept = sweeps.sweep(asked, overwrite, typer.echo)
     if swept.comparison is not None and swept.page is not None:
         show(swept.comparison.document, table(swept.comparison.document))
         if figures:

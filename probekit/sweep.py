@@ -5,11 +5,14 @@ it. What is done already is not done again.
 """
 
 import multiprocessing
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from probekit import analysis, catalogue, preparation, provenance, results
 from probekit.comparison import Comparison, compare
@@ -181,6 +184,8 @@ def _analyze(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # One of its own would be shared by processes, and left behind when this one is terminated.
+    tqdm.set_lock(threading.RLock())
 
     def say(line: str) -> None:
         pipe.send(("line", line))

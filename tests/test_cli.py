@@ -1,5 +1,6 @@
 """The command line, as its user sees it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from probekit import models
 from probekit.cli import main as cli
 from probekit.results import Run, load
 
@@ -106,6 +108,33 @@ def test_debug_shows_where_a_problem_arose(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "argv", ["probekit", "analyze", "--model", "lama", "--debug"])
     with pytest.raises(ModelError, match="lama"):
         cli.main()
+
+
+COMMANDS = [each.callback.__name__ for each in cli.app.registered_commands if each.callback]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_offers_debug(command: str) -> None:
+    help_text = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=80).output
+    assert help_text.count("--debug") == 1
+
+
+@pytest.mark.parametrize(("own", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_do_not_spin_unless_the_user_says_so(
+    own: str | None, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    if own is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    seen: list[str | None] = []
+
+    def known() -> list[object]:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        return []
+
+    monkeypatch.setattr(models, "known", known)
+    assert call(monkeypatch, "models") == 0
+    assert seen == [policy]
 
 
 def test_doctor_checks_every_assumption(
