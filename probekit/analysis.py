@@ -27,8 +27,8 @@ from probekit import (
 )
 from probekit.branches import BranchEngine
 from probekit.checks import Check
-from probekit.errors import RunError, SettingsError
 from probekit.fitting import SITE_OF_MODEL
+from probekit.given import named
 from probekit.measurement import Measurement
 from probekit.models import Loaded
 from probekit.preparation import Material
@@ -64,19 +64,9 @@ def analyze(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise SettingsError(f"the tokenizer of {model!r} is loaded with it: leave it out")
-        asked = from_mapping({"model": model, **settings})
-        return run(preparation.load(asked), asked, output, overwrite, say)
-    if tokenizer is None:
-        raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
-    fixed = [name for name in preparation.LOADING if name in settings]
-    if fixed:
-        raise SettingsError(f"a model given as an object is taken as it is: leave out {fixed}")
-    loaded = models.wrap(model, tokenizer)
-    asked = from_mapping({"model": loaded.name, **settings})
-    return run(loaded, asked, output, overwrite, say)
+    given, loaded = named(model, tokenizer, settings)
+    asked = from_mapping(given)
+    return run(loaded or preparation.load(asked), asked, output, overwrite, say)
 
 
 def run(
@@ -87,7 +77,8 @@ def run(
     folder = Path(output) if output else default_folder(settings)
     finished = results.open_folder(folder, settings, overwrite)
     if finished is not None:
-        _require_unchanged(finished, preparation.prepare(loaded, settings))
+        now = preparation.prepare(loaded, settings)
+        results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
@@ -139,21 +130,6 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     token_ids = material.blocks["test"].token_ids
     checks = doctor.check_model(loaded, material.head, token_ids)
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
-
-
-def _require_unchanged(finished: Run, material: Material) -> None:
-    """Refuse to pass off a finished run as one of a model or text that is another now."""
-    before, now = finished.results, material
-    changed = []
-    if before["model"]["fingerprint"] != now.fingerprint:
-        changed.append("the model")
-    if [row["sha256"] for row in before["text"]] != [row["sha256"] for row in now.text]:
-        changed.append("the text")
-    if changed:
-        raise RunError(
-            f"{finished.folder} holds a run of this command, but {' and '.join(changed)} changed "
-            "since. Name another --output, or replace the run with --overwrite"
-        )
 
 
 def _fingerprint(material: Material, settings: Settings) -> str:

@@ -2,13 +2,15 @@
 
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from probekit import contrasts, provenance
 from probekit.checks import Check
 from probekit.measurement import Measurement
+from probekit.preparation import Material
+from probekit.progress import Journal
 from probekit.results import SCHEMA
 from probekit.specialization import Findings
 from probekit.tally import CONTROL
@@ -33,11 +35,15 @@ def document(
     """
     ceilings, branching = measured.ceilings, measured.branching
     engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
+    material = measured.material
+    loaded = material.loaded
+    own = {"softcap": material.head.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
     return {
         "schema": SCHEMA,
-        "run": _run(measured),
-        "model": _model(measured),
-        "text": measured.material.text,
+        "run": run_row(material, asdict(measured.settings), measured.journal)
+        | {"attention": loaded.attention},
+        "model": model_row(material) | own,
+        "text": material.text,
         "verdict": findings.verdict,
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
@@ -49,36 +55,40 @@ def document(
         "sequences": list(contrasts.sequences(measured.tally, measured.settings.target)),
         "codelength": measured.codelength,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
-        "warnings": [*unmet, *measured.material.warnings, *findings.warnings],
+        "warnings": [*unmet, *material.warnings, *findings.warnings],
     }
 
 
-def _run(measured: Measurement) -> dict[str, Any]:
-    loaded, seconds = measured.material.loaded, measured.journal.seconds
+def run_row(material: Material, settings: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+    """Return how a run was made, as results.json and heads.json say it.
+
+    Args:
+        material: Model and text.
+        settings: What was set, the seed among it; what was not is left out.
+        journal: Which stages took how long.
+    """
+    loaded, seconds = material.loaded, journal.seconds
     return {
         "id": uuid.uuid4().hex,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": provenance.command(),
         "seconds": sum(seconds.values()),
         "stage_seconds": dict(seconds),
-        "seed": measured.settings.seed,
+        "seed": settings["seed"],
         "device": provenance.machine(loaded.model.device),
         "dtype": loaded.dtype,
-        "attention": loaded.attention,
-        "versions": provenance.versions(),
-        "settings": dict(_settings(measured)),
+        "versions": dict(provenance.versions()),
+        # As JSON has it, so that a report is the same from memory and file.
+        "settings": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+            if value is not None
+        },
     }
 
 
-def _settings(measured: Measurement) -> Iterator[tuple[str, Any]]:
-    """Yield what was set, as JSON has it, so that a report is the same from memory and file."""
-    for name, value in asdict(measured.settings).items():
-        if value is not None:
-            yield name, list(value) if isinstance(value, tuple) else value
-
-
-def _model(measured: Measurement) -> dict[str, Any]:
-    material = measured.material
+def model_row(material: Material) -> dict[str, Any]:
+    """Return what results.json and heads.json say of a model."""
     loaded, head = material.loaded, material.head
     return {
         "name": loaded.name,
@@ -89,9 +99,7 @@ def _model(measured: Measurement) -> dict[str, Any]:
         "d_model": head.d_model,
         "vocab_size": head.vocab_size,
         "n_parameters": loaded.n_parameters,
-        "softcap": head.softcap,
         "fingerprint": material.fingerprint,
-        "tokenizer": provenance.tokenizer(loaded.tokenizer),
     }
 
 

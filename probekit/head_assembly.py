@@ -1,14 +1,12 @@
 """The content of heads.json, put together from what was measured."""
 
-import datetime
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from probekit import head_findings, head_scores, head_sweep, head_verdict, provenance
+from probekit import assembly, head_findings, head_scores, head_sweep, head_verdict
 from probekit.checks import Check
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
@@ -39,10 +37,11 @@ def document(
     own = [head_scores.OWN] if head_scores.own_heads(study) is not None else []
     verdict = head_verdict.sentences(tally, names)
     verdict += [head_sweep.answer(swept)] if swept is not None else []
+    given = asdict(study.settings) | asdict(study.asked)
     return {
         "schema": SCHEMA,
-        "run": _run(study),
-        "model": _model(study),
+        "run": assembly.run_row(study.material, given, study.journal),
+        "model": assembly.model_row(study.material),
         "text": study.material.text,
         "verdict": verdict,
         "scores": head_findings.score_rows(tally),
@@ -67,42 +66,6 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
         "joint": recipe["joint"],
         "mix": recipe["mix"],
         "finetuned": recipe["finetuned"],
-    }
-
-
-def _run(study: Study) -> dict[str, Any]:
-    loaded, seconds = study.material.loaded, study.journal.seconds
-    given = asdict(study.settings) | asdict(study.asked)
-    return {
-        "id": uuid.uuid4().hex,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": provenance.command(),
-        "seconds": sum(seconds.values()),
-        "stage_seconds": dict(seconds),
-        "seed": study.settings.seed,
-        "device": provenance.machine(loaded.model.device),
-        "dtype": loaded.dtype,
-        "versions": dict(provenance.versions()),
-        "settings": {k: _plain(v) for k, v in given.items() if v is not None},
-    }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _model(study: Study) -> dict[str, Any]:
-    material = study.material
-    return {
-        "name": material.loaded.name,
-        "repository": material.loaded.repository,
-        "revision": material.loaded.revision,
-        "architecture": type(material.loaded.model).__name__,
-        "n_layers": material.head.n_layers,
-        "d_model": material.head.d_model,
-        "vocab_size": material.head.vocab_size,
-        "n_parameters": material.loaded.n_parameters,
-        "fingerprint": material.fingerprint,
     }
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import doctor, head_assembly, head_scores, head_sweep, preparation, results
 from probekit.errors import RunError, SettingsError
+from probekit.given import named
 from probekit.head_assembly import SCHEMA
 from probekit.head_settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
 from probekit.head_stages import Study
@@ -64,8 +66,9 @@ class HeadRun:
 
 
 def study_heads(
-    model: str = "tiny",
+    model: str | PreTrainedModel = "tiny",
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     say: Say = lambda _: None,
@@ -74,7 +77,9 @@ def study_heads(
     """Train heads for a model by several strategies, and score them beside its marginalization.
 
     Args:
-        model: Short name, Hub repository or local folder.
+        model: Short name, Hub repository, local folder, or a causal model of transformers, which
+            is left as it is: what is trained is a copy.
+        tokenizer: The tokenizer of a model given as an object.
         output: The run folder; by default runs/<model>-heads.
         overwrite: Replace a run with other settings that `output` holds.
         say: Called with each line of progress.
@@ -87,8 +92,9 @@ def study_heads(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    asked, of_heads = split({"model": model, **settings})
-    return run(preparation.load(asked), asked, of_heads, output, overwrite, say)
+    given, loaded = named(model, tokenizer, settings)
+    asked, of_heads = split(given)
+    return run(loaded or preparation.load(asked), asked, of_heads, output, overwrite, say)
 
 
 def run(
@@ -104,6 +110,8 @@ def run(
     folder = Path(output) if output else Path("runs") / f"{Path(settings.model).name}-heads"
     finished = _open(folder, as_toml(settings, asked), overwrite)
     if finished is not None:
+        now = preparation.prepare(loaded, settings)
+        results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
@@ -130,16 +138,8 @@ def load(folder: str | Path) -> HeadRun:
     Raises:
         RunError: If it holds no finished one, or one of another schema.
     """
-    path = Path(folder) / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise RunError(f"{folder} holds no finished study of heads: there is no {path}") from None
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise RunError(f"{path} is not of schema {SCHEMA}: it was written by another version")
-    return HeadRun(Path(folder), content)
+    folder = Path(folder)
+    return HeadRun(folder, results.read(folder / FILE, SCHEMA, "study of heads"))
 
 
 def json_schema() -> dict[str, Any]:

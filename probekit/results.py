@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -65,7 +65,7 @@ class Run:
             RunError: If it is not JSON, or of another schema.
         """
         path = self.folder / "passages.json"
-        return _read(path, PASSAGES) if path.exists() else None
+        return read(path, PASSAGES) if path.exists() else None
 
     @property
     def report(self) -> Path:
@@ -85,21 +85,60 @@ def load(folder: str | Path) -> Run:
         RunError: If it holds no finished run, or one of another schema.
     """
     folder = Path(folder)
-    return Run(folder, _read(folder / "results.json", SCHEMA))
+    return Run(folder, read(folder / "results.json", SCHEMA))
 
 
-def _read(path: Path, schema: str) -> dict[str, Any]:
+def read(path: Path, schema: str, what: str = "run") -> dict[str, Any]:
+    """Return what a JSON file of a run folder holds.
+
+    Args:
+        path: The file.
+        schema: The schema that it must say it has.
+        what: What its folder does not hold where there is no such file.
+
+    Raises:
+        RunError: If the file cannot be read, is not JSON, or is of another schema.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise RunError(
-            f"{path.parent} holds no finished run: there is no readable {path}"
+            f"{path.parent} holds no finished {what}: there is no readable {path}"
         ) from None
     except ValueError as error:
         raise RunError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict) or content.get("schema") != schema:
         raise RunError(f"{path} is not of schema {schema}: it was written by another version")
     return content
+
+
+def require_unchanged(
+    folder: Path,
+    before: Mapping[str, Any],
+    fingerprint: str,
+    text: Sequence[Mapping[str, Any]],
+) -> None:
+    """Refuse to pass off a finished run as one of a model or text that is another now.
+
+    Args:
+        folder: Where the run is.
+        before: What its results.json or heads.json holds.
+        fingerprint: Of the model as it is now.
+        text: The rows of the text as it is now.
+
+    Raises:
+        RunError: If either changed.
+    """
+    changed = []
+    if before["model"]["fingerprint"] != fingerprint:
+        changed.append("the model")
+    if [row["sha256"] for row in before["text"]] != [row["sha256"] for row in text]:
+        changed.append("the text")
+    if changed:
+        raise RunError(
+            f"{folder} holds a run of this command, but {' and '.join(changed)} changed since. "
+            "Name another --output, or replace the run with --overwrite"
+        )
 
 
 def json_schema(name: Literal["results", "passages"] = "results") -> dict[str, Any]:

@@ -5,26 +5,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import test_native
 import tiny_run
 import torch
 from jsonschema import Draft202012Validator
-from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from typer.testing import CliRunner
 
-import probekit
-from probekit import adapters, head_study, heads, linear, preparation, strategies
+from probekit import adapters, head_files, head_study, linear, preparation, strategies
 from probekit.backbone import Backbone
 from probekit.cli.main import app
-from probekit.errors import ProbekitError, RunError, SettingsError
+from probekit.errors import RunError, SettingsError
 from probekit.fitting import SITE_OF_MODEL, Streams
-from probekit.head_findings import difference_rows, gap_rows
 from probekit.head_settings import split
 from probekit.head_study import HeadRun, study_heads
-from probekit.tally import Tally
 from probekit.targets import draw_positions, text_targets
 
 QUICK: dict[str, Any] = {"epochs": 1, "step_blocks": 8, "strategies": ("heads-only", "joint")}
@@ -62,7 +56,7 @@ def test_the_weights_in_the_folder_give_the_numbers(
     settings, _ = split(asked_heads)
     material = preparation.prepare(preparation.load(settings), settings)
     model, head, test = material.loaded.model, material.head, material.blocks["test"]
-    learned = heads.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
+    learned = head_files.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
     adapters.load(model, head, study.folder / "adapter-joint.safetensors")
     targets = text_targets(test, 2)
     reading = Backbone(model, head).read(test.token_ids, learned.reads)
@@ -115,56 +109,6 @@ def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
         counts = own["document"].map(lambda number: int(numbers[number]))
         assert (own["n"] == counts).all()
         assert own["n"].sum() == int(drawn.sum())
-
-
-def tally(nats: dict[str, list[float]], n: int = 10) -> Tally:
-    """Return scores of documents of equal size, at one offset."""
-    listed = [
-        {
-            "readout": name, "layer": None, "offset": 2, "blind": True, "positions": positions,
-            "document": number, "n": n, "nats_sum": value * n, "top1_sum": 0.0,
-            "top5_sum": (10 - value) * n / 10, "joint_sum": 0.0, "kl_sum": 0.0,
-        }
-        for name, values in nats.items()
-        for positions in ("all", "marginal")
-        for number, value in enumerate(values)
-    ]  # fmt: skip
-    table = pd.DataFrame(listed).assign(split="test", seed=0).astype({"layer": "Int64"})
-    documents = len(next(iter(nats.values())))
-    return Tally(table, ["words"] * documents, [1.0] * documents)
-
-
-def test_the_share_of_the_gap_is_that_of_the_means() -> None:
-    jitter = np.linspace(0, 1, 12)
-    scores = {
-        "unigram": [9.0] * 12,
-        "finetune": list(4 + jitter),
-        "heads-only": list(6 + jitter),
-        "joint": list(5.5 + jitter),
-    }
-    shares = {row["metric"]: row for row in gap_rows(tally(scores), ["heads-only", "joint"])}
-    for row in shares.values():
-        assert row["share"] == pytest.approx(0.25)
-        assert row["reason"] is None
-    apart = {
-        row["against"]: row["nats"]
-        for row in difference_rows(tally(scores), [])
-        if (row["strategy"], row["positions"]) == ("joint", "marginal")
-    }
-    assert apart == {"finetune": pytest.approx(1.5), "heads-only": pytest.approx(-0.5)}
-
-
-def test_there_is_no_share_of_a_gap_that_is_not_clear_of_zero() -> None:
-    jitter = np.random.default_rng(0).normal(size=12)
-    scores = {"unigram": [9.0] * 12, "finetune": [4.0] * 12, "joint": [4.0] * 12}
-    scores["heads-only"] = list(4 + jitter)
-    for row in gap_rows(tally(scores), ["heads-only", "joint"]):
-        assert row["share"] is None
-        assert "not clear of heads-only" in row["reason"]
-    del scores["heads-only"]
-    assert {row["reason"] for row in gap_rows(tally(scores), ["joint"])} == {
-        "heads-only was not among the strategies"
-    }
 
 
 class KilledError(Exception):
@@ -243,6 +187,35 @@ def test_the_folder_is_whole_and_read_again(
         head_study.load(tmp_path)
 
 
+def test_a_model_object_is_studied_and_left_as_it_was(
+    study: HeadRun, asked_heads: dict[str, Any], model_folder: Path, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    own = {key: value for key, value in asked_heads.items() if key not in ("model", "device")}
+    own |= {"tokenizer": tiny_run.tokenizer(), "strategies": ("heads-only",), "sweep": "none"}
+    run = study_heads(model, **own, output=tmp_path)
+    assert run.document["model"] == study.document["model"] | {"name": "LlamaForCausalLM"}
+    (alone,) = rows(run, "scores", strategy="heads-only", offset=2, positions="all")
+    (row,) = rows(study, "scores", strategy="heads-only", offset=2, positions="all")
+    assert alone["nats"] == pytest.approx(row["nats"])
+    assert model.state_dict().keys() == before.keys()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    # Its class is all the name that it has: another model of that class is told apart.
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    with pytest.raises(RunError, match="the model changed since"):
+        study_heads(model, **own, output=tmp_path)
+
+
+def test_a_model_object_of_heads_needs_its_tokenizer(tiny_llama: PreTrainedModel) -> None:
+    with pytest.raises(SettingsError, match=r"needs its tokenizer: tokenizer=\.\.\."):
+        study_heads(tiny_llama)
+    with pytest.raises(SettingsError, match=r"is taken as it is: leave out \['dtype'\]"):
+        study_heads(tiny_llama, tokenizer=tiny_run.tokenizer(), dtype="bfloat16")
+
+
 def test_table_1_reads_the_study(study: HeadRun) -> None:
     found = {(each.strategy, each.offset): each for each in strategies.read(study.folder)}
     one = found["finetuned-marginalized", 2]
@@ -251,55 +224,9 @@ def test_table_1_reads_the_study(study: HeadRun) -> None:
     assert ("joint", 1) in found
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"kind": "tree"}, "--kind must be one of block"),
-        ({"init": "ones"}, "--init must be one of"),
-        ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
-        ({"strategies": ("join",)}, "--strategy must be one of"),
-        ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
-        ({"rate": "paper"}, "--rate must be a number or one of"),
-        ({"rate": 0.0}, "--rate must be above 0"),
-        ({"epochs": 0}, "--epochs must be at least 1"),
-        ({"step_blocks": 0}, "--step-blocks must be at least 1"),
-        ({"read": -1}, "--read must be a layer"),
-        ({"sweep": "all"}, "--sweep must be one of"),
-        ({"offsets": 1}, "--offsets must be at least 2"),
-        ({"marginal": "off"}, "--marginal must be"),
-        ({"kinds": "block"}, "Did you mean 'kind'"),
-        ({"probe": ("mlp",)}, "heads know no setting 'probe'"),
-    ],
-)
-def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        split(given)
-
-
 def test_a_layer_that_the_model_lacks_is_said(asked: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--read must be in 0\.\.2"):
         study_heads(**asked, read=3, output=tmp_path / "run")
-
-
-def test_native_heads_of_a_model_without_any_are_refused(
-    asked: dict[str, Any], tmp_path: Path
-) -> None:
-    with pytest.raises(ProbekitError, match="no multi-token layers"):
-        study_heads(**asked, kind="native", output=tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_heads_that_come_with_a_model_are_scored_beside_those_fitted_afterwards(
-    tmp_path: Path,
-) -> None:
-    run = probekit.study_heads(
-        "tiny-mtp", strategies=("heads-only",), sweep="none", max_tokens=6_000,
-        marginal_positions=50, output=tmp_path / "run",
-    )  # fmt: skip
-    (own,) = rows(run, "scores", strategy="head:own", offset=2, positions="all", domain="all")
-    (fitted,) = rows(run, "scores", strategy="heads-only", offset=2, positions="all", domain="all")
-    assert own["nats"] < fitted["nats"]
-    assert any("The model's own heads" in sentence for sentence in run.document["verdict"])
 
 
 def test_the_command_prints_a_plan_and_its_verdict(
@@ -339,51 +266,3 @@ def test_an_interrupted_command_says_that_it_goes_on(
     done = CliRunner().invoke(app, ["heads", "--model", asked_heads["model"]])
     assert done.exit_code == 130
     assert "the same command goes on" in done.output
-
-
-@pytest.mark.slow
-def test_queries_are_trained_on_the_frozen_model_alone(
-    asked: dict[str, Any], tmp_path: Path
-) -> None:
-    run = study_heads(**asked, kind="query", sweep="none", step_blocks=16, output=tmp_path / "run")
-    names = {row["strategy"] for row in run.document["training"]}
-    assert names == {"finetune", "heads-only", "heads-on-finetuned"}
-    assert not rows(run, "scores", strategy="heads-only", offset=1)
-    assert rows(run, "scores", strategy="heads-only", offset=2)
-
-
-def renamed(key: str) -> str:
-    """Return what a checkpoint calls a tensor of multi-token layer 0."""
-    for ours, theirs in {
-        "mtp_block.": "mtp.layers.0.",
-        "eh_proj.": "mtp.fc.",
-        "enorm.": "mtp.pre_fc_norm_embedding.",
-        "hnorm.": "mtp.pre_fc_norm_hidden.",
-        "post_norm.": "mtp.norm.",
-    }.items():
-        key = key.replace(f"layers.0.{ours}", theirs)
-    return key
-
-
-@pytest.mark.slow
-def test_layers_that_a_model_brings_along_are_scored_token_fed(
-    text_file: Path, tmp_path: Path
-) -> None:
-    made = test_native.make("mellum")
-    folder = tmp_path / "mellum"
-    made.model.save_pretrained(folder)
-    tiny_run.tokenizer().save_pretrained(folder)
-    place = folder / "model.safetensors"
-    brought = made.brought.state_dict()
-    layers = {renamed(key): brought[key].clone() for key in brought if key.startswith("layers.")}
-    save_file(load_file(place) | layers, place, metadata={"format": "pt"})
-    run = study_heads(
-        **tiny_run.SETTINGS, model=str(folder), text=(str(text_file),), kind="native",
-        output=tmp_path / "run",
-    )  # fmt: skip
-    (row,) = rows(run, "scores", strategy="head:native", offset=2, positions="marginal")
-    (base,) = rows(run, "scores", strategy="base", offset=2, positions="marginal")
-    assert not row["blind"]
-    assert base["blind"]
-    assert row["n_positions"] == base["n_positions"]
-    assert any("Not a comparison of equals" in sentence for sentence in run.document["verdict"])

@@ -127,3 +127,16 @@ def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
     assert stage.exists()
     results.open_folder(tmp_path, Settings(seed=4), overwrite=True)
     assert not stage.exists()
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "sha256", "changed"),
+    [("b", "t", "the model"), ("a", "u", "the text"), ("b", "u", "the model and the text")],
+)
+def test_a_run_of_another_model_or_text_is_not_passed_off(
+    tmp_path: Path, fingerprint: str, sha256: str, changed: str
+) -> None:
+    before = {"model": {"fingerprint": "a"}, "text": [{"sha256": "t"}]}
+    results.require_unchanged(tmp_path, before, "a", [{"sha256": "t"}])
+    with pytest.raises(RunError, match=f"but {changed} changed since"):
+        results.require_unchanged(tmp_path, before, fingerprint, [{"sha256": sha256}])

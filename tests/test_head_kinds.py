@@ -1,0 +1,83 @@
+"""Studies of other kinds of heads: queries, and what a model brings along."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_native
+import tiny_run
+from safetensors.torch import load_file, save_file
+from test_head_study import rows
+
+import probekit
+from probekit.errors import ProbekitError
+from probekit.head_study import study_heads
+
+
+def test_native_heads_of_a_model_without_any_are_refused(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ProbekitError, match="no multi-token layers"):
+        study_heads(**asked, kind="native", output=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_heads_that_come_with_a_model_are_scored_beside_those_fitted_afterwards(
+    tmp_path: Path,
+) -> None:
+    run = probekit.study_heads(
+        "tiny-mtp", strategies=("heads-only",), sweep="none", max_tokens=6_000,
+        marginal_positions=50, output=tmp_path / "run",
+    )  # fmt: skip
+    (own,) = rows(run, "scores", strategy="head:own", offset=2, positions="all", domain="all")
+    (fitted,) = rows(run, "scores", strategy="heads-only", offset=2, positions="all", domain="all")
+    assert own["nats"] < fitted["nats"]
+    assert any("The model's own heads" in sentence for sentence in run.document["verdict"])
+
+
+@pytest.mark.slow
+def test_queries_are_trained_on_the_frozen_model_alone(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    run = study_heads(**asked, kind="query", sweep="none", step_blocks=16, output=tmp_path / "run")
+    names = {row["strategy"] for row in run.document["training"]}
+    assert names == {"finetune", "heads-only", "heads-on-finetuned"}
+    assert not rows(run, "scores", strategy="heads-only", offset=1)
+    assert rows(run, "scores", strategy="heads-only", offset=2)
+
+
+def renamed(key: str) -> str:
+    """Return what a checkpoint calls a tensor of multi-token layer 0."""
+    for ours, theirs in {
+        "mtp_block.": "mtp.layers.0.",
+        "eh_proj.": "mtp.fc.",
+        "enorm.": "mtp.pre_fc_norm_embedding.",
+        "hnorm.": "mtp.pre_fc_norm_hidden.",
+        "post_norm.": "mtp.norm.",
+    }.items():
+        key = key.replace(f"layers.0.{ours}", theirs)
+    return key
+
+
+@pytest.mark.slow
+def test_layers_that_a_model_brings_along_are_scored_token_fed(
+    text_file: Path, tmp_path: Path
+) -> None:
+    made = test_native.make("mellum")
+    folder = tmp_path / "mellum"
+    made.model.save_pretrained(folder)
+    tiny_run.tokenizer().save_pretrained(folder)
+    place = folder / "model.safetensors"
+    brought = made.brought.state_dict()
+    layers = {renamed(key): brought[key].clone() for key in brought if key.startswith("layers.")}
+    save_file(load_file(place) | layers, place, metadata={"format": "pt"})
+    run = study_heads(
+        **tiny_run.SETTINGS, model=str(folder), text=(str(text_file),), kind="native",
+        output=tmp_path / "run",
+    )  # fmt: skip
+    (row,) = rows(run, "scores", strategy="head:native", offset=2, positions="marginal")
+    (base,) = rows(run, "scores", strategy="base", offset=2, positions="marginal")
+    assert not row["blind"]
+    assert base["blind"]
+    assert row["n_positions"] == base["n_positions"]
+    assert any("Not a comparison of equals" in sentence for sentence in run.document["verdict"])

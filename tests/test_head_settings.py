@@ -1,0 +1,33 @@
+"""Settings of a study of heads: what is not allowed is said."""
+
+from typing import Any
+
+import pytest
+
+from probekit.errors import SettingsError
+from probekit.head_settings import split
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "tree"}, "--kind must be one of block"),
+        ({"init": "ones"}, "--init must be one of"),
+        ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
+        ({"strategies": ("join",)}, "--strategy must be one of"),
+        ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
+        ({"rate": "paper"}, "--rate must be a number or one of"),
+        ({"rate": 0.0}, "--rate must be above 0"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
+        ({"step_blocks": 0}, "--step-blocks must be at least 1"),
+        ({"read": -1}, "--read must be a layer"),
+        ({"sweep": "all"}, "--sweep must be one of"),
+        ({"offsets": 1}, "--offsets must be at least 2"),
+        ({"marginal": "off"}, "--marginal must be"),
+        ({"kinds": "block"}, "Did you mean 'kind'"),
+        ({"probe": ("mlp",)}, "heads know no setting 'probe'"),
+    ],
+)
+def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        split(given)
