@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import synthetic_contrasts
+from synthetic_facts import branching, checks, headlines, marginal
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1">'
@@ -51,17 +52,17 @@ def results(size: Size | None = None) -> dict[str, Any]:
         "model": _model(size),
         "text": [_text(domain, size) for domain in size.domains],
         "scores": _scores(size),
-        "marginal": _marginal(size) if size.marginal else [],
-        "branching": _branching(size),
+        "marginal": marginal(size.domains, size.offsets) if size.marginal else [],
+        "branching": branching(size.domains),
         "specialization": _specialization(size),
-        "checks": _checks(),
+        "checks": checks(),
         "warnings": _warnings(size),
         "verdict": [
             "The hidden layers see one token past the next, and little further.",
             "At t+2 the best layer is 4 of 6; what it knows, the last layer has partly forgotten.",
             "Drafting two tokens at once looks worthwhile; drafting four does not.",
         ],
-        "headlines": _headlines(),
+        "headlines": headlines(),
     }
     synthetic_contrasts.add(run, size.seeds, size.codelength or size.hostile)
     return _poison(run) if size.hostile else run
@@ -184,43 +185,6 @@ def _readouts(size: Size, offset: int, positions: str) -> list[tuple[str, int | 
     return found
 
 
-def _marginal(size: Size) -> list[dict[str, Any]]:
-    return [
-        {
-            "readout": readout,
-            "offset": offset,
-            "domain": domain,
-            "route": "nucleus",
-            "branches_mean": 21.4 * (offset - 1),
-            "branches_max": 64,
-            "retained_mass": 1 - 0.06 * (offset - 1) ** 1.2,
-            "tv_bound_mean": 0.06 * (offset - 1) ** 1.2,
-            "tv_bound_max": min(1.0, 0.4 * (offset - 1)),
-            "n_positions": 1000,
-        }
-        for readout in ("marginal", "marginal-adapted")
-        for domain in ("all", *size.domains)
-        for offset in range(2, size.offsets + 1)
-    ]
-
-
-def _branching(size: Size) -> list[dict[str, Any]]:
-    """Return how many tokens the next one might be: fewer, the more was read before it."""
-    rows = []
-    for domain in ("all", *size.domains):
-        shift = {"prose": 30.0, "code": -30.0}.get(domain, 0.0)
-        for part in range(-1, 8):
-            first, last = (0, 255) if part < 0 else (32 * part, 32 * part + 31)
-            tokens, nats = 150 + shift - 4 * part, 3.4 + shift / 60 - 0.1 * part
-            row = {"domain": domain, "positions_from": first, "positions_to": last}
-            row |= {"nucleus": 0.99, "n_positions": 24_000 if part < 0 else 3000}
-            row |= {"n_documents": 88, "tokens_median": round(tokens / 2)}
-            for name, value, width in (("tokens_mean", tokens, 9), ("entropy_nats", nats, 0.12)):
-                row |= {name: value, f"{name}_low": value - width, f"{name}_high": value + width}
-            rows.append(row)
-    return rows
-
-
 def _specialization(size: Size) -> list[dict[str, Any]]:
     return [
         _special(offset, domain, size)
@@ -301,25 +265,6 @@ def _text(domain: str, size: Size) -> dict[str, Any]:
     }
 
 
-def _checks() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": "decoding",
-            "passed": True,
-            "measured": 3.1e-6,
-            "allowed": 1e-4,
-            "message": "Decoding the last resid_post gives the model's logits (largest gap).",
-        },
-        {
-            "name": "convergence",
-            "passed": True,
-            "measured": 0.004,
-            "allowed": 0.01,
-            "message": "Training objective above its minimum, in nats, in the worst cell.",
-        },
-    ]
-
-
 def _warnings(size: Size) -> list[dict[str, str]]:
     if not size.marginal:
         return [{"code": "no-ceiling", "message": "Marginalization was off: there is no ceiling."}]
@@ -329,15 +274,3 @@ def _warnings(size: Size) -> list[dict[str, str]]:
             "message": "At offsets 3 and 4 the branches kept cover less than 90 % of the mass.",
         }
     ]
-
-
-def _headlines() -> list[dict[str, Any]]:
-    rows = (
-        ("Next token, the model", 0.341, 0.332, 0.350, "top-1", "test positions"),
-        ("t+2, best probe (layer 4)", 0.197, 0.189, 0.206, "top-1", "marginal positions"),
-        ("Recovered at t+2", 0.66, 0.61, 0.71, "share", "of what the model knows"),
-        ("Forgotten at t+2", 0.105, 0.075, 0.135, "bits", "between layer 4 and layer 6"),
-        ("Adaptation", 0.012, 0.006, 0.018, "nats", "gain of the last probe over the model"),
-    )
-    names = ("label", "value", "low", "high", "unit", "note")
-    return [dict(zip(names, row, strict=True)) for row in rows]

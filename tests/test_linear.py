@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from heads import head_of
+from planted_parts import IDENTITY, LENGTH, VOCABULARY, pairs, part
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -18,41 +19,7 @@ from probekit.probes import Probe, Probes
 from probekit.readout import Seen
 from probekit.targets import Targets
 
-VOCABULARY = LENGTH = 12
-PLANTED = 1
 LAYERS = (0, 1, 2)
-
-
-IDENTITY = head_of(torch.eye(VOCABULARY))
-
-
-def text_of(ids: Tensor, horizon: int = 2) -> Targets:
-    """Return the targets of blocks that are one document each."""
-    found, valid = {}, {}
-    for k in range(1, horizon + 1):
-        found[k], valid[k] = ids.roll(-k, dims=1), torch.zeros_like(ids, dtype=torch.bool)
-        valid[k][:, :-k] = True
-    return Targets("text", found, valid)
-
-
-def part(n_blocks: int, seed: int, noise: float = 0.7) -> linear.Part:
-    """Return noise that holds one signal: layer 1 holds the token at t + 2, in two batches.
-
-    The last layer holds the next token, weakly, as a model's does.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    ids = torch.randint(VOCABULARY, (n_blocks, LENGTH), generator=draw)
-    shape = (n_blocks, LENGTH, VOCABULARY)
-    resid = {layer: torch.randn(shape, generator=draw) for layer in LAYERS}
-    hot = nn.functional.one_hot(ids, VOCABULARY).float()
-    resid[PLANTED] = noise * resid[PLANTED] + hot.roll(-2, dims=1)
-    resid[2] = 0.5 * resid[2] + hot.roll(-1, dims=1)
-    half = n_blocks // 2
-    batches = [
-        Seen(ids[at], {layer: x[at] for layer, x in resid.items()}, first)
-        for at, first in ((slice(0, half), 0), (slice(half, None), half))
-    ]
-    return batches, text_of(ids)
 
 
 TRAIN, VALIDATION, TEST = part(60, 0), part(20, 1), part(30, 2)
@@ -61,14 +28,6 @@ TRAIN, VALIDATION, TEST = part(60, 0), part(20, 1), part(30, 2)
 @pytest.fixture(scope="module")
 def fitted() -> Probes:
     return linear.fit(TRAIN, VALIDATION, IDENTITY, LAYERS)
-
-
-def pairs(of: linear.Part, layer: int, offset: int) -> tuple[Tensor, Tensor]:
-    """Return z and targets of a cell, selected without the code under test."""
-    batches, targets = of
-    valid = targets.valid[offset]
-    z = torch.cat([seen.resid[layer] for seen in batches])
-    return z[valid], targets.ids[offset][valid]
 
 
 def held_out(probes: Probes, of: linear.Part, layer: int, offset: int) -> float:
@@ -167,7 +126,7 @@ def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(
     fitted: Probes,
 ) -> None:
     chance = np.log(VOCABULARY)
-    assert held_out(fitted, TEST, PLANTED, 2) < chance - 0.5
+    assert held_out(fitted, TEST, 1, 2) < chance - 0.5
     for cell in ((0, 1), (0, 2), (1, 1), (2, 2)):
         assert held_out(fitted, TEST, *cell) == pytest.approx(chance, abs=0.06)
     assert held_out(fitted, TEST, 2, 1) < chance - 1
@@ -220,7 +179,7 @@ def test_validation_keeps_the_lens_where_the_model_is_already_right() -> None:
 
 
 def test_what_the_fit_learned_is_called_the_minimum(fitted: Probes) -> None:
-    assert fitted.probes[PLANTED, 2].chosen == "minimum"
+    assert fitted.probes[1, 2].chosen == "minimum"
     assert fitted.layers == frozenset(LAYERS)
 
 
