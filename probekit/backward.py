@@ -13,89 +13,23 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from probekit import metrics
 from probekit.affine import scaled_bias, scaled_unembedding
 from probekit.anatomy import Anatomy
-from probekit.backbone import Backbone, Reading
+from probekit.backbone import Backbone
 from probekit.errors import NumericalError
+from probekit.learner import Learner, ReadsBackbone, ReadsItself
 from probekit.recipes import Balance, Products
 from probekit.shapes import Hidden, PerPosition, Targets1d, TokenIds
 from probekit.targets import Targets
 
 # Of a loss that is nothing: the other heads are then not blown up by it.
 SMALLEST_RMS = 1e-12
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """What can be trained: heads, each with its offset."""
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """The offsets, ascending; the first is what the others are balanced against."""
-        ...
-
-    def hidden(self, reading: Any, offset: int) -> Float[Tensor, "batch pos hidden"]:
-        """Return what enters the unembedding, with gradient."""
-        ...
-
-    def logits(
-        self, hidden: Float[Tensor, "*any hidden"], offset: int
-    ) -> Float[Tensor, "*any vocab"]:
-        """Return the logits of what `hidden` gave."""
-        ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield what there is to train, by name."""
-        ...
-
-
-@runtime_checkable
-class ReadsBackbone(Learner, Protocol):
-    """Heads that read layers of a backbone."""
-
-    @property
-    def reads(self) -> frozenset[int]:
-        """Layers that the heads read."""
-        ...
-
-
-@runtime_checkable
-class ReadsItself(Learner, Protocol):
-    """Heads that run the whole model themselves, as queries do."""
-
-    def read(self, token_ids: TokenIds) -> Any:
-        """Return a frozen dataclass with residual streams in `resid`, with gradient."""
-        ...
-
-
-class NextToken(nn.Module):
-    """The model itself, as a head without parameters that reads the last layer."""
-
-    offsets = (1,)
-
-    def __init__(self, anatomy: Anatomy) -> None:
-        super().__init__()
-        self.anatomy = anatomy
-        self.reads = frozenset({anatomy.n_layers})
-
-    def hidden(self, reading: Reading, offset: int) -> Float[Tensor, "batch pos hidden"]:
-        """Return what enters the unembedding."""
-        assert offset == 1
-        return self.anatomy.hidden(reading.resid[self.anatomy.n_layers])
-
-    def logits(
-        self, hidden: Float[Tensor, "*any hidden"], offset: int
-    ) -> Float[Tensor, "*any vocab"]:
-        """Return the model's logits."""
-        assert offset == 1
-        return self.anatomy.logits(hidden)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +78,11 @@ class Objective:
         self.autocast, dtype = _dtypes(anatomy, products)
         # The logits of these have a closed gradient; those of others are left to autograd.
         self.unembedding: Tensor | None = None
-        if anatomy.softcap is None and not _own_output(learner, anatomy):
+        decoders = {offset: learner.decoder(offset) for offset in learner.offsets}
+        capped = any(decoder.softcap is not None for decoder in decoders.values())
+        if not capped and not _own_output(learner, anatomy):
             self.unembedding = scaled_unembedding(anatomy).to(dtype)
-            self.bias = scaled_bias(anatomy)
+            self.biases = {offset: scaled_bias(decoder) for offset, decoder in decoders.items()}
 
     def backward(self, batch: Batches, *, joint: bool) -> dict[int, float]:
         """Add the gradient of the loss to what is trained.
@@ -190,7 +126,8 @@ class Objective:
             if self.unembedding is None:
                 nats = float(self._nats(hidden, wanted, offset).sum())
             else:
-                nats = metrics.summed_nats(hidden, self.unembedding, self.bias, wanted)
+                bias = self.biases[offset]
+                nats = metrics.summed_nats(hidden, self.unembedding, bias, wanted)
             sums[offset] = _finite(nats, offset), len(wanted)
         return sums
 
@@ -206,7 +143,8 @@ class Objective:
     ) -> tuple[PerPosition, Hidden]:
         """Return the cross-entropies, and the derivative of their weighted sum by `hidden`."""
         if self.unembedding is not None:
-            found = metrics.cross_entropy(hidden, self.unembedding, self.bias, wanted)
+            bias = self.biases[offset]
+            found = metrics.cross_entropy(hidden, self.unembedding, bias, wanted)
             return found.by_position, found.hidden * weigh(found.by_position)
         with torch.no_grad():
             nats = self._nats(hidden, wanted, offset)

@@ -4,11 +4,11 @@ Medusa heads and linear heads start as the identity, so as the logit lens of wha
 Source: Cai et al. (2024) for Medusa.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from probekit.anatomy import Anatomy
@@ -17,6 +17,9 @@ from probekit.errors import SettingsError
 from probekit.shapes import Resid
 
 Kind = Literal["block", "medusa", "linear"]
+
+# Of a probe of family `linear`.
+PROBE_TENSORS = ("A", "b", "c")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,48 @@ class Medusa(nn.Module):
         return x
 
 
+class Output(nn.Module):
+    """An unembedding with a bias of another: what `Anatomy.head` is asked for."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+
+class ProbeMap(nn.Module):
+    """A fitted linear probe, A z + b with c at its logits, that a head is decoded by.
+
+    A head that is the identity and is decoded by the probe of the layer that it reads is that
+    probe. What was fitted stays as it is when the head is trained.
+    """
+
+    A: Tensor
+    b: Tensor
+    c: Tensor
+
+    def __init__(self, fitted: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name in PROBE_TENSORS:
+            self.register_buffer(name, fitted[name].detach().clone())
+
+    @classmethod
+    def blank(cls, anatomy: Anatomy) -> "ProbeMap":
+        """Return one of zeros, to be filled from a file."""
+        width, vocab = anatomy.d_hidden, anatomy.vocab_size
+        shapes = ((width, width), (width,), (vocab,))
+        zeros = [anatomy.unembedding.new_zeros(shape) for shape in shapes]
+        return cls(dict(zip(PROBE_TENSORS, zeros, strict=True)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return A z + b, in the dtype of z."""
+        return nn.functional.linear(z.to(self.A.dtype), self.A, self.b).to(z.dtype)
+
+    def decoder(self, anatomy: Anatomy) -> Anatomy:
+        """Return an anatomy that decodes a residual stream as the probe does: without soft-cap."""
+        output = Output(anatomy.unembedding, (self.c / anatomy.scale).to(anatomy.unembedding))
+        return replace(anatomy, final=(*anatomy.final, self), head=output, softcap=None)
+
+
 def start_map(form: Form, anatomy: Anatomy) -> nn.Module:
     """Return a Medusa or linear head that is the identity, in the model's dtype."""
     weight, width = anatomy.unembedding, anatomy.d_model
@@ -77,7 +122,11 @@ def _own_unembedding(anatomy: Anatomy) -> nn.Linear:
 
 
 def require_allowed(
-    form: Form, anatomy: Anatomy, offsets: Collection[int], init: str | None
+    form: Form,
+    anatomy: Anatomy,
+    offsets: Collection[int],
+    init: str | None,
+    probed: Collection[int],
 ) -> None:
     """Raise a SettingsError unless such heads can be built."""
     if form.kind not in get_args(Kind):
@@ -91,6 +140,16 @@ def require_allowed(
     elif not (isinstance(form.read, int) and 0 <= form.read <= last):
         raise SettingsError(f"read must be mix or a layer in 0..{last}, got {form.read!r}")
     _require_fitting(form, init)
+    if probed and not (set(probed) <= set(offsets) and form.read != "mix"):
+        raise SettingsError(
+            f"heads that start as probes read one layer, and are of the offsets {sorted(offsets)}; "
+            f"got probes of {sorted(probed)}, read {form.read}"
+        )
+    if probed and (form.own_unembedding or (form.kind == "block" and init != "zero")):
+        raise SettingsError(
+            "heads that start as probes start as the identity and share the unembedding; take "
+            "init zero, and no own_unembedding"
+        )
 
 
 def _require_fitting(form: Form, init: str | None) -> None:

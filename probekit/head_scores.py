@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel
 
-from probekit import anatomy, ceilings, heads, lens, native
+from probekit import anatomy, ceilings, head_files, lens, native
 from probekit.errors import ModelError
 from probekit.fitting import SITE_OF_MODEL, Streams
 from probekit.head_settings import BASELINE
@@ -144,7 +144,7 @@ def _score_model(study: Study, name: str, material: Material) -> dict[str, Any]:
 def _score_own(study: Study) -> dict[str, Any]:
     path = own_heads(study)
     assert path is not None  # `references` has asked
-    own = heads.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
+    own = head_files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
     readout = HeadReadout(
         OWN, study.backbone, own.to(study.material.loaded.model.dtype), own.anatomy
     )

@@ -17,7 +17,7 @@ from probekit.settings import Settings, from_mapping
 # The reference: the model finetuned, then marginalized. It is always among the strategies.
 BASELINE = "finetune"
 FROZEN = "heads-only"
-DEFAULT = (FROZEN, "joint", "joint-diff-whs", "heads-on-finetuned")
+DEFAULT = (FROZEN, "heads-from-probes", "joint", "joint-diff-whs", "heads-on-finetuned")
 # Queries ask a model as it is; what a model brings along is not trained at all.
 OF_KIND: Mapping[str, tuple[str, ...]] = {
     "query": (FROZEN, "heads-on-finetuned"),
@@ -33,8 +33,8 @@ LEAST = {"epochs": 1, "step_blocks": 1}
 # Fields of `Settings` that mean something here, in the order of the help text.
 SHARED = (
     "model", "revision", "dtype", "device", "batch_size", "trust_remote_code", "text",
-    "text_field", "limit", "max_tokens", "block", "offsets", "marginal", "nucleus",
-    "max_branches", "marginal_positions", "seed",
+    "text_field", "source_field", "target_field", "limit", "max_tokens", "block", "offsets",
+    "marginal", "nucleus", "max_branches", "marginal_positions", "seed",
 )  # fmt: skip
 # What this command takes where nobody says otherwise: heads need more text than probes.
 USUAL: Mapping[str, Any] = {"offsets": 2}
@@ -47,12 +47,14 @@ class HeadSettings:
 
     Attributes:
         strategies: How heads are trained: names of `probekit.recipes.RECIPES`; by default
-            those that the kind allows of heads-only, joint, joint-diff-whs and
-            heads-on-finetuned. The finetuned, marginalized model is always scored beside them.
+            those that kind and init allow of heads-only, heads-from-probes, joint,
+            joint-diff-whs and heads-on-finetuned. The finetuned, marginalized model is
+            always scored beside them.
         kind: `block`, `medusa`, `linear`, `query`, or `native`: nothing is trained, what the
             model brings along is scored.
         init: How block heads beyond offset 1 start: `random`, `copy` of the model's last
-            block, or `zero` as the identity.
+            block, or `zero` as the identity; with `zero`, heads of the sweep start as the
+            linear probe of their layer.
         read: Layer that heads read, by default the one before the last block; mixtures read
             all.
         epochs: Passes over the training text.
@@ -84,7 +86,7 @@ class HeadSettings:
         if self.read is not None and not _is_count(self.read, 0):
             raise SettingsError(f"--read must be a layer, 0 or more, got {self.read!r}")
         _require_rate(self.rate)
-        object.__setattr__(self, "strategies", _chosen(self.strategies, self.kind))
+        object.__setattr__(self, "strategies", _chosen(self))
         if self.kind != "block" and self.init != "zero":
             raise SettingsError(f"--init is for block heads, got {self.init} for {self.kind}")
 
@@ -128,8 +130,9 @@ def as_toml(settings: Settings, asked: HeadSettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _chosen(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
+def _chosen(asked: HeadSettings) -> tuple[str, ...]:
     """Return the baseline and what is trained, in the order asked for, each once."""
+    names, kind = asked.strategies, asked.kind
     allowed = OF_KIND.get(kind, tuple(name for name in RECIPES if name != BASELINE))
     for name in names:
         if name not in RECIPES:
@@ -137,7 +140,13 @@ def _chosen(names: tuple[str, ...], kind: str) -> tuple[str, ...]:
         if name not in (*allowed, BASELINE):
             possible = ", ".join(allowed) or "none"
             raise SettingsError(f"{kind} heads allow the strategies {possible}, got {name}")
-    usual = tuple(name for name in DEFAULT if name in allowed)
+        if RECIPES[name].probed and asked.init != "zero":
+            raise SettingsError(f"heads of {name} start as the identity: take --init zero")
+    usual = tuple(
+        name
+        for name in DEFAULT
+        if name in allowed and (asked.init == "zero" or not RECIPES[name].probed)
+    )
     return tuple(dict.fromkeys((BASELINE, *(names or usual))))
 
 

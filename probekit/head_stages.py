@@ -27,6 +27,7 @@ from probekit.text import Split
 from probekit.training import Batches, Data
 
 MOST_LAYERS = 7
+SWEPT_OFFSET = 2
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Study:
         loaded = self.material.loaded
         name = loaded.repository or loaded.name
         return learning_rate(self.asked.rate, name, self.material.head.d_model)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether heads are trained at several layers, beside linear probes."""
+        return self.asked.sweep == "default" and self.asked.kind != "native"
 
     @property
     def swept(self) -> tuple[int, ...]:

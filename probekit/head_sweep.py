@@ -1,8 +1,8 @@
 """Heads at several layers beside linear probes: whether a later token is gone, or not linear.
 
-A block head at offset 2 is trained on each of some layers of the frozen model; the linear
-probe of the same layers is fitted to the same text. A head reads the layer at all positions up
-to t, a linear probe at t alone.
+At each of some layers of the frozen model a linear probe is fitted at offset 2, and a block head
+is trained that starts as that probe. The probe reads the layer at t alone, the head at all
+positions up to t: what the head gains was there, only not linearly readable at t.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import linear, probes, results
+from probekit.head_probes import fitted, starts
 from probekit.head_scores import UNIGRAM, scored
+from probekit.head_stages import SWEPT_OFFSET as OFFSET
 from probekit.head_stages import Study
 from probekit.head_training import noted, train_at
 from probekit.heads import HeadReadout
@@ -20,8 +21,29 @@ from probekit.metrics import v_information_bits
 from probekit.probes import Probes
 from probekit.tally import Rate, Rates, Tally
 
-OFFSET = 2
 HEAD, PROBE = "head", "linear"
+
+# What a sweep may say, by whether the probe loses towards the last layer, whether heads do,
+# and whether heads lose less.
+UNTRAINED = "Cannot tell: a head behind the probe was trained too little to say what is there."
+NOTHING_LOST = (
+    "So no loss is clear of zero: what this model knows of the second token is as readable in its "
+    "last layer as in any."
+)
+FOUND_NO_MORE = (
+    "So the linear probe loses nothing that is clear of zero, but heads do not find in the last "
+    "layer all that they find at an earlier one."
+)
+PARTLY = "So part is only not linearly readable any more ({}), part these heads do not find again."
+GONE = "So for heads of this size and training what the probe loses is gone."
+STILL_THERE = (
+    "So it is still there ({}, and no loss of theirs is clear of zero), only not linearly readable "
+    "at one position."
+)
+UNCLEAR = (
+    "Cannot tell whether it is gone: no loss of the heads is clear of zero, nor is its difference "
+    "from the probe's ({} nats)."
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +72,8 @@ class Sweep:
 
 def sweep(study: Study) -> Sweep:
     """Train a head and fit a probe at each layer, and score both."""
-    trained = {layer: _trained(study, layer) for layer in study.swept}
-    probe = fitted(study)
+    probe = fitted(study, study.swept, (OFFSET,))
+    trained = {layer: _trained(study, layer, probe) for layer in study.swept}
     noted_probe = study.kept("sweep score linear", lambda: _score_probe(study, probe))
     validation = {(HEAD, layer): _best(notes) for layer, notes in trained.items()}
     validation |= {(PROBE, int(layer)): x for layer, x in noted_probe["validation"].items()}
@@ -63,28 +85,14 @@ def sweep(study: Study) -> Sweep:
     return Sweep(table, validation, trained)
 
 
-def fitted(study: Study) -> Probes:
-    """Return the linear probes of the sweep's layers, fitted first if need be."""
-    path, material = study.path("linear.safetensors"), study.material
-    if not path.exists():
-        with study.journal.stage("sweep fit linear"):
-            streams = study.streams(tuple(sorted({*study.swept, material.head.n_layers})))
-            train, validation = (
-                (streams.read(part), study.targets[part].only([OFFSET]))
-                for part in ("train", "validation")
-            )
-            found = linear.fit(train, validation, material.head, study.swept)
-            notes = {"model_fingerprint": material.fingerprint}
-            results.write(path, lambda temporary: probes.save(found, temporary, notes))
-    return probes.load(path, material.head, material.fingerprint)
-
-
-def _trained(study: Study, layer: int) -> dict[str, Any]:
+def _trained(study: Study, layer: int, probe: Probes) -> dict[str, Any]:
     def measure() -> dict[str, Any]:
-        new, history, recipe = train_at(study, layer, OFFSET)
+        # Other starts than that of the identity leave no room for a probe's.
+        own = starts(probe, layer) if study.asked.init == "zero" else {}
+        new, history, recipe = train_at(study, layer, OFFSET, own)
         readout = HeadReadout(HEAD, study.backbone, new, study.material.head)
         study.keep_table(f"layer-{layer}", scored(study, [readout], study.material))
-        return noted(history, sum(p.numel() for p in new.parameters()), recipe)
+        return noted(history, new.n_values, recipe) | {"from_probe": bool(own)}
 
     return study.kept(f"sweep layer {layer}", measure)
 
@@ -127,63 +135,44 @@ def rows(found: Sweep) -> list[dict[str, Any]]:
 
 def answer(found: Sweep) -> str:
     """Say, with intervals, whether late layers lost the second token or only its linear form."""
-    domain = found.tally.groups[0]
-    rates = found.tally.rates(domain, "test", "all")
-    last, best = found.layers[-1], found.best(PROBE)
-    ahead = rates.summary(_at(rates, HEAD, best) - _at(rates, PROBE, best))
-    if best == last:
-        return (
-            f"Read-layer sweep: cannot tell. The linear probe of offset {OFFSET} reads most at the "
-            f"last layer ({last}) already, so nothing is lost on the way that heads could find. "
-            f"Head minus probe there: {_text(ahead)} nats{_short(ahead)}."
-        )
-    probe, head = (_rise(rates, name, best, last) for name in (PROBE, HEAD))
+    rates = found.tally.rates(found.tally.groups[0], "test", "all")
+    last = found.layers[-1]
     told = (
-        f"From layer {best}, where the linear probe of offset {OFFSET} is best on validation text, "
-        f"to the last layer ({last}), the probe loses {_text(rates.summary(probe))} nats, block "
-        f"heads trained at those layers {_text(rates.summary(head))}"
+        f"Read-layer sweep: from its best layer on validation text to the last ({last}) the linear "
+        f"probe of offset {OFFSET} loses {_lost(rates, PROBE, found)}, a block head "
+        f"{_lost(rates, HEAD, found)}. At the last layer the head reads "
+        f"{_text(rates.summary(_gain(rates, last)))} nats more than the probe."
     )
-    return f"Read-layer sweep: {told}. {_judged(rates, probe, head, ahead)}"
+    return f"{told} {_judged(rates, found)}"
 
 
-def _judged(rates: Rates, probe: Rate, head: Rate, ahead: tuple[float, float, float]) -> str:
-    lost, kept = rates.summary(probe), rates.summary(head)
-    apart = rates.summary(probe - head)
-    if lost[1] <= 0:
-        return "Cannot tell: the probe's loss is not clear of zero, so there is none to explain."
-    if ahead[1] > 0:
-        return (
-            f"Cannot tell: at the probe's best layer the head is worse than the probe by "
-            f"{_text(ahead)} nats, so that it was trained too little to say what a layer holds."
-        )
-    if apart[1] > 0 and kept[1] <= 0:
-        return (
-            f"The heads lose less by {_text(apart)}, and no loss of theirs is clear of zero: what "
-            "is known of the second token is still there in the last layer, only not linearly "
-            "readable at one position."
-        )
-    if apart[1] > 0:
-        return (
-            f"The heads lose less by {_text(apart)}, but lose too: part of what is known of the "
-            "second token is only not linearly readable any more, part these heads do not find "
-            "again."
-        )
-    if kept[1] > 0:
-        return (
-            f"The heads lose no less than the probe (difference {_text(apart)}): what they read at "
-            "the earlier layer they do not find again in the last; for heads of this size and "
-            "training it is gone."
-        )
-    return (
-        "Cannot tell: neither the heads' loss nor its difference from the probe's "
-        f"({_text(apart)}) is clear of zero."
-    )
+def _lost(rates: Rates, readout: str, found: Sweep) -> str:
+    best, last = found.best(readout), found.layers[-1]
+    if best == last:
+        return "nothing (it reads most there)"
+    return f"{_text(rates.summary(_rise(rates, readout, best, last)))} nats (from layer {best})"
 
 
-def _short(ahead: tuple[float, float, float]) -> str:
-    if ahead[1] <= 0:
-        return ""
-    return ": heads behind a linear probe say nothing of what is there; train them on more text"
+def _judged(rates: Rates, found: Sweep) -> str:
+    last, best, own = found.layers[-1], found.best(PROBE), found.best(HEAD)
+    if rates.summary(_gain(rates, last))[2] < 0:
+        return UNTRAINED
+    probe, head = (_rise(rates, name, best, last) for name in (PROBE, HEAD))
+    loses = rates.summary(probe)[1] > 0
+    gone = rates.summary(_rise(rates, HEAD, own, last))[1] > 0
+    if not loses:
+        return FOUND_NO_MORE if gone else NOTHING_LOST
+    less = rates.summary(probe - head)
+    told = f"from layer {best} on heads lose less by {_text(less)} nats"
+    if gone:
+        return PARTLY.format(told) if less[1] > 0 else GONE
+    return STILL_THERE.format(told) if less[1] > 0 else UNCLEAR.format(_text(less))
+
+
+def _gain(rates: Rates, layer: int) -> Rate:
+    """Return how much more a head reads than the probe of the same layer."""
+    gain: Rate = _at(rates, PROBE, layer) - _at(rates, HEAD, layer)
+    return gain
 
 
 def _rise(rates: Rates, readout: str, first: int, last: int) -> Rate:

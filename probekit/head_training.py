@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from probekit import adapters, anatomy, heads, results
+from probekit import adapters, anatomy, head_files, heads, results
 from probekit.backbone import Backbone
 from probekit.errors import ModelError
+from probekit.head_probes import Starts, of_reading
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
 from probekit.heads import HeadReadout, Heads
@@ -59,9 +60,9 @@ class Pupil:
 
     @property
     def n_parameters(self) -> int:
-        """Values that were trained, adapters included."""
-        own = [] if self.learner is None else list(self.learner.parameters())
-        return sum(p.numel() for p in [*own, *adapters.parameters(self.model).values()])
+        """Values that were fitted or trained, adapters included."""
+        own = 0 if self.learner is None else self.learner.n_values
+        return own + sum(p.numel() for p in adapters.parameters(self.model).values())
 
 
 def head_file(study: Study, strategy: str) -> Path:
@@ -116,7 +117,7 @@ def restored(study: Study, strategy: str) -> Pupil:
         _fill(learner, head_file(study, strategy))
     elif learner is not None:
         # Before adapters: a copy of the last block must not carry any.
-        learner = heads.load(
+        learner = head_files.load(
             head_file(study, strategy), pupil.backbone.anatomy, study.material.fingerprint
         )
     if recipe.joint:
@@ -131,12 +132,28 @@ def finetuned(study: Study) -> PreTrainedModel:
     return adapters.merged(model)
 
 
-def train_at(study: Study, layer: int, offset: int) -> tuple[Heads, History, Recipe]:
-    """Train a block head for one offset on one layer of the frozen model."""
+def train_at(
+    study: Study, layer: int, offset: int, probes: Starts
+) -> tuple[Heads, History, Recipe]:
+    """Train a block head for one offset on one layer of the frozen model.
+
+    Args:
+        study: The study.
+        layer: The layer to read.
+        offset: The offset.
+        probes: The linear probe of the layer by offset, which the head starts as; none where
+            it starts as `study.asked.init` says.
+    """
     asked, recipe = study.asked, replace(study.recipe("heads-only"), name=f"layer {layer}")
     init = asked.init if asked.kind == "block" else None
     new = heads.build(
-        "block", study.material.head, [offset], read=layer, init=init, seed=study.settings.seed
+        "block",
+        study.material.head,
+        [offset],
+        read=layer,
+        init=init,
+        probes=probes,
+        seed=study.settings.seed,
     ).float()
     data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
     checkpoint = study.path(f"layer-{layer}.pt")
@@ -158,6 +175,7 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
         range(1, offsets + 1),
         read="mix" if recipe.mix else asked.read,
         init=asked.init if asked.kind == "block" else None,
+        probes=of_reading(study) if recipe.probed else None,
         seed=seed,
     )
     return new.float() if backbone.model.dtype != torch.float64 else new
@@ -166,7 +184,7 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
 def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
     fingerprint = study.material.fingerprint
     if isinstance(learner, Heads):
-        results.write(path, lambda temporary: heads.save(learner, temporary, fingerprint))
+        results.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
         return
     tensors = {QUERIES: learner.embeddings.detach().cpu().contiguous()}
     notes = {"kind": "query", "model_fingerprint": fingerprint}

@@ -8,7 +8,7 @@ from probekit.head_settings import BASELINE, FROZEN
 from probekit.tally import Rates, Tally
 
 OFFSET = 2
-JOINT = "joint"
+JOINT, PROBED = "joint", "heads-from-probes"
 
 
 def sentences(tally: Tally, trained: Sequence[str]) -> list[str]:
@@ -21,7 +21,7 @@ def sentences(tally: Tally, trained: Sequence[str]) -> list[str]:
     domain = tally.groups[0]
     rates = tally.rates(domain, "test", "marginal")
     whole = tally.rates(domain, "test", "all")
-    found = [*_order(rates, trained), *_control(rates), *_cost(whole, trained)]
+    found = [*_order(rates, trained), *_starts(rates), *_control(rates), *_cost(whole, trained)]
     return [*found, *_own(whole, trained), *_native(rates)]
 
 
@@ -71,6 +71,16 @@ def _step(rates: Rates, name: str, against: str) -> str:
     top5 = rates.summary(apart(rates, "top5", name, against, OFFSET))
     label = "the baseline" if against == BASELINE else against
     return f"{name} minus {label} {_text(nats)} nats, top-5 {_text(top5, 100.0, 1)} points"
+
+
+def _starts(rates: Rates) -> Iterator[str]:
+    """Say what heads gain that start as linear probes: what the others were not trained for."""
+    if rates.has(PROBED, None, OFFSET) and rates.has(FROZEN, None, OFFSET):
+        nats = rates.summary(apart(rates, "nats", PROBED, FROZEN, OFFSET))
+        yield (
+            "The same training of heads that start as linear probes, against heads-only: "
+            f"{_text(nats)} nats at offset {OFFSET}{_clear(nats)}."
+        )
 
 
 def _control(rates: Rates) -> Iterator[str]:

@@ -7,6 +7,10 @@ norm and unembedding decode. These two are shared and stay as they are.
     medusa   x + silu(W x), once or several times, W zero at the start
     linear   A x + b, the identity at the start
 
+A head may start as a linear probe of the layer that it reads, rather than as the model's last
+block or the logit lens: it is then the identity, decoded by the probe's own map behind the
+final norm, and what it learns is what the probe lacks.
+
 A head reads one layer, or the mixture `mix`: the sum over l = 1 … L-1 of softmax(W / T)_l
 times the stream after block l, with a W for each head.
 
@@ -14,24 +18,17 @@ Source: Mehra, Alonso Garcia and Mauch (2025), section 3, for blocks and mixture
 Cai et al. (2024) for Medusa.
 """
 
-import dataclasses
-import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from probekit.anatomy import Anatomy
 from probekit.backbone import Backbone, Reading
 from probekit.blocks import start_block
-from probekit.errors import RunError
-from probekit.forms import Form, Medusa, require_allowed, start_map
+from probekit.forms import Form, Medusa, ProbeMap, require_allowed, start_map
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask, Resid
 
@@ -43,15 +40,23 @@ APART = 10_007  # seeds of offsets: seed 1 at offset 3 is not seed 2 at offset 2
 
 
 class Heads(nn.Module):
-    """Heads by offset; made by `build` or `load`.
+    """Heads by offset; made by `build` or `head_files.load`.
 
     Attributes:
         form: What kind of heads these are.
         heads: The heads, by offset as a string.
         mixes: By offset, W of a mixture, shape (L-1,); empty where one layer is read.
+        maps: By offset as a string, the probes that heads are decoded by; empty where they are
+            decoded as the model is.
     """
 
-    def __init__(self, form: Form, anatomy: Anatomy, heads: Mapping[int, nn.Module]) -> None:
+    def __init__(
+        self,
+        form: Form,
+        anatomy: Anatomy,
+        heads: Mapping[int, nn.Module],
+        maps: Mapping[int, ProbeMap] | None = None,
+    ) -> None:
         """Put heads together; `build` is the way to make them."""
         super().__init__()
         self.form = form
@@ -67,6 +72,7 @@ class Heads(nn.Module):
                 for k in mixed
             }
         )
+        self.maps = nn.ModuleDict({str(k): each for k, each in (maps or {}).items()})
         self.requires_grad_(True)
 
     @property
@@ -81,6 +87,19 @@ class Heads(nn.Module):
             return frozenset({self.form.read})
         return frozenset(range(1, self.anatomy.n_layers))
 
+    @property
+    def n_values(self) -> int:
+        """Number of learned values, those of probes that heads started as included."""
+        return sum(x.numel() for x in [*self.parameters(), *self.maps.buffers()])
+
+    def decoder(self, offset: int) -> Anatomy:
+        """Return how a head's residual stream is decoded: as the model's, or as by its probe."""
+        if str(offset) not in self.maps:
+            return self.anatomy
+        probe = self.maps[str(offset)]
+        assert isinstance(probe, ProbeMap)
+        return probe.decoder(self.anatomy)
+
     def hidden(self, reading: Reading, offset: int) -> HiddenStates:
         """Return what enters the unembedding.
 
@@ -89,14 +108,15 @@ class Heads(nn.Module):
             offset: One of `offsets`.
 
         Returns:
-            The head's residual stream behind the final norm, shape (batch, pos, hidden).
+            The head's residual stream behind the final norm, and the map of its probe if it
+            has one, shape (batch, pos, hidden).
         """
         head, resid = self.heads[str(offset)], self._input(reading, offset)
         if self.form.kind == "block":
             out = reading.call.run(head, resid)
         else:
             out = head(resid.to(next(head.parameters()).dtype))
-        return self.anatomy.hidden(out.to(resid.dtype))
+        return self.decoder(offset).hidden(out.to(resid.dtype))
 
     def logits(
         self, hidden: Float[Tensor, "*any hidden"], offset: int
@@ -104,7 +124,7 @@ class Heads(nn.Module):
         """Return the logits of what `hidden` gave at the same offset, or of rows of it."""
         head = self.heads[str(offset)]
         if not isinstance(head, Medusa) or head.unembedding is None:
-            return self.anatomy.logits(hidden)
+            return self.decoder(offset).logits(hidden)
         logits = head.unembedding(hidden.to(head.unembedding.weight.dtype)) * self.anatomy.scale
         cap = self.anatomy.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -130,6 +150,7 @@ def build(  # noqa: PLR0913 -- the choices that make a head
     normalise: bool = False,
     depth: int = 1,
     own_unembedding: bool = False,
+    probes: Mapping[int, Mapping[str, Tensor]] | None = None,
     seed: int = 0,
 ) -> Heads:
     """Make new heads for a model, ready to be trained; they share no weight with it.
@@ -147,6 +168,8 @@ def build(  # noqa: PLR0913 -- the choices that make a head
         normalise: In a mixture, divide each layer by its RMS at each position first.
         depth: Residual blocks in a Medusa head, at least 1.
         own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
+        probes: Linear probes of the layer read, A, b and c by offset, that the heads of these
+            offsets start as; with block heads, `init` is `zero`.
         seed: Seed of `random`.
 
     Raises:
@@ -156,15 +179,18 @@ def build(  # noqa: PLR0913 -- the choices that make a head
     form = Form(
         kind, anatomy.n_layers - 1 if read is None else read, normalise, depth, own_unembedding
     )
-    require_allowed(form, anatomy, offsets, init)
+    maps = {k: ProbeMap(each) for k, each in (probes or {}).items()}
+    require_allowed(form, anatomy, offsets, init, maps)
     if kind == "block":
-        heads = {
-            k: start_block(anatomy, "copy" if k == 1 else init or "random", seed * APART + k)
-            for k in offsets
-        }
+        heads = {k: start_block(anatomy, _start(k, init, maps), seed * APART + k) for k in offsets}
     else:
         heads = {k: start_map(form, anatomy) for k in offsets}
-    return Heads(form, anatomy, heads)
+    return Heads(form, anatomy, heads, maps)
+
+
+def _start(offset: int, init: str | None, probed: Collection[int]) -> str:
+    """Return how a block starts: that of the next token as the last block, unless a probe."""
+    return "copy" if offset == 1 and offset not in probed else init or "random"
 
 
 def _normalised(resid: Resid) -> Resid:
@@ -203,98 +229,3 @@ class HeadReadout:
             hidden = self.heads.hidden(reading, offset)
             rows = hidden[valid[offset].to(hidden.device)]
             yield Cell(self.name, offset, layer), self.heads.logits(rows, offset).float()
-
-
-def save(heads: Heads, path: Path, fingerprint: str) -> None:
-    """Write heads as safetensors under keys <kind>/<offset>.<parameter>.
-
-    Args:
-        heads: The heads.
-        path: File to write.
-        fingerprint: Of the model that they belong to.
-    """
-    tensors = {
-        _key(heads.form, name): x.contiguous().clone() for name, x in heads.state_dict().items()
-    }
-    metadata = {
-        "kind": heads.form.kind,
-        "reads": str(heads.form.read),
-        "form": json.dumps(dataclasses.asdict(heads.form)),
-        "model_fingerprint": fingerprint,
-    }
-    save_file(tensors, path, metadata=metadata)
-
-
-def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None = None) -> Heads:
-    """Read heads for a model.
-
-    A file of blocks that says no more of them than `reads: residual stream after block l`, as
-    those that come with a model trained on several offsets, is read too. Where a file has blocks
-    but none at offset 1, that head is the model's own last block.
-
-    Args:
-        path: The file.
-        anatomy: The model's.
-        fingerprint: The model's; that of the file must be the same. None if the caller knows
-            that they belong together, such as when both lie in one folder.
-        kind: What the heads must be; None for any kind.
-
-    Returns:
-        The heads, in the file's dtype, on the model's device.
-
-    Raises:
-        RunError: If there is no such file, it holds other heads, or those of another model.
-    """
-    if not path.is_file():
-        raise RunError(f"there are no heads at {path}")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
-    form = _form(path, metadata)
-    if kind is not None and form.kind != kind:
-        raise RunError(f"{path} holds heads of kind {form.kind}, {kind} was asked for")
-    if fingerprint is not None and metadata.get("model_fingerprint") != fingerprint:
-        raise RunError(
-            f"the heads at {path} were trained on another model than this one, or do not say on "
-            "which; take those of this model"
-        )
-    return _filled(path, form, anatomy, tensors)
-
-
-def _form(path: Path, metadata: Mapping[str, str]) -> Form:
-    if "form" in metadata:
-        return Form(**json.loads(metadata["form"]))
-    told = re.fullmatch(r"residual stream after block (\d+)", metadata.get("reads", ""))
-    if told is None:
-        raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
-    return Form("block", int(told[1]))
-
-
-def _filled(path: Path, form: Form, anatomy: Anatomy, tensors: Mapping[str, Tensor]) -> Heads:
-    offsets = {_offset(key) for key in tensors}
-    given = dataclasses.asdict(form)
-    if form.kind == "block":
-        # Built as copies: what the file lacks at offset 1 is the last block.
-        given["init"] = "copy"
-    blank = build(anatomy=anatomy, offsets=offsets | ({1} if "init" in given else set()), **given)
-    keys = {name: _key(form, name) for name in blank.state_dict()}
-    required = {name: key for name, key in keys.items() if _offset(key) in offsets}
-    own = {key: blank.state_dict()[name].shape for name, key in required.items()}
-    found = {key: tensor.shape for key, tensor in tensors.items()}
-    if own != found:
-        wrong = sorted(dict(own.items() ^ found.items()))
-        raise RunError(f"the heads at {path} do not fit this model: {', '.join(wrong[:3])}")
-    blank.to(next(iter(tensors.values())).dtype)
-    blank.load_state_dict({name: tensors[key] for name, key in required.items()}, strict=False)
-    return blank
-
-
-def _key(form: Form, name: str) -> str:
-    """Return the key in a file: heads.2.mlp.weight is block/2.mlp.weight, mixes.2 block/2.mix."""
-    collection, _, rest = name.partition(".")
-    return f"{form.kind}/{rest}.mix" if collection == "mixes" else f"{form.kind}/{rest}"
-
-
-def _offset(key: str) -> int:
-    """Return the offset in a key, such as 2 in block/2.mix."""
-    return int(key.partition("/")[2].partition(".")[0])

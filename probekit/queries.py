@@ -118,6 +118,15 @@ class QueryHeads(nn.Module):
         """Return what enters the unembedding at an offset, shape (batch, pos, hidden)."""
         return self.anatomy.hidden(reading.resid[offset])
 
+    @property
+    def n_values(self) -> int:
+        """Number of learned values."""
+        return self.embeddings.numel()
+
+    def decoder(self, offset: int) -> Anatomy:  # noqa: ARG002 -- as heads have it
+        """Return how it is decoded: as the model is."""
+        return self.anatomy
+
     def logits(
         self,
         hidden: Float[Tensor, "*any hidden"],

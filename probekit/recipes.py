@@ -10,9 +10,13 @@
     finetune              LoRA in all blocks, next token     -          -         -
     heads-on-finetuned    heads, on the frozen result of
                           `finetune`                         1 x        -         one layer
+    heads-from-probes     heads that start as linear
+                          probes, on the frozen model        1 x        -         one layer
+    joint-from-probes     the same and LoRA on q, k, v       1 x        -         one layer
 
-Source: Mehra, Alonso Garcia, Mauch (2025), Table 1 and appendix A; the last row is not theirs:
-there, heads on the frozen model are held against a baseline that was finetuned.
+Source: Mehra, Alonso Garcia, Mauch (2025), Table 1 and appendix A; the last three rows are not
+theirs. There, heads on the frozen model are held against a baseline that was finetuned; and
+heads that start from random weights are behind a linear probe until they have seen much text.
 """
 
 from collections.abc import Mapping
@@ -39,6 +43,7 @@ class Recipe:
         head_rate_factor: Rate of the heads as a multiple of that of the model.
         mix: Whether the heads read all layers, weighted (weighted hidden states).
         finetuned: Whether the heads stand on a model that was finetuned, then frozen.
+        probed: Whether heads beyond offset 1 start as the linear probe of the layer they read.
         balance: `rms`: each head's loss is rescaled, in each batch, to the root mean square
             that the first head's has over positions; `none`: the plain sum.
         epochs: Passes over the training text.
@@ -61,6 +66,7 @@ class Recipe:
     head_rate_factor: float = 1.0
     mix: bool = False
     finetuned: bool = False
+    probed: bool = False
     balance: Balance = "rms"
     epochs: int = 1
     batch_size: int = 64
@@ -109,6 +115,8 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("joint-diff-whs", head_rate_factor=4.0, mix=True),
         Recipe("finetune"),
         Recipe("heads-on-finetuned", joint=False, finetuned=True),
+        Recipe("heads-from-probes", joint=False, probed=True),
+        Recipe("joint-from-probes", probed=True),
     )
 }
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from probekit import adapters
 from probekit.backbone import Backbone
-from probekit.backward import Batches, Learner, NextToken, Objective, ReadsBackbone
+from probekit.backward import Batches, Objective
 from probekit.course import Course, Data, History, Row
 from probekit.errors import DataError, SettingsError
+from probekit.learner import Learner, NextToken, ReadsBackbone
 from probekit.progress import Say
 from probekit.provenance import digest
 from probekit.recipes import Recipe
@@ -159,8 +160,8 @@ def _fingerprint(learner: Learner, backbone: Backbone, data: Data, recipe: Recip
     """Return a digest of all that a training depends on, the heads' first values included."""
     reads = sorted(learner.reads) if isinstance(learner, ReadsBackbone) else None
     whole = hashlib.sha256(digest([dataclasses.asdict(recipe), reads]).encode())
-    for name, parameter in learner.named_parameters():
-        whole.update(f"{name} {tuple(parameter.shape)}".encode() + _bytes(parameter))
+    for name, tensor in [*learner.named_parameters(), *learner.named_buffers()]:
+        whole.update(f"{name} {tuple(tensor.shape)}".encode() + _bytes(tensor))
     for tensor in backbone.model.state_dict().values():
         whole.update(_bytes(tensor.flatten()[:SAMPLE]))
     for part in (data.train, data.validation):

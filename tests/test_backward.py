@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from probekit import adapters
-from probekit.backward import NextToken, Objective, Weight
+from probekit.backward import Objective, Weight
+from probekit.learner import NextToken
 
 
 @pytest.mark.parametrize("name", each(["llama", "gpt_neox", "gemma2", "cohere", "phi"]))

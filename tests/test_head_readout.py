@@ -14,7 +14,8 @@ from probekit import models
 from probekit.anatomy import Anatomy, find
 from probekit.backbone import Backbone
 from probekit.errors import RunError
-from probekit.heads import HeadReadout, Heads, build, load
+from probekit.head_files import load
+from probekit.heads import HeadReadout, Heads, build
 from probekit.readout import Cell, Readout, Seen
 from probekit.score import score
 from probekit.targets import Targets, text_targets

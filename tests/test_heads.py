@@ -15,7 +15,8 @@ from probekit.anatomy import Anatomy, find
 from probekit.backbone import Backbone, Reading
 from probekit.errors import ModelError, RunError, SettingsError
 from probekit.forms import Kind
-from probekit.heads import build, load, save
+from probekit.head_files import load, save
+from probekit.heads import build
 
 IDS = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(0))
 KINDS: tuple[Kind, ...] = ("block", "medusa", "linear")

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[str, tuple[str, ...]] = {
     "words": ("errors", "shapes", "checks", "readout", "settings", "recipes", "head_settings"),
     "tools": (
-        "corpus", "text", "tokens", "spelling", "catalogue", "places", "models", "watching",
-        "anatomy", "backbone", "blocks", "forms", "heads", "sites", "capture", "routes",
-        "branches", "paths", "targets", "moments", "metrics", "tally", "descent", "affine",
-        "trainable", "probes", "progress", "provenance", "results", "adapters", "backward",
-        "course", "plan", "written", "markov", "planted", "hidden_markov", "known", "paper",
-        "pairs",
+        "corpus", "rows", "text", "tokens", "encoding", "spelling", "catalogue", "places", "models",
+        "watching", "anatomy", "backbone", "blocks", "forms", "heads", "head_files", "sites",
+        "capture", "routes", "branches", "paths", "targets", "moments", "metrics", "tally",
+        "descent", "affine", "trainable", "probes", "progress", "provenance", "results", "adapters",
+        "learner", "backward", "course", "plan", "written", "markov", "planted", "hidden_markov",
+        "known", "paper", "pairs", "prompted",
     ),
     "methods": (
         "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score",
@@ -27,11 +27,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "specialization", "doctor",
     ),
     "door": (
-        "preparation", "fitting", "ceilings", "inspection", "measurement", "assembly", "analysis",
-        "paired", "differing", "ladders", "comparison", "sweep", "rehearsal", "calibration",
-        "protocol", "reproduce", "strategies", "head_stages", "head_training", "head_scores",
-        "head_sweep", "head_findings", "head_verdict", "head_assembly", "head_study", "__init__",
-        "__main__",
+        "reading", "preparation", "given", "fitting", "ceilings", "inspection", "measurement",
+        "assembly", "analysis", "paired", "differing", "ladders", "comparison", "sweep",
+        "rehearsal", "calibration", "protocol", "reproduce", "strategies", "head_stages",
+        "head_probes", "head_training", "head_scores", "head_sweep", "head_findings",
+        "head_verdict", "head_assembly", "head_study", "__init__", "__main__",
     ),
 }  # fmt: skip
 

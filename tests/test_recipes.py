@@ -23,7 +23,12 @@ def test_the_rows_of_the_table_are_there_by_name() -> None:
         "joint-diff-whs": (True, 0, 4.0, True),
         "finetune": (True, 0, 1.0, False),
         "heads-on-finetuned": (False, 0, 1.0, False),
+        "heads-from-probes": (False, 0, 1.0, False),
+        "joint-from-probes": (True, 0, 1.0, False),
     }
+    assert [name for name in RECIPES if RECIPES[name].probed] == [
+        "heads-from-probes", "joint-from-probes",
+    ]  # fmt: skip
     assert [name for name, recipe in RECIPES.items() if recipe.finetuned] == ["heads-on-finetuned"]
 
 
