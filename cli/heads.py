@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from probekit.cli.figures import Figures, write_figures
 from probekit.cli.findings import aligned, show
 from probekit.cli.flags import described, with_settings
 from probekit.errors import SettingsError
@@ -40,6 +41,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    figures: Figures = False,
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
     own = {
@@ -50,7 +52,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     asked, of_heads = split((from_file(config) if config else {}) | settings | given)
     from transformers.utils import logging
 
-    from probekit import head_study, preparation
+    from probekit import head_study, preparation, reports
 
     logging.disable_progress_bar()
     loaded = preparation.load(asked)
@@ -59,6 +61,8 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
         return
     run = head_study.run(loaded, asked, of_heads, output, overwrite, typer.echo)
     show(run.document, table(run.document))
+    if figures:
+        write_figures(reports.paper_heads(run.document), run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 

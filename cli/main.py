@@ -92,7 +92,7 @@ def analyze(
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
     asked = from_mapping((from_file(config) if config else {}) | settings)
-    from probekit import analysis
+    from probekit import analysis, reports
 
     loaded = _load(asked)
     if dry_run:
@@ -101,7 +101,7 @@ def analyze(
     run = analysis.run(loaded, asked, output, overwrite, typer.echo)
     _print_findings(run.results)
     if figures:
-        _write_figures(run)
+        write_figures(reports.paper(run.results), run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 
@@ -152,24 +152,19 @@ def report(
     if (run / head_study.FILE).exists():
         study = head_study.load(run)
         results.write_text(study.report, render_heads(study.document))
-        typer.echo(f"Report: {study.report}")
-        return
-    finished = results.load(run)
-    results.write_text(finished.report, reports.render(finished.results, finished.passages))
-    if figures:
-        _write_figures(finished)
-    typer.echo(f"Report: {finished.report}")
+        if figures:
+            write_figures(reports.paper_heads(study.document), run / "figures")
+    else:
+        finished = results.load(run)
+        results.write_text(finished.report, reports.render(finished.results, finished.passages))
+        if figures:
+            write_figures(reports.paper(finished.results), run / "figures")
+    typer.echo(f"Report: {run / 'report.html'}")
 
 
 command()(scales.compare)
 for _function in (scales.sweep, heads, reproduce):
     command(RESUMABLE)(_function)
-
-
-def _write_figures(run: Any) -> None:
-    from probekit import reports
-
-    write_figures(reports.paper(run.results), run.folder / "figures")
 
 
 def _calibrate() -> None:

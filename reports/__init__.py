@@ -4,5 +4,13 @@ from probekit.reports.comparison import comparison_pieces, render_comparison
 from probekit.reports.page import render
 from probekit.reports.paper_comparison import paper_comparison
 from probekit.reports.paper_figures import paper
+from probekit.reports.paper_heads import paper_heads
 
-__all__ = ["comparison_pieces", "paper", "paper_comparison", "render", "render_comparison"]
+__all__ = [
+    "comparison_pieces",
+    "paper",
+    "paper_comparison",
+    "paper_heads",
+    "render",
+    "render_comparison",
+]

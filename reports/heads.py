@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.errors import RunError
 from probekit.reports.colours import offset_colours
 from probekit.reports.heads_figures import (
     Picture,
@@ -11,8 +10,11 @@ from probekit.reports.heads_figures import (
     strategy_figures,
     sweep_figures,
 )
+from probekit.reports.heads_panels import order
 from probekit.reports.heads_tables import (
+    checked,
     cost_tables,
+    domains,
     named,
     strategy_tables,
     sweep_tables,
@@ -21,8 +23,6 @@ from probekit.reports.heads_tables import (
 from probekit.reports.numbers import compact, facts, fixed
 from probekit.reports.tables import check_table, text_table
 from probekit.reports.templates import assets, environment
-
-SCHEMA = "probekit.heads/1"
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -40,8 +40,7 @@ def render(document: Mapping[str, Any]) -> str:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    if document.get("schema") != SCHEMA:
-        raise RunError(f"this is not of schema {SCHEMA}: it was written by another version")
+    checked(document)
     return (
         environment()
         .get_template("heads.html.j2")
@@ -61,16 +60,12 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": document["warnings"],
         "model": document["model"],
         "offsets": offsets,
-        "order": [named(name) for name in _marked(document)],
+        "order": [named(name) for name in order(document)],
+        "drawn_domain": domains(document["scores"])[0],
         "trained_names": [named(row["strategy"]) for row in document["training"]],
         "offset_schemes": _pairs(max(offsets, default=1)),
         "series_schemes": _pairs(len(document["training"])),
     }
-
-
-def _marked(document: Mapping[str, Any]) -> list[str]:
-    """Return the strategies in the order of the dots."""
-    return list(dict.fromkeys(row["strategy"] for row in document["scores"]))
 
 
 def _pairs(count: int) -> list[tuple[str, str]]:
@@ -83,6 +78,7 @@ def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
         "strategies": strategies,
         "learning": learning_figures(document),
         "sweep": sweep_figures(document),
+        "sweep_domain": next(iter(domains(document["sweep"])), ""),
         "strategy_tables": strategy_tables(document),
         "cost_tables": cost_tables(document),
         "training": training_table(document),

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probekit.errors import RunError
 from probekit.reports.cells import Cell, Table, absent, mark, plain, score_cell, valued, word
 from probekit.reports.numbers import METRICS, compact
 
 Row = Mapping[str, Any]
+SCHEMA = "probekit.heads/1"
 BASELINE, FROZEN, BASE = "finetune", "heads-only", "base"
 NAMES = {
     BASELINE: "finetuned model, marginalized (baseline)",
@@ -18,11 +20,28 @@ NAMES = {
     "joint-warmup-diff": "joint, warm-up, differential rate",
     "joint-diff-whs": "joint, differential rate, weighted layers",
     "heads-on-finetuned": "heads only, on the finetuned model",
+    "heads-from-probes": "heads only, from linear probes",
+    "joint-from-probes": "joint with LoRA, from linear probes",
     "head:own": "heads that came with the model",
     "head:native": "the model's own layers, token-fed",
 }
 READOUTS = {"head": "block head", "linear": "linear probe"}
 POINTS = 100.0
+
+
+def checked(document: Row) -> Row:
+    """Return a study of heads, if it is of the schema that is read here.
+
+    Raises:
+        RunError: If it is not.
+    """
+    if document.get("schema") != SCHEMA:
+        found = document.get("schema")
+        raise RunError(
+            f"a study of heads must be of schema {SCHEMA!r}, got {found!r}: read it with the "
+            "version of probekit that wrote it, or run `probekit heads` again"
+        )
+    return document
 
 
 def domains(rows: Sequence[Row]) -> list[str]:
@@ -38,7 +57,7 @@ def named(strategy: str) -> str:
 def strategy_tables(document: Row) -> list[Table]:
     """Return strategies by offset at the marginalized positions, a table a domain."""
     head = (
-        "Strategy", "Offset", "Top-1 (%)", "Top-5 (%)", "Bits over the unigram",
+        "Strategy", "Offset", "Sees", "Top-1 (%)", "Top-5 (%)", "Bits over the unigram",
         "Cross-entropy (nats)", "Top-5 against the baseline (points)",
         "Nats against the baseline", "Top-5 against heads only (points)",
         "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)", "Positions",
@@ -58,7 +77,8 @@ def strategy_tables(document: Row) -> list[Table]:
 
 
 def _strategy(document: Row, row: Row) -> list[Cell]:
-    first = [word(named(row["strategy"])), mark(row["offset"])]
+    seen = word("blind") if row["blind"] else word("token-fed", "doubt")
+    first = [word(named(row["strategy"])), mark(row["offset"]), seen]
     scores = [score_cell(row, METRICS[name], "not recorded") for name in _SHOWN]
     apart = [
         _apart(document, row, against, metric, row["strategy"] == against)
@@ -193,8 +213,8 @@ def sweep_tables(document: Row) -> list[Table]:
             name: {r["layer"]: r for r in rows if r["readout"] == name} for name in READOUTS
         }
         cells = []
-        for layer, own in by_readout["head"].items():
-            probe = by_readout["linear"][layer]
+        for layer in sorted({row["layer"] for row in rows}):
+            own, probe = (by_readout[name].get(layer, {}) for name in READOUTS)
             both = (own, probe)
             nats = [score_cell(row, METRICS["nats"], "not recorded") for row in both]
             rest = [

@@ -1,6 +1,8 @@
 """The page of a repeated figure or table: measured, and the paper's numbers beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit import paper
@@ -29,7 +31,6 @@ INKS = ("#1d2126", *offset_colours(2)[0])
 
 def render(document: Row) -> str:
     """Return the page, one file that loads nothing; all text of the run is escaped."""
-    drawing = _drawing(document)
     light, dark = offset_colours(2)
     return (
         environment()
@@ -42,7 +43,7 @@ def render(document: Row) -> str:
             measured=measured(document),
             papers=papers_table(document["figure"]),
             choices=document["choices"],
-            svg=inline(drawing, "figure-") if drawing else "",
+            pictures=pictures(document),
             colours=list(zip(light, dark, strict=True)),
             command=document["command"],
             texts=document["texts"],
@@ -53,24 +54,43 @@ def render(document: Row) -> str:
 
 def files(document: Row) -> dict[str, bytes]:
     """Return the figure as SVG, PDF and PNG, by the names of their files."""
-    draw = _drawing(document)
+    draw = _drawing(document["figure"], document["rows"])
     if draw is None:
         return {}
     found = exported([Drawing("figure", draw, document["rows"], INKS)])
     return {name: content for name, content in found.items() if not name.endswith(".csv")}
 
 
-def _drawing(document: Row) -> Any:
-    """Return what draws the figure; None for a table."""
-    kinds = {"figure-1": size_figure, "figure-2": depth_figure}
-    kind = kinds.get(document["figure"])
-    if kind is None:
-        return None
+def _drawing(figure: str, rows: Sequence[Row]) -> "Callable[[], Figure] | None":
+    """Return what draws rows of a figure; None for a table."""
+    kind = {"figure-1": size_figure, "figure-2": depth_figure}.get(figure)
+    return partial(kind, rows) if kind else None
 
-    def draw() -> "Figure":
-        return kind(document["rows"])
 
-    return draw
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: what it shows, in words, and the inline SVG."""
+
+    message: str
+    svg: str
+
+
+def pictures(document: Row) -> list[Picture]:
+    """Return the figures of the page, a task each, so that a narrow page can show them."""
+    rows = document["rows"]
+    parts: dict[str, Sequence[Row]] = {}
+    if document["figure"] == "figure-1":
+        for task in dict.fromkeys(row["task"] for row in rows):
+            message = f"Top-5 accuracy by number of parameters, {TASKS[task]}"
+            parts[message] = [row for row in rows if row["task"] == task]
+    elif document["figure"] == "figure-2":
+        parts["KL(lens || final) by depth of the backbone"] = rows
+    drawn = {message: _drawing(document["figure"], own) for message, own in parts.items()}
+    return [
+        Picture(message, inline(draw, f"figure-{number}-"))
+        for number, (message, draw) in enumerate(drawn.items())
+        if draw is not None
+    ]
 
 
 def sentences(document: Row) -> list[str]:
@@ -105,8 +125,9 @@ WHAT = {
     "figure-2": "Mean KL(lens || final) in nats where target tokens are predicted: the logit lens "
     "at a layer of the backbone against the model's output. Low means that the next-token answer "
     "is readable there; it does not mean that what is needed for later tokens is gone.",
-    "table-1": "Top-5 accuracy of trained heads at the test positions of their run at which the "
-    "model was marginalized; the paper's are the last 20 target tokens of each sample.",
+    "table-1": "Top-5 accuracy of trained heads where target tokens of test documents are "
+    "predicted, fed with the reference: the last 20 of each sample, as in the paper, and all of "
+    "them (extended).",
 }
 
 
@@ -185,19 +206,27 @@ def _figure_2(rows: Sequence[Row]) -> Table:
 
 def _table_1(rows: Sequence[Row]) -> Table:
     names = {strategy.key: strategy.name for strategy in paper.strategies()}
-    head = ("Model", "Strategy", "Token", "Measured", "n", "The paper")
+    several = any("positions" in row for row in rows)
+    apart = any(known(row.get("above_baseline")) is not None for row in rows)
+    head = [
+        "Model", "Strategy", "Token", *(["Positions"] if several else []), "Measured", "n",
+        *(["Less the baseline"] if apart else []), "The paper",
+    ]  # fmt: skip
     cells = [
         [
             word(row["model"]),
             word(names.get(row["strategy"], row["strategy"])),
             word(TOKENS[row["offset"]]),
+            *([word(row.get("positions"))] if several else []),
             _share(row, "top5"),
             Cell(compact(row["n_positions"])),
+            *([_share(row, "above_baseline", "it is the baseline")] if apart else []),
             _share(row, "paper_top5", "the paper does not have this row"),
         ]
         for row in rows
     ]
-    return Table("Measured: top-5 with 95 % Wilson intervals", head, cells)
+    caption = "Measured: top-5 with 95 % intervals (last 20: Wilson; extended and differences: "
+    return Table(f"{caption}over samples)", head, cells)
 
 
 def markdown(document: Row) -> str:

@@ -10,6 +10,7 @@ from probekit.reports.reproduction_figures import TASKS
 
 Row = Mapping[str, Any]
 TOKENS = {1: "next", 2: "second"}
+HOW = {"FIG": "digitised from the figure", "READ-P": "as printed"}
 
 
 def number(row: Row, name: str, digits: int, reason: str) -> Cell:
@@ -46,7 +47,7 @@ def _paper_1() -> Table:
 
 def _caption(*names: str) -> str:
     heads = [paper.head(name) for name in names]
-    said = "; ".join(f"{head['source']} [{head['label']}]" for head in heads)
+    said = "; ".join(f"{head['source']} ({HOW[head['label']]})" for head in heads)
     n = next((head["n_positions"] for head in heads if "n_positions" in head), None)
     return f"The paper, {said}" + (f"; binomial intervals of {n:,} positions" if n else "")
 

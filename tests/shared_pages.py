@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import synthetic_heads
+import synthetic_reproduction
 from synthetic_comparison import Ladder, document, page
 from synthetic_passages import Held, passages
 from synthetic_run import HOSTILE, Size, results
 
 from probekit import reports
+from probekit.reports import heads, reproduction
 
 _DROPPED = ("top5", "bits", "bits_given_token", "nats")
+SMALL = Size(layers=3, offsets=3)
 _FEW = ("best_probe_top1", "ceiling_top1", "next_token_nats")
 
 
@@ -56,6 +60,19 @@ def comparison_figures() -> Mapping[str, bytes]:
 
 
 @cache
+def heads_figures() -> Mapping[str, bytes]:
+    """Return the figures of a study of heads without differences and a sweep: few of them."""
+    few: dict[str, Any] = {"differences": [], "sweep": []}
+    return reports.paper_heads(synthetic_heads.document() | few)
+
+
+@cache
+def small_page() -> str:
+    """Return the page of `SMALL`, three layers and offsets of three domains, without passages."""
+    return reports.render(results(SMALL))
+
+
+@cache
 def hostile_page() -> str:
     """Return the page of a hostile run with hostile passages."""
     size = Size(layers=2, offsets=2, domains=("prose",), marginal=False, hostile=True)
@@ -65,8 +82,10 @@ def hostile_page() -> str:
 def digests() -> dict[str, str]:
     """Return digests of a page of each kind and of all files of figures."""
     pages = {"page": hostile_page(), "comparison": page("hostile")}
+    pages["heads"] = heads.render(synthetic_heads.hostile())
+    pages["reproduction"] = reproduction.render(synthetic_reproduction.figure_1())
     every = {name: text.encode() for name, text in pages.items()}
-    every |= {**figures(), **comparison_figures()}
+    every |= {**figures(), **comparison_figures(), **heads_figures()}
     return {name: hashlib.sha256(content).hexdigest() for name, content in every.items()}
 
 

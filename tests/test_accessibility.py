@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic_heads
+import synthetic_reproduction
 from synthetic_comparison import document
 from synthetic_passages import Held, passages
 from synthetic_run import Size, results
 
-from probekit.reports import render, render_comparison
+from probekit.reports import heads, render, render_comparison, reproduction
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -27,6 +29,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pages = {
         "run": render(results(SIZE), passages(SIZE, Held(tokens=30))),
         "comparison": render_comparison(document()),
+        "heads": heads.render(synthetic_heads.document()),
+        "figure-1": reproduction.render(synthetic_reproduction.figure_1()),
+        "table-1": reproduction.render(synthetic_reproduction.table_1()),
     }
     paths = {name: folder / f"{name}.html" for name in pages}
     for name, page in pages.items():
@@ -35,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["run", "comparison"])
+@pytest.mark.parametrize("name", ["run", "comparison", "heads", "figure-1", "table-1"])
 def test_axe_finds_nothing_serious(open_page: Any, name: str, scheme: str) -> None:
     page, _ = open_page(name, color_scheme=scheme)
     page.evaluate(OPEN)

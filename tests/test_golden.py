@@ -9,17 +9,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import synthetic_heads
+import synthetic_reproduction
 from synthetic_comparison import document
 from synthetic_passages import Held, passages
 from synthetic_run import Size, results
 
-from probekit.reports import render, render_comparison
+from probekit.reports import heads, render, render_comparison, reproduction
 
 FOLDER = Path(__file__).parent / "golden"
 SIZE = Size(layers=3, offsets=2, seeds=1, codelength=True)
 PAGES: Mapping[str, Callable[[], str]] = {
     "report": lambda: render(results(SIZE), passages(SIZE, Held(tokens=30))),
     "comparison": lambda: render_comparison(document()),
+    "heads": lambda: heads.render(synthetic_heads.document()),
+    "figure-1": lambda: reproduction.render(synthetic_reproduction.figure_1()),
+    "table-1": lambda: reproduction.render(synthetic_reproduction.table_1()),
 }
 SPOKEN = {"h1", "h2", "h3", "legend", "caption", "summary", "dt"}
 COUNTED = {"figure": "figure", "tr": "row", "label": "choice"}

@@ -2,10 +2,10 @@
 
 import copy
 import re
-from html.parser import HTMLParser
-from typing import Any
 
 import pytest
+from parsed_pages import Page
+from synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 from probekit.errors import RunError
 from probekit.reports.heads import render
@@ -17,136 +17,16 @@ from probekit.reports.heads_tables import (
 )
 from probekit.reports.numbers import METRICS, MINUS, fixed
 
-EVIL = "<script>alert(1)</script>"
-STRATEGIES = ("base", "finetune", "heads-only", "joint", "heads-on-finetuned")
-
-
-def rate(name: str, value: float, spread: float = 0.1) -> dict[str, float]:
-    return {name: value, f"{name}_low": value - spread, f"{name}_high": value + spread}
-
-
-def scores() -> list[dict[str, Any]]:
-    return [
-        {
-            "domain": "all", "positions": positions, "strategy": strategy, "offset": offset,
-            "blind": True, "n_positions": 1234, "n_documents": 17,
-            **rate("nats", 3 + offset + 0.1 * place), **rate("bits", 2.5 - 0.1 * place),
-            **rate("top1", 0.3 - 0.01 * place, 0.01), **rate("top5", 0.5 - 0.01 * place, 0.01),
-        }
-        for positions in ("all", "marginal")
-        for place, strategy in enumerate(STRATEGIES)
-        for offset in (1, 2)
-    ]  # fmt: skip
-
-
-def differences() -> list[dict[str, Any]]:
-    return [
-        {
-            "domain": "all", "positions": row["positions"], "strategy": row["strategy"],
-            "against": against, "offset": row["offset"], **rate("nats", 0.777, 0.001),
-            **rate("top1", -0.02, 0.001), **rate("top5", -0.034, 0.001),
-        }
-        for row in scores()
-        for against in ("finetune", "heads-only", "base")
-        if row["strategy"] != against
-    ]  # fmt: skip
-
-
-def sweep() -> list[dict[str, Any]]:
-    return [
-        {
-            "domain": "all", "readout": readout, "layer": layer, "offset": 2,
-            **rate("nats", 5 + 0.1 * layer), **rate("bits", 1.0), **rate("top1", 0.2, 0.01),
-            **(rate("nats_minus_head", 0.25) if readout == "linear" else dict.fromkeys(
-                ("nats_minus_head", "nats_minus_head_low", "nats_minus_head_high"))),
-            "validation_nats": 5.0,
-        }
-        for layer in (0, 1, 2)
-        for readout in ("head", "linear")
-    ]  # fmt: skip
-
-
-def document() -> dict[str, Any]:
-    trained = STRATEGIES[1:]
-    share = {"share": 0.42, "share_low": 0.4, "share_high": 0.44, "reason": None}
-    none = {"share": None, "share_low": None, "share_high": None, "reason": "too small a gap"}
-    return {
-        "schema": "probekit.heads/1",
-        "run": {
-            "id": "x", "created": "2026-01-01T00:00:00+00:00", "command": "probekit heads",
-            "seconds": 12.5, "stage_seconds": {"train joint": 3.25}, "seed": 0, "device": "cpu",
-            "dtype": "float32", "versions": {"torch": "2"}, "settings": {"model": "tiny"},
-        },
-        "model": {
-            "name": "tiny", "repository": None, "revision": None, "architecture": "Llama",
-            "n_layers": 2, "d_model": 8, "vocab_size": 64, "n_parameters": 1000,
-            "fingerprint": "ab",
-        },
-        "text": [{
-            "domain": "all", "source": "words", "sha256": "ab" * 32,
-            "documents": {"train": 3, "validation": 1, "test": 1},
-            "tokens": {"train": 30, "validation": 10, "test": 10},
-        }],
-        "verdict": ["The order was found.", "It costs something."],
-        "scores": scores(),
-        "differences": differences(),
-        "gaps": [
-            {"domain": "all", "strategy": strategy, "offset": 2, "metric": metric}
-            | (share if metric == "nats" else none)
-            for strategy in trained[2:]
-            for metric in ("top5", "nats")
-        ],
-        "training": [
-            {
-                "strategy": strategy, "n_parameters": 4321, "best_step": 7, "stopped_early": False,
-                "seconds": 3.5, "learning_rate": 0.001, "head_rate_factor": 4.0,
-                "joint": strategy == "joint", "mix": False, "finetuned": False,
-            }
-            for strategy in trained
-        ],
-        "curves": [
-            {
-                "strategy": strategy, "stage": "heads", "step": step, "tokens": 100 * step,
-                "part": part, "offset": offset, "nats": 5.0 - step / 10, "rate": 0.001,
-            }
-            for strategy in trained
-            for step in (0, 5, 10)
-            for part in ("train", "validation")
-            for offset in (1, 2)
-        ],
-        "sweep": sweep(),
-        "marginal": [],
-        "weights": {"joint": {"heads": "heads-joint.safetensors", "adapter": None}},
-        "checks": [],
-        "warnings": [{"code": "estimate", "message": "an estimate"}],
-    }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """What a parser makes of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        known = dict(attrs)
-        self.ids += [known["id"] or ""] if "id" in known else []
-        self.links += [known[name] or "" for name in ("href", "src") if name in known]
-
 
 def test_the_page_is_the_same_bytes_and_loads_nothing() -> None:
     page = render(document())
     assert page == render(document())
     found = Page(page)
-    assert "script" not in found.tags
-    assert all(link.startswith("#") or link == "data:," for link in found.links)
-    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
-    assert len(found.ids) == len(set(found.ids))
+    assert "script" not in {tag for tag, _ in found.tags}
+    links, ids = [*found.all("href"), *found.all("src")], found.all("id")
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert len(ids) == len(set(ids))
     assert "default-src 'none'; style-src 'unsafe-inline'" in page
 
 
@@ -159,21 +39,16 @@ def test_every_sentence_and_warning_is_there() -> None:
 
 def test_nothing_of_the_run_is_markup() -> None:
     clean = Page(render(document()))
-
-    def poisoned(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {name: poisoned(each, name) for name, each in value.items()}
-        if isinstance(value, list):
-            return [poisoned(each, key) for each in value]
-        # Words that other rows are found by stay.
-        fixed_words = {"schema", "positions", "offset", "metric", "readout", "part", "against"}
-        return EVIL + value if isinstance(value, str) and key not in fixed_words else value
-
-    page = render(poisoned(document()))
+    page = render(hostile())
     assert EVIL not in page
     assert EVIL.replace("<", "&lt;").replace(">", "&gt;") in page
-    assert "script" not in Page(page).tags
-    assert clean.ids == Page(page).ids
+    assert "script" not in {tag for tag, _ in Page(page).tags}
+    # Those in figures are numbered, and hostile names are none that has a mark of its own.
+    named = [
+        [name for name in found.all("id") if not name[-1].isdigit()]
+        for found in (clean, Page(page))
+    ]
+    assert named[0] == named[1]
 
 
 def test_the_tables_show_the_numbers() -> None:
@@ -209,6 +84,17 @@ def test_the_sweep_and_the_training_show_theirs() -> None:
     assert rows["heads only, frozen model"][4].missing == "frozen"
 
 
+def test_a_layer_that_one_of_the_two_did_not_read_keeps_the_others_numbers() -> None:
+    study = document()
+    study["sweep"] = [
+        row for row in study["sweep"] if (row["readout"], row["layer"]) != ("linear", 1)
+    ]
+    (table,) = sweep_tables(study)
+    assert [row[2].missing for row in table.rows] == ["", "not recorded", ""]
+    assert table.rows[1][1].text == fixed(5.1, METRICS["nats"].digits)
+    assert 'id="sweep"' in render(study)
+
+
 def test_a_study_without_a_sweep_has_no_section_for_it() -> None:
     without = document() | {"sweep": []}
     assert 'id="sweep"' in render(document())
@@ -224,5 +110,5 @@ def test_each_figure_has_words() -> None:
 
 def test_another_schema_is_refused() -> None:
     other = copy.deepcopy(document()) | {"schema": "probekit.heads/2"}
-    with pytest.raises(RunError, match=r"not of schema probekit\.heads/1"):
+    with pytest.raises(RunError, match=r"of schema 'probekit\.heads/1', got 'probekit\.heads/2'"):
         render(other)

@@ -1,0 +1,112 @@
+"""The page of a repeated figure or table: both sides' numbers, nothing of a name as markup."""
+
+from collections import Counter
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from parsed_pages import Page
+from synthetic_reproduction import DOCUMENTS, KNOWN, STRANGER, figure_1, figure_2, table_1
+
+from probekit import paper
+from probekit.reports import reproduction
+from probekit.reports.numbers import fixed
+from probekit.reports.reproduction_paper import papers_table
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_page_loads_nothing_and_every_reference_resolves(name: str) -> None:
+    page = Page(reproduction.render(DOCUMENTS[name]()))
+    links, ids = [*page.all("href"), *page.all("src")], Counter(page.all("id"))
+    assert [link for link in links if not link.startswith("#") and link != "data:,"] == []
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert set(page.all("aria-labelledby")) <= set(ids)
+    assert max(ids.values()) == 1
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_both_sides_numbers_are_in_the_first_table() -> None:
+    _, *rows = Page(reproduction.render(figure_1())).rows["measured"]
+    by_place = {(row[0], row[2], row[3]): row for row in rows}
+    assert by_place[KNOWN, "translation", "second"][4:] == [
+        "0.400 0.350 to 0.450", "40", "0.400 0.350 to 0.450", "900", "12",
+        "0.675 0.625 to 0.725", "640", "850", "0.990",
+    ]  # fmt: skip
+    assert by_place[STRANGER, "open-ended", "next"][9].endswith(
+        "the paper does not have this model"
+    )
+    assert len(rows) == 8
+
+
+def test_table_1_sets_each_strategy_beside_the_baseline_and_the_papers() -> None:
+    table = reproduction.measured(table_1())
+    named = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert named[0]["Less the baseline"].missing == "it is the baseline"
+    joint, own = named[3], named[5]
+    assert (joint["Strategy"].text, joint["Token"].text) == ("Joint, vanilla", "second")
+    assert [joint[name].text for name in ("Measured", "n", "The paper")] == [
+        "0.200",
+        "200",
+        "0.538",
+    ]
+    assert joint["Less the baseline"].text == fixed(-0.125, 3)
+    assert joint["Less the baseline"].interval == f"{fixed(-0.175, 3)} to {fixed(-0.075, 3)}"
+    assert own["The paper"].missing == "the paper does not have this row"
+
+
+def test_figure_1_is_a_picture_a_task_on_the_page_and_one_figure_in_its_files() -> None:
+    found = reproduction.pictures(figure_1())
+    ends = ["open-ended", "translation"]
+    assert [each.message.rpartition(", ")[2] for each in found] == ends
+    files = reproduction.files(figure_1())
+    assert set(files) == {"figure.svg", "figure.pdf", "figure.png"}
+    widths = [_width(text) for text in (found[0].svg, files["figure.svg"].decode())]
+    assert widths[1] == 2 * widths[0]
+    assert len(reproduction.pictures(figure_2())) == 1
+    assert reproduction.pictures(table_1()) == []
+
+
+def _width(svg: str) -> float:
+    return float(ElementTree.fromstring(svg).attrib["viewBox"].split()[2])
+
+
+def test_how_the_papers_numbers_were_had_is_said_in_words() -> None:
+    captions = [papers_table(name).caption for name in ("figure-1", "figure-2", "table-1")]
+    assert all("digitised from the figure" in caption for caption in captions[:2])
+    assert "as printed" in captions[2]
+    assert not any(word in "".join(captions) for word in ("FIG", "READ"))
+
+
+def test_table_1_tells_sets_of_positions_apart_where_there_are_several() -> None:
+    table = reproduction.measured(table_1())
+    place = table.head.index("Positions")
+    texts = [row[place].text for row in table.rows]
+    assert texts == 2 * (["last 20"] * 6 + ["extended"] * 6)
+    plain = table_1()
+    for row in plain["rows"]:
+        del row["positions"], row["above_baseline"]
+    head = ["Model", "Strategy", "Token", "Measured", "n", "The paper"]
+    assert list(reproduction.measured(plain).head) == head
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_name_of_the_run_is_markup(name: str) -> None:
+    found: dict[str, Any] = DOCUMENTS[name]()
+    for row in found["rows"]:
+        row |= {key: EVIL + row[key] for key in ("model", "text", "strategy") if key in row}
+    found |= {"command": EVIL, "strangers": [EVIL], "texts": [{"domain": EVIL, "location": EVIL}]}
+    page = reproduction.render(found)
+    assert EVIL not in page
+    assert "script" not in {tag for tag, _ in Page(page).tags}
+    assert EVIL in Page(page).text
+
+
+def test_what_the_paper_leaves_open_is_answered_on_the_page_and_as_markdown() -> None:
+    text = Page(reproduction.render(figure_2())).text
+    markdown = reproduction.markdown(figure_2())
+    for left, taken in paper.choices("figure-2"):
+        assert left in text
+        assert taken in text
+        assert f"- {left} {taken}" in markdown
