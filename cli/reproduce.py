@@ -21,9 +21,16 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model; may be repeated.", show_default="the built-in ladder"),
+        typer.Option(
+            help="A model; may be repeated.", show_default="the built-in ladder; tiny for table-1"
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples whose last 20 tokens are scored.")] = 10,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples whose last 20 tokens are scored.", show_default="10; 50 for table-1"
+        ),
+    ] = None,
     extended: Annotated[
         int, typer.Option(help="Target tokens to score besides, at least; 0 for none.")
     ] = 2_000,
@@ -32,49 +39,69 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
         typer.Option(help="Most tokens summed over.", show_default="as many as memory allows"),
     ] = None,
     heads: Annotated[
-        Path | None, typer.Option(help="For table-1: the run folder of trained heads.")
+        list[Path] | None,
+        typer.Option(
+            help="For table-1: a run folder of `probekit heads`; may be repeated.",
+            show_default="trained first",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder; by default runs/reproduce-<figure>.")
     ] = None,
 ) -> None:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
-    from probekit.protocol import Protocol
-
-    folder = output or Path("runs") / f"reproduce-{figure}"
-    if figure == "table-1":
-        _show(_table_1(heads), folder)
-        return
-    if heads is not None:
-        raise SettingsError(f"--heads is for table-1; {figure} trains nothing")
     from transformers.utils import logging
 
-    from probekit import reproduce as door
+    from probekit.protocol import Protocol
 
     logging.disable_progress_bar()
-    own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
+    folder = output or Path("runs") / f"reproduce-{figure}"
+    own = {name: settings.pop(name) for name in OF_PROTOCOL if name in settings}
+    usual = 50 if figure == "table-1" else 10
+    count = usual if samples is None else samples
+    asked = Protocol(count, extended, max_branches=max_branches, **own)
+    if figure == "table-1":
+        _show(_table_1(asked, folder, heads, model, settings), folder)
+    elif heads:
+        raise SettingsError(f"--heads is for table-1; {figure} trains nothing")
+    else:
+        _show(_figure(figure, asked, folder, model, settings), folder)
+
+
+def _figure(
+    figure: str, asked: Any, folder: Path, model: list[str] | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    from probekit import reproduce
+
     source, target = (settings.get(name, getattr(Settings, name)) for name in FIELDS)
-    asked = door.Asked(
+    wanted = reproduce.Asked(
         figure,
-        model or door.LADDER,
-        settings.get("text", door.DEFAULT_TEXT),
+        model or reproduce.LADDER,
+        settings.get("text", reproduce.DEFAULT_TEXT),
         settings.get("text_field", Settings.text_field),
         (source, target),
-        Protocol(samples, extended, max_branches=max_branches, **own),
+        asked,
         {name: settings[name] for name in LOADING if name in settings},
     )
-    _show(door.run(asked, folder, typer.echo), folder)
+    return reproduce.run(wanted, folder, typer.echo)
 
 
-def _table_1(heads: Path | None) -> dict[str, Any]:
-    if heads is None:
-        raise SettingsError(
-            "table-1 compares strategies of training heads: it needs the results of `probekit "
-            "heads` (--heads RUN), and trains none itself"
-        )
-    from probekit import reproduce, strategies
+def _table_1(
+    asked: Any,
+    folder: Path,
+    heads: list[Path] | None,
+    model: list[str] | None,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    if heads and (model or settings):
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in settings) or "--model"
+        raise SettingsError(f"--heads names trained heads, their model and text: leave out {given}")
+    from probekit import strategies
 
-    return reproduce.document("table-1", strategies.table_1(strategies.read(heads)), [])
+    runs = heads or [
+        strategies.train(name, settings, folder, typer.echo) for name in model or ["tiny"]
+    ]
+    return strategies.document(runs, asked, folder, typer.echo)
 
 
 def _show(document: dict[str, Any], folder: Path) -> None:

@@ -4,19 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pandas as pd
-
 from probekit import assembly, head_findings, head_scores, head_sweep, head_verdict
 from probekit.checks import Check
-from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
 from probekit.head_sweep import Sweep
 from probekit.preparation import Material
 from probekit.tally import WIDE_BOUND, Tally
 
 SCHEMA = "probekit.heads/1"
-# What the paper's table 1 calls the finetuned model, marginalized.
-BASELINE_OF_PAPER = "finetuned-marginalized"
 
 
 def document(
@@ -105,24 +100,3 @@ def _warnings(references: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str,
                 "message": f"{name}, marginalized, is an estimate: what was left out bounds its "
                 f"distance from the exact marginal by {worst:.2f} only. Raise --max-branches.",
             }
-
-
-def table_1(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return top-5 hits at the next and the second token, as `probekit.strategies` reads them.
-
-    All strategies are counted at the positions at which the model was marginalized.
-    """
-    scores = pd.DataFrame(found["scores"])
-    domain = scores["domain"].iloc[0]
-    chosen = (scores["positions"] == "marginal") & (scores["domain"] == domain)
-    rows = scores[chosen & scores["offset"].isin([1, 2])]
-    model = found["model"]
-    return pd.DataFrame(
-        {
-            "model": model["repository"] or model["name"],
-            "strategy": rows["strategy"].replace({BASELINE: BASELINE_OF_PAPER}),
-            "offset": rows["offset"],
-            "n": rows["n_positions"],
-            "top5_sum": rows["top5"] * rows["n_positions"],
-        }
-    )

@@ -18,7 +18,7 @@ from probekit.errors import ModelError
 from probekit.fitting import SITE_OF_MODEL, Streams
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
-from probekit.head_training import adapter_file, finetuned, head_file, restored, train_strategy
+from probekit.head_training import finetuned, restored, train_strategy
 from probekit.heads import HeadReadout
 from probekit.preparation import Material
 from probekit.readout import Readout
@@ -85,10 +85,8 @@ def weights(study: Study, folder: Path) -> dict[str, dict[str, str | None]]:
     found: dict[str, dict[str, str | None]] = {}
     for name in _order(study):
         found[name] = {}
-        for part, kept in (
-            ("heads", head_file(study, name)),
-            ("adapter", adapter_file(study, name)),
-        ):
+        for part in ("heads", "adapter"):
+            kept = study.weights(part, name)
             file = f"{part}-{name}.safetensors"
             found[name][part] = file if kept.exists() else None
             if kept.exists():

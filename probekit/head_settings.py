@@ -126,7 +126,7 @@ def as_toml(settings: Settings, asked: HeadSettings) -> str:
         if isinstance(value, tuple):
             lines.append(f"{name} = [{', '.join(_quoted(each) for each in value)}]")
         elif value is not None:
-            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else value!r}")
+            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else value}")
     return "\n".join(lines) + "\n"
 
 

@@ -40,6 +40,7 @@ class Study:
         asked: What this one is asked besides.
         journal: Where stages are noted.
         stages: Folder of finished stages.
+        finished: Folder of the finished run whose weights are read; None in one that goes on.
     """
 
     material: Material
@@ -47,6 +48,7 @@ class Study:
     asked: HeadSettings
     journal: Journal
     stages: Path
+    finished: Path | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,6 +134,11 @@ class Study:
     def path(self, name: str) -> Path:
         """Return where a stage is kept."""
         return self.stages / f"{self.fingerprint[:16]}-{name}"
+
+    def weights(self, part: str, strategy: str) -> Path:
+        """Return where the weights of a strategy are: its `heads` or its `adapter`."""
+        name = f"{part}-{strategy}.safetensors"
+        return self.path(name) if self.finished is None else self.finished / name
 
     def kept(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return the notes of a finished stage, finishing it first if need be."""

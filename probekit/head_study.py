@@ -33,8 +33,6 @@ from probekit.settings import Settings
 from probekit.tally import Tally
 
 FILE = "heads.json"
-# What `probekit reproduce table-1` reads.
-STRATEGIES = "strategies.csv"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def run(
     say(line(study))
     trained = head_scores.strategies(study)
     references = head_scores.references(study)
-    swept = head_sweep.sweep(study) if _sweeps(asked) else None
+    swept = head_sweep.sweep(study) if study.sweeps else None
     tally = head_scores.tally(study)
     document = head_assembly.document(study, tally, trained, swept)
     document |= head_assembly.told(material, references, checks, unmet)
@@ -140,6 +138,28 @@ def load(folder: str | Path) -> HeadRun:
     """
     folder = Path(folder)
     return HeadRun(folder, results.read(folder / FILE, SCHEMA, "study of heads"))
+
+
+def reopened(folder: str | Path) -> Study:
+    """Return the study of a finished run, so that what it trained can be scored elsewhere.
+
+    Raises:
+        RunError: If the folder holds no finished run, or its model or text is another now.
+        ModelError: If its model cannot be loaded by its name.
+    """
+    folder = Path(folder)
+    finished = load(folder)
+    settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
+    material = preparation.prepare(preparation.load(settings), settings)
+    results.require_unchanged(
+        folder,
+        finished.document,
+        material.fingerprint,
+        material.text,
+        "Train again: `probekit heads` with --overwrite",
+    )
+    journal = Journal(folder / "log.jsonl", lambda _: None)
+    return Study(material, settings, asked, journal, folder / "stages", folder)
 
 
 def json_schema() -> dict[str, Any]:
@@ -163,7 +183,7 @@ def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str
     _require_possible(asked, material)
     study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
     lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
-    if _sweeps(asked):
+    if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
     for row in material.text:
         counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
@@ -178,12 +198,8 @@ def line(study: Study) -> str:
     return (
         f"Plan: {len(asked.strategies)} strategies of {asked.kind} heads for offsets 1 to "
         f"{study.settings.offsets}, {steps:,} steps of {asked.step_blocks} blocks each at rate "
-        f"{study.rate:.2g}, {len(study.swept) if _sweeps(asked) else 0} layers swept"
+        f"{study.rate:.2g}, {len(study.swept) if study.sweeps else 0} layers swept"
     )
-
-
-def _sweeps(asked: HeadSettings) -> bool:
-    return asked.sweep == "default" and asked.kind != "native"
 
 
 def _require_possible(asked: HeadSettings, material: Material) -> None:
@@ -219,8 +235,6 @@ def _finish(study: Study, folder: Path, document: dict[str, Any], tally: Tally) 
 
     document["weights"] = head_scores.weights(study, folder)
     results.write(folder / "scores.parquet", tally.named().to_parquet)
-    table = head_assembly.table_1(document)
-    results.write_text(folder / STRATEGIES, table.to_csv(index=False, lineterminator="\n"))
     results.write_text(folder / "report.html", render(document))
     results.write_text(folder / FILE, results.as_json(document))
     shutil.rmtree(folder / "stages")

@@ -65,16 +65,6 @@ class Pupil:
         return own + sum(p.numel() for p in adapters.parameters(self.model).values())
 
 
-def head_file(study: Study, strategy: str) -> Path:
-    """Return where the heads of a strategy are kept."""
-    return study.path(f"heads-{strategy}.safetensors")
-
-
-def adapter_file(study: Study, strategy: str) -> Path:
-    """Return where the adapters of a strategy are kept."""
-    return study.path(f"adapter-{strategy}.safetensors")
-
-
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     """Train by a recipe; its weights are kept, its learning curve returned."""
     recipe, pupil = study.recipe(strategy), start(study, strategy)
@@ -83,10 +73,10 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
         pupil.learner, pupil.backbone, study.data, recipe, checkpoint, study.journal.say
     )
     if pupil.learner is not None:
-        _save(study, pupil.learner, head_file(study, strategy))
+        _save(study, pupil.learner, study.weights("heads", strategy))
     if recipe.joint:
         notes = {"model_fingerprint": study.material.fingerprint}
-        adapters.save(pupil.model, adapter_file(study, strategy), notes)
+        adapters.save(pupil.model, study.weights("adapter", strategy), notes)
     return noted(history, pupil.n_parameters, recipe)
 
 
@@ -104,31 +94,39 @@ def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]
 def start(study: Study, strategy: str) -> Pupil:
     """Return new heads on a copy of the model: of the finetuned one where a recipe says so."""
     recipe = study.recipe(strategy)
-    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.material.loaded.model)
-    backbone = Backbone(model, anatomy.find(model))
+    backbone = _backbone(study, recipe)
     return Pupil(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
 
 
 def restored(study: Study, strategy: str) -> Pupil:
     """Return what a finished stage trained."""
-    pupil, recipe = start(study, strategy), study.recipe(strategy)
-    learner = pupil.learner
-    if isinstance(learner, QueryHeads):
-        _fill(learner, head_file(study, strategy))
-    elif learner is not None:
-        # Before adapters: a copy of the last block must not carry any.
-        learner = head_files.load(
-            head_file(study, strategy), pupil.backbone.anatomy, study.material.fingerprint
-        )
+    recipe = study.recipe(strategy)
+    backbone = _backbone(study, recipe)
+    # Before adapters: a copy of the last block must not carry any.
+    learner = None if strategy == BASELINE else _read(study, backbone, strategy)
     if recipe.joint:
-        adapters.load(pupil.model, pupil.backbone.anatomy, adapter_file(study, strategy))
-    return Pupil(pupil.backbone, learner)
+        adapters.load(backbone.model, backbone.anatomy, study.weights("adapter", strategy))
+    return Pupil(backbone, learner)
+
+
+def _backbone(study: Study, recipe: Recipe) -> Backbone:
+    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.material.loaded.model)
+    return Backbone(model, anatomy.find(model))
+
+
+def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads:
+    path = study.weights("heads", strategy)
+    if study.asked.kind == "query":
+        queries = _queries(study, backbone)
+        _fill(queries, path)
+        return queries
+    return head_files.load(path, backbone.anatomy, study.material.fingerprint)
 
 
 def finetuned(study: Study) -> PreTrainedModel:
     """Return a copy of the model with what `finetune` trained merged into it."""
     model = copy.deepcopy(study.material.loaded.model)
-    adapters.load(model, anatomy.find(model), adapter_file(study, BASELINE))
+    adapters.load(model, anatomy.find(model), study.weights("adapter", BASELINE))
     return adapters.merged(model)
 
 
@@ -168,7 +166,7 @@ def _parts(data: Data) -> Sequence[Any]:
 def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
     asked, offsets, seed = study.asked, study.settings.offsets, study.settings.seed
     if asked.kind == "query":
-        return QueryHeads(backbone.model, backbone.anatomy, offsets, seed)
+        return _queries(study, backbone)
     new = heads.build(
         asked.kind,
         backbone.anatomy,
@@ -179,6 +177,11 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
         seed=seed,
     )
     return new.float() if backbone.model.dtype != torch.float64 else new
+
+
+def _queries(study: Study, backbone: Backbone) -> QueryHeads:
+    settings = study.settings
+    return QueryHeads(backbone.model, backbone.anatomy, settings.offsets, settings.seed)
 
 
 def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:

@@ -46,15 +46,21 @@ def _order(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
 def _ranked(first: bool | None, second: bool | None) -> str:
     """Say whether both steps of the order are clear."""
     if first and second:
-        return f"At offset {OFFSET}: heads only < joint < finetuned model, marginalized."
+        return (
+            f"At offset {OFFSET}, from worst to best: heads only, joint, the finetuned model "
+            "marginalized."
+        )
     unclear = " and ".join(
         f"{pair} is {'not clear' if judged is None else 'the other way round'}"
-        for pair, judged in (("heads only < joint", first), ("joint < baseline", second))
+        for pair, judged in (
+            ("heads only worse than joint", first),
+            ("joint worse than the baseline", second),
+        )
         if judged is not True
     )
     return (
-        f"At offset {OFFSET} the order heads only < joint < finetuned model, marginalized, was not "
-        f"found here: {unclear}."
+        f"At offset {OFFSET} the paper's order (heads only, joint, the finetuned model "
+        f"marginalized, from worst to best) was not found here: {unclear}."
     )
 
 

@@ -21,6 +21,7 @@ from probekit import rows
 from probekit.errors import DataError, ModelError
 from probekit.settings import Settings
 from probekit.text import Document
+from probekit.tokens import TokenizedDocument
 
 TEMPLATE = "Translate the following German sentence to English: {source}\n---\nTranslated: "
 FEWEST_TARGET_TOKENS = 20
@@ -236,6 +237,40 @@ def open_samples(
     made = (open_sample(document, tokenizer) for document in _shuffled(documents, seed))
     why = f"no text has {FEWEST_OPEN_TOKENS} tokens or more"
     return _some(made, FEWEST_OPEN_TOKENS - OPEN_SKIPPED, longest, why)
+
+
+def tokenized_samples(
+    documents: Sequence[TokenizedDocument], bos: int | None, seed: int
+) -> Iterator[Sample]:
+    """Yield the samples of tokenized documents in an order drawn by seed, short ones left out.
+
+    Pairs are taken whole; of other documents the first 200 tokens.
+
+    Args:
+        documents: Pairs, whose prompts are no targets, or open-ended texts.
+        bos: First token of each sample, or None.
+        seed: Seed of the order.
+
+    Raises:
+        DataError: While iterating, if no target is long enough.
+    """
+    made = (_tokenized_sample(document, bos) for document in _shuffled(documents, seed))
+    why = (
+        f"no test document has {FEWEST_OPEN_TOKENS} tokens, and no pair a target of "
+        f"{FEWEST_TARGET_TOKENS}: give more or longer text"
+    )
+    return _some(made, FEWEST_TARGET_TOKENS, None, why)
+
+
+def _tokenized_sample(document: TokenizedDocument, bos: int | None) -> Sample:
+    ids, prompt = document.ids, document.prompt
+    if not prompt:
+        # Too short a text is left out as one without a target.
+        long = len(ids) >= FEWEST_OPEN_TOKENS
+        ids, prompt = ids[:OPEN_TOKENS], OPEN_SKIPPED if long else len(ids)
+    before = [] if bos is None else [bos]
+    inside = [place >= len(before) + prompt for place in range(len(before) + len(ids))]
+    return Sample(document.name, torch.tensor([*before, *ids]), torch.tensor(inside))
 
 
 def _shuffled(items: Sequence[T], seed: int) -> Iterator[T]:

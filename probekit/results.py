@@ -117,6 +117,7 @@ def require_unchanged(
     before: Mapping[str, Any],
     fingerprint: str,
     text: Sequence[Mapping[str, Any]],
+    way_out: str = "Name another --output, or replace the run with --overwrite",
 ) -> None:
     """Refuse to pass off a finished run as one of a model or text that is another now.
 
@@ -125,6 +126,7 @@ def require_unchanged(
         before: What its results.json or heads.json holds.
         fingerprint: Of the model as it is now.
         text: The rows of the text as it is now.
+        way_out: What to do about it.
 
     Raises:
         RunError: If either changed.
@@ -136,8 +138,7 @@ def require_unchanged(
         changed.append("the text")
     if changed:
         raise RunError(
-            f"{folder} holds a run of this command, but {' and '.join(changed)} changed since. "
-            "Name another --output, or replace the run with --overwrite"
+            f"{folder} holds a finished run, but {' and '.join(changed)} changed since. {way_out}"
         )
 
 

@@ -1,85 +1,198 @@
-"""Table 1 of the paper: strategies of training heads, beside the paper's numbers.
+"""Table 1 of the paper: strategies of training heads, scored where the paper scores them.
 
-What was scored comes from a run of heads: its test positions at which the model was marginalized;
-`probekit.protocol.scored` is how any readout is scored on the paper's own positions.
+    rows = strategies.measure(Path("runs/tiny-heads"), Protocol(samples=50), Path("runs/table-1"))
+
+What a run of `probekit heads` trained is read again and scored on samples of its test documents:
+their last 20 target tokens, and all of their target tokens beside them. Differences to the
+finetuned and marginalized model are paired, over samples.
 
 Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1, table 1.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from probekit import paper
-from probekit.errors import RunError
-from probekit.paper import Share
+from probekit import anatomy, head_study, pairs, paper, protocol, provenance, reproduce, results
+from probekit.head_settings import BASELINE
+from probekit.head_stages import Study
+from probekit.head_training import finetuned, restored
+from probekit.pairs import Sample
+from probekit.paper import PaperModel, Share
+from probekit.progress import Say
+from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
 from probekit.reproduce import Row, share_columns
+from probekit.text import Source
 
-# What is read of a run of heads: sums over the positions at which it marginalized the model.
-STRATEGIES = "strategies.csv"
-COLUMNS = ("model", "strategy", "offset", "n", "top5_sum")
+# What the paper calls the finetuned model: marginalized at the second token.
+BASELINE_OF_PAPER = "finetuned-marginalized"
+COLUMNS = ["readout", "offset", "positions", "document", "n", "top5_sum"]
+# The paper's way of training.
+PAPERS_WAY = {"init": "random", "epochs": 1, "step_blocks": 64, "rate": "paper-table"}
 
 
-@dataclass(frozen=True)
-class Strategy:
-    """What one strategy of training heads scored, summed over the run's marginalized positions.
+def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
+    """Train heads by every strategy of the table, and return the folder of the run.
 
-    Attributes:
-        model: The model's name or repository.
-        strategy: A key of table 1's rows, or one of ours.
-        offset: 1 for the next token, 2 for the second.
-        n: Positions.
-        top5_sum: Top-5 hits at them.
+    A model of the paper's table is trained as there: one epoch, 64 blocks in a step, the rates
+    that it prints, new heads from random weights. Others as `probekit heads` does.
+
+    Args:
+        model: Short name, repository or folder.
+        given: Settings of `probekit heads`: text, device and the like.
+        folder: Where the run's folder is to be.
+        say: Called with each line of progress.
     """
+    rows = [each.key for each in paper.strategies() if each.key != BASELINE_OF_PAPER]
+    asked = {"strategies": tuple(rows), "sweep": "none", "text": reproduce.DEFAULT_TEXT, **given}
+    known = paper.match(model)
+    if known is not None and known.key in paper.head("table_1")["models"]:
+        asked = PAPERS_WAY | asked
+    name = Path(model).name
+    return head_study.study_heads(model, output=folder / "heads" / name, say=say, **asked).folder
 
-    model: str
-    strategy: str
-    offset: int
-    n: int
-    top5_sum: float
 
+def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> Row:
+    """Return the document that a report shows: table 1 of some runs of heads.
 
-def table_1(scored: Sequence[Strategy]) -> list[Row]:
-    """Return table 1's layout: a row a model, strategy and offset, the paper's number beside it.
+    Args:
+        runs: Folders of finished runs of `probekit heads`.
+        asked: How to score.
+        folder: Where strategies that are done are kept.
+        say: Called with each line that a person should see.
 
-    >>> rows = table_1([Strategy("EleutherAI/pythia-410m", "joint", 2, 1000, 538.0)])
-    >>> rows[0]["top5"], rows[0]["paper_top5"]
-    (0.538, 0.538)
+    Raises:
+        RunError: If a run is not finished, or its model or text is another now.
+        DataError: If a run's test documents are too short for the protocol.
     """
-    known = {strategy.key: strategy for strategy in paper.strategies()}
+    rows = [row for run in runs for row in measure(run, asked, folder, say)]
+    texts = [row for run in runs for row in head_study.load(run).document["text"]]
+    sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
+    return reproduce.document("table-1", rows, list(sources))
+
+
+def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
+    """Score what a run of heads trained by the paper's protocol.
+
+    Args:
+        run: The folder of a finished run of `probekit heads`.
+        asked: How to score.
+        folder: Where strategies that are done are kept; the same call goes on behind them.
+        say: Called with each line that a person should see.
+
+    Returns:
+        A row a strategy, offset and set of positions, with the paper's number beside it.
+
+    Raises:
+        RunError: If the run is not finished, or its model or text is another now.
+        DataError: If no test document is long enough for the protocol.
+    """
+    study = head_study.reopened(run)
+    bos = study.material.loaded.tokenizer.bos_token_id
+    own = [document for document in study.material.documents if document.split == "test"]
+    samples = asked.draw(pairs.tokenized_samples(own, bos, asked.seed))
+    count = sum(int(sample.target.sum()) for sample in samples)
+    say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
+    tables = [_kept(study, name, samples, asked, folder, say) for name in study.asked.strategies]
+    about = _about(study)
+    return [
+        about | row for row in _rows(pd.concat(tables, ignore_index=True), asked, _known(study))
+    ]
+
+
+def _kept(
+    study: Study, name: str, samples: Sequence[Sample], asked: Protocol, folder: Path, say: Say
+) -> pd.DataFrame:
+    """Return the sums of a strategy by sample, from the folder if they are there already."""
+    tokens = [[sample.token_ids.tolist(), sample.target.tolist()] for sample in samples]
+    key = provenance.digest([study.fingerprint, name, asdict(asked), tokens])
+    path = folder / "stages" / f"{name}-{key[:16]}.json"
+    if not path.exists():
+        say(f"  {name}")
+        found = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")
+        results.write_text(path, json.dumps(found, allow_nan=False))
+    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
+    if name == BASELINE:
+        model = finetuned(study)
+        subject = Subject(model, anatomy.find(model), name)
+        table, _ = protocol.top5(subject, samples, asked)
+        return table.assign(readout=BASELINE_OF_PAPER)
+    pupil = restored(study, name)
+    readout = pupil.readout(name)
+    subject = Subject(pupil.model, pupil.backbone.anatomy, name)
+    return protocol.scored(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
+
+
+def _about(study: Study) -> Row:
+    """Return the columns that say which model and text the rows are of."""
+    documents, known = study.material.documents, _known(study)
+    return {
+        "model": _name(study),
+        "paper_model": known.name if known else None,
+        "text": ", ".join(dict.fromkeys(document.domain for document in documents)),
+        "task": "translation" if any(document.prompt for document in documents) else "open_ended",
+    }
+
+
+def _name(study: Study) -> str:
+    return study.material.loaded.repository or study.material.loaded.name
+
+
+def _known(study: Study) -> PaperModel | None:
+    return paper.match(_name(study))
+
+
+def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> list[Row]:
+    """Return a row a strategy, offset and set of positions.
+
+    Args:
+        table: Sums by strategy (`readout`), offset, set of positions and sample.
+        asked: The protocol.
+        known: The paper's model, if it has this one.
+    """
     rows = []
-    for each in scored:
-        model = paper.match(each.model)
-        row: Row = {"model": each.model, "paper_model": model.name if model else None}
-        row |= {"strategy": each.strategy, "offset": each.offset}
-        row |= share_columns("top5", Share.of(each.top5_sum / each.n, each.n))
-        of_model = known[each.strategy].top5 if each.strategy in known else {}
-        row |= dict.fromkeys(("paper_top5", "paper_top5_low", "paper_top5_high"))
-        if model and model.key in of_model:
-            n = paper.head("table_1")["n_positions"]
-            own = share_columns("paper_top5", Share.of(of_model[model.key][each.offset - 1], n))
-            row |= {name: own[name] for name in own if name != "n_positions"}
-        rows.append(row)
+    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+        for strategy in table["readout"].unique():
+            for offset in (NEXT, SECOND):
+                found = protocol.accuracy(table, strategy, offset, name, asked.seed)
+                row: Row = {"strategy": strategy, "offset": offset, "positions": name}
+                row |= share_columns("top5", found.share)
+                row |= {"interval": found.kind, "n_samples": found.samples}
+                row |= _share("above_baseline", _apart(table, strategy, offset, name, asked.seed))
+                rows.append(row | _share("paper_top5", _papers(strategy, offset, known)))
     return rows
 
 
-def read(folder: Path) -> list[Strategy]:
-    """Read what the strategies of a run of heads scored.
+def _apart(table: pd.DataFrame, strategy: str, offset: int, name: str, seed: int) -> Share | None:
+    """Return a strategy's share of hits minus the baseline's, paired over samples."""
+    if strategy == BASELINE_OF_PAPER:
+        return None
+    rows = table[(table["offset"] == offset) & (table["positions"] == name)]
+    hits = rows.pivot_table(index="document", columns="readout", values="top5_sum", aggfunc="sum")
+    n = rows[rows["readout"] == strategy].set_index("document")["n"].loc[hits.index]
+    apart = (hits[strategy] - hits[BASELINE_OF_PAPER]).to_numpy(np.float64)
+    return protocol.resampled(apart, n.to_numpy(np.float64), seed)
 
-    Raises:
-        RunError: If the folder holds no such scores, or they lack a column.
-    """
-    path = folder / STRATEGIES
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{folder} holds no scores of strategies, which table-1 compares: {error}. It needs "
-            f"{STRATEGIES} of a run of `probekit heads`, with the columns {', '.join(COLUMNS)}"
-        ) from None
-    absent = [name for name in COLUMNS if name not in table]
-    if absent or table.empty:
-        raise RunError(f"{path} must have rows with the columns {', '.join(COLUMNS)}")
-    return [Strategy(**dict(row)) for row in table[list(COLUMNS)].to_dict("records")]  # type: ignore[arg-type]
+
+def _papers(strategy: str, offset: int, known: PaperModel | None) -> Share | None:
+    """Return the paper's number, with the interval of its positions."""
+    rows: Mapping[str, Mapping[str, tuple[float, float]]] = {
+        each.key: each.top5 for each in paper.strategies()
+    }
+    if known is None or known.key not in rows.get(strategy, {}):
+        return None
+    return Share.of(rows[strategy][known.key][offset - 1], paper.head("table_1")["n_positions"])
+
+
+def _share(name: str, share: Share | None) -> Row:
+    """Return a share and its interval as the columns of a row, null where there is none."""
+    values = (None, None, None) if share is None else (share.value, share.low, share.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

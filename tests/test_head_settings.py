@@ -1,11 +1,12 @@
 """Settings of a study of heads: what is not allowed is said."""
 
+import tomllib
 from typing import Any
 
 import pytest
 
 from probekit.errors import SettingsError
-from probekit.head_settings import split
+from probekit.head_settings import as_toml, split
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ from probekit.head_settings import split
         ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
         ({"strategies": ("join",)}, "--strategy must be one of"),
         ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
+        ({"strategies": ("heads-from-probes",), "init": "copy"}, "take --init zero"),
         ({"rate": "paper"}, "--rate must be a number or one of"),
         ({"rate": 0.0}, "--rate must be above 0"),
         ({"epochs": 0}, "--epochs must be at least 1"),
@@ -31,3 +33,22 @@ from probekit.head_settings import split
 def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         split(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"kind": "medusa", "rate": 1e-5, "read": 0},
+        {"strategies": ("joint",), "init": "random", "text": ('a="b"\\=x.txt',), "rate": "width"},
+    ],
+)
+def test_a_study_can_be_repeated_from_what_is_written(given: dict[str, Any]) -> None:
+    asked = split({"model": "tiny", **given})
+    assert split(tomllib.loads(as_toml(*asked))) == asked
+
+
+def test_heads_start_as_probes_where_nothing_else_is_asked_for() -> None:
+    assert "heads-from-probes" in split({})[1].strategies
+    assert "heads-from-probes" not in split({"init": "random"})[1].strategies
+    assert "heads-from-probes" not in split({"kind": "query"})[1].strategies

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from typer.testing import CliRunner
 
-from probekit import adapters, head_files, head_study, linear, preparation, strategies
+from probekit import adapters, head_files, head_study, linear, preparation
 from probekit.backbone import Backbone
 from probekit.cli.main import app
 from probekit.errors import RunError, SettingsError
@@ -176,7 +176,7 @@ def test_the_folder_is_whole_and_read_again(
     study: HeadRun, asked_heads: dict[str, Any], tmp_path: Path
 ) -> None:
     names = {path.name for path in study.folder.iterdir()}
-    assert {"heads.json", "scores.parquet", "run.toml", "report.html", "strategies.csv"} <= names
+    assert {"heads.json", "scores.parquet", "run.toml", "report.html"} <= names
     assert {"heads-joint.safetensors", "adapter-joint.safetensors"} <= names
     assert "heads-finetune.safetensors" not in names
     again = study_heads(**asked_heads, output=study.folder)
@@ -214,14 +214,6 @@ def test_a_model_object_of_heads_needs_its_tokenizer(tiny_llama: PreTrainedModel
         study_heads(tiny_llama)
     with pytest.raises(SettingsError, match=r"is taken as it is: leave out \['dtype'\]"):
         study_heads(tiny_llama, tokenizer=tiny_run.tokenizer(), dtype="bfloat16")
-
-
-def test_table_1_reads_the_study(study: HeadRun) -> None:
-    found = {(each.strategy, each.offset): each for each in strategies.read(study.folder)}
-    one = found["finetuned-marginalized", 2]
-    (row,) = rows(study, "scores", strategy="finetune", offset=2, positions="marginal")
-    assert one.top5_sum / one.n == pytest.approx(row["top5"])
-    assert ("joint", 1) in found
 
 
 def test_a_layer_that_the_model_lacks_is_said(asked: dict[str, Any], tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ import tiny_run
 import torch
 from scipy.stats import binomtest
 
-from probekit import anatomy, marginal, models, pairs, paper, reproduce, strategies
+from probekit import anatomy, marginal, models, pairs, reproduce
 from probekit.anatomy import Anatomy
 from probekit.cli import main as cli
-from probekit.errors import ModelError, RunError, SettingsError
+from probekit.errors import ModelError, SettingsError
 from probekit.models import Loaded
-from probekit.paper import Share
 from probekit.paths import Truncation
 from probekit.protocol import (
     EXTENDED,
@@ -31,7 +30,6 @@ from probekit.protocol import (
 )
 from probekit.reports import reproduction
 from probekit.reproduce import Asked
-from probekit.strategies import Strategy
 from probekit.text import Source
 
 FIELDS = ("source", "target")
@@ -146,13 +144,6 @@ def test_depth_runs_from_0_to_1_over_the_backbone() -> None:
     assert [(layer, depth) for layer, depth, _ in found] == [(1, 0.0), (2, 1.0)]
 
 
-def test_shares_have_wilsons_interval() -> None:
-    for count, n in ((0, 20), (103, 200), (200, 200), (538, 1000)):
-        share = Share.of(count / n, n)
-        expected = binomtest(count, n).proportion_ci(method="wilson")
-        assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
-
-
 def test_samples_that_differ_widen_the_interval() -> None:
     n = torch.full((40,), 20.0).double().numpy()
     alike = resampled(0.5 * n, n, seed=0)
@@ -161,47 +152,6 @@ def test_samples_that_differ_widen_the_interval() -> None:
     assert alike.high - alike.low < 1e-9
     # A standard error of 0.5/sqrt(40): the interval is 4 of them wide, not that of 800 draws.
     assert apart.high - apart.low == pytest.approx(4 * 0.5 / 40**0.5, rel=0.15)
-
-
-def test_the_papers_file_is_complete() -> None:
-    assert len(paper.models()) == 12
-    for model in paper.models():
-        assert set(model.figure_1) == set(model.figure_4) == {"open_ended", "translation"}
-        assert all(0 < second < first < 1 for first, second in model.figure_1.values())
-    shown = [model for model in paper.models() if model.figure_2]
-    assert len(shown) == 10
-    assert all(
-        ("first_depth" in (m.figure_2 or {})) != ("never" in (m.figure_2 or {})) for m in shown
-    )
-    assert len(paper.strategies()) == 7
-    assert {tuple(s.top5) for s in paper.strategies()} == {tuple(paper.head("table_1")["models"])}
-    labels = {name: paper.head(name)["label"] for name in ("figure_1", "figure_2", "figure_4")}
-    assert (set(labels.values()), paper.head("table_1")["label"]) == ({"FIG"}, "READ-P")
-    assert all(paper.choices(name) for name in (*reproduce.FIGURES, "table-1"))
-
-
-def test_the_papers_points_are_shares_of_its_positions() -> None:
-    for model in paper.models():
-        for task in paper.TASKS:
-            for share in model.shares(task):
-                assert share.value * share.n == pytest.approx(round(share.value * share.n), abs=0.1)
-    best = {key: max(s.top5[key][1] for s in paper.strategies()[1:]) for key in ("pythia-410m",)}
-    assert best == {"pythia-410m": 0.590}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("EleutherAI/pythia-410m", "Pythia 410M"),
-        ("/data/models/pythia-6.9b-deduped", "Pythia 6.9B"),
-        ("meta-llama/Meta-Llama-3-8B-Instruct", "Llama-3 8B"),
-        ("meta-llama/Llama-3.1-8B", None),
-        ("pythia-1b-of-mine", None),
-    ],
-)
-def test_a_model_is_the_papers_by_its_repositorys_name(name: str, expected: str | None) -> None:
-    found = paper.match(name)
-    assert (found and found.name) == expected
 
 
 @pytest.fixture
@@ -273,27 +223,6 @@ def test_figure_2_shows_the_last_layer_beside_the_papers(asked: Asked, tmp_path:
     assert "<svg" in page
 
 
-def test_table_1_sets_strategies_beside_the_papers(tmp_path: Path) -> None:
-    scored = [
-        Strategy("EleutherAI/pythia-410m", "heads-only", 2, 1000, 512.0),
-        Strategy("EleutherAI/pythia-410m", "heads-on-finetuned", 2, 1000, 530.0),
-        Strategy("tiny-m", "joint", 1, 200, 100.0),
-    ]
-    pd.DataFrame([vars(each) for each in scored]).to_csv(tmp_path / "strategies.csv", index=False)
-    assert strategies.read(tmp_path) == scored
-    rows = strategies.table_1(scored)
-    assert [row["paper_top5"] for row in rows] == [0.500, None, None]
-    expected = binomtest(512, 1000).proportion_ci(method="wilson")
-    assert rows[0]["top5_low"] == pytest.approx(expected.low, abs=1e-4)
-    page = reproduction.render(reproduce.document("table-1", rows, []))
-    assert all(name in page for name in ("Heads only, backbone frozen", "heads-on-finetuned"))
-    with pytest.raises(RunError, match=r"strategies\.csv of a run of `probekit heads`"):
-        strategies.read(tmp_path / "none")
-    (tmp_path / "strategies.csv").write_text("model,strategy\na,b\n")
-    with pytest.raises(RunError, match="rows with the columns model, strategy, offset, n, top5"):
-        strategies.read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -344,7 +273,10 @@ def test_the_command_prints_the_table_and_the_path_last(
 def test_table_1_says_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert call(monkeypatch, "table-1") == 2
-    assert "needs the results of `probekit heads` (--heads RUN)" in capsys.readouterr().err
-    assert call(monkeypatch, "table-1", "--heads", str(tmp_path)) == 1
-    assert "strategies.csv" in capsys.readouterr().err
+    given = ("table-1", "--heads", str(tmp_path))
+    assert call(monkeypatch, *given) == 1
+    assert "holds no finished study of heads" in capsys.readouterr().err
+    assert call(monkeypatch, *given, "--text-field", "words") == 2
+    assert "their model and text: leave out --text-field" in capsys.readouterr().err
+    assert call(monkeypatch, "figure-1", "--heads", str(tmp_path)) == 2
+    assert "figure-1 trains nothing" in capsys.readouterr().err
