@@ -84,7 +84,8 @@ def run(
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
         material = preparation.prepare(loaded, settings)
-        checks = doctor.check_model(loaded, material.head, material.blocks["test"].token_ids)
+        test = material.blocks["test"]
+        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
         unmet = preparation.unmet(checks)
     say(material.plan.line(plan.seconds(material.plan, material.head)))
     measured = Measurement(

@@ -13,7 +13,7 @@ from probekit.capture import stream
 from probekit.checks import Check
 from probekit.errors import DataError, NumericalError
 from probekit.models import Loaded
-from probekit.shapes import TokenIds
+from probekit.shapes import Mask, TokenIds
 
 # Enough to differ by row and position, little enough to run before every analysis.
 BLOCKS = 4
@@ -37,13 +37,16 @@ class _Reference:
 ADVISORY = frozenset({"training"})
 
 
-def check_model(loaded: Loaded, anatomy: Anatomy, token_ids: TokenIds) -> list[Check]:
+def check_model(
+    loaded: Loaded, anatomy: Anatomy, token_ids: TokenIds, valid: Mask | None = None
+) -> list[Check]:
     """Check what an analysis assumes of a model; quick enough to precede every one.
 
     Args:
         loaded: The model.
         anatomy: Its anatomy.
         token_ids: Real text, shape (block, pos); the first 4 blocks of 64 tokens are used.
+        valid: Positions whose next token is text to predict, shape (block, pos); all by default.
 
     Returns:
         One check an assumption; only the failed one if activations are not finite.
@@ -69,7 +72,7 @@ def check_model(loaded: Loaded, anatomy: Anatomy, token_ids: TokenIds) -> list[C
         _layers(resid, reference),
         _batching(resid, one_by_one),
         _removed(hooks_left),
-        _trained(reference.logits, token_ids),
+        _trained(reference.logits, token_ids, None if valid is None else valid[:BLOCKS, :TOKENS]),
     ]
 
 
@@ -168,11 +171,13 @@ def _removed(left: int) -> Check:
     return _check("hooks", float(left), 0.0, says, otherwise)
 
 
-def _trained(logits: Tensor, token_ids: TokenIds) -> Check:
-    targets = token_ids[:, 1:].to(logits.device)
-    loss = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten()
-    )
+def _trained(logits: Tensor, token_ids: TokenIds, valid: Mask | None) -> Check:
+    asked = torch.ones_like(token_ids, dtype=torch.bool)
+    if valid is not None and bool(valid[:, :-1].any()):  # a prompt may be longer than TOKENS
+        asked = valid
+    asked = asked[:, :-1].to(logits.device)
+    targets = token_ids[:, 1:].to(logits.device)[asked]
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1][asked].float(), targets)
     says = "The model predicts this text far better than chance (nats per token)."
     otherwise = (
         "The model predicts this text hardly better than a uniform guess: it is untrained, its "

@@ -143,9 +143,7 @@ def _score_own(study: Study) -> dict[str, Any]:
     path = own_heads(study)
     assert path is not None  # `references` has asked
     own = head_files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
-    readout = HeadReadout(
-        OWN, study.backbone, own.to(study.material.loaded.model.dtype), own.anatomy
-    )
+    readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
     study.keep_table(OWN, scored(study, [readout], study.material))
     return {"offsets": list(own.offsets), "read": str(own.form.read)}
 

@@ -116,7 +116,8 @@ def run(
     with journal.stage("prepare"):
         material = preparation.prepare(loaded, settings)
         _require_possible(asked, material)
-        checks = doctor.check_model(loaded, material.head, material.blocks["test"].token_ids)
+        test = material.blocks["test"]
+        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
         unmet = preparation.unmet(checks)
     study = Study(material, settings, asked, journal, folder / "stages")
     say(line(study))

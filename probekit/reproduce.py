@@ -139,6 +139,7 @@ def _settings(loaded: Loaded, asked: Asked) -> Iterator[Setting]:
                 source.location, asked.fields, loaded.tokenizer, seed, longest
             )
         else:
+            pairs.require_named(source.location, *asked.fields)
             task = "open_ended"
             found = text.read(source, asked.text_field, max_characters=CHARACTERS)
             made = pairs.open_samples(found, loaded.tokenizer, seed, longest)

@@ -49,7 +49,7 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
         say: Called with each line of progress.
     """
     rows = [each.key for each in paper.strategies() if each.key != BASELINE_OF_PAPER]
-    asked = {"strategies": tuple(rows), "sweep": "none", "text": reproduce.DEFAULT_TEXT, **given}
+    asked = {"strategies": tuple(rows), "sweep": "none", **given}
     known = paper.match(model)
     if known is not None and known.key in paper.head("table_1")["models"]:
         asked = PAPERS_WAY | asked

@@ -127,3 +127,14 @@ def test_one_token_is_too_few() -> None:
 def test_the_table_shows_what_failed() -> None:
     table = lines([Check("decoding", False, 21.5, 1e-4, "Soft-cap forgotten.")])
     assert table[1].split() == ["FAILED", "decoding", "21.5", "0.0001", "Soft-cap", "forgotten."]
+
+
+def test_only_positions_that_are_text_tell_whether_a_model_is_trained() -> None:
+    model = build("llama")
+    valid = torch.zeros_like(IDS, dtype=torch.bool)
+    valid[0, 3] = True
+    with torch.no_grad():
+        logits = model(IDS[:, :64]).logits
+    expected = -float(logits[0, 3].log_softmax(dim=-1)[IDS[0, 4]])
+    checks = {check.name: check for check in check_model(loaded(model), find(model), IDS, valid)}
+    assert checks["training"].measured == pytest.approx(expected, rel=1e-5)

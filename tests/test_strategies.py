@@ -16,7 +16,6 @@ from probekit import (
     head_study,
     preparation,
     provenance,
-    reproduce,
     strategies,
 )
 from probekit.backbone import Backbone
@@ -183,7 +182,7 @@ def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.M
     folder = strategies.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print)
     assert folder == Path("x/heads/pythia-1b")
     assert (asked["epochs"], asked["step_blocks"], asked["rate"]) == (1, 64, "paper-table")
-    assert (asked["init"], asked["block"], asked["text"]) == ("random", 128, reproduce.DEFAULT_TEXT)
+    assert (asked["init"], asked["block"], asked["sweep"]) == ("random", 128, "none")
     ours = {"finetune", "heads-on-finetuned", "heads-from-probes", "joint-from-probes"}
     assert set(asked["strategies"]) == set(RECIPES) - ours
     asked.clear()
