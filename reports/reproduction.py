@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probekit import paper
 from probekit.reports.cells import Cell, Table, absent, word
 from probekit.reports.colours import offset_colours
+from probekit.reports.heads_tables import NAMES
 from probekit.reports.numbers import compact, fixed, known
 from probekit.reports.paper_files import Drawing, exported
 from probekit.reports.reproduction_figures import TASKS, depth_figure, size_figure
@@ -205,7 +206,8 @@ def _figure_2(rows: Sequence[Row]) -> Table:
 
 
 def _table_1(rows: Sequence[Row]) -> Table:
-    names = {strategy.key: strategy.name for strategy in paper.strategies()}
+    names = {name: f"{said} (ours)" for name, said in NAMES.items()}
+    names |= {strategy.key: strategy.name for strategy in paper.strategies()}
     several = any("positions" in row for row in rows)
     apart = any(known(row.get("above_baseline")) is not None for row in rows)
     head = [
