@@ -17,11 +17,21 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from probekit.checks import Check
 from probekit.errors import DataError, SettingsError
-from probekit.routes import ROUTES, KeysValues, Known, Nodes, choose, joined, objection, run
+from probekit.routes import (
+    ROUTES,
+    KeysValues,
+    Known,
+    Nodes,
+    choose,
+    joined,
+    objection,
+    run,
+    run_block,
+)
 from probekit.shapes import Logits, Targets1d
 
 # A forward pass of 256 branch tokens keeps the products large and the mask small on a CPU;
@@ -90,12 +100,7 @@ class BranchEngine:
         if len(token_ids) == 0:
             raise DataError("a block must hold at least one token, got none")
         token_ids = token_ids.to(self.model.device)
-        if self.route == "one-by-one":
-            logits = self.model(input_ids=token_ids[None], use_cache=False).logits
-            return Prefix(self, token_ids, logits[0], [])
-        cache = DynamicCache()  # without config: a config would drop what is outside the window
-        output = self.model(input_ids=token_ids[None], past_key_values=cache, use_cache=True)
-        return Prefix(self, token_ids, output.logits[0], [(k, v) for k, v, *_ in cache])
+        return Prefix(self, token_ids, *run_block(self.route, self.model, token_ids))
 
     def check_first(self, token_ids: Int[Tensor, " pos"]) -> Check:
         """Compare the route with one by one, near the start and at the end of a block.

@@ -7,7 +7,7 @@ there, its ancestors and itself, and nothing else. Tokens of one level never see
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -21,6 +21,8 @@ KeysValues = list[tuple[Tensor, Tensor]]  # by layer, each of shape (1, heads, n
 
 ROUTES: tuple[Route, ...] = ("packed", "expanded", "one-by-one")
 PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+# The argument that takes keys and values: since transformers 5.24, and before.
+CACHE_NAMES = ("cache", "past_key_values")
 
 
 @dataclass
@@ -48,6 +50,22 @@ class Nodes:
 
     def __getitem__(self, rows: slice) -> "Nodes":
         return Nodes(self.tokens[rows], self.ends[rows], tuple(a[rows] for a in self.lineage))
+
+
+def run_block(
+    route: Route, model: PreTrainedModel, token_ids: Int[Tensor, " pos"]
+) -> tuple[Logits, KeysValues]:
+    """Run a block, so that branches can start anywhere in it.
+
+    Returns:
+        Its logits, shape (pos, vocab), and its keys and values by layer, each of shape
+        (1, heads, pos, head); none on the route one-by-one.
+    """
+    if route == "one-by-one":
+        return model(input_ids=token_ids[None], use_cache=False).logits[0], []
+    cache = DynamicCache()  # without config: a config would drop what is outside the window
+    logits = model(input_ids=token_ids[None], **_into(model, cache)).logits
+    return logits[0], [(k, v) for k, v, *_ in cache]
 
 
 def run(
@@ -91,8 +109,7 @@ def _packed(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits,
         input_ids=nodes.tokens[None],
         attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
         position_ids=(nodes.ends + len(nodes.lineage))[None],
-        past_key_values=cache,
-        use_cache=True,
+        **_into(model, cache),
     ).logits
     n = len(nodes.tokens)
     return logits[0], [(k[:, :, -n:], v[:, :, -n:]) for k, v, *_ in cache]
@@ -141,9 +158,7 @@ def _expanded(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logit
     cache = DynamicCache(joined(parts))
     places = (nodes.ends + len(nodes.lineage))[:, None]
     extra = {"position_ids": places} if "position_ids" in _parameters(model) else {}
-    logits = model(
-        input_ids=nodes.tokens[:, None], past_key_values=cache, use_cache=True, **extra
-    ).logits
+    logits = model(input_ids=nodes.tokens[:, None], **_into(model, cache), **extra).logits
     return logits[:, -1], [(_upright(k[:, :, -1:]), _upright(v[:, :, -1:])) for k, v, *_ in cache]
 
 
@@ -170,6 +185,13 @@ def _one_by_one(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Log
 _RUN = {"packed": _packed, "expanded": _expanded, "one-by-one": _one_by_one}
 
 
+def _into(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
+    """Return the arguments by which a model's forward pass reads and extends a cache."""
+    parameters = _parameters(model)
+    name = next(name for name in CACHE_NAMES if name in parameters)
+    return {name: cache, "use_cache": True}
+
+
 def _parameters(model: PreTrainedModel) -> set[str]:
     return set(inspect.signature(model.forward).parameters)
 
@@ -189,7 +211,7 @@ def objection(model: PreTrainedModel, route: Route) -> str | None:
     config, parameters = model.config.get_text_config(), _parameters(model)
     if route == "one-by-one":
         return None
-    if "past_key_values" not in parameters or getattr(model, "_is_stateful", False):
+    if parameters.isdisjoint(CACHE_NAMES) or getattr(model, "_is_stateful", False):
         return f"{config.model_type} has no cache of keys and values alone"
     if route == "expanded":
         return None
