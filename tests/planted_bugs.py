@@ -223,4 +223,32 @@ MUTATIONS = (
         "tokens = (level == 0) & (start <= (start + level)[:, None])",
         ("tests/test_queries.py::test_a_query_is_blind",),
     ),
+    Mutation(
+        "the tokens of a pair's prompt are targets too",
+        "probekit/tokens.py",
+        "documents[row, start + prompt - 1 : stop",
+        "documents[row, start : stop",
+        (
+            "tests/test_tokens.py::test_targets_of_a_pair_are_predicted_from_its_last_prompt_token_on",
+        ),
+    ),
+    Mutation(
+        "a head that starts as a probe keeps the model's own bias",
+        "probekit/backward.py",
+        "self.biases = {offset: scaled_bias(decoder) for offset, decoder in decoders.items()}",
+        "self.biases = {offset: scaled_bias(anatomy) for offset, decoder in decoders.items()}",
+        ("tests/test_heads_from_probes.py::test_the_loss_is_that_of_the_probes_logits[llama]",),
+    ),
+    Mutation(
+        "a strategy of table 1 is scored on the model without its adapter",
+        "probekit/head_training.py",
+        """    if recipe.joint:
+        adapters.load(""",
+        """    if recipe.finetuned:
+        adapters.load(""",
+        (
+            "tests/test_strategies.py::"
+            "test_heads_are_scored_on_the_model_that_was_trained_with_them",
+        ),
+    ),
 )

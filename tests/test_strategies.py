@@ -1,6 +1,7 @@
 """Table 1: what a run of heads trained, scored by the paper's protocol on its test pairs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 import tiny_run
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy.stats import binomtest
 
 from probekit import (
@@ -100,6 +103,22 @@ def test_heads_are_scored_at_every_target_token(
     assert (row.n_samples, row.n_positions) == (len(hits), 25 * len(hits))
     assert row.top5 == pytest.approx(sum(hits) / (25 * len(hits)))
     assert row.top5_low < row.top5 < row.top5_high
+
+
+def test_heads_are_scored_on_the_model_that_was_trained_with_them(
+    study: HeadRun, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    """An adapter that turns the model round must turn what its heads hit."""
+    copied = HeadRun(shutil.copytree(study.folder, tmp_path / "run"), study.document)
+    path = copied.folder / "adapter-joint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        notes, names = file.metadata(), file.keys()
+        strong = {name: 30 * file.get_tensor(name) for name in names}
+    save_file(strong, path, notes)
+    hits = hits_by_hand(copied, asked, "joint", 2)
+    assert sum(hits) < sum(hits_by_hand(study, asked, "joint", 2)) - 10
+    found = pd.DataFrame(strategies.measure(copied.folder, PROTOCOL, tmp_path))
+    assert of(found, "joint", 2, EXTENDED).top5 == pytest.approx(sum(hits) / (25 * len(hits)))
 
 
 def test_the_next_token_of_the_finetuned_model_is_the_baseline(
