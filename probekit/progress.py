@@ -35,7 +35,7 @@ class Journal:
     Attributes:
         path: log.jsonl; events are added to it.
         say: Called with each line that a person should see.
-        seconds: Seconds by stage.
+        seconds: Seconds by stage, without those of stages inside it: they add up to the whole.
     """
 
     path: Path
@@ -46,9 +46,10 @@ class Journal:
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage and note its start and end."""
         self.note(name, "start")
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(self.seconds.values())
         yield
-        self.seconds[name] = time.perf_counter() - start
+        inside = sum(self.seconds.values()) - before
+        self.seconds[name] = time.perf_counter() - start - inside
         self.note(name, "end", seconds=round(self.seconds[name], 3))
         self.say(f"  {name}: {self.seconds[name]:.1f} s")
 

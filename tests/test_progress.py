@@ -1,6 +1,7 @@
 """Progress: the log, and bars that are not there."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_a_stage_is_logged_and_said_when_it_ends(tmp_path: Path) -> None:
     ]
     assert len(said) == 1
     assert set(journal.seconds) == {"probes"}
+
+
+def test_a_stage_inside_another_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 2.0, 5.0, 6.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    journal = Journal(tmp_path / "log.jsonl", lambda _: None)
+    with journal.stage("train"), journal.stage("probes"):
+        pass
+    assert journal.seconds == {"probes": 3.0, "train": 3.0}
 
 
 def test_a_stage_that_fails_has_no_end(tmp_path: Path) -> None:
