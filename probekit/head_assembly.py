@@ -29,8 +29,9 @@ def document(
         swept: The sweep over layers, if there was one.
     """
     names = [name for name in study.asked.trained if name in trained]
+    kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
     own = [head_scores.OWN] if head_scores.own_heads(study) is not None else []
-    verdict = head_verdict.sentences(tally, names)
+    verdict = head_verdict.sentences(tally, kept)
     verdict += [head_sweep.answer(swept)] if swept is not None else []
     given = asdict(study.settings) | asdict(study.asked)
     return {
@@ -79,7 +80,11 @@ def told(
         unmet: Warnings of those that failed.
     """
     rows = [row for notes in references.values() for row in notes.get("marginal", [])]
-    engine = [check for notes in references.values() for check in notes.get("checks", [])]
+    engine = [
+        check | {"name": f"{check['name']} ({name})"}
+        for name, notes in references.items()
+        for check in notes.get("checks", [])
+    ]
     warned = [*unmet, *material.warnings, *_warnings(references)]
     return {
         "marginal": rows,

@@ -75,7 +75,8 @@ def sweep(study: Study) -> Sweep:
     probe = fitted(study, study.swept, (OFFSET,))
     trained = {layer: _trained(study, layer, probe) for layer in study.swept}
     noted_probe = study.kept("sweep score linear", lambda: _score_probe(study, probe))
-    validation = {(HEAD, layer): _best(notes) for layer, notes in trained.items()}
+    at = str(OFFSET)
+    validation = {(HEAD, layer): notes["validation"][at] for layer, notes in trained.items()}
     validation |= {(PROBE, int(layer)): x for layer, x in noted_probe["validation"].items()}
     names = [*(f"layer-{layer}" for layer in study.swept), "linear"]
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
@@ -105,13 +106,6 @@ def _score_probe(study: Study, probe: Probes) -> dict[str, Any]:
             str(layer): probe.probes[layer, OFFSET].validation_nats for layer in study.swept
         }
     }
-
-
-def _best(notes: Mapping[str, Any]) -> float:
-    """Return the cross-entropy on the validation text of the weights that were kept."""
-    rows = [row for row in notes["curve"] if row["part"] == "validation"]
-    (found,) = [row["nats"] for row in rows if row["step"] == notes["best_step"]]
-    return float(found)
 
 
 def rows(found: Sweep) -> list[dict[str, Any]]:

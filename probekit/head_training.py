@@ -24,7 +24,7 @@ from probekit.heads import HeadReadout, Heads
 from probekit.queries import QueryHeads, QueryReadout
 from probekit.readout import Readout
 from probekit.recipes import Recipe
-from probekit.training import Data, History, train
+from probekit.training import Data, History, Row, train
 
 QUERIES = "query/embeddings"
 
@@ -81,14 +81,24 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
 
 
 def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
-    """Return what is to be known of a training."""
+    """Return what is to be known of a training.
+
+    `validation` has the cross-entropy in nats of the weights that were kept, by offset.
+    """
+    kept = [row for row in history.rows if row.part == "validation" and _is_kept(row, history)]
     return {
         "curve": [asdict(row) for row in history.rows],
+        "validation": {str(row.offset): row.nats for row in kept},
         "best_step": history.best_step,
         "stopped_early": history.stopped_early,
         "n_parameters": n_parameters,
         "recipe": asdict(recipe),
     }
+
+
+def _is_kept(row: Row, history: History) -> bool:
+    # A warm-up ends with the step that joint training begins with.
+    return (row.stage, row.step) == (history.rows[-1].stage, history.best_step)
 
 
 def start(study: Study, strategy: str) -> Pupil:

@@ -1,6 +1,6 @@
 """What a study of heads found, in sentences with intervals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 from probekit.head_findings import apart
 from probekit.head_scores import BASE, NATIVE, OWN
@@ -11,12 +11,17 @@ OFFSET = 2
 JOINT, PROBED = "joint", "heads-from-probes"
 
 
-def sentences(tally: Tally, trained: Sequence[str]) -> list[str]:
+# By strategy that trains heads: what it loses at offset 2 on validation text, in nats; None
+# where it has no head there. Which is best is chosen by these.
+Trained = Mapping[str, float | None]
+
+
+def sentences(tally: Tally, trained: Trained) -> list[str]:
     """Return the verdict: the order at offset 2, the control, the cost, what came with the model.
 
     Args:
         tally: The scores.
-        trained: Strategies that train heads, in order.
+        trained: The strategies that train heads, in order.
     """
     domain = tally.groups[0]
     rates = tally.rates(domain, "test", "marginal")
@@ -25,7 +30,7 @@ def sentences(tally: Tally, trained: Sequence[str]) -> list[str]:
     return [*found, *_own(whole, trained), *_native(rates)]
 
 
-def _order(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+def _order(rates: Rates, trained: Trained) -> Iterator[str]:
     """Say whether heads-only < joint < marginalized baseline holds at offset 2."""
     scored = [name for name in trained if rates.has(name, None, OFFSET)]
     if not scored:
@@ -34,13 +39,24 @@ def _order(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
             f"No heads were trained. The finetuned model, marginalized, loses {_text(base)} nats "
             f"at offset {OFFSET}."
         )
-    elif FROZEN in scored and JOINT in scored:
+        return
+    if FROZEN in scored and JOINT in scored:
         yield _ranked(_less(rates, FROZEN, JOINT), _less(rates, JOINT, BASELINE))
         steps = f"{_step(rates, FROZEN, JOINT)}; {_step(rates, JOINT, BASELINE)}"
         yield f"Paired, at the same positions: {steps}."
-    best = min(scored, key=lambda name: float(rates.nats(name, None, OFFSET)[0]), default=None)
-    if best is not None:
-        yield f"The best heads at offset {OFFSET} are {best}: {_step(rates, best, BASELINE)}."
+    best = _best(trained)
+    own, base = (rates.summary(rates.rate("top5", x, None, OFFSET)) for x in (best, BASELINE))
+    yield (
+        f"The best heads at offset {OFFSET}, by validation, are {best}: top-5 "
+        f"{_text(own, 100.0, 1)} %, the baseline's {_text(base, 100.0, 1)} %; "
+        f"{_step(rates, best, BASELINE)}."
+    )
+
+
+def _best(trained: Trained) -> str:
+    """Return the strategy that validation likes best at the offset; one at least has a head."""
+    nats = {name: value for name, value in trained.items() if value is not None}
+    return min(nats, key=nats.__getitem__)
 
 
 def _ranked(first: bool | None, second: bool | None) -> str:
@@ -100,31 +116,30 @@ def _control(rates: Rates) -> Iterator[str]:
         )
 
 
-def _cost(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+def _cost(rates: Rates, trained: Collection[str]) -> Iterator[str]:
     """Say what each strategy costs the next token."""
-    parts = []
+    clear, unclear = [], []
     for name in trained:
         if rates.has(name, None, 1):
-            to_tuned = rates.summary(apart(rates, "nats", name, BASELINE, 1))
-            to_base = rates.summary(apart(rates, "nats", name, BASE, 1))
-            parts.append(f"{name} {_text(to_tuned)} ({_text(to_base)})")
-    if parts:
-        yield (
-            "Cost to the next token, nats more than the finetuned model (than the model as it "
-            f"came): {'; '.join(parts)}."
-        )
+            nats = rates.summary(apart(rates, "nats", name, BASELINE, 1))
+            if nats[1] <= 0 <= nats[2]:
+                unclear.append(name)
+            else:
+                clear.append(f"{_text(nats)} nats with {name}")
+    told = [*clear, *([f"not clear of zero with {', '.join(unclear)}"] if unclear else [])]
+    if told:
+        yield f"Cost to the next token, against the finetuned model: {'; '.join(told)}."
 
 
-def _own(rates: Rates, trained: Sequence[str]) -> Iterator[str]:
+def _own(rates: Rates, trained: Trained) -> Iterator[str]:
     """Say how heads that came with the model do beside those fitted afterwards."""
     if not rates.has(OWN, None, OFFSET):
         return
-    fitted = [name for name in trained if rates.has(name, None, OFFSET)]
     own = rates.summary(rates.nats(OWN, None, OFFSET))
-    if not fitted:
+    if not any(rates.has(name, None, OFFSET) for name in trained):
         yield f"The model's own heads lose {_text(own)} nats at offset {OFFSET}."
         return
-    best = min(fitted, key=lambda name: float(rates.nats(name, None, OFFSET)[0]))
+    best = _best(trained)
     nats = rates.summary(apart(rates, "nats", OWN, best, OFFSET))
     frozen = f" ({OWN} minus {best})"
     if nats[2] < 0:
