@@ -14,6 +14,7 @@ from probekit.reports.heads_panels import order
 from probekit.reports.heads_tables import (
     checked,
     cost_tables,
+    difference_tables,
     domains,
     named,
     strategy_tables,
@@ -80,6 +81,7 @@ def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
         "sweep": sweep_figures(document),
         "sweep_domain": next(iter(domains(document["sweep"])), ""),
         "strategy_tables": strategy_tables(document),
+        "difference_tables": difference_tables(document),
         "cost_tables": cost_tables(document),
         "training": training_table(document),
         "sweep_tables": sweep_tables(document),

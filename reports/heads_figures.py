@@ -114,9 +114,10 @@ def sweep_figures(document: Row) -> list[Picture]:
         draw = partial(draw_sweep, document=document, domain=domain, metric=metric)
         said = []
         for readout, rows in read(document, domain):
-            best = _best(_known(rows, metric), metric)
-            label = READOUTS[readout]
-            said.append(f"{label} best at layer {best['layer']}, {metric.text(best[metric.name])}")
+            # As everywhere: chosen on validation text, told of test text.
+            best = min(_known(rows, metric), key=lambda row: float(row["validation_nats"]))
+            value = metric.text(best[metric.name])
+            said.append(f"{READOUTS[readout]} best at layer {best['layer']} by validation, {value}")
         svg = inline(_panel(draw), f"w{metric.name}-")
         found.append(Picture(metric.label, "; ".join(said), svg, 2, _better(metric)))
     return found

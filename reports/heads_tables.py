@@ -1,6 +1,6 @@
 """Tables of a study of heads: every number of heads.json that a reader compares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probekit.errors import RunError
@@ -55,39 +55,63 @@ def named(strategy: str) -> str:
 
 
 def strategy_tables(document: Row) -> list[Table]:
-    """Return strategies by offset at the marginalized positions, a table a domain."""
+    """Return the scores of strategies at the marginalized positions, a table a domain."""
     head = (
         "Strategy", "Offset", "Sees", "Top-1 (%)", "Top-5 (%)", "Bits over the unigram",
-        "Cross-entropy (nats)", "Top-5 against the baseline (points)",
-        "Nats against the baseline", "Top-5 against heads only (points)",
-        "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)", "Positions",
-        "Documents",
+        "Cross-entropy (nats)", "Positions", "Documents",
     )  # fmt: skip
-    found = []
+    return [
+        Table(
+            f"{domain}: strategies at the marginalized positions",
+            head,
+            [[*_about(row), *_scores(row)] for row in rows],
+        )
+        for domain, rows in _marginalized(document)
+    ]
+
+
+def difference_tables(document: Row) -> list[Table]:
+    """Return how strategies differ from the references, paired, a table a domain."""
+    head = (
+        "Strategy", "Offset", "Sees", "Top-5 against the baseline (points)",
+        "Nats against the baseline", "Top-5 against heads only (points)",
+        "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)",
+    )  # fmt: skip
+    return [
+        Table(
+            f"{domain}: differences, paired",
+            head,
+            [[*_about(row), *_differences(document, row)] for row in rows],
+        )
+        for domain, rows in _marginalized(document)
+    ]
+
+
+def _marginalized(document: Row) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the rows at the marginalized positions by domain, offset by offset."""
     for domain in domains(document["scores"]):
-        rows = [
-            row
-            for row in document["scores"]
-            if (row["domain"], row["positions"]) == (domain, "marginal")
-        ]
-        ordered = sorted(rows, key=lambda row: row["offset"])
-        cells = [_strategy(document, row) for row in ordered]
-        found.append(Table(f"{domain}: strategies at the marginalized positions", head, cells))
-    return found
+        place = (domain, "marginal")
+        rows = [r for r in document["scores"] if (r["domain"], r["positions"]) == place]
+        yield domain, sorted(rows, key=lambda row: int(row["offset"]))
 
 
-def _strategy(document: Row, row: Row) -> list[Cell]:
+def _about(row: Row) -> list[Cell]:
     seen = word("blind") if row["blind"] else word("token-fed", "doubt")
-    first = [word(named(row["strategy"])), mark(row["offset"]), seen]
+    return [word(named(row["strategy"])), mark(row["offset"]), seen]
+
+
+def _scores(row: Row) -> list[Cell]:
     scores = [score_cell(row, METRICS[name], "not recorded") for name in _SHOWN]
+    return [*scores, *(Cell(compact(row[name])) for name in ("n_positions", "n_documents"))]
+
+
+def _differences(document: Row, row: Row) -> list[Cell]:
     apart = [
         _apart(document, row, against, metric, row["strategy"] == against)
         for against in (BASELINE, FROZEN)
         for metric in ("top5", "nats")
     ]
-    gaps = [_gap(document, row, metric) for metric in ("top5", "nats")]
-    counts = [Cell(compact(row[name])) for name in ("n_positions", "n_documents")]
-    return [*first, *scores, *apart, *gaps, *counts]
+    return [*apart, *(_gap(document, row, metric) for metric in ("top5", "nats"))]
 
 
 _SHOWN = ("top1", "top5", "bits", "nats")

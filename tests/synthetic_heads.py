@@ -44,7 +44,8 @@ def sweep() -> list[dict[str, Any]]:
             **rate("nats", 5 + 0.1 * layer), **rate("bits", 1.0), **rate("top1", 0.2, 0.01),
             **(rate("nats_minus_head", 0.25) if readout == "linear" else dict.fromkeys(
                 ("nats_minus_head", "nats_minus_head_low", "nats_minus_head_high"))),
-            "validation_nats": 5.0,
+            # The best by validation is not the best on test, which is layer 0.
+            "validation_nats": 5.0 - (layer == 1),
         }
         for layer in (0, 1, 2)
         for readout in ("head", "linear")

@@ -11,6 +11,7 @@ from probekit.errors import RunError
 from probekit.reports.heads import render
 from probekit.reports.heads_tables import (
     cost_tables,
+    difference_tables,
     strategy_tables,
     sweep_tables,
     training_table,
@@ -53,15 +54,15 @@ def test_nothing_of_the_run_is_markup() -> None:
 
 def test_the_tables_show_the_numbers() -> None:
     given = document()
-    (table,) = strategy_tables(given)
-    assert len(table.rows) == 2 * len(STRATEGIES)
-    by_row = {(row[0].text, row[1].text): row for row in table.rows}
-    row = by_row["joint with LoRA", "t+2"]
+    named = {}
+    for (table,) in (strategy_tables(given), difference_tables(given)):
+        assert len(table.rows) == 2 * len(STRATEGIES)
+        by_row = {(row[0].text, row[1].text): row for row in table.rows}
+        named |= dict(zip(table.head, by_row["joint with LoRA", "t+2"], strict=True))
     (own,) = [
         each for each in given["scores"]
         if (each["strategy"], each["offset"], each["positions"]) == ("joint", 2, "marginal")
     ]  # fmt: skip
-    named = dict(zip(table.head, row, strict=True))
     assert named["Cross-entropy (nats)"].text == fixed(own["nats"], 3)
     assert named["Top-5 (%)"].text == fixed(100 * own["top5"], 1)
     assert named["Nats against the baseline"].text == "0.777"
@@ -106,6 +107,8 @@ def test_each_figure_has_words() -> None:
     labels = re.findall(r'role="img" aria-label="([^"]+)"', page)
     assert len(labels) == 4 + 2 + 2
     assert "Best at t+2: model as it came, marginalized, 5.000 nats" in labels
+    best = "best at layer 1 by validation, 5.100 nats"
+    assert f"block head {best}; linear probe {best}" in labels
 
 
 def test_another_schema_is_refused() -> None:
