@@ -29,6 +29,9 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     kind: Annotated[str | None, typer.Option(help=_said("kind"), show_default="block")] = None,
     init: Annotated[str | None, typer.Option(help=_said("init"), show_default="zero")] = None,
     read: Annotated[int | None, typer.Option(help=_said("read"), show_default=False)] = None,
+    own_unembedding: Annotated[
+        bool, typer.Option("--own-unembedding", help=_said("own_unembedding"))
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help=_said("epochs"), show_default="2")] = None,
     step_blocks: Annotated[
         int | None, typer.Option(help=_said("step_blocks"), show_default="2")
@@ -46,7 +49,8 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     """Train heads by several strategies, and score them beside the marginalized model."""
     own = {
         "strategies": tuple(strategy or ()) or None, "kind": kind, "init": init, "read": read,
-        "epochs": epochs, "step_blocks": step_blocks, "rate": _rate(rate), "sweep": sweep,
+        "own_unembedding": own_unembedding or None, "epochs": epochs,
+        "step_blocks": step_blocks, "rate": _rate(rate), "sweep": sweep,
     }  # fmt: skip
     given = {name: value for name, value in own.items() if value is not None}
     asked, of_heads = split((from_file(config) if config else {}) | settings | given)

@@ -61,6 +61,7 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
         "head_rate_factor": recipe["head_rate_factor"],
         "joint": recipe["joint"],
         "mix": recipe["mix"],
+        "normalise": recipe["normalise"],
         "finetuned": recipe["finetuned"],
     }
 

@@ -4,6 +4,7 @@ A field's name, hyphenated, is its flag on the command line.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class HeadSettings:
             all.
         epochs: Passes over the training text.
         step_blocks: Blocks in an optimizer step.
+        own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
         rate: Learning rate of the model: a number, or `width`, `paper-table` or `paper-rule`.
         sweep: `default`: also train block heads at offset 2 at several layers, beside linear
             probes; or `none`.
@@ -68,6 +70,7 @@ class HeadSettings:
     kind: str = "block"
     init: str = "zero"
     read: int | None = None
+    own_unembedding: bool = False
     epochs: int = 2
     step_blocks: int = 2
     rate: str | float = "width"
@@ -89,6 +92,13 @@ class HeadSettings:
         object.__setattr__(self, "strategies", _chosen(self))
         if self.kind != "block" and self.init != "zero":
             raise SettingsError(f"--init is for block heads, got {self.init} for {self.kind}")
+        if self.kind != "medusa" and self.own_unembedding:
+            raise SettingsError(f"--own-unembedding is for medusa heads, got {self.kind}")
+
+    @property
+    def may_start_as_probes(self) -> bool:
+        """Whether heads can start as linear probes, which share the model's unembedding."""
+        return self.init == "zero" and not self.own_unembedding
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -122,11 +132,9 @@ def split(given: Mapping[str, Any]) -> tuple[Settings, HeadSettings]:
 def as_toml(settings: Settings, asked: HeadSettings) -> str:
     """Return a run.toml from which the study can be repeated."""
     lines = [line for line in settings.as_toml().splitlines() if line.partition(" = ")[0] in SHARED]
-    for name, value in dataclasses.asdict(asked).items():
-        if isinstance(value, tuple):
-            lines.append(f"{name} = [{', '.join(_quoted(each) for each in value)}]")
-        elif value is not None:
-            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else value}")
+    own = {name: value for name, value in dataclasses.asdict(asked).items() if value is not None}
+    # JSON writes words, numbers, truth and lists as TOML does.
+    lines += [f"{name} = {json.dumps(value)}" for name, value in own.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -140,12 +148,15 @@ def _chosen(asked: HeadSettings) -> tuple[str, ...]:
         if name not in (*allowed, BASELINE):
             possible = ", ".join(allowed) or "none"
             raise SettingsError(f"{kind} heads allow the strategies {possible}, got {name}")
-        if RECIPES[name].probed and asked.init != "zero":
-            raise SettingsError(f"heads of {name} start as the identity: take --init zero")
+        if RECIPES[name].probed and not asked.may_start_as_probes:
+            raise SettingsError(
+                f"heads of {name} start as the identity and share the unembedding: take --init "
+                "zero, and no --own-unembedding"
+            )
     usual = tuple(
         name
         for name in DEFAULT
-        if name in allowed and (asked.init == "zero" or not RECIPES[name].probed)
+        if name in allowed and (asked.may_start_as_probes or not RECIPES[name].probed)
     )
     return tuple(dict.fromkeys((BASELINE, *(names or usual))))
 
@@ -172,7 +183,3 @@ def _require_ahead(settings: Settings) -> None:
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -183,6 +183,8 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
         range(1, offsets + 1),
         read="mix" if recipe.mix else asked.read,
         init=asked.init if asked.kind == "block" else None,
+        normalise=recipe.normalise,
+        own_unembedding=asked.own_unembedding,
         probes=of_reading(study) if recipe.probed else None,
         seed=seed,
     )

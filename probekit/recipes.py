@@ -7,6 +7,7 @@
     joint-diff            the same                           4 x        -         one layer
     joint-warmup-diff     the same                           4 x        1 epoch   one layer
     joint-diff-whs        the same                           4 x        -         all, weighted
+    joint-diff-whs-rms    the same                           4 x        -         the same, normed
     finetune              LoRA in all blocks, next token     -          -         -
     heads-on-finetuned    heads, on the frozen result of
                           `finetune`                         1 x        -         one layer
@@ -15,8 +16,9 @@
     joint-from-probes     the same and LoRA on q, k, v       1 x        -         one layer
 
 Source: Mehra, Alonso Garcia, Mauch (2025), Table 1 and appendix A; the last three rows are not
-theirs. There, heads on the frozen model are held against a baseline that was finetuned; and
-heads that start from random weights are behind a linear probe until they have seen much text.
+theirs, nor is joint-diff-whs-rms, which they leave for later. There, heads on the frozen model
+are held against a baseline that was finetuned; and heads that start from random weights are
+behind a linear probe until they have seen much text.
 """
 
 from collections.abc import Mapping
@@ -42,6 +44,7 @@ class Recipe:
         warmup_epochs: Epochs on the frozen model before joint training.
         head_rate_factor: Rate of the heads as a multiple of that of the model.
         mix: Whether the heads read all layers, weighted (weighted hidden states).
+        normalise: Whether each layer is divided by its root mean square before it is weighted.
         finetuned: Whether the heads stand on a model that was finetuned, then frozen.
         probed: Whether heads beyond offset 1 start as the linear probe of the layer they read.
         balance: `rms`: each head's loss is rescaled, in each batch, to the root mean square
@@ -65,6 +68,7 @@ class Recipe:
     warmup_epochs: int = 0
     head_rate_factor: float = 1.0
     mix: bool = False
+    normalise: bool = False
     finetuned: bool = False
     probed: bool = False
     balance: Balance = "rms"
@@ -113,6 +117,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("joint-diff", head_rate_factor=4.0),
         Recipe("joint-warmup-diff", warmup_epochs=1, head_rate_factor=4.0),
         Recipe("joint-diff-whs", head_rate_factor=4.0, mix=True),
+        Recipe("joint-diff-whs-rms", head_rate_factor=4.0, mix=True, normalise=True),
         Recipe("finetune"),
         Recipe("heads-on-finetuned", joint=False, finetuned=True),
         Recipe("heads-from-probes", joint=False, probed=True),

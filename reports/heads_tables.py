@@ -19,6 +19,7 @@ NAMES = {
     "joint-diff": "joint, differential rate",
     "joint-warmup-diff": "joint, warm-up, differential rate",
     "joint-diff-whs": "joint, differential rate, weighted layers",
+    "joint-diff-whs-rms": "joint, differential rate, weighted layers of RMS 1",
     "heads-on-finetuned": "heads only, on the finetuned model",
     "heads-from-probes": "heads only, from linear probes",
     "joint-from-probes": "joint with LoRA, from linear probes",
@@ -221,7 +222,9 @@ def _model(row: Row) -> str:
 def _read(row: Row) -> str:
     if row["strategy"] == BASELINE:
         return "none"
-    return "all, weighted" if row["mix"] else "one"
+    if not row["mix"]:
+        return "one"
+    return "all, of RMS 1, weighted" if row["normalise"] else "all, weighted"
 
 
 def sweep_tables(document: Row) -> list[Table]:

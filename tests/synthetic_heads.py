@@ -86,7 +86,7 @@ def document() -> dict[str, Any]:
             {
                 "strategy": strategy, "n_parameters": 4321, "best_step": 7, "stopped_early": False,
                 "seconds": 3.5, "learning_rate": 0.001, "head_rate_factor": 4.0,
-                "joint": strategy == "joint", "mix": False, "finetuned": False,
+                "joint": strategy == "joint", "mix": False, "normalise": False, "finetuned": False,
             }
             for strategy in trained
         ],

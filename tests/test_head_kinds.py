@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from test_head_study import rows
 
 import probekit
+from probekit import anatomy, head_files, preparation
 from probekit.errors import ProbekitError
+from probekit.head_settings import split
 from probekit.head_study import study_heads
 
 
@@ -19,6 +21,29 @@ def test_native_heads_of_a_model_without_any_are_refused(
 ) -> None:
     with pytest.raises(ProbekitError, match="no multi-token layers"):
         study_heads(**asked, kind="native", output=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "choice", "form"),
+    [
+        ("joint-diff-whs-rms", {}, {"read": "mix", "normalise": True}),
+        ("joint-diff-whs", {}, {"read": "mix", "normalise": False}),
+        ("heads-only", {"kind": "medusa", "own_unembedding": True}, {"own_unembedding": True}),
+    ],
+)
+def test_heads_are_what_was_asked_for(
+    asked: dict[str, Any],
+    tmp_path: Path,
+    strategy: str,
+    choice: dict[str, Any],
+    form: dict[str, Any],
+) -> None:
+    quick: dict[str, Any] = {"epochs": 1, "step_blocks": 16, "sweep": "none"}
+    run = study_heads(**asked, **quick, **choice, strategies=(strategy,), output=tmp_path / "run")
+    model = preparation.load(split({**asked, **choice})[0]).model
+    path = run.folder / f"heads-{strategy}.safetensors"
+    heads = head_files.load(path, anatomy.find(model), run.document["model"]["fingerprint"])
+    assert {name: getattr(heads.form, name) for name in form} == form
 
 
 @pytest.mark.slow

@@ -16,6 +16,11 @@ from probekit.head_settings import as_toml, split
         ({"init": "ones"}, "--init must be one of"),
         ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
         ({"strategies": ("join",)}, "--strategy must be one of"),
+        ({"own_unembedding": True}, "--own-unembedding is for medusa heads, got block"),
+        (
+            {"kind": "medusa", "own_unembedding": True, "strategies": ("joint-from-probes",)},
+            "and no --own-unembedding",
+        ),
         ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
         ({"strategies": ("heads-from-probes",), "init": "copy"}, "take --init zero"),
         ({"rate": "paper"}, "--rate must be a number or one of"),
@@ -39,7 +44,7 @@ def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> Non
     "given",
     [
         {},
-        {"kind": "medusa", "rate": 1e-5, "read": 0},
+        {"kind": "medusa", "rate": 1e-5, "read": 0, "own_unembedding": True},
         {"strategies": ("joint",), "init": "random", "text": ('a="b"\\=x.txt',), "rate": "width"},
     ],
 )
@@ -52,3 +57,5 @@ def test_heads_start_as_probes_where_nothing_else_is_asked_for() -> None:
     assert "heads-from-probes" in split({})[1].strategies
     assert "heads-from-probes" not in split({"init": "random"})[1].strategies
     assert "heads-from-probes" not in split({"kind": "query"})[1].strategies
+    own = split({"kind": "medusa", "own_unembedding": True})
+    assert "heads-from-probes" not in own[1].strategies

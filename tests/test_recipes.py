@@ -21,6 +21,7 @@ def test_the_rows_of_the_table_are_there_by_name() -> None:
         "joint-diff": (True, 0, 4.0, False),
         "joint-warmup-diff": (True, 1, 4.0, False),
         "joint-diff-whs": (True, 0, 4.0, True),
+        "joint-diff-whs-rms": (True, 0, 4.0, True),
         "finetune": (True, 0, 1.0, False),
         "heads-on-finetuned": (False, 0, 1.0, False),
         "heads-from-probes": (False, 0, 1.0, False),
@@ -29,6 +30,8 @@ def test_the_rows_of_the_table_are_there_by_name() -> None:
     assert [name for name in RECIPES if RECIPES[name].probed] == [
         "heads-from-probes", "joint-from-probes",
     ]  # fmt: skip
+    normed = [name for name, recipe in RECIPES.items() if recipe.normalise]
+    assert normed == ["joint-diff-whs-rms"]
     assert [name for name, recipe in RECIPES.items() if recipe.finetuned] == ["heads-on-finetuned"]
 
 

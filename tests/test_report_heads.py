@@ -8,6 +8,7 @@ from parsed_pages import Page
 from synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 from probekit.errors import RunError
+from probekit.reports.cells import Cell
 from probekit.reports.heads import render
 from probekit.reports.heads_tables import (
     cost_tables,
@@ -54,7 +55,7 @@ def test_nothing_of_the_run_is_markup() -> None:
 
 def test_the_tables_show_the_numbers() -> None:
     given = document()
-    named = {}
+    named: dict[str, Cell] = {}
     for (table,) in (strategy_tables(given), difference_tables(given)):
         assert len(table.rows) == 2 * len(STRATEGIES)
         by_row = {(row[0].text, row[1].text): row for row in table.rows}

@@ -202,7 +202,13 @@ def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.M
     assert folder == Path("x/heads/pythia-1b")
     assert (asked["epochs"], asked["step_blocks"], asked["rate"]) == (1, 64, "paper-table")
     assert (asked["init"], asked["block"], asked["sweep"]) == ("random", 128, "none")
-    ours = {"finetune", "heads-on-finetuned", "heads-from-probes", "joint-from-probes"}
+    ours = {
+        "joint-diff-whs-rms",
+        "finetune",
+        "heads-on-finetuned",
+        "heads-from-probes",
+        "joint-from-probes",
+    }
     assert set(asked["strategies"]) == set(RECIPES) - ours
     asked.clear()
     strategies.train("tiny", {}, Path("x"), print)
