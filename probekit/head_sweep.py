@@ -23,22 +23,31 @@ from probekit.tally import Rate, Rates, Tally
 
 HEAD, PROBE = "head", "linear"
 
-# What a sweep may say, by whether the probe loses towards the last layer, whether heads do,
-# and whether heads lose less.
-UNTRAINED = "Cannot tell: a head behind the probe was trained too little to say what is there."
-NOTHING_LOST = (
-    "So no loss is clear of zero: what this model knows of the second token is as readable in its "
-    "last layer as in any."
+# Of what the probe loses towards the last layer: where heads surely lose more, it is called gone.
+MOST = 0.5
+
+# What a sweep may say, by whether heads find more than the probe, whether the probe loses towards
+# the last layer, whether heads do, and how much of it.
+BEHIND = "Cannot tell: a head behind the probe was trained too little to say what is there."
+NO_BETTER = (
+    "Cannot tell: heads that read no more than the probe were trained too little, or find nothing "
+    "that it does not."
 )
+NOTHING_LOST = (
+    "So nothing is lost: what this model knows of the second token is as readable in its last "
+    "layer as in any."
+)
+NOT_CLEAR = "Cannot tell whether late layers lose any of it: no loss is clear of zero."
 FOUND_NO_MORE = (
     "So the linear probe loses nothing that is clear of zero, but heads do not find in the last "
     "layer all that they find at an earlier one."
 )
-PARTLY = "So part is only not linearly readable any more ({}), part these heads do not find again."
-GONE = "So for heads of this size and training what the probe loses is gone."
+PARTLY = "So part is only not linearly readable any more, part these heads do not find again: {}."
+GONE = "So for heads of this size and training what the probe loses is gone: {}."
+HOW_MUCH = "Cannot tell how much of it is gone: {}."
 STILL_THERE = (
-    "So it is still there ({}, and no loss of theirs is clear of zero), only not linearly readable "
-    "at one position."
+    "So it is still there, only not linearly readable at one position: {}, and no loss of theirs "
+    "is clear of zero."
 )
 UNCLEAR = (
     "Cannot tell whether it is gone: no loss of the heads is clear of zero, nor is its difference "
@@ -149,18 +158,36 @@ def _lost(rates: Rates, readout: str, found: Sweep) -> str:
 
 def _judged(rates: Rates, found: Sweep) -> str:
     last, best, own = found.layers[-1], found.best(PROBE), found.best(HEAD)
-    if rates.summary(_gain(rates, last))[2] < 0:
-        return UNTRAINED
+    _, low, high = rates.summary(_gain(rates, last))
+    if low <= 0:
+        return BEHIND if high < 0 else NO_BETTER
     probe, head = (_rise(rates, name, best, last) for name in (PROBE, HEAD))
-    loses = rates.summary(probe)[1] > 0
-    gone = rates.summary(_rise(rates, HEAD, own, last))[1] > 0
-    if not loses:
-        return FOUND_NO_MORE if gone else NOTHING_LOST
-    less = rates.summary(probe - head)
-    told = f"from layer {best} on heads lose less by {_text(less)} nats"
+    gone = _surely(rates, _rise(rates, HEAD, own, last))
+    if _surely(rates, probe):
+        return _of_loss(rates, probe, head, gone)
     if gone:
-        return PARTLY.format(told) if less[1] > 0 else GONE
-    return STILL_THERE.format(told) if less[1] > 0 else UNCLEAR.format(_text(less))
+        return FOUND_NO_MORE
+    return NOTHING_LOST if best == last == own else NOT_CLEAR
+
+
+def _of_loss(rates: Rates, probe: Rate, head: Rate, gone: bool) -> str:
+    """Say how much of the probe's loss is a loss of the heads, who lose `gone` at all or not."""
+    less = _surely(rates, probe - head)
+    if not gone and not less:
+        return UNCLEAR.format(_text(rates.summary(probe - head)))
+    share = rates.summary(head / probe)
+    told = (
+        f"heads lose {100 * share[0]:.0f} % [{100 * share[1]:.0f}, {100 * share[2]:.0f}] of what "
+        "the probe loses"
+    )
+    if less:
+        return (PARTLY if gone else STILL_THERE).format(told)
+    return (GONE if share[1] > MOST else HOW_MUCH).format(told)
+
+
+def _surely(rates: Rates, difference: Rate) -> bool:
+    """Say whether a difference is above zero with its whole interval."""
+    return rates.summary(difference)[1] > 0
 
 
 def _gain(rates: Rates, layer: int) -> Rate:

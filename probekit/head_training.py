@@ -152,14 +152,13 @@ def train_at(
         probes: The linear probe of the layer by offset, which the head starts as; none where
             it starts as `study.asked.init` says.
     """
-    asked, recipe = study.asked, replace(study.recipe("heads-only"), name=f"layer {layer}")
-    init = asked.init if asked.kind == "block" else None
+    recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
     new = heads.build(
         "block",
         study.material.head,
         [offset],
         read=layer,
-        init=init,
+        init=study.asked.init,
         probes=probes,
         seed=study.settings.seed,
     ).float()

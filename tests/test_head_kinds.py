@@ -46,6 +46,15 @@ def test_heads_are_what_was_asked_for(
     assert {name: getattr(heads.form, name) for name in form} == form
 
 
+@pytest.mark.parametrize("kind", ["linear", "query"])
+def test_the_sweep_is_of_block_heads_whatever_the_kind(
+    asked: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    quick: dict[str, Any] = {"epochs": 1, "step_blocks": 16, "strategies": ("heads-only",)}
+    run = study_heads(**asked, **quick, kind=kind, output=tmp_path / "run")
+    assert {row["layer"] for row in run.document["sweep"]} == {0, 1, 2}
+
+
 @pytest.mark.slow
 def test_heads_that_come_with_a_model_are_scored_beside_those_fitted_afterwards(
     tmp_path: Path,
