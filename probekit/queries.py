@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from probekit.anatomy import Anatomy
 from probekit.backbone import close, probe_ids
-from probekit.errors import DataError, ModelError, SettingsError
+from probekit.errors import ModelError, SettingsError
 from probekit.readout import Cell, Seen
 from probekit.routes import additive, objection, windows
 from probekit.shapes import Logits, Mask, Resid, TokenIds
@@ -69,7 +69,9 @@ class QueryHeads(nn.Module):
         ids = torch.randint(anatomy.vocab_size, (horizon - 1,), generator=generator)
         with torch.no_grad():
             drawn = self._embed(ids.to(anatomy.unembedding.device))
-        self.embeddings = nn.Parameter(drawn.clone())
+        # Steps of the optimizer would be lost in the rounding of a narrower dtype.
+        wide = torch.promote_types(drawn.dtype, torch.float32)
+        self.embeddings = nn.Parameter(drawn.to(wide, copy=True))
         self._require_right()
 
     @property
@@ -90,16 +92,15 @@ class QueryHeads(nn.Module):
 
         Returns:
             The residual stream after the last block at offsets 1 (the model's own) … horizon,
-            each of shape (batch, pos, model); gradients flow to the queries.
-
-        Raises:
-            DataError: If a query lies beyond the longest text that the model takes.
+            each of shape (batch, pos, model); gradients flow to the queries. Where the token
+            that a query asks for would lie beyond the block, its number means nothing.
         """
         token_ids = token_ids.to(self.model.device)
         batch, length = token_ids.shape
         depth = torch.arange(len(self.embeddings) + 1, device=token_ids.device)
         places = (depth[:, None] + torch.arange(length, device=token_ids.device)).flatten()
-        _require_room(self.model, int(places.max()))
+        last = _last_place(self.model)
+        places = places if last is None else places.clamp(max=last)
         queries = self.embeddings.repeat_interleave(length, dim=0).expand(batch, -1, -1)
         embedded = torch.cat([self._embed(token_ids), queries.to(self.model.dtype)], dim=1)
         masks = {
@@ -226,13 +227,14 @@ class QueryReadout:
             yield Cell(self.name, offset), self.queries.logits(rows, offset).float()
 
 
-def _require_room(model: PreTrainedModel, furthest: int) -> None:
+def _last_place(model: PreTrainedModel) -> int | None:
+    """Return the last position that the model knows; None where there is no last one.
+
+    Queries behind it ask for tokens beyond the block: a token that is in the block is asked for
+    by a query that stands before it.
+    """
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if longest is not None and furthest >= longest:
-        raise DataError(
-            f"the model takes {longest} tokens, a query would be number {furthest + 1}; use "
-            "shorter blocks"
-        )
+    return None if longest is None else int(longest) - 1
 
 
 def _refusal(model: PreTrainedModel, why: str) -> str:

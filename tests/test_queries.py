@@ -1,15 +1,17 @@
 """Queries: packed branches that see what they may, and leave the model as it is."""
 
+import copy
+
 import pytest
 import torch
-from architectures import WINDOW, build, each
+from architectures import VOCABULARY, WINDOW, build, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from probekit.anatomy import find
-from probekit.errors import DataError, ModelError, SettingsError
+from probekit.errors import ModelError, SettingsError
 from probekit.queries import QueryHeads, QueryReadout, visible
 from probekit.readout import Cell, Readout, Seen
 
@@ -141,5 +143,25 @@ def test_a_wrong_mask_is_found_when_queries_are_made(monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_asked_is_an_error(tiny_llama: PreTrainedModel, queries: QueryHeads) -> None:
     with pytest.raises(SettingsError, match="horizon must be 2 or more, got 1"):
         QueryHeads(tiny_llama, queries.anatomy, 1)
-    with pytest.raises(DataError, match="the model takes 128 tokens, a query would be number 130"):
-        queries.read(torch.zeros(1, 127, dtype=torch.long))
+
+
+def test_a_block_may_be_as_long_as_the_model_takes(queries: QueryHeads) -> None:
+    longest = queries.model.config.max_position_embeddings
+    whole = torch.arange(longest)[None] % VOCABULARY
+    for offset in queries.offsets:
+        found = logits(queries, whole, offset)
+        last = longest - offset - 1  # the last position whose target is in the block
+        expected = logits(queries, whole[:, : last + 1], offset)[:, -1]
+        close(found[:, last], expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "learned"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64,) * 2],
+)
+def test_queries_are_learned_in_float32_or_more(model: torch.dtype, learned: torch.dtype) -> None:
+    narrow = copy.deepcopy(build("llama"))
+    narrow.to(dtype=model)
+    queries = QueryHeads(narrow, find(narrow), 2)
+    assert queries.embeddings.dtype == learned
+    assert queries.read(IDS).resid[2].dtype == model
