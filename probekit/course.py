@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from probekit.backward import Batches, Objective
 from probekit.errors import RunError
+from probekit.learner import Learner, ReadsBackbone
 from probekit.recipes import Recipe
 from probekit.results import write
 
 CLIP = 1.0
 
 # What a course remembers beside its tensors and its learning curve.
-STATE = ("step", "tokens", "best", "best_nats", "best_step", "n_worse")
+STATE = ("step", "tokens", "n_worse")
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class History:
 
     Attributes:
         rows: The learning curve; row by row in the order of steps, warm-up first.
-        best_step: Step whose weights were kept.
+        best_steps: By offset, the step whose weights were kept.
         stopped_early: Whether validation lost its patience.
     """
 
     rows: tuple[Row, ...]
-    best_step: int
+    best_steps: Mapping[int, int]
     stopped_early: bool
 
     @property
@@ -81,6 +82,25 @@ class Data:
     validation: Batches
 
 
+@dataclass
+class Part:
+    """What is kept or dropped as a whole: heads that one another's training changes.
+
+    Attributes:
+        offsets: Their offsets.
+        names: What is trained of them.
+        nats: Sum over offsets of the best cross-entropy on the validation text.
+        step: The step at which it was found.
+        best: The values then.
+    """
+
+    offsets: Sequence[int]
+    names: Sequence[str]
+    nats: float = math.inf
+    step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Course:
     """One training in progress."""
 
@@ -90,9 +110,7 @@ class Course:
         self.total = self.per_epoch * recipe.epochs
         marks = range(recipe.evaluations + 1)
         self.marks = {round(self.total * mark / recipe.evaluations) for mark in marks}
-        self.step = self.tokens = self.best_step = self.n_worse = 0
-        self.best_nats: float = math.inf
-        self.best: dict[str, Tensor] = {}
+        self.step = self.tokens = self.n_worse = 0
         self.sums: dict[int, list[float]] = {}
         self.rows: list[Row] = []
 
@@ -101,7 +119,14 @@ class Course:
         heads = dict(self.objective.learner.named_parameters())
         self.values = {f"heads.{name}": p for name, p in heads.items()}
         self.values |= {f"model.{name}": p for name, p in added.items()}
-        groups = [(list(heads.values()), self.recipe.head_rate_factor), (list(added.values()), 1.0)]
+        factor = self.recipe.head_rate_factor
+        self.parts = _parts(self.objective.learner, tuple(self.values), joint=bool(added))
+        # Each is clipped by itself: a head by its own gradient alone where it shares nothing.
+        groups = [
+            ([self.values[name] for name in part.names if name.startswith("heads.")], factor)
+            for part in self.parts
+        ]
+        groups.append((list(added.values()), 1.0))
         self.optimizer = torch.optim.AdamW(
             [{"params": params, "factor": factor} for params, factor in groups if params],
             weight_decay=self.recipe.weight_decay,
@@ -126,7 +151,7 @@ class Course:
     def run(self) -> Iterator[None]:
         """Take steps to the end; yield behind each evaluation."""
         self.clock = time.perf_counter(), self.tokens
-        if not self.best:
+        if not self.parts[0].best:
             self.evaluate()
             yield
         while not self.over:
@@ -160,9 +185,11 @@ class Course:
         self._note("validation", nats)
         self.sums = {}
         self.n_worse += 1
-        if sum(nats.values()) < self.best_nats:
-            self.best_nats, self.best_step, self.n_worse = sum(nats.values()), self.step, 0
-            self.best = {name: p.detach().clone() for name, p in self.values.items()}
+        for part in self.parts:
+            found = sum(nats[offset] for offset in part.offsets)
+            if found < part.nats:
+                part.nats, part.step, self.n_worse = found, self.step, 0
+                part.best = {name: self.values[name].detach().clone() for name in part.names}
 
     @property
     def line(self) -> str:
@@ -183,6 +210,7 @@ class Course:
             "values": {name: p.detach() for name, p in self.values.items()},
             "optimizer": self.optimizer.state_dict(),
             "rows": [dataclasses.astuple(row) for row in self.rows],
+            "parts": [(part.nats, part.step, part.best) for part in self.parts],
             **{name: getattr(self, name) for name in STATE},
         }
         write(path, lambda temporary: torch.save(state, temporary))
@@ -200,18 +228,24 @@ class Course:
         self._put(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows = [Row(*row) for row in state["rows"]]
+        for part, kept in zip(self.parts, state["parts"], strict=True):
+            part.nats, part.step, part.best = kept
         for name in STATE:
             setattr(self, name, state[name])
 
     def finish(self) -> History:
         """Put the best weights in place."""
-        self._put(self.best)
-        return History(tuple(self.rows), self.first[0] + self.best_step, self.step < self.total)
+        for part in self.parts:
+            self._put(part.best)
+        steps = {
+            offset: self.first[0] + part.step for part in self.parts for offset in part.offsets
+        }
+        return History(tuple(self.rows), steps, self.step < self.total)
 
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.values.items():
-            parameter.copy_(values[name])
+        for name, value in values.items():
+            self.values[name].copy_(value)
 
     def _validate(self) -> dict[int, float]:
         sums, counts = defaultdict[int, float](float), Counter[int]()
@@ -228,6 +262,13 @@ class Course:
         step, tokens = self.first[0] + self.step, self.first[1] + self.tokens
         rate = self.optimizer.param_groups[0]["factor"] * self.rate
         self.rows += [Row(self.stage, step, tokens, part, k, x, rate) for k, x in nats.items()]
+
+
+def _parts(learner: Learner, names: Sequence[str], *, joint: bool) -> list[Part]:
+    """Return what validation judges as a whole: all, or on a frozen backbone each head."""
+    if joint or not isinstance(learner, ReadsBackbone):
+        return [Part(learner.offsets, names)]
+    return [Part((k,), [f"heads.{name}" for name in own]) for k, own in learner.named_parts()]
 
 
 def _loaded(path: Path, device: torch.device) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "strategy": name,
         "n_parameters": notes["n_parameters"],
-        "best_step": notes["best_step"],
+        "best_steps": notes["best_steps"],
         "stopped_early": notes["stopped_early"],
         "seconds": notes["seconds"],
         "learning_rate": recipe["learning_rate"],

@@ -89,7 +89,7 @@ def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]
     return {
         "curve": [asdict(row) for row in history.rows],
         "validation": {str(row.offset): row.nats for row in kept},
-        "best_step": history.best_step,
+        "best_steps": {str(offset): step for offset, step in history.best_steps.items()},
         "stopped_early": history.stopped_early,
         "n_parameters": n_parameters,
         "recipe": asdict(recipe),
@@ -98,7 +98,8 @@ def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]
 
 def _is_kept(row: Row, history: History) -> bool:
     # A warm-up ends with the step that joint training begins with.
-    return (row.stage, row.step) == (history.rows[-1].stage, history.best_step)
+    last = history.rows[-1].stage
+    return (row.stage, row.step) == (last, history.best_steps[row.offset])
 
 
 def start(study: Study, strategy: str) -> Pupil:

@@ -87,6 +87,12 @@ class Heads(nn.Module):
             return frozenset({self.form.read})
         return frozenset(range(1, self.anatomy.n_layers))
 
+    def named_parts(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each offset with the names of its head's parameters: heads share none."""
+        names = [name for name, _ in self.named_parameters()]
+        for offset in self.offsets:
+            yield offset, [name for name in names if name.split(".")[1] == str(offset)]
+
     @property
     def n_values(self) -> int:
         """Number of learned values, those of probes that heads started as included."""

@@ -198,13 +198,20 @@ def training_table(document: Row) -> Table:
             plain(row, "n_parameters", "not recorded"),
             plain(row, "learning_rate", "not recorded") if row["joint"] else absent("frozen"),
             _head_rate(row),
-            plain(row, "best_step", "not recorded"),
+            word(_kept(row["best_steps"])),
             word("yes" if row["stopped_early"] else "no"),
             valued(row, "seconds", 1, "not recorded"),
         ]
         for row in document["training"]
     ]
     return Table("What was trained", head, rows)
+
+
+def _kept(steps: Mapping[str, int]) -> str:
+    """Return the step whose weights were kept, or that of each offset where they differ."""
+    if len(set(steps.values())) == 1:
+        return compact(next(iter(steps.values())))
+    return ", ".join(f"t+{offset} {compact(step)}" for offset, step in steps.items())
 
 
 def _head_rate(row: Row) -> Cell:

@@ -84,7 +84,8 @@ def document() -> dict[str, Any]:
         ],
         "training": [
             {
-                "strategy": strategy, "n_parameters": 4321, "best_step": 7, "stopped_early": False,
+                "strategy": strategy, "n_parameters": 4321,
+                "best_steps": {"1": 7, "2": 7}, "stopped_early": False,
                 "seconds": 3.5, "learning_rate": 0.001, "head_rate_factor": 4.0,
                 "joint": strategy == "joint", "mix": False, "normalise": False, "finetuned": False,
             }

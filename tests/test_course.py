@@ -35,22 +35,35 @@ def test_the_history_is_a_learning_curve(tmp_path: Path) -> None:
     assert not history.stopped_early
 
 
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        # Heads on a frozen model share nothing: each is kept as it was best.
+        ("heads-only", {1: 2, 2: 1}),
+        ("joint", {1: 1, 2: 1}),
+    ],
+)
 def test_the_weights_that_validation_likes_best_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, steps: dict[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, seen = World(), []
 
     def scripted(_: Course) -> dict[int, float]:
         seen.append(world.values())
-        return {1: 1.0, 2: [5.0, 3.0, 4.0, 3.0, 9.0, 9.0][len(seen) - 1]}
+        evaluation = len(seen) - 1
+        return {
+            1: [1.0, 1.0, 0.9, 1.0, 1.0, 1.0][evaluation],
+            2: [5.0, 3.0, 4.0, 3.0, 9.0, 9.0][evaluation],
+        }
 
     monkeypatch.setattr(Course, "_validate", scripted)
-    asked = recipe("heads-only", epochs=3, evaluations=12, patience=3)
-    history = world.train(asked, tmp_path)
-    assert len(seen) == 5, "three in a row that are not better end it"
+    history = world.train(recipe(name, epochs=3, evaluations=12, patience=3), tmp_path)
+    assert len(seen) == 4 + steps[1], "three in a row that are not better end it"
     assert history.stopped_early
-    assert history.best_step == 1
-    assert same(world.values(), seen[1])
+    assert history.best_steps == steps
+    kept = {k: v for k, v in seen[steps[2]].items() if not k.startswith("heads.1")}
+    kept |= {k: v for k, v in seen[steps[1]].items() if k.startswith("heads.1")}
+    assert same(world.values(), kept)
     assert not same(world.values(), seen[-1])
 
 

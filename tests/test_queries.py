@@ -7,7 +7,7 @@ import torch
 from architectures import VOCABULARY, WINDOW, build, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from probekit.anatomy import find
@@ -161,7 +161,7 @@ def test_a_block_may_be_as_long_as_the_model_takes(queries: QueryHeads) -> None:
 )
 def test_queries_are_learned_in_float32_or_more(model: torch.dtype, learned: torch.dtype) -> None:
     narrow = copy.deepcopy(build("llama"))
-    narrow.to(dtype=model)
+    nn.Module.to(narrow, model)
     queries = QueryHeads(narrow, find(narrow), 2)
     assert queries.embeddings.dtype == learned
     assert queries.read(IDS).resid[2].dtype == model
