@@ -48,7 +48,7 @@ def _randomize(block: nn.Module, anatomy: Anatomy, seed: int) -> None:
         vars(tensor).pop("_is_hf_initialized", None)
     # On the CPU, so that one seed gives the same numbers on every device.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)  # as large as torch takes
         block.cpu().apply(decoder._init_weights)
     block.to(where)
 

@@ -163,7 +163,8 @@ class Course:
     def advance(self) -> None:
         """Take one step."""
         epoch, batch = divmod(self.step, self.per_epoch)
-        draw = torch.Generator().manual_seed(1000 * self.recipe.seed + epoch)
+        # Torch takes seeds below 2 ** 63, and so do settings.
+        draw = torch.Generator().manual_seed((1000 * self.recipe.seed + epoch) % 2**63)
         order = torch.randperm(len(self.data.train.token_ids), generator=draw)
         size = self.recipe.batch_size
         rows = order[batch * size : (batch + 1) * size]

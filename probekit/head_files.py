@@ -64,7 +64,9 @@ def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
-    form = _form(path, metadata)
+    form = _form(metadata)
+    if form is None:
+        raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
     if kind is not None and form.kind != kind:
         raise RunError(f"{path} holds heads of kind {form.kind}, {kind} was asked for")
     if fingerprint is not None and metadata.get("model_fingerprint") != fingerprint:
@@ -75,13 +77,19 @@ def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None
     return _filled(path, form, anatomy, tensors)
 
 
-def _form(path: Path, metadata: Mapping[str, str]) -> Form:
+def holds_heads(path: Path) -> bool:
+    """Whether there is a file, and it is one of heads that `load` reads."""
+    if not path.is_file():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return _form(file.metadata() or {}) is not None
+
+
+def _form(metadata: Mapping[str, str]) -> Form | None:
     if "form" in metadata:
         return Form(**json.loads(metadata["form"]))
     told = re.fullmatch(r"residual stream after block (\d+)", metadata.get("reads", ""))
-    if told is None:
-        raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
-    return Form("block", int(told[1]))
+    return Form("block", int(told[1])) if told else None
 
 
 def _filled(path: Path, form: Form, anatomy: Anatomy, tensors: Mapping[str, Tensor]) -> Heads:

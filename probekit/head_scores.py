@@ -18,7 +18,7 @@ from probekit.errors import ModelError
 from probekit.fitting import SITE_OF_MODEL, Streams
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
-from probekit.head_training import finetuned, restored, train_strategy
+from probekit.head_training import restored, train_strategy
 from probekit.heads import HeadReadout
 from probekit.preparation import Material
 from probekit.readout import Readout
@@ -68,10 +68,10 @@ def tally(study: Study) -> Tally:
 
 
 def own_heads(study: Study) -> Path | None:
-    """Return the heads that lie beside the model's weights, if there are any."""
+    """Return the heads that lie beside the model's weights, if there are any of probekit's."""
     folder = study.material.loaded.model.config.name_or_path
     path = Path(folder) / OWN_FILE if folder else None
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and head_files.holds_heads(path) else None
 
 
 def brings_layers(study: Study) -> bool:
@@ -111,7 +111,7 @@ def _order(study: Study) -> tuple[str, ...]:
 
 def _score_strategy(study: Study, name: str) -> dict[str, Any]:
     if name == BASELINE:
-        return _score_model(study, name, _as(study.material, finetuned(study)))
+        return _score_model(study, name, _as(study.material, restored(study, name).model))
     table = scored(study, [restored(study, name).readout(name)], study.material)
     study.keep_table(name, table)
     return {}

@@ -26,6 +26,12 @@ OF_KIND: Mapping[str, tuple[str, ...]] = {
 }
 
 KINDS = ("block", "medusa", "linear", "query", "native")
+# Fields that not every kind of heads has: queries and native heads go through the whole model.
+OF_KINDS: Mapping[str, tuple[str, ...]] = {
+    "init": ("block",),
+    "read": ("block", "medusa", "linear"),
+    "own_unembedding": ("medusa",),
+}
 INITS = ("random", "copy", "zero")
 SWEEPS = ("default", "none")
 PRESETS = ("width", *RATES)
@@ -90,10 +96,7 @@ class HeadSettings:
             raise SettingsError(f"--read must be a layer, 0 or more, got {self.read!r}")
         _require_rate(self.rate)
         object.__setattr__(self, "strategies", _chosen(self))
-        if self.kind != "block" and self.init != "zero":
-            raise SettingsError(f"--init is for block heads, got {self.init} for {self.kind}")
-        if self.kind != "medusa" and self.own_unembedding:
-            raise SettingsError(f"--own-unembedding is for medusa heads, got {self.kind}")
+        _require_of_kind(self)
 
     @property
     def may_start_as_probes(self) -> bool:
@@ -123,10 +126,18 @@ def split(given: Mapping[str, Any]) -> tuple[Settings, HeadSettings]:
             )
     settings = from_mapping({**USUAL, **{k: v for k, v in given.items() if k in SHARED}})
     _require_ahead(settings)
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in own
-    }
-    return settings, HeadSettings(**values)
+    return settings, HeadSettings(**{k: _typed(k, v) for k, v in given.items() if k in own})
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return a value as its field has it, where a file or a caller says it otherwise."""
+    if name == "strategies" and isinstance(value, str):
+        raise SettingsError(f"strategies must be a list of names, got {value!r}")
+    if name == "rate" and isinstance(value, bool):
+        raise SettingsError(f"--rate must be a number or a preset, got {value}")
+    if name == "rate" and isinstance(value, int):
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def as_toml(settings: Settings, asked: HeadSettings) -> str:
@@ -161,10 +172,23 @@ def _chosen(asked: HeadSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((BASELINE, *(names or usual))))
 
 
+def _require_of_kind(asked: HeadSettings) -> None:
+    """Raise where something is asked for that this kind of heads does not have."""
+    for name, kinds in OF_KINDS.items():
+        unset = next(f.default for f in dataclasses.fields(asked) if f.name == name)
+        if getattr(asked, name) != unset and asked.kind not in kinds:
+            flag = name.replace("_", "-")
+            raise SettingsError(
+                f"--{flag} is for {', '.join(kinds)} heads, got it for {asked.kind}"
+            )
+
+
 def _require_rate(rate: str | float) -> None:
-    if isinstance(rate, str) and rate not in PRESETS:
-        raise SettingsError(f"--rate must be a number or one of {', '.join(PRESETS)}, got {rate!r}")
-    if not isinstance(rate, str) and not (math.isfinite(rate) and rate > 0):
+    if isinstance(rate, str):
+        if rate not in PRESETS:
+            names = ", ".join(PRESETS)
+            raise SettingsError(f"--rate must be a number or one of {names}, got {rate!r}")
+    elif not (math.isfinite(rate) and rate > 0):
         raise SettingsError(f"--rate must be above 0, got {rate}")
 
 

@@ -36,8 +36,8 @@ def _order(rates: Rates, trained: Trained) -> Iterator[str]:
     if not scored:
         base = rates.summary(rates.nats(BASELINE, None, OFFSET))
         yield (
-            f"No heads were trained. The finetuned model, marginalized, loses {_text(base)} nats "
-            f"at offset {OFFSET}."
+            f"No strategy that trains heads was asked for. The finetuned model, marginalized, "
+            f"loses {_text(base)} nats at offset {OFFSET}."
         )
         return
     if FROZEN in scored and JOINT in scored:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit import anatomy, head_study, pairs, paper, protocol, provenance, reproduce, results
+from probekit import head_study, pairs, paper, protocol, provenance, reproduce, results
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
-from probekit.head_training import finetuned, restored
+from probekit.head_training import restored
 from probekit.pairs import Sample
 from probekit.paper import PaperModel, Share
 from probekit.progress import Say
@@ -120,14 +120,12 @@ def _kept(
 
 
 def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
+    pupil = restored(study, name)
+    subject = Subject(pupil.model, pupil.backbone.anatomy, name)
     if name == BASELINE:
-        model = finetuned(study)
-        subject = Subject(model, anatomy.find(model), name)
         table, _ = protocol.top5(subject, samples, asked)
         return table.assign(readout=BASELINE_OF_PAPER)
-    pupil = restored(study, name)
     readout = pupil.readout(name)
-    subject = Subject(pupil.model, pupil.backbone.anatomy, name)
     return protocol.scored(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
 
 

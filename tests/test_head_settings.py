@@ -16,7 +16,7 @@ from probekit.head_settings import as_toml, split
         ({"init": "ones"}, "--init must be one of"),
         ({"kind": "linear", "init": "copy"}, "--init is for block heads"),
         ({"strategies": ("join",)}, "--strategy must be one of"),
-        ({"own_unembedding": True}, "--own-unembedding is for medusa heads, got block"),
+        ({"own_unembedding": True}, "--own-unembedding is for medusa heads, got it for block"),
         (
             {"kind": "medusa", "own_unembedding": True, "strategies": ("joint-from-probes",)},
             "and no --own-unembedding",
@@ -24,7 +24,13 @@ from probekit.head_settings import as_toml, split
         ({"kind": "query", "strategies": ("joint",)}, "query heads allow"),
         ({"strategies": ("heads-from-probes",), "init": "copy"}, "take --init zero"),
         ({"rate": "paper"}, "--rate must be a number or one of"),
-        ({"rate": 0.0}, "--rate must be above 0"),
+        ({"rate": 0.0}, "--rate must be above 0, got 0.0"),
+        ({"rate": True}, "--rate must be a number or a preset, got True"),
+        ({"strategies": "joint"}, "strategies must be a list of names, got 'joint'"),
+        (
+            {"kind": "query", "read": 1},
+            "--read is for block, medusa, linear heads, got it for query",
+        ),
         ({"epochs": 0}, "--epochs must be at least 1"),
         ({"step_blocks": 0}, "--step-blocks must be at least 1"),
         ({"read": -1}, "--read must be a layer"),
@@ -44,6 +50,7 @@ def test_what_is_not_allowed_is_said(given: dict[str, Any], message: str) -> Non
     "given",
     [
         {},
+        {"rate": 1, "own_unembedding": False},
         {"kind": "medusa", "rate": 1e-5, "read": 0, "own_unembedding": True},
         {"strategies": ("joint",), "init": "random", "text": ('a="b"\\=x.txt',), "rate": "width"},
     ],

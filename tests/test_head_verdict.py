@@ -94,7 +94,7 @@ def test_heads_that_came_with_the_model_are_held_against_the_best(
 
 def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
     second = {name: ORDERED[name] for name in ("unigram", "base", "finetune")}
-    assert said(second, {})[0].startswith("No heads were trained. The finetuned model")
+    assert said(second, {})[0].startswith("No strategy that trains heads was asked for. The")
     own = said(second | {"head:own": 5.0}, {})
     assert own[-1].startswith("The model's own heads lose 5.000 [")
 
