@@ -66,10 +66,9 @@ def attach(
     """
     if rank < 1:
         raise SettingsError(f"the rank of LoRA must be at least 1, got {rank}")
-    _require_layers(layers, anatomy.n_layers)
     if parameters(model):
         raise ModelError("the model has adapters already; take them off with `detach` first")
-    names = _targets(model, anatomy, layers)
+    names = targets(model, anatomy, layers)
     fused = isinstance(model.get_submodule(names[0]), Conv1D)
     peft = _peft()
     wanted = peft.LoraConfig(
@@ -88,6 +87,36 @@ def attach(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(asked.get(name.replace(".base_layer.", "."), True))
     return added
+
+
+def targets(model: PreTrainedModel, anatomy: Anatomy, layers: Collection[int]) -> list[str]:
+    """Return the names of the modules that LoRA would go on.
+
+    Args:
+        model: A causal language model.
+        anatomy: Its anatomy.
+        layers: Blocks, 1 … n_layers.
+
+    Raises:
+        SettingsError: If a layer is not allowed.
+        ModelError: If a block has no such modules, or peft is not installed.
+    """
+    _peft()
+    outside = sorted(layer for layer in layers if not 1 <= layer <= anatomy.n_layers)
+    if outside or not layers:
+        raise SettingsError(
+            f"LoRA goes on blocks in 1..{anatomy.n_layers}, got {outside or 'none'}"
+        )
+    names = []
+    for layer in sorted(layers):
+        found = _of_block(model, anatomy, layer)
+        if not found:
+            raise ModelError(
+                f"block {layer} of {type(model).__name__} has no queries, keys and values that "
+                f"LoRA could go on; its linear modules are called {_linear_names(anatomy, layer)}"
+            )
+        names += found
+    return names
 
 
 def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -195,25 +224,6 @@ def _peft() -> Any:
         return importlib.import_module("peft")
     except ImportError:
         raise ModelError("LoRA needs peft: pip install 'probekit-mtp[heads]'") from None
-
-
-def _require_layers(layers: Collection[int], n_layers: int) -> None:
-    outside = sorted(layer for layer in layers if not 1 <= layer <= n_layers)
-    if outside or not layers:
-        raise SettingsError(f"LoRA goes on blocks in 1..{n_layers}, got {outside or 'none'}")
-
-
-def _targets(model: PreTrainedModel, anatomy: Anatomy, layers: Collection[int]) -> list[str]:
-    names = []
-    for layer in sorted(layers):
-        found = _of_block(model, anatomy, layer)
-        if not found:
-            raise ModelError(
-                f"block {layer} of {type(model).__name__} has no queries, keys and values that "
-                f"LoRA could go on; its linear modules are called {_linear_names(anatomy, layer)}"
-            )
-        names += found
-    return names
 
 
 def _of_block(model: PreTrainedModel, anatomy: Anatomy, layer: int) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from probekit.paired import DRAWN_BY, Pair, Side
-from probekit.specialization import FEWEST_TEST_DOCUMENTS
+from probekit.tally import FEWEST_TEST_DOCUMENTS
 
 # Of a model, what names it or follows from its weights says nothing of how it was measured.
 SHAPE = (

@@ -9,7 +9,7 @@ from probekit.checks import Check
 from probekit.head_stages import Study
 from probekit.head_sweep import Sweep
 from probekit.preparation import Material
-from probekit.tally import WIDE_BOUND, Tally
+from probekit.tally import WIDE_BOUND, Tally, few_documents
 
 SCHEMA = "probekit.heads/1"
 
@@ -68,6 +68,7 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
 
 def told(
     material: Material,
+    tally: Tally,
     references: Mapping[str, Mapping[str, Any]],
     checks: Sequence[Check],
     unmet: Sequence[dict[str, str]],
@@ -76,6 +77,7 @@ def told(
 
     Args:
         material: Model and text.
+        tally: The scores.
         references: Notes of the references by name.
         checks: Checks of the model.
         unmet: Warnings of those that failed.
@@ -86,7 +88,12 @@ def told(
         for name, notes in references.items()
         for check in notes.get("checks", [])
     ]
-    warned = [*unmet, *material.warnings, *_warnings(references)]
+    few = (
+        warning
+        for domain in tally.groups
+        for warning in few_documents(domain, tally.rates(domain, "test", "marginal"))
+    )
+    warned = [*unmet, *material.warnings, *few, *_warnings(references)]
     return {
         "marginal": rows,
         "checks": [*(asdict(check) for check in checks), *engine],

@@ -19,7 +19,16 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probekit import doctor, head_assembly, head_scores, head_sweep, preparation, results
+from probekit import (
+    doctor,
+    head_assembly,
+    head_scores,
+    head_sweep,
+    head_training,
+    preparation,
+    provenance,
+    results,
+)
 from probekit.errors import RunError, SettingsError
 from probekit.given import named
 from probekit.head_assembly import SCHEMA
@@ -78,7 +87,8 @@ def study_heads(
         model: Short name, Hub repository, local folder, or a causal model of transformers, which
             is left as it is: what is trained is a copy.
         tokenizer: The tokenizer of a model given as an object.
-        output: The run folder; by default runs/<model>-heads.
+        output: The run folder; by default runs/<model>-heads, or with 6 hex digits behind it
+            where that holds a run with other settings.
         overwrite: Replace a run with other settings that `output` holds.
         say: Called with each line of progress.
         **settings: Fields of `HeadSettings`, and those of `Settings` in `head_settings.SHARED`.
@@ -105,8 +115,9 @@ def run(
 ) -> HeadRun:
     """Study heads of a loaded model; see `study_heads`."""
     settings = resolved(settings, loaded)
-    folder = Path(output) if output else Path("runs") / f"{Path(settings.model).name}-heads"
-    finished = _open(folder, as_toml(settings, asked), overwrite)
+    toml = as_toml(settings, asked)
+    folder = Path(output) if output else default_folder(settings, toml)
+    finished = _open(folder, toml, overwrite)
     if finished is not None:
         now = preparation.prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
@@ -120,13 +131,14 @@ def run(
         checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
         unmet = preparation.unmet(checks)
     study = Study(material, settings, asked, journal, folder / "stages")
+    head_training.require_possible(study)
     say(line(study))
     trained = head_scores.strategies(study)
     references = head_scores.references(study)
     swept = head_sweep.sweep(study) if study.sweeps else None
     tally = head_scores.tally(study)
     document = head_assembly.document(study, tally, trained, swept)
-    document |= head_assembly.told(material, references, checks, unmet)
+    document |= head_assembly.told(material, tally, references, checks, unmet)
     _finish(study, folder, document, tally)
     return load(folder)
 
@@ -183,6 +195,7 @@ def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str
     material = preparation.prepare(loaded, settings)
     _require_possible(asked, material)
     study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
+    head_training.require_possible(study)
     lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
@@ -211,22 +224,40 @@ def _require_possible(asked: HeadSettings, material: Material) -> None:
         native(material.loaded.model, material.head)  # it says what is missing
 
 
+def default_folder(settings: Settings, toml: str) -> Path:
+    """Return runs/<model>-heads, or with 6 hex behind it where that holds other settings."""
+    stem = Path("runs") / f"{Path(settings.model).name}-heads"
+    if _held(stem) in (None, tomllib.loads(toml)):
+        return stem
+    return stem.with_name(f"{stem.name}-{provenance.digest(toml)[:6]}")
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the run that a folder holds, finished or begun; None without one."""
+    begun = (folder / FILE).exists() or any((folder / "stages").glob("*"))
+    stored = folder / "run.toml"
+    return tomllib.loads(stored.read_text("utf-8")) if begun and stored.exists() else None
+
+
 def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
     """Make ready the folder of a run; return the run if it is there already."""
-    stored, stages = folder / "run.toml", folder / "stages"
-    same = stored.exists() and tomllib.loads(stored.read_text("utf-8")) == tomllib.loads(toml)
-    begun = (folder / FILE).exists() or any(stages.glob("*"))
-    if begun and not same and not overwrite:
+    results.require_no_other(folder, FILE)
+    held, wanted = _held(folder), tomllib.loads(toml)
+    if held not in (None, wanted) and not overwrite:
+        assert held is not None
+        keys = [key for key in held | wanted if held.get(key) != wanted.get(key)]
         raise RunError(
-            f"{folder} holds a run with other settings. Name another --output, or replace the run "
-            "with --overwrite"
+            f"{folder} holds a run with other settings: {', '.join(keys)}. Name another --output, "
+            "or replace the run with --overwrite"
         )
-    if begun and overwrite and (not same or (folder / FILE).exists()):
+    if overwrite and held is not None and (held != wanted or (folder / FILE).exists()):
         (folder / FILE).unlink(missing_ok=True)
-        shutil.rmtree(stages, ignore_errors=True)
+        shutil.rmtree(folder / "stages", ignore_errors=True)
+        for weights in [*folder.glob("heads-*.safetensors"), *folder.glob("adapter-*.safetensors")]:
+            weights.unlink()
     if (folder / FILE).exists():
         return load(folder)
-    results.write_text(stored, toml)
+    results.write_text(folder / "run.toml", toml)
     return None
 
 

@@ -19,7 +19,7 @@ from probekit.head_training import noted, train_at
 from probekit.heads import HeadReadout
 from probekit.metrics import v_information_bits
 from probekit.probes import Probes
-from probekit.tally import Rate, Rates, Tally
+from probekit.tally import ONE_DOCUMENT, Rate, Rates, Tally
 
 HEAD, PROBE = "head", "linear"
 
@@ -139,6 +139,8 @@ def rows(found: Sweep) -> list[dict[str, Any]]:
 def answer(found: Sweep) -> str:
     """Say, with intervals, whether late layers lost the second token or only its linear form."""
     rates = found.tally.rates(found.tally.groups[0], "test", "all")
+    if rates.n_documents.max() < 2:
+        return f"Read-layer sweep: {ONE_DOCUMENT.lower()}"
     last = found.layers[-1]
     told = (
         f"Read-layer sweep: from its best layer on validation text to the last ({last}) the linear "

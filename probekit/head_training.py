@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from probekit import adapters, anatomy, head_files, heads, results
 from probekit.backbone import Backbone
-from probekit.errors import ModelError
+from probekit.errors import ModelError, SettingsError
 from probekit.head_probes import Starts, of_reading
 from probekit.head_settings import BASELINE
-from probekit.head_stages import Study
+from probekit.head_stages import SWEPT_OFFSET, Study
 from probekit.heads import HeadReadout, Heads
 from probekit.queries import QueryHeads, QueryReadout
 from probekit.readout import Readout
@@ -63,6 +63,37 @@ class Pupil:
         """Values that were fitted or trained, adapters included."""
         own = 0 if self.learner is None else self.learner.n_values
         return own + sum(p.numel() for p in adapters.parameters(self.model).values())
+
+
+def require_possible(study: Study) -> None:
+    """Raise, before anything is trained, what a strategy or the sweep would raise in its turn.
+
+    Raises:
+        ProbekitError: If this model cannot be trained as it is asked; the message names the
+            strategy.
+    """
+    for name in study.asked.strategies:
+        try:
+            _require_possible(study, study.recipe(name))
+        except (ModelError, SettingsError) as error:
+            told = f"{name}: {error}"
+            raise type(error)(told) from error
+    if study.sweeps:
+        _at_layer(study, study.swept[-1], SWEPT_OFFSET, {})
+
+
+def _require_possible(study: Study, recipe: Recipe) -> None:
+    head, reads = study.material.head, {study.material.head.n_layers}
+    if recipe.name != BASELINE:
+        learner = _new(study, study.backbone, replace(recipe, probed=False))
+        reads = set(learner.reads) if isinstance(learner, Heads) else reads
+    if recipe.joint and max(reads) == 0:
+        raise SettingsError(
+            "heads read layer 0, and there is no block below it to train with them. Take --read 1 "
+            "or more, or strategies that leave the model frozen, such as heads-only"
+        )
+    if recipe.joint:
+        adapters.targets(study.material.loaded.model, head, range(1, max(reads) + 1))
 
 
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
@@ -154,7 +185,15 @@ def train_at(
             it starts as `study.asked.init` says.
     """
     recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
-    new = heads.build(
+    new = _at_layer(study, layer, offset, probes)
+    data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
+    checkpoint = study.path(f"layer-{layer}.pt")
+    history = train(new, study.backbone, data, recipe, checkpoint, study.journal.say)
+    return new, history, recipe
+
+
+def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
+    return heads.build(
         "block",
         study.material.head,
         [offset],
@@ -163,10 +202,6 @@ def train_at(
         probes=probes,
         seed=study.settings.seed,
     ).float()
-    data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
-    checkpoint = study.path(f"layer-{layer}.pt")
-    history = train(new, study.backbone, data, recipe, checkpoint, study.journal.say)
-    return new, history, recipe
 
 
 def _parts(data: Data) -> Sequence[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from probekit.head_findings import apart
 from probekit.head_scores import BASE, NATIVE, OWN
 from probekit.head_settings import BASELINE, FROZEN
-from probekit.tally import Rates, Tally
+from probekit.tally import ONE_DOCUMENT, Rates, Tally
 
 OFFSET = 2
 JOINT, PROBED = "joint", "heads-from-probes"
@@ -25,6 +25,8 @@ def sentences(tally: Tally, trained: Trained) -> list[str]:
     """
     domain = tally.groups[0]
     rates = tally.rates(domain, "test", "marginal")
+    if rates.n_documents.max() < 2:
+        return [ONE_DOCUMENT]
     whole = tally.rates(domain, "test", "all")
     found = [*_order(rates, trained), *_starts(rates), *_control(rates), *_cost(whole, trained)]
     return [*found, *_own(whole, trained), *_native(rates)]

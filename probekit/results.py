@@ -26,6 +26,12 @@ import pandas as pd
 from probekit.errors import RunError
 from probekit.settings import Settings, from_file, from_mapping
 
+# What says that a folder holds a finished job, and of which kind.
+FINISHED = {
+    "results.json": "an analysis",
+    "heads.json": "a study of heads",
+    "reproduction.json": "a repeated experiment",
+}
 SCHEMA = "probekit.results/1"
 PASSAGES = "probekit.passages/1"
 
@@ -201,6 +207,7 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
     Raises:
         RunError: If it cannot be written, or holds a run with other settings.
     """
+    require_no_other(folder, "results.json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite and not _goes_on(folder, settings):
@@ -221,6 +228,17 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
             "Name another --output, or replace the run with --overwrite"
         )
     return load(folder) if (folder / "results.json").exists() else None
+
+
+def require_no_other(folder: Path, own: str) -> None:
+    """Raise if a folder holds a finished job of another kind than the one that writes `own`.
+
+    Raises:
+        RunError: If it does; not even --overwrite replaces that.
+    """
+    for name, kind in FINISHED.items():
+        if name != own and (folder / name).exists():
+            raise RunError(f"{folder} holds {kind}: name another folder with --output")
 
 
 def holds_work(folder: Path) -> bool:

@@ -17,15 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from probekit.tally import MUCH_ADAPTATION_NATS, WIDE_BOUND, Rate, Rates, Tally
+from probekit.tally import (
+    MUCH_ADAPTATION_NATS,
+    ONE_DOCUMENT,
+    WIDE_BOUND,
+    Rate,
+    Rates,
+    Tally,
+    few_documents,
+)
 
 PROBE = "linear"
 SATURATED = 0.95
 # A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
 WEAK_FLOOR_NATS = 0.05
-# Fewer test documents than this, and an interval is rough: with 5 documents it held the truth
-# 91 times in 100, not 95 (tests/test_intervals.py).
-FEWEST_TEST_DOCUMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -153,12 +158,11 @@ def find(
     offsets = range(1, horizon + 1)
     rows = [_row(domain, offset) for domain in domains for offset in offsets]
     first = domains[0]
+    ahead = [k for k in offsets if k > 1]
     verdict = [_next_token_sentence(first)]
-    verdict += [
-        _sentence(rows[offset - 1], first, bounds.get(offset, 0.0))
-        for offset in offsets
-        if offset > 1
-    ]
+    verdict += [_sentence(rows[k - 1], first, bounds.get(k, 0.0)) for k in ahead]
+    if first.test.n_documents.max() < 2:
+        verdict = [ONE_DOCUMENT]
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
 
 
@@ -265,13 +269,7 @@ def _headline(
 
 def _warnings(domains: list[Domain]) -> Iterator[dict[str, str]]:
     for domain in domains:
-        count = int(domain.test.n_documents.max())
-        if count < FEWEST_TEST_DOCUMENTS:
-            yield {
-                "code": "few-test-documents",
-                "message": f"{domain.name}: {count} test documents; below "
-                f"{FEWEST_TEST_DOCUMENTS} the intervals are rough.",
-            }
+        yield from few_documents(domain.name, domain.test)
         if domain.test.has(PROBE, 0, 2):
             floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(PROBE, 0, 2)
             if domain.test.summary(floor)[1] > WEAK_FLOOR_NATS:

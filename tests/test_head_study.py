@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,18 @@ import pytest
 import tiny_run
 import torch
 from jsonschema import Draft202012Validator
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+import probekit
 from probekit import adapters, head_files, head_study, linear, preparation
 from probekit.backbone import Backbone
 from probekit.cli.main import app
-from probekit.errors import RunError, SettingsError
+from probekit.errors import RunError
 from probekit.fitting import SITE_OF_MODEL, Streams
 from probekit.head_settings import split
 from probekit.head_study import HeadRun, study_heads
+from probekit.results import Run
 from probekit.targets import draw_positions, text_targets
 
 QUICK: dict[str, Any] = {"epochs": 1, "step_blocks": 8, "strategies": ("heads-only", "joint")}
@@ -209,16 +213,32 @@ def test_a_model_object_is_studied_and_left_as_it_was(
         study_heads(model, **own, output=tmp_path)
 
 
-def test_a_model_object_of_heads_needs_its_tokenizer(tiny_llama: PreTrainedModel) -> None:
-    with pytest.raises(SettingsError, match=r"needs its tokenizer: tokenizer=\.\.\."):
-        study_heads(tiny_llama)
-    with pytest.raises(SettingsError, match=r"is taken as it is: leave out \['dtype'\]"):
-        study_heads(tiny_llama, tokenizer=tiny_run.tokenizer(), dtype="bfloat16")
+def test_a_folder_that_holds_something_else_is_left_alone(
+    study: HeadRun, finished_run: Run, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(study.folder, tmp_path / "study")
+    with pytest.raises(RunError, match="holds a run with other settings: epochs, sweep"):
+        study_heads(**asked | QUICK | {"epochs": 3, "sweep": "none"}, output=folder)
+    with pytest.raises(RunError, match="holds a study of heads: name another folder"):
+        probekit.analyze(**asked, output=folder, overwrite=True)
+    other = shutil.copytree(finished_run.folder, tmp_path / "analysis")
+    with pytest.raises(RunError, match="holds an analysis: name another folder"):
+        study_heads(**asked, output=other, overwrite=True)
 
 
-def test_a_layer_that_the_model_lacks_is_said(asked: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"--read must be in 0\.\.2"):
-        study_heads(**asked, read=3, output=tmp_path / "run")
+def test_a_replaced_study_leaves_no_weights_behind(
+    study: HeadRun, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(study.folder, tmp_path / "study")
+    fewer = asked | QUICK | {"sweep": "none", "strategies": ("heads-only",)}
+    run = study_heads(**fewer, output=folder, overwrite=True)
+    named = {file for row in run.document["weights"].values() for file in row.values() if file}
+    assert {path.name for path in folder.glob("*.safetensors")} == named
+
+
+def test_few_documents_are_warned_of(study: HeadRun) -> None:
+    (told,) = rows(study, "warnings", code="few-test-documents")
+    assert re.search(r"\d test documents; below 20 the intervals are rough", told["message"])
 
 
 def test_the_command_prints_a_plan_and_its_verdict(

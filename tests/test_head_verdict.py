@@ -99,6 +99,13 @@ def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
     assert own[-1].startswith("The model's own heads lose 5.000 [")
 
 
+def test_one_document_is_no_ground_for_a_verdict() -> None:
+    alone = tally({2: {name: [nats] for name, nats in ORDERED.items()}})
+    assert sentences(alone, HEADS) == [
+        "Cannot tell: the test text is a single document, and an interval needs several."
+    ]
+
+
 def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
     verdict = said(ORDERED | {"head:native": 3.0}, HEADS)
     assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-1]
