@@ -282,4 +282,6 @@ def wilson(
     z = 1.96
     centre = (probs + z**2 / (2 * n)) / (1 + z**2 / n)
     half = (probs * (1 - probs) / n + z**2 / (4 * n**2)).sqrt() * z / (1 + z**2 / n)
-    return (centre - half).clamp_min(0), (centre + half).clamp_max(1)
+    # Rounding must not put the mean of nothing but zeros, or ones, outside.
+    low, high = torch.minimum(centre - half, probs), torch.maximum(centre + half, probs)
+    return low.clamp_min(0), high.clamp_max(1)

@@ -5,7 +5,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from probekit import pairs, tokens
+from probekit import pairs, samples, tokens
 from probekit.encoding import within
 from probekit.errors import DataError
 from probekit.pairs import Pair
@@ -102,7 +102,7 @@ def tokenize(
 
 def _encoded(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
     """Return token ids without BOS, and how many of them stand before the target."""
-    made = pairs.sample(pair, tokenizer)
+    made = samples.sample(pair, tokenizer)
     n_bos = tokenizer.bos_token_id is not None
     ids: list[int] = made.token_ids[n_bos:].tolist()
     return ids, int(made.target.nonzero()[0]) - n_bos

@@ -21,10 +21,10 @@ from probekit.branches import BranchEngine
 from probekit.errors import SettingsError
 from probekit.marginal import Marginalization
 from probekit.metrics import document_bootstrap, effective_documents, interval
-from probekit.pairs import LAST, Sample, asking
 from probekit.paper import Share
 from probekit.paths import Truncation
 from probekit.readout import Readout
+from probekit.samples import LAST, Sample, asking
 from probekit.score import score
 from probekit.shapes import Mask
 from probekit.tally import RESAMPLES
@@ -66,6 +66,10 @@ class Protocol:
             raise SettingsError(f"--samples must be at least 1, got {self.samples}")
         if self.extended < 0:
             raise SettingsError(f"--extended must be 0 (none) or more, got {self.extended}")
+        if not 0 < self.nucleus <= 1:
+            raise SettingsError(f"--nucleus must be above 0 and at most 1, got {self.nucleus}")
+        if not 0 <= self.seed < 2**63:
+            raise SettingsError(f"--seed must be in 0 .. 2**63 - 1, got {self.seed}")
         if self.max_branches is not None and self.max_branches < 1:
             raise SettingsError(f"--max-branches must be at least 1, got {self.max_branches}")
 

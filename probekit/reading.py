@@ -6,7 +6,6 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from probekit import encoding, pairs, prompted, provenance, text
-from probekit.errors import SettingsError
 from probekit.settings import Settings
 from probekit.text import SPLITS, Document, Source
 from probekit.tokens import TokenizedDocument
@@ -42,13 +41,7 @@ def read(
         DataError: If a text cannot be used as asked.
         SettingsError: If two texts have one name.
     """
-    sources = [Source.parse(argument) for argument in settings.text or text.BUILT_IN]
-    names = [source.domain for source in sources]
-    if len(set(names)) < len(names) or "all" in names:
-        raise SettingsError(
-            f"texts need different names, none of them 'all', got {', '.join(names)}: "
-            "say --text NAME=PATH"
-        )
+    sources = text.sources(settings.text or text.BUILT_IN)
     documents: list[TokenizedDocument] = []
     rows, warnings = [], []
     fields = settings.source_field, settings.target_field

@@ -16,15 +16,16 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import anatomy, models, pairs, paper, protocol, provenance, results, text
+from probekit import anatomy, models, pairs, paper, prompted, protocol, provenance, results, text
 from probekit.catalogue import family
 from probekit.errors import ModelError, SettingsError
 from probekit.models import Loaded
-from probekit.pairs import Sample
+from probekit.pairs import Pair
 from probekit.paper import PaperModel, Share, Task
 from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
+from probekit.samples import Sample, open_samples, pair_samples
 from probekit.settings import Settings
-from probekit.text import Source
+from probekit.text import Document, Source
 
 SCHEMA = "probekit.reproduction/1"
 FIGURES = ("figure-1", "figure-2")
@@ -66,6 +67,21 @@ class Asked:
             raise SettingsError(f"figure must be one of {', '.join(FIGURES)}, got {self.figure!r}")
         if not self.models:
             raise SettingsError("--model must name one model at least, got none")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as read, once for all models.
+
+    Attributes:
+        source: Where it is from.
+        task: What kind of text.
+        items: Its pairs, or its documents.
+    """
+
+    source: Source
+    task: Task
+    items: Sequence[Pair] | Sequence[Document]
 
 
 @dataclass(frozen=True)
@@ -118,32 +134,34 @@ def run(asked: Asked, folder: Path, say: Callable[[str], None]) -> Row:
     """
     measure = {"figure-1": figure_1, "figure-2": figure_2}[asked.figure]
     rows: list[Row] = []
-    for name in asked.models:
+    texts = [_read(source, asked) for source in text.sources(asked.text)]
+    for name in dict.fromkeys(asked.models):
         loaded = models.load(name, **asked.loading)
         digest = models.fingerprint(loaded)
-        for setting in _settings(loaded, asked):
+        for setting in _settings(loaded, texts, asked.protocol):
             rows += _kept_rows(setting, asked, folder, digest, measure, say)
     return document(asked.figure, rows, [Source.parse(each) for each in asked.text])
 
 
-def _settings(loaded: Loaded, asked: Asked) -> Iterator[Setting]:
+def _read(source: Source, asked: Asked) -> Text:
+    if pairs.holds_pairs(source.location, *asked.fields):
+        return Text(source, "translation", prompted.read(source, asked.fields, None, CHARACTERS))
+    pairs.require_named(source.location, *asked.fields)
+    documents = text.read(source, asked.text_field, max_characters=CHARACTERS)
+    return Text(source, "open_ended", documents)
+
+
+def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterator[Setting]:
     subject = Subject(loaded.model, anatomy.find(loaded.model), loaded.name)
     config = loaded.model.config.get_text_config()
     # A branch stands one place behind the last position asked from, inside the sample.
     longest = getattr(config, "max_position_embeddings", None)
-    seed = asked.protocol.seed
-    for source in map(Source.parse, asked.text):
-        if pairs.holds_pairs(source.location, *asked.fields):
-            task: Task = "translation"
-            made = pairs.pair_samples(
-                source.location, asked.fields, loaded.tokenizer, seed, longest
-            )
-        else:
-            pairs.require_named(source.location, *asked.fields)
-            task = "open_ended"
-            found = text.read(source, asked.text_field, max_characters=CHARACTERS)
-            made = pairs.open_samples(found, loaded.tokenizer, seed, longest)
-        yield Setting(loaded, subject, source, task, asked.protocol.draw(made))
+    for each in texts:
+        make: Callable[..., Iterator[Sample]] = (
+            pair_samples if each.task == "translation" else open_samples
+        )
+        made = make(each.items, loaded.tokenizer, asked.seed, longest)
+        yield Setting(loaded, subject, each.source, each.task, asked.draw(made))
 
 
 def _kept_rows(

@@ -66,6 +66,19 @@ def value(row: Row, field: str) -> object:
     return found
 
 
+def has(row: Row, field: str) -> bool:
+    """Whether a row has a field, be it null; dots go into nested objects.
+
+    >>> has({"a": {"b": None}}, "a.b"), has({"a": {}}, "a.b")
+    (True, False)
+    """
+    if field in row:
+        return True
+    outer, _, last = field.rpartition(".")
+    inside = value(row, outer) if outer else None
+    return isinstance(inside, Mapping) and last in inside
+
+
 def text(row: Row, field: str, where: str, way_out: str) -> str:
     """Return the text that a row has in a field.
 

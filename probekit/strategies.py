@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit import head_study, pairs, paper, protocol, provenance, reproduce, results
+from probekit import head_study, paper, protocol, provenance, reproduce, results
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
 from probekit.head_training import restored
-from probekit.pairs import Sample
 from probekit.paper import PaperModel, Share
 from probekit.progress import Say
 from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
 from probekit.reproduce import Row, share_columns
+from probekit.samples import Sample, tokenized_samples
 from probekit.text import Source
 
 # What the paper calls the finetuned model: marginalized at the second token.
@@ -95,7 +95,7 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
     study = head_study.reopened(run)
     bos = study.material.loaded.tokenizer.bos_token_id
     own = [document for document in study.material.documents if document.split == "test"]
-    samples = asked.draw(pairs.tokenized_samples(own, bos, asked.seed))
+    samples = asked.draw(tokenized_samples(own, bos, asked.seed))
     count = sum(int(sample.target.sum()) for sample in samples)
     say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
     tables = [_kept(study, name, samples, asked, folder, say) for name in study.asked.strategies]

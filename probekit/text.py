@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from probekit import corpus, rows
-from probekit.errors import DataError
+from probekit.errors import DataError, SettingsError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -27,6 +27,8 @@ CUTS = (0.8, 0.9)
 WAY_OUT = (
     "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
 )
+
+OTHER_ROWS = {".json", ".csv", ".tsv", ".gz", ".zst"}
 
 BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
 
@@ -77,6 +79,23 @@ class Source:
         if not name or not location:
             raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")
         return cls(name, location)
+
+
+def sources(arguments: Sequence[str]) -> list[Source]:
+    """Return what `--text` arguments mean.
+
+    Raises:
+        DataError: If one means nothing.
+        SettingsError: If two texts have one name, or one that stands for all of them.
+    """
+    found = [Source.parse(argument) for argument in arguments]
+    names = [source.domain for source in found]
+    if len(set(names)) < len(names) or "all" in names:
+        raise SettingsError(
+            f"texts need different names, none of them 'all', got {', '.join(names)}: "
+            "say --text NAME=PATH"
+        )
+    return found
 
 
 def read(
@@ -135,6 +154,11 @@ def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
         )
     if rows.are_at(location):
         return _rows(location, field)
+    if path.suffix in OTHER_ROWS:
+        raise DataError(
+            f"{location} looks like rows in a format that is not read: convert it to .jsonl or "
+            ".parquet, or rename it to .txt to have it taken as one text"
+        )
     return iter([(path.name, _decoded(path))])
 
 

@@ -19,7 +19,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "capture", "routes", "branches", "paths", "targets", "moments", "metrics", "tally",
         "descent", "affine", "trainable", "probes", "progress", "provenance", "results", "adapters",
         "learner", "backward", "course", "plan", "written", "markov", "planted", "hidden_markov",
-        "known", "paper", "pairs", "prompted",
+        "known", "paper", "pairs", "samples", "prompted",
     ),
     "methods": (
         "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score",

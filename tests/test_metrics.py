@@ -211,3 +211,11 @@ def test_the_interval_of_a_share_is_wilsons(hits: int, n: int) -> None:
     expected = binomtest(hits, n).proportion_ci(method="wilson")
     ends = [float(end) for end in metrics.wilson(torch.tensor([hits / n]), n)]
     assert ends == pytest.approx([expected.low, expected.high], abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [60, 100, 540, 900, 1000])
+def test_the_interval_of_none_or_all_holds_the_share(n: int) -> None:
+    shares = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    low, high = metrics.wilson(shares, n)
+    assert bool((low <= shares).all())
+    assert bool((high >= shares).all())

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from probekit.protocol import (
 )
 from probekit.reports import reproduction
 from probekit.reproduce import Asked
+from probekit.samples import Sample, asking, pair_samples
 from probekit.text import Source
 
 FIELDS = ("source", "target")
@@ -59,8 +61,8 @@ def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def samples(loaded: Loaded, pair_file: Path) -> list[pairs.Sample]:
-    return list(pairs.pair_samples(str(pair_file), FIELDS, loaded.tokenizer, seed=0))
+def samples(loaded: Loaded, pair_file: Path) -> list[Sample]:
+    return list(pair_samples(list(pairs.read(str(pair_file), *FIELDS)), loaded.tokenizer, seed=0))
 
 
 def hits(logits: torch.Tensor, targets: torch.Tensor) -> list[bool]:
@@ -70,7 +72,7 @@ def hits(logits: torch.Tensor, targets: torch.Tensor) -> list[bool]:
 
 
 def test_the_next_token_is_scored_at_the_last_twenty_by_hand(
-    subject: Subject, samples: list[pairs.Sample]
+    subject: Subject, samples: list[Sample]
 ) -> None:
     ids = samples[0].token_ids
     logits = subject.model(ids[None]).logits[0]
@@ -83,7 +85,7 @@ def test_the_next_token_is_scored_at_the_last_twenty_by_hand(
 
 
 def test_the_second_token_is_what_marginalize_gives_at_each_position(
-    subject: Subject, samples: list[pairs.Sample]
+    subject: Subject, samples: list[Sample]
 ) -> None:
     ids = samples[0].token_ids
     whole = Truncation("nucleus", 0.99, subject.head.vocab_size)
@@ -103,7 +105,7 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
 
 
 def test_the_extended_set_is_every_target_token_of_every_sample(
-    subject: Subject, samples: list[pairs.Sample]
+    subject: Subject, samples: list[Sample]
 ) -> None:
     table, kept = top5(subject, samples, Protocol(samples=2, extended=1))
     count = sum(int(sample.target.sum()) for sample in samples)
@@ -120,7 +122,7 @@ def test_the_extended_set_is_every_target_token_of_every_sample(
 
 
 def test_the_divergence_is_by_hand_and_its_depth_the_papers(
-    subject: Subject, samples: list[pairs.Sample]
+    subject: Subject, samples: list[Sample]
 ) -> None:
     sample = samples[0]
     ((layer, depth, kl),) = divergence(subject, [sample], seed=0)
@@ -130,7 +132,7 @@ def test_the_divergence_is_by_hand_and_its_depth_the_papers(
     early = subject.model.lm_head(body.norm(output.hidden_states[1][0])).log_softmax(-1)
     late = output.logits[0].log_softmax(-1)
     by_position = (early.exp() * (early - late)).sum(-1)
-    at = pairs.asking(sample.target, 1)
+    at = asking(sample.target, 1)
     assert kl.value == pytest.approx(float(by_position[at].mean()), rel=1e-5)
     assert kl.n == int(at.sum())
 
@@ -139,7 +141,7 @@ def test_depth_runs_from_0_to_1_over_the_backbone() -> None:
     from architectures import build
 
     model = build("llama")
-    made = pairs.Sample("a", torch.arange(30), torch.arange(30) > 4)
+    made = Sample("a", torch.arange(30), torch.arange(30) > 4)
     found = divergence(Subject(model, anatomy.find(model), "llama"), [made, made], seed=0)
     assert [(layer, depth) for layer, depth, _ in found] == [(1, 0.0), (2, 1.0)]
 
@@ -212,6 +214,16 @@ def test_a_finished_model_is_kept_and_other_settings_are_not_it(
         reproduce.run(other, tmp_path / "run", lambda _: None)
 
 
+def test_two_texts_of_one_name_are_refused_and_a_model_is_measured_once(
+    asked: Asked, tmp_path: Path
+) -> None:
+    twice = replace(asked, models=(asked.models[0],) * 2, protocol=Protocol(1, 0))
+    rows = reproduce.run(twice, tmp_path / "run", print)["rows"]
+    assert len(rows) == 2  # the next and the second token
+    with pytest.raises(SettingsError, match="texts need different names"):
+        reproduce.run(replace(asked, text=(asked.text[0],) * 2), tmp_path / "run", print)
+
+
 def test_figure_2_shows_the_last_layer_beside_the_papers(asked: Asked, tmp_path: Path) -> None:
     own = Asked("figure-2", asked.models[1:], asked.text, protocol=asked.protocol)
     document = reproduce.run(own, tmp_path / "run", lambda _: None)
@@ -231,6 +243,8 @@ def test_figure_2_shows_the_last_layer_beside_the_papers(asked: Asked, tmp_path:
         (lambda: Protocol(samples=0), "--samples must be at least 1, got 0"),
         (lambda: Protocol(extended=-1), "--extended must be 0"),
         (lambda: Protocol(max_branches=0), "--max-branches must be at least 1"),
+        (lambda: Protocol(nucleus=2.0), "--nucleus must be above 0 and at most 1, got 2.0"),
+        (lambda: Protocol(seed=-1), r"--seed must be in 0 \.\. 2\*\*63 - 1, got -1"),
     ],
 )
 def test_what_is_asked_wrongly_is_named(make: Any, message: str) -> None:

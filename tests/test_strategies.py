@@ -176,7 +176,7 @@ def test_texts_too_short_for_the_protocol_are_said(
 ) -> None:
     short = {**asked, "text": (str(text_file),), "strategies": ("heads-only",)}
     run = study_heads(**short, output=tmp_path / "run")
-    with pytest.raises(DataError, match="no test document has 100 tokens"):
+    with pytest.raises(DataError, match="no test documents of 100 tokens, or pairs"):
         strategies.measure(run.folder, PROTOCOL, tmp_path)
 
 

@@ -188,6 +188,13 @@ def numbered(*contents: object) -> list[Document]:
     return [Document("d", str(i), f"text {content}") for i, content in enumerate(contents)]
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.jsonl.gz"])
+def test_rows_in_another_format_are_not_taken_for_prose(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('[{"text": "words"}]')
+    with pytest.raises(DataError, match=r"convert it to \.jsonl or \.parquet, or rename"):
+        read(Source("a", str(tmp_path / name)))
+
+
 def test_documents_are_cut_at_80_and_90_percent_of_tokens_in_order_of_their_hash() -> None:
     documents = numbered(*range(10))
     parts = split(documents, [1] * 10)
