@@ -13,9 +13,10 @@ Figure = Literal["figure-1", "figure-2", "table-1"]
 OF_PROTOCOL = ("nucleus", "seed")
 FIELDS = ("source_field", "target_field")
 LOADING = ("device", "dtype", "trust_remote_code")
+OF_TRAINING = ("limit", "max_tokens", "block")  # for table-1
 
 
-@with_settings("text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING)
+@with_settings("text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING, *OF_TRAINING)
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
@@ -52,20 +53,28 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     from transformers.utils import logging
 
+    from probekit import reproduce, results
     from probekit.protocol import Protocol
 
     logging.disable_progress_bar()
     folder = output or Path("runs") / f"reproduce-{figure}"
-    own = {name: settings.pop(name) for name in OF_PROTOCOL if name in settings}
+    results.require_no_other(folder, reproduce.FILE)
+    own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
     usual = 50 if figure == "table-1" else 10
     count = usual if samples is None else samples
     asked = Protocol(count, extended, max_branches=max_branches, **own)
     if figure == "table-1":
         _show(_table_1(asked, folder, heads, model, settings), folder)
-    elif heads:
-        raise SettingsError(f"--heads is for table-1; {figure} trains nothing")
     else:
+        _require_untrained(figure, heads, settings)
         _show(_figure(figure, asked, folder, model, settings), folder)
+
+
+def _require_untrained(figure: str, heads: list[Path] | None, settings: dict[str, Any]) -> None:
+    given = [name for name in OF_TRAINING if name in settings] + (["heads"] if heads else [])
+    for name in given:
+        flag = name.replace("_", "-")
+        raise SettingsError(f"--{flag} is for table-1; {figure} trains nothing")
 
 
 def _figure(
@@ -93,8 +102,9 @@ def _table_1(
     model: list[str] | None,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    if heads and (model or settings):
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in settings) or "--model"
+    more = [name for name in settings if name not in OF_PROTOCOL]
+    if heads and (model or more):
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in more) or "--model"
         raise SettingsError(f"--heads names trained heads, their model and text: leave out {given}")
     from probekit import strategies
 

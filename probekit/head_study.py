@@ -29,7 +29,7 @@ from probekit import (
     provenance,
     results,
 )
-from probekit.errors import RunError, SettingsError
+from probekit.errors import DataError, ModelError, RunError, SettingsError
 from probekit.given import named
 from probekit.head_assembly import SCHEMA
 from probekit.head_settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
@@ -157,13 +157,19 @@ def reopened(folder: str | Path) -> Study:
     """Return the study of a finished run, so that what it trained can be scored elsewhere.
 
     Raises:
-        RunError: If the folder holds no finished run, or its model or text is another now.
-        ModelError: If its model cannot be loaded by its name.
+        RunError: If the folder holds no finished run, or its model or text is another now or
+            cannot be read.
     """
     folder = Path(folder)
     finished = load(folder)
     settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
-    material = preparation.prepare(preparation.load(settings), settings)
+    try:
+        material = preparation.prepare(preparation.load(settings), settings)
+    except (DataError, ModelError) as error:
+        raise RunError(
+            f"the model or text of {folder}, as its run.toml names them, cannot be read from here: "
+            f"{error}"
+        ) from error
     results.require_unchanged(
         folder,
         finished.document,

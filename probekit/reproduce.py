@@ -1,4 +1,4 @@
-"""Repeat figures 1 and 2 of the paper, beside the paper's numbers.
+"""Repeat figures 1 and 2 of the paper on models and texts, and write what was found.
 
     document = reproduce.run(Asked("figure-1"), Path("runs/reproduce-figure-1"))
 
@@ -16,25 +16,34 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import anatomy, models, pairs, paper, prompted, protocol, provenance, results, text
+from probekit import (
+    anatomy,
+    encoding,
+    models,
+    pairs,
+    paper,
+    prompted,
+    provenance,
+    results,
+    text,
+)
 from probekit.catalogue import family
-from probekit.errors import ModelError, SettingsError
+from probekit.errors import SettingsError
 from probekit.models import Loaded
-from probekit.pairs import Pair
-from probekit.paper import PaperModel, Share, Task
-from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
-from probekit.samples import Sample, open_samples, pair_samples
+from probekit.paper import Task
+from probekit.protocol import Protocol, Subject
+from probekit.repeated import Row, Setting, figure_1, figure_2
+from probekit.samples import open_samples, pair_samples
 from probekit.settings import Settings
-from probekit.text import Document, Source
+from probekit.text import Source
 
 SCHEMA = "probekit.reproduction/1"
+FILE = "reproduction.json"
 FIGURES = ("figure-1", "figure-2")
 LADDER = tuple(model.name for model in family("tiny"))
 DEFAULT_TEXT = ("prose=builtin:prose",)
 # Of a text, at most so much is read: thousands of positions are a few hundred thousand.
 CHARACTERS = 10_000_000
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,47 +85,12 @@ class Text:
     Attributes:
         source: Where it is from.
         task: What kind of text.
-        items: Its pairs, or its documents.
+        items: Its pairs (`Pair`), or its documents (`Document`).
     """
 
     source: Source
     task: Task
-    items: Sequence[Pair] | Sequence[Document]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One model on one text.
-
-    Attributes:
-        loaded: The model.
-        subject: The same, as the protocol runs it.
-        source: The text.
-        task: What kind of text.
-        samples: What was drawn of it.
-    """
-
-    loaded: Loaded
-    subject: Subject
-    source: Source
-    task: Task
-    samples: Sequence[Sample]
-
-    @property
-    def paper(self) -> PaperModel | None:
-        """The paper's row of this model, if it has one."""
-        return paper.match(self.loaded.repository or self.loaded.name)
-
-    def columns(self) -> Row:
-        """Return the columns that say which model and text a row is of."""
-        known = self.paper
-        return {
-            "model": self.loaded.name,
-            "paper_model": known.name if known else None,
-            "n_parameters": self.loaded.n_parameters,
-            "text": self.source.domain,
-            "task": self.task,
-        }
+    items: Sequence[Any]
 
 
 def run(asked: Asked, folder: Path, say: Callable[[str], None]) -> Row:
@@ -140,7 +114,8 @@ def run(asked: Asked, folder: Path, say: Callable[[str], None]) -> Row:
         digest = models.fingerprint(loaded)
         for setting in _settings(loaded, texts, asked.protocol):
             rows += _kept_rows(setting, asked, folder, digest, measure, say)
-    return document(asked.figure, rows, [Source.parse(each) for each in asked.text])
+    sources = [each.source for each in texts]
+    return document(asked.figure, rows, sources, asked.protocol.samples)
 
 
 def _read(source: Source, asked: Asked) -> Text:
@@ -157,10 +132,11 @@ def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterato
     # A branch stands one place behind the last position asked from, inside the sample.
     longest = getattr(config, "max_position_embeddings", None)
     for each in texts:
-        make: Callable[..., Iterator[Sample]] = (
-            pair_samples if each.task == "translation" else open_samples
-        )
-        made = make(each.items, loaded.tokenizer, asked.seed, longest)
+        if each.task == "translation":
+            made = pair_samples(each.items, loaded.tokenizer, asked.seed, longest)
+        else:
+            pieces, _ = encoding.pieces(each.items, loaded.tokenizer)
+            made = open_samples(pieces, loaded.tokenizer, asked.seed, longest)
         yield Setting(loaded, subject, each.source, each.task, asked.draw(made))
 
 
@@ -198,70 +174,22 @@ def _kept_rows(
     return rows
 
 
-def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
-    """Return top-5 of the next and the second token: a row for each set of positions."""
-    table, kept = protocol.top5(setting.subject, setting.samples, asked)
-    rows = []
-    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
-        for offset, readout in ((NEXT, "model"), (SECOND, "marginal")):
-            found = protocol.accuracy(table, readout, offset, name, asked.seed)
-            row = setting.columns() | {"positions": name, "offset": offset}
-            row |= share_columns("top5", found.share)
-            row |= {"interval": found.kind, "n_samples": found.samples}
-            row |= _branches(kept[name] if offset == SECOND else None)
-            rows.append(row | _paper_figure_1(setting.paper, setting.task, offset))
-    return rows
+def document(
+    figure: str,
+    rows: Sequence[Row],
+    sources: Sequence[Source],
+    samples: int,
+    runs: Sequence[Row] = (),
+) -> Row:
+    """Return what a report shows: the rows, the paper's own, and what was decided.
 
-
-def share_columns(name: str, share: Share) -> Row:
-    """Return a share, its interval and its positions as the columns of a row."""
-    return {
-        name: share.value, f"{name}_low": share.low, f"{name}_high": share.high,
-        "n_positions": share.n,
-    }  # fmt: skip
-
-
-def _branches(kept: Kept | None) -> Row:
-    names = ("branches_mean", "mass_mean", "mass_min", "max_branches")
-    return asdict(kept) if kept else dict.fromkeys(names)
-
-
-def _paper_figure_1(known: PaperModel | None, task: Task, offset: int) -> Row:
-    names = ("paper_top5", "paper_top5_low", "paper_top5_high", "paper_n", "paper_branches")
-    if known is None:
-        return dict.fromkeys(names)
-    share = known.shares(task)[offset - 1]
-    branches = known.figure_4[task] if offset == SECOND else None
-    values = (share.value, share.low, share.high, share.n, branches)
-    return dict(zip(names, values, strict=True))
-
-
-def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
-    """Return KL(lens || final) in nats of each backbone layer, one row a layer.
-
-    Raises:
-        ModelError: If the model has a single block, and so no backbone.
+    Args:
+        figure: figure-1, figure-2 or table-1.
+        rows: What was measured.
+        sources: The texts.
+        samples: Samples that were asked for.
+        runs: Of table 1, how the heads were trained.
     """
-    if setting.subject.head.n_layers < 2:
-        raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
-    known = setting.paper.figure_2 if setting.paper else None
-    found = protocol.divergence(setting.subject, setting.samples, asked.seed)
-    limit = paper.head("figure_2")["threshold_nats"]
-    first = next((depth for _, depth, kl in found if kl.value < limit), None)
-    rows = []
-    for layer, depth, kl in found:
-        row = setting.columns() | {"layer": layer, "depth": depth} | share_columns("kl_nats", kl)
-        row |= {"n_samples": len(setting.samples), "last": layer == found[-1][0]}
-        row |= {"first_depth": first, "paper_kl_nats": None, "paper_first_depth": None}
-        if known:
-            row["paper_kl_nats"] = known["last_layer_nats"]
-            row["paper_first_depth"] = known.get("first_depth")
-        rows.append(row)
-    return rows
-
-
-def document(figure: str, rows: Sequence[Row], sources: Sequence[Source]) -> Row:
-    """Return what a report shows: the rows, the paper's own, and what was decided."""
     names = list(dict.fromkeys(row["model"] for row in rows))
     strangers = [name for name in names if not _is_papers(rows, name)]
     return {
@@ -271,6 +199,8 @@ def document(figure: str, rows: Sequence[Row], sources: Sequence[Source]) -> Row
         "versions": dict(provenance.versions()),
         "texts": [asdict(source) for source in sources],
         "strangers": strangers,
+        "samples": samples,
+        "runs": list(runs),
         "choices": [list(pair) for pair in paper.choices(figure)],
         "rows": list(rows),
     }
@@ -288,7 +218,7 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
     """
     from probekit.reports import reproduction
 
-    results.write_text(folder / "reproduction.json", results.as_json(found))
+    results.write_text(folder / FILE, results.as_json(found))
     csv = pd.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n")
     results.write_text(folder / "table.csv", csv)
     results.write_text(folder / "table.md", reproduction.markdown(found))

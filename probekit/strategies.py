@@ -22,10 +22,10 @@ from probekit import head_study, paper, protocol, provenance, reproduce, results
 from probekit.head_settings import BASELINE
 from probekit.head_stages import Study
 from probekit.head_training import restored
-from probekit.paper import PaperModel, Share
+from probekit.paper import PaperModel, Share, Task
 from probekit.progress import Say
 from probekit.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
-from probekit.reproduce import Row, share_columns
+from probekit.repeated import Row, share_columns
 from probekit.samples import Sample, tokenized_samples
 from probekit.text import Source
 
@@ -53,8 +53,10 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
     known = paper.match(model)
     if known is not None and known.key in paper.head("table_1")["models"]:
         asked = PAPERS_WAY | asked
-    name = Path(model).name
-    return head_study.study_heads(model, output=folder / "heads" / name, say=say, **asked).folder
+    # One folder for each way of training: the same call goes on, another one begins anew.
+    key = provenance.digest([model, sorted(asked.items())])[:6]
+    run = folder / "heads" / f"{Path(model).name}-{key}"
+    return head_study.study_heads(model, output=run, say=say, **asked).folder
 
 
 def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> Row:
@@ -71,9 +73,10 @@ def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> R
         DataError: If a run's test documents are too short for the protocol.
     """
     rows = [row for run in runs for row in measure(run, asked, folder, say)]
+    trained = [_trained(run) for run in runs]
     texts = [row for run in runs for row in head_study.load(run).document["text"]]
     sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
-    return reproduce.document("table-1", rows, list(sources))
+    return reproduce.document("table-1", rows, list(sources), asked.samples, trained)
 
 
 def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
@@ -99,10 +102,9 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
     count = sum(int(sample.target.sum()) for sample in samples)
     say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
     tables = [_kept(study, name, samples, asked, folder, say) for name in study.asked.strategies]
-    about = _about(study)
-    return [
-        about | row for row in _rows(pd.concat(tables, ignore_index=True), asked, _known(study))
-    ]
+    whole = pd.concat(tables, ignore_index=True)
+    about = _about(study) | {"run": run.name}
+    return [about | row for row in _rows(whole, asked, _comparable(study))]
 
 
 def _kept(
@@ -136,8 +138,13 @@ def _about(study: Study) -> Row:
         "model": _name(study),
         "paper_model": known.name if known else None,
         "text": ", ".join(dict.fromkeys(document.domain for document in documents)),
-        "task": "translation" if any(document.prompt for document in documents) else "open_ended",
+        "task": _task(study),
     }
+
+
+def _task(study: Study) -> Task:
+    translates = any(document.prompt for document in study.material.documents)
+    return "translation" if translates else "open_ended"
 
 
 def _name(study: Study) -> str:
@@ -146,6 +153,29 @@ def _name(study: Study) -> str:
 
 def _known(study: Study) -> PaperModel | None:
     return paper.match(_name(study))
+
+
+def _comparable(study: Study) -> PaperModel | None:
+    """Return the paper's model if these are its heads: blocks before the last, of translation."""
+    asked, before = study.asked, study.material.head.n_layers - 1
+    its = asked.kind == "block" and asked.read in (None, before)
+    return _known(study) if its and _task(study) == "translation" else None
+
+
+def _trained(run: Path) -> Row:
+    """Return how the heads of a run were trained."""
+    study = head_study.load(run).document
+    settings, curves = study["run"]["settings"], study["curves"]
+    own = [row for row in curves if row["strategy"] != BASELINE]
+    return {
+        "run": run.name,
+        "model": study["model"]["name"],
+        **{name: settings[name] for name in ("kind", "init", "epochs", "step_blocks", "seed")},
+        "learning_rate": study["training"][0]["learning_rate"],
+        "steps": max(row["step"] for row in own or curves),
+        "documents": sum(row["documents"]["train"] for row in study["text"]),
+        "tokens": sum(row["tokens"]["train"] for row in study["text"]),
+    }
 
 
 def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> list[Row]:

@@ -1,18 +1,18 @@
 """The page of a repeated figure or table: measured, and the paper's numbers beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit import paper
-from probekit.reports.cells import Cell, Table, absent, word
+from probekit.reports.cells import Table
 from probekit.reports.colours import offset_colours
-from probekit.reports.heads_tables import NAMES
-from probekit.reports.numbers import compact, fixed, known
+from probekit.reports.numbers import known
 from probekit.reports.paper_files import Drawing, exported
 from probekit.reports.reproduction_figures import TASKS, depth_figure, size_figure
-from probekit.reports.reproduction_paper import TOKENS, number, papers_table
+from probekit.reports.reproduction_paper import papers_table
+from probekit.reports.reproduction_tables import SETS, measured, trained
 from probekit.reports.svg import inline
 from probekit.reports.templates import assets, environment
 
@@ -25,8 +25,8 @@ TITLES = {
     "figure-2": "Figure 2: how far the logit lens is from the model's output, by depth",
     "table-1": "Table 1: strategies of training heads",
 }
-SETS = ("last 20", "extended")
-NOT_ITS = "the paper does not have this model"
+# Heads trained on so many times less than the paper's are warned of.
+FEW = 10
 INKS = ("#1d2126", *offset_colours(2)[0])
 
 
@@ -42,6 +42,7 @@ def render(document: Row) -> str:
             figure=document["figure"],
             sentences=sentences(document),
             measured=measured(document),
+            trained=trained(document),
             papers=papers_table(document["figure"]),
             choices=document["choices"],
             pictures=pictures(document),
@@ -100,8 +101,8 @@ def sentences(document: Row) -> list[str]:
     if document["strangers"]:
         names = ", ".join(document["strangers"])
         found.append(
-            f"The paper does not have {names}: its numbers below are of other models, for "
-            "reference only, and nothing here confirms or contradicts them."
+            f"The paper does not have {names}: its numbers are of other models, for reference "
+            "only, and nothing here confirms or contradicts them."
         )
     named = dict.fromkeys(
         (row["model"], row["paper_model"]) for row in document["rows"] if row["paper_model"]
@@ -116,7 +117,25 @@ def sentences(document: Row) -> list[str]:
             "Translation was not measured: it needs pairs, which are not built in. Give them with "
             "--text PAIRS.jsonl (fields source and target; the paper's are IWSLT 2017 de-en)."
         )
-    return found
+    if document["figure"] == "table-1":
+        found += _apart(document["rows"])
+    return [*found, *_missing(document)]
+
+
+def _apart(rows: Sequence[Row]) -> Iterator[str]:
+    """Say of which rows the paper's numbers are kept away."""
+    own = {row["model"] for row in rows if row["paper_model"]}
+    beside = {row["model"] for row in rows if known(row["paper_top5"]) is not None}
+    if own - beside:
+        yield (
+            f"The paper's numbers are not set beside {', '.join(sorted(own - beside))}: they are "
+            "of translation, by block heads that read the layer before the last."
+        )
+    if any(row["task"] == "open_ended" for row in rows):
+        yield (
+            "The text is open-ended, that of the paper's table is translation (IWSLT 2017 de-en): "
+            "give pairs with --text PAIRS.jsonl (fields source and target)."
+        )
 
 
 WHAT = {
@@ -132,109 +151,36 @@ WHAT = {
 }
 
 
-def measured(document: Row) -> Table:
-    """Return the table of what was measured, the paper's numbers beside it."""
-    build = {"figure-1": _figure_1, "figure-2": _figure_2, "table-1": _table_1}
-    return build[document["figure"]](document["rows"])
+def _missing(document: Row) -> list[str]:
+    """Return what the samples and the training are too few for."""
+    asked, found = document["samples"], []
+    for row in {_place(row): row for row in document["rows"]}.values():
+        where = f"{row['model']} on {row['text']}"
+        few = row["n_samples"]
+        if row.get("positions") == SETS[0] and few < asked:
+            found.append(f"{where}: {few} of the {asked} samples asked for were there.")
+        if row.get("positions") == SETS[1] and few < 2:
+            found.append(f"{where}: one sample has no interval; the one shown is empty.")
+    head = paper.head("table_1")
+    for run in document["runs"]:
+        if run["steps"] * run["step_blocks"] < head["n_steps"] * head["n_step_samples"] / FEW:
+            found.append(
+                f"{run['run']} was trained for {run['steps']:,} steps of {run['step_blocks']} "
+                f"blocks, the paper's heads for {head['n_steps']:,} of {head['n_step_samples']}: "
+                "give more text, or more --max-tokens, before levels are compared."
+            )
+    return found
 
 
-def _figure_1(rows: Sequence[Row]) -> Table:
-    head = (
-        "Model", "Text", "Task", "Token", "Last 20 of each sample", "n", "Extended", "n",
-        "Samples", "The paper", "Tokens summed over", "The paper, tokens", "Mass kept, least",
-    )  # fmt: skip
-    keys = dict.fromkeys((row["model"], row["text"], row["offset"]) for row in rows)
-    cells = []
-    for key in keys:
-        own = [row for row in rows if (row["model"], row["text"], row["offset"]) == key]
-        by_set = {row["positions"]: row for row in own}
-        first, more = by_set[SETS[0]], by_set.get(SETS[1])
-        cells.append(
-            [
-                word(first["model"]),
-                word(first["text"]),
-                word(TASKS[first["task"]]),
-                word(TOKENS[first["offset"]]),
-                _share(first, "top5"),
-                Cell(compact(first["n_positions"])),
-                _share(more, "top5", "not asked for"),
-                Cell(compact(more["n_positions"])) if more else absent("not asked for"),
-                Cell(compact((more or first)["n_samples"])),
-                _share(first, "paper_top5", NOT_ITS),
-                number(first, "branches_mean", 0, "the next token needs none"),
-                number(first, "paper_branches", 0, NOT_ITS),
-                number(first, "mass_min", 3, "the next token needs none"),
-            ]
-        )
-    caption = "Measured: shares with 95 % intervals (last 20: Wilson; extended: over samples)"
-    return Table(caption, head, cells)
-
-
-def _share(row: Row | None, name: str, reason: str = "not recorded") -> Cell:
-    value = known(row.get(name)) if row else None
-    if row is None or value is None:
-        return absent(reason)
-    return Cell(
-        fixed(value, 3), f"{fixed(row[f'{name}_low'], 3)} to {fixed(row[f'{name}_high'], 3)}"
-    )
-
-
-def _figure_2(rows: Sequence[Row]) -> Table:
-    limit = paper.head("figure_2")["threshold_nats"]
-    head = (
-        "Model", "Text", "KL at the last backbone layer (nats)", "The paper",
-        f"First depth with KL < {limit}", "The paper", "Layer", "Positions", "Samples",
-    )  # fmt: skip
-    cells = []
-    for row in (row for row in rows if row["last"]):
-        theirs = known(row["paper_kl_nats"])
-        reason = "never" if theirs is not None else NOT_ITS
-        cells.append(
-            [
-                word(row["model"]),
-                word(row["text"]),
-                _share(row, "kl_nats"),
-                number(row, "paper_kl_nats", 1, NOT_ITS),
-                number(row, "first_depth", 2, "never"),
-                number(row, "paper_first_depth", 2, reason),
-                Cell(compact(row["layer"])),
-                Cell(compact(row["n_positions"])),
-                Cell(compact(row["n_samples"])),
-            ]
-        )
-    return Table("Measured, with 95 % intervals from resampled samples", head, cells)
-
-
-def _table_1(rows: Sequence[Row]) -> Table:
-    names = {name: f"{said} (ours)" for name, said in NAMES.items()}
-    names |= {strategy.key: strategy.name for strategy in paper.strategies()}
-    several = any("positions" in row for row in rows)
-    apart = any(known(row.get("above_baseline")) is not None for row in rows)
-    head = [
-        "Model", "Strategy", "Token", *(["Positions"] if several else []), "Measured", "n",
-        *(["Less the baseline"] if apart else []), "The paper",
-    ]  # fmt: skip
-    cells = [
-        [
-            word(row["model"]),
-            word(names.get(row["strategy"], row["strategy"])),
-            word(TOKENS[row["offset"]]),
-            *([word(row.get("positions"))] if several else []),
-            _share(row, "top5"),
-            Cell(compact(row["n_positions"])),
-            *([_share(row, "above_baseline", "it is the baseline")] if apart else []),
-            _share(row, "paper_top5", "the paper does not have this row"),
-        ]
-        for row in rows
-    ]
-    caption = "Measured: top-5 with 95 % intervals (last 20: Wilson; extended and differences: "
-    return Table(f"{caption}over samples)", head, cells)
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("run", "model", "text", "positions"))
 
 
 def markdown(document: Row) -> str:
     """Return the tables, what they mean and what was decided, as Markdown."""
     parts = [f"# {TITLES[document['figure']]}", *sentences(document)]
-    for table in (measured(document), papers_table(document["figure"])):
+    tables = (measured(document), trained(document), papers_table(document["figure"]))
+    for table in (table for table in tables if table):
         lines = [f"| {' | '.join(line)} |" for line in _texts(table)]
         lines.insert(1, "|" + " --- |" * len(table.head))
         parts += [f"**{table.caption}**", "\n".join(lines), *_reasons(table)]
@@ -252,7 +198,8 @@ def lines(document: Row) -> list[str]:
         for line in texts
     ]
     chosen = [f"  {left} {taken}" for left, taken in document["choices"]]
-    return [*found, "", *sentences(document), "", "What the paper leaves open:", *chosen]
+    said = [*_reasons(measured(document)), *sentences(document)]
+    return [*found, "", *said, "", "What the paper leaves open:", *chosen]
 
 
 def _texts(table: Table) -> list[list[str]]:

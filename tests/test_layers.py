@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "door": (
         "reading", "preparation", "given", "fitting", "ceilings", "inspection", "measurement",
         "assembly", "analysis", "paired", "differing", "ladders", "comparison", "sweep",
-        "rehearsal", "calibration", "protocol", "reproduce", "head_stages",
+        "rehearsal", "calibration", "protocol", "repeated", "reproduce", "head_stages",
         "head_probes", "head_training", "head_scores", "head_sweep", "head_findings",
         "head_verdict", "head_assembly", "head_study", "strategies", "__init__",
         "__main__",

@@ -13,7 +13,7 @@ import tiny_run
 import torch
 from scipy.stats import binomtest
 
-from probekit import anatomy, marginal, models, pairs, reproduce
+from probekit import anatomy, marginal, models, pairs, repeated, reproduce
 from probekit.anatomy import Anatomy
 from probekit.cli import main as cli
 from probekit.errors import ModelError, SettingsError
@@ -257,7 +257,7 @@ def test_a_model_of_one_block_has_no_backbone(subject: Subject, loaded: Loaded) 
     one = Subject(loaded.model, head, "one")
     source = Source("a", "a.jsonl")
     with pytest.raises(ModelError, match="has a single block"):
-        reproduce.figure_2(reproduce.Setting(loaded, one, source, "translation", []), Protocol())
+        repeated.figure_2(repeated.Setting(loaded, one, source, "translation", []), Protocol())
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

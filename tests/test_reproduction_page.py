@@ -12,6 +12,7 @@ from probekit import paper
 from probekit.reports import reproduction
 from probekit.reports.numbers import fixed
 from probekit.reports.reproduction_paper import papers_table
+from probekit.reports.reproduction_tables import measured, trained
 
 EVIL = "<script>alert(1)</script>"
 
@@ -31,29 +32,29 @@ def test_both_sides_numbers_are_in_the_first_table() -> None:
     _, *rows = Page(reproduction.render(figure_1())).rows["measured"]
     by_place = {(row[0], row[2], row[3]): row for row in rows}
     assert by_place[KNOWN, "translation", "second"][4:] == [
-        "0.400 0.350 to 0.450", "40", "0.400 0.350 to 0.450", "900", "12",
+        "0.400 0.350 to 0.450", "40 (12)", "0.400 0.350 to 0.450", "900 (12)",
         "0.675 0.625 to 0.725", "640", "850", "0.990",
     ]  # fmt: skip
-    assert by_place[STRANGER, "open-ended", "next"][9].endswith(
+    assert by_place[STRANGER, "open-ended", "next"][8].endswith(
         "the paper does not have this model"
     )
     assert len(rows) == 8
 
 
 def test_table_1_sets_each_strategy_beside_the_baseline_and_the_papers() -> None:
-    table = reproduction.measured(table_1())
+    table = measured(table_1())
     named = [dict(zip(table.head, row, strict=True)) for row in table.rows]
     assert named[0]["Less the baseline"].missing == "it is the baseline"
     joint, own = named[3], named[5]
     assert (joint["Strategy"].text, joint["Token"].text) == ("Joint, vanilla", "second")
-    assert [joint[name].text for name in ("Measured", "n", "The paper")] == [
+    assert [joint[name].text for name in ("Measured", "n (samples)", "The paper")] == [
         "0.200",
-        "200",
+        "200 (12)",
         "0.538",
     ]
     assert joint["Less the baseline"].text == fixed(-0.125, 3)
     assert joint["Less the baseline"].interval == f"{fixed(-0.175, 3)} to {fixed(-0.075, 3)}"
-    assert own["The paper"].missing == "the paper does not have this row"
+    assert own["The paper"].missing == "the paper does not have such a row"
 
 
 def test_figure_1_is_a_picture_a_task_on_the_page_and_one_figure_in_its_files() -> None:
@@ -80,15 +81,15 @@ def test_how_the_papers_numbers_were_had_is_said_in_words() -> None:
 
 
 def test_table_1_tells_sets_of_positions_apart_where_there_are_several() -> None:
-    table = reproduction.measured(table_1())
+    table = measured(table_1())
     place = table.head.index("Positions")
     texts = [row[place].text for row in table.rows]
     assert texts == 2 * (["last 20"] * 6 + ["extended"] * 6)
     plain = table_1()
     for row in plain["rows"]:
         del row["positions"], row["above_baseline"]
-    head = ["Model", "Strategy", "Token", "Measured", "n", "The paper"]
-    assert list(reproduction.measured(plain).head) == head
+    head = ["Model", "Strategy", "Token", "Measured", "n (samples)", "The paper"]
+    assert list(measured(plain).head) == head
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -110,3 +111,47 @@ def test_what_the_paper_leaves_open_is_answered_on_the_page_and_as_markdown() ->
         assert left in text
         assert taken in text
         assert f"- {left} {taken}" in markdown
+
+
+def test_the_training_stands_beside_the_papers() -> None:
+    table = trained(table_1())
+    assert table is not None
+    own, theirs = (dict(zip(table.head, row, strict=True)) for row in table.rows)
+    assert (own["Steps"].text, own["Blocks a step"].text) == ("254", "2")
+    assert (theirs["Steps"].text, theirs["Blocks a step"].text) == ("3,125", "64")
+    assert trained(figure_1()) is None
+    assert "3,125 of 64: give more text" in " ".join(reproduction.sentences(table_1()))
+    enough = table_1()
+    enough["runs"][0] |= {"steps": 3_125, "step_blocks": 64}
+    assert "3,125 of 64" not in " ".join(reproduction.sentences(enough))
+
+
+def test_fewer_samples_than_were_asked_for_are_said() -> None:
+    assert "were there" not in " ".join(reproduction.sentences(figure_1()))
+    few = figure_1() | {"samples": 50}
+    said = " ".join(reproduction.sentences(few))
+    assert f"{STRANGER} on prose: 12 of the 50 samples asked for were there." in said
+    alone = figure_1()
+    for row in alone["rows"]:
+        row["n_samples"] = 1
+    assert "one sample has no interval" in " ".join(reproduction.sentences(alone))
+
+
+def test_the_papers_numbers_are_kept_from_what_is_not_its_experiment() -> None:
+    other = table_1()
+    for row in other["rows"]:
+        row |= {"task": "open_ended", "paper_top5": None}
+    said = " ".join(reproduction.sentences(other))
+    assert f"The paper's numbers are not set beside {KNOWN}: they are of translation" in said
+    assert "give pairs with --text PAIRS.jsonl" in said
+    assert "not set beside" not in " ".join(reproduction.sentences(table_1()))
+
+
+def test_runs_of_one_model_are_told_apart() -> None:
+    assert "Run" not in measured(table_1()).head
+    twice = table_1()
+    again = [row | {"run": "other"} for row in twice["rows"]]
+    twice["rows"] += again
+    table = measured(twice)
+    assert table.head[0] == "Run"
+    assert {row[0].text for row in table.rows} == {f"{STRANGER}-heads", "other"}

@@ -1,6 +1,7 @@
 """Table 1: what a run of heads trained, scored by the paper's protocol on its test pairs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,13 @@ def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.M
 
     monkeypatch.setattr(head_study, "study_heads", record)
     folder = strategies.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print)
-    assert folder == Path("x/heads/pythia-1b")
+    assert re.fullmatch(r"x/heads/pythia-1b-[0-9a-f]{6}", str(folder))
+    assert strategies.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print) == folder
+    for other in ({"block": 128, "seed": 1}, {"block": 128, "max_tokens": 9}):
+        assert strategies.train("EleutherAI/pythia-1b", other, Path("x"), print) != folder
+    assert strategies.train("other/pythia-1b", {"block": 128}, Path("x"), print) != folder
+    strategies.train("EleutherAI/pythia-1b", {"block": 128, "seed": 7}, Path("x"), print)
+    assert asked["seed"] == 7
     assert (asked["epochs"], asked["step_blocks"], asked["rate"]) == (1, 64, "paper-table")
     assert (asked["init"], asked["block"], asked["sweep"]) == ("random", 128, "none")
     ours = {
