@@ -8,24 +8,41 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from probekit.errors import SettingsError
-from probekit.settings import Settings
+from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings
 
 # Flags that are usually given, in the order of the help text's first panel.
 MAIN = ("model", "text", "offsets", "max_tokens", "marginal", "device", "dtype")
 
 
+def tokens(on_cpu: int) -> str:
+    """Return how many tokens of a text are taken where nobody says how many.
+
+    >>> tokens(10_000)
+    '10,000 on a CPU, 200,000 elsewhere'
+    """
+    return f"{on_cpu:,} on a CPU, {TOKENS_ELSEWHERE:,} elsewhere"
+
+
+# Defaults in words, of fields whose own default says nothing.
+SHOWN = {"text": "built-in text", "max_tokens": tokens(TOKENS_ON_CPU)}
+
+
 def with_settings(
-    *names: str,
+    *names: str, shown: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for each of these settings (all, if none are named).
 
     The command gets them as its parameter `settings`, a dictionary of what was given.
+
+    Args:
+        names: Fields of `Settings`.
+        shown: What the help says is the default, where that is not the field's own.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -41,7 +58,7 @@ def with_settings(
             for parameter in signature.parameters.values()
             if parameter.name != "settings"
         ]
-        parameters = [*own, *map(_flag, fields)]
+        parameters = [*own, *(_flag(field, {**SHOWN, **shown}) for field in fields)]
         run.__doc__, run.__name__ = command.__doc__, command.__name__
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -55,11 +72,11 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
 
 
-def _flag(field: "dataclasses.Field[Any]") -> inspect.Parameter:
+def _flag(field: "dataclasses.Field[Any]", shown: Mapping[str, str]) -> inspect.Parameter:
     kinds = get_args(field.type) or (field.type,)
     options: dict[str, Any] = {
         "help": described(Settings, field.name),
-        "show_default": "built-in text" if field.name == "text" else _shown(field.default),
+        "show_default": shown.get(field.name, _shown(field.default)),
         "rich_help_panel": "Settings" if field.name in MAIN else "More settings",
     }
     kind: Any = next(kind for kind in kinds if kind is not NoneType)

@@ -10,16 +10,17 @@ import typer
 
 from probekit.cli.figures import Figures, write_figures
 from probekit.cli.findings import aligned, show
-from probekit.cli.flags import described, with_settings
+from probekit.cli.flags import described, tokens, with_settings
 from probekit.errors import SettingsError
-from probekit.head_settings import SHARED, HeadSettings, split
+from probekit.head_settings import SHARED, TOKENS_ON_CPU, USUAL, HeadSettings, split
 from probekit.settings import from_file
 
 DIGITS = 3
+SHOWN = {"offsets": str(USUAL["offsets"]), "max_tokens": tokens(TOKENS_ON_CPU)}
 _said = partial(described, HeadSettings)
 
 
-@with_settings(*SHARED)
+@with_settings(*SHARED, shown=SHOWN)
 def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     settings: dict[str, Any],
     strategy: Annotated[

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from probekit.cli.flags import with_settings
+from probekit.cli.flags import tokens, with_settings
 from probekit.errors import SettingsError
+from probekit.head_settings import TOKENS_ON_CPU
 from probekit.settings import Settings
 
 Figure = Literal["figure-1", "figure-2", "table-1"]
@@ -16,7 +17,10 @@ LOADING = ("device", "dtype", "trust_remote_code")
 OF_TRAINING = ("limit", "max_tokens", "block")  # for table-1
 
 
-@with_settings("text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING, *OF_TRAINING)
+@with_settings(
+    "text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING, *OF_TRAINING,
+    shown={"max_tokens": f"{tokens(TOKENS_ON_CPU)}, for training", "text": "built-in prose"},
+)  # fmt: skip
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],

@@ -11,14 +11,9 @@ from probekit.capture import ResidualStream, Site, stream
 from probekit.checks import Check
 from probekit.errors import ModelError, SettingsError
 from probekit.models import Loaded
-from probekit.settings import Settings, from_mapping
+from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
 from probekit.text import Split
 from probekit.tokens import Blocks, TokenizedDocument
-
-# Tokens of a text when nobody says how many. On a CPU the built-in analysis is to take a
-# minute: fewer tokens then, never fewer optimizer steps.
-TOKENS_ON_CPU = 10_000
-TOKENS_ELSEWHERE = 200_000
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"

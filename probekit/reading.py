@@ -110,8 +110,9 @@ def _pairs_warning(source: Source, taken: Sequence[TokenizedDocument]) -> dict[s
     return {
         "code": "pairs",
         "message": f"{source.domain}: of the {n_tokens:,} tokens of {len(taken):,} pairs the "
-        f"{n_targets:,} of their targets alone are trained on and scored; the source, in its "
-        "template, is context, and no pair sees another.",
+        f"{n_targets:,} of their targets alone are trained on and scored; the source is context, "
+        f"in the paper's template ({pairs.TEMPLATE.format(source='...')!r}), and no pair sees "
+        "another.",
     }
 
 

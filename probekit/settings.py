@@ -32,6 +32,11 @@ LARGEST_SEED = 2**63 - 1
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
 
 
+# Tokens of each text where nobody says how many. On a CPU the built-in analysis is to take a
+# minute: fewer tokens then, never fewer optimizer steps.
+TOKENS_ON_CPU, TOKENS_ELSEWHERE = 10_000, 200_000
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of `probekit analyze`.
@@ -50,7 +55,7 @@ class Settings:
             are trained on and scored, the source stands before them.
         target_field: Name of the target in a row of pairs.
         limit: Documents, or pairs, read from each text.
-        max_tokens: Tokens taken from each text; by default 10,000 on a CPU, 200,000 elsewhere.
+        max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
         layers: Layers to read; none for all.

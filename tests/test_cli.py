@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from probekit import models
 from probekit.cli import main as cli
+from probekit.head_settings import split
 from probekit.results import Run, load
+from probekit.settings import Settings
 
 
 def flags(asked: dict[str, Any]) -> list[str]:
@@ -144,6 +147,19 @@ def test_doctor_checks_every_assumption(
     assert call(monkeypatch, "doctor", *given) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("decoding", "batching", "branches"))
+
+
+@pytest.mark.parametrize(
+    ("command", "offsets", "tokens"),
+    [("analyze", "4", "10,000 on a CPU"), ("heads", "2", "40,000 on a CPU")],
+)
+def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, tokens: str) -> None:
+    given: Any = get_command(cli.app)
+    shown = {p.name: p.show_default for p in given.commands[command].params}
+    assert shown["offsets"] == offsets
+    assert shown["max_tokens"].startswith(tokens)
+    settings = split({})[0] if command == "heads" else Settings()
+    assert str(settings.offsets) == offsets
 
 
 def test_models_lists_short_names() -> None:
