@@ -9,7 +9,7 @@ from probekit.checks import Check
 from probekit.head_stages import Study
 from probekit.head_sweep import Sweep
 from probekit.preparation import Material
-from probekit.tally import WIDE_BOUND, Tally, few_documents
+from probekit.tally import WIDE_BOUND, Tally
 
 SCHEMA = "probekit.heads/1"
 
@@ -88,12 +88,7 @@ def told(
         for name, notes in references.items()
         for check in notes.get("checks", [])
     ]
-    few = (
-        warning
-        for domain in tally.groups
-        for warning in few_documents(domain, tally.rates(domain, "test", "marginal"))
-    )
-    warned = [*unmet, *material.warnings, *few, *_warnings(references)]
+    warned = [*unmet, *material.warnings, *head_verdict.warnings(tally), *_warnings(references)]
     return {
         "marginal": rows,
         "checks": [*(asdict(check) for check in checks), *engine],

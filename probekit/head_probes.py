@@ -1,7 +1,8 @@
 """Linear probes of a study of heads: what its sweep stands beside, and where heads start.
 
-A head that starts as the linear probe of the layer that it reads is never behind it; what it
-gains is what the layer holds at positions up to t beyond what is linear at t alone.
+A head that starts as the linear probe of the layer that it reads is not behind it, but for
+rounding where the model's dtype is narrow; what it gains is what the layer holds at positions up
+to t beyond what is linear at t alone.
 """
 
 from collections.abc import Mapping, Sequence

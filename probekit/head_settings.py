@@ -68,6 +68,7 @@ class HeadSettings:
         step_blocks: Blocks in an optimizer step.
         own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
         rate: Learning rate of the model: a number, or `width`, `paper-table` or `paper-rule`.
+            Heads learn at it or a multiple of it; queries, with `width`, at 0.3.
         sweep: `default`: also train block heads at offset 2 at several layers, beside linear
             probes; or `none`.
     """

@@ -16,10 +16,10 @@ import pandas as pd
 from probekit import ngram, provenance, results
 from probekit.backbone import Backbone
 from probekit.fitting import SITE_OF_MODEL, Streams
-from probekit.head_settings import HeadSettings
+from probekit.head_settings import BASELINE, HeadSettings
 from probekit.preparation import Material
 from probekit.progress import Journal
-from probekit.recipes import RECIPES, Recipe, learning_rate
+from probekit.recipes import RECIPES, Recipe, learning_rate, query_rate_factor
 from probekit.settings import Settings
 from probekit.shapes import Mask
 from probekit.targets import Targets, draw_positions, text_targets
@@ -119,7 +119,10 @@ class Study:
 
     def recipe(self, name: str) -> Recipe:
         """Return a recipe of `probekit.recipes` as it is asked for here."""
-        own = asdict(RECIPES[name]) | {
+        own = asdict(RECIPES[name])
+        if self.asked.kind == "query" and name != BASELINE:
+            own["head_rate_factor"] *= query_rate_factor(self.material.head.d_model)
+        own |= {
             "epochs": self.asked.epochs,
             "batch_size": self.asked.step_blocks,
             "learning_rate": self.rate,

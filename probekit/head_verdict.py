@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from probekit.head_findings import apart
-from probekit.head_scores import BASE, NATIVE, OWN
+from probekit.head_scores import BASE, NATIVE, OWN, UNIGRAM
 from probekit.head_settings import BASELINE, FROZEN
-from probekit.tally import ONE_DOCUMENT, Rates, Tally
+from probekit.tally import ONE_DOCUMENT, Rates, Tally, few_documents
 
 OFFSET = 2
 JOINT, PROBED = "joint", "heads-from-probes"
@@ -30,6 +30,27 @@ def sentences(tally: Tally, trained: Trained) -> list[str]:
     whole = tally.rates(domain, "test", "all")
     found = [*_order(rates, trained), *_starts(rates), *_control(rates), *_cost(whole, trained)]
     return [*found, *_own(whole, trained), *_native(rates)]
+
+
+def warnings(tally: Tally) -> Iterator[dict[str, str]]:
+    """Yield code and message of what keeps the verdict from being believed."""
+    for domain in tally.groups:
+        yield from few_documents(domain, tally.rates(domain, "test", "marginal"))
+    rates = tally.rates(tally.groups[0], "test", "all")
+    for offset in sorted({offset for _, _, offset in rates.cells}):
+        floor = rates.nats(UNIGRAM, None, offset)
+        below = [
+            name
+            for name, _, at in rates.cells
+            if at == offset and rates.summary(rates.nats(name, None, at) - floor)[1] > 0
+        ]
+        if below:
+            yield {
+                "code": "below-unigram",
+                "message": f"At offset {offset} {', '.join(below)} know less than token "
+                "frequencies tell: they were trained too little, or at a bad rate. Take more "
+                "--epochs or --max-tokens, or another --rate.",
+            }
 
 
 def _order(rates: Rates, trained: Trained) -> Iterator[str]:

@@ -143,6 +143,20 @@ RATES: Mapping[str, Mapping[str, float]] = {
 # 0.15 and 0.31 from 70M to 12B, and 0.2 for the built-in ladder.
 RATE_TIMES_WIDTH = 0.2
 
+# A few embeddings alone learn far faster than weights do. On the built-in ladder 0.3 was better
+# than 0.1 and 1. Source: Lester, Al-Rfou, Constant (2021), "The power of scale for
+# parameter-efficient prompt tuning".
+QUERY_RATE = 0.3
+
+
+def query_rate_factor(d_model: int) -> float:
+    """Return how much faster queries learn than a model of some width does.
+
+    >>> round(query_rate_factor(128) * learning_rate("width", "any", d_model=128), 6)
+    0.3
+    """
+    return QUERY_RATE * d_model / RATE_TIMES_WIDTH
+
 
 def learning_rate(preset: str, model: str, d_model: int) -> float:
     """Return the learning rate of a preset.

@@ -76,6 +76,10 @@ def test_queries_are_trained_on_the_frozen_model_alone(
     run = study_heads(**asked, kind="query", sweep="none", step_blocks=16, output=tmp_path / "run")
     names = {row["strategy"] for row in run.document["training"]}
     assert names == {"finetune", "heads-only", "heads-on-finetuned"}
+    (model,) = rows(run, "training", strategy="finetune")
+    (queries,) = rows(run, "training", strategy="heads-only")
+    assert model["head_rate_factor"] == 1.0
+    assert queries["learning_rate"] * queries["head_rate_factor"] == pytest.approx(0.3)
     assert not rows(run, "scores", strategy="heads-only", offset=1)
     assert rows(run, "scores", strategy="heads-only", offset=2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from head_tallies import tally
 
-from probekit.head_verdict import Trained, sentences
+from probekit.head_verdict import Trained, sentences, warnings
 
 JITTER = np.linspace(-0.2, 0.2, 20)
 NOISE = np.random.default_rng(0).normal(size=20)
@@ -109,3 +109,15 @@ def test_one_document_is_no_ground_for_a_verdict() -> None:
 def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
     verdict = said(ORDERED | {"head:native": 3.0}, HEADS)
     assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-1]
+
+
+def test_heads_that_know_less_than_token_frequencies_are_warned_of() -> None:
+    nats = ORDERED | {"heads-only": 8.5, "joint": 8.0}
+    by_strategy = {name: list(x + JITTER) for name, x in nats.items()}
+    (told,) = warnings(tally({2: by_strategy}))
+    assert told["code"] == "below-unigram"
+    assert told["message"].startswith("At offset 2 heads-only know less than token frequencies")
+    few = {name: values[:5] for name, values in by_strategy.items()}
+    assert {row["code"] for row in warnings(tally({2: few}))} == {
+        "below-unigram", "few-test-documents",
+    }  # fmt: skip
