@@ -92,32 +92,31 @@ def _figure_2(rows: Sequence[Row]) -> Table:
 
 
 def _table_1(rows: Sequence[Row]) -> Table:
-    names = {name: f"{said} (ours)" for name, said in NAMES.items()}
-    names |= {strategy.key: strategy.name for strategy in paper.strategies()}
     several = any("positions" in row for row in rows)
     apart = any(known(row.get("above_baseline")) is not None for row in rows)
     runs = len({(row["model"], row["run"]) for row in rows}) > len({row["model"] for row in rows})
-    head = [
-        *(["Run"] if runs else []), "Model", "Strategy", "Token",
-        *(["Positions"] if several else []), "Measured", "n (samples)",
-        *(["Less the baseline"] if apart else []), "The paper",
-    ]  # fmt: skip
-    cells = [
-        [
-            *([word(row["run"])] if runs else []),
-            word(row["model"]),
-            word(names.get(row["strategy"], row["strategy"])),
-            word(TOKENS[row["offset"]]),
-            *([word(row.get("positions"))] if several else []),
-            _share(row, "top5"),
-            _count(row),
-            *([_share(row, "above_baseline", "it is the baseline")] if apart else []),
-            _share(row, "paper_top5", "the paper does not have such a row"),
-        ]
-        for row in rows
-    ]
+    names = {name: f"{said} (ours)" for name, said in NAMES.items()}
+    names |= {strategy.key: strategy.name for strategy in paper.strategies()}
+    head = [*(["Run"] if runs else []), "Model", "Strategy", *(["Positions"] if several else [])]
+    for token in TOKENS.values():
+        less = [f"{token.capitalize()} less the baseline"] if apart else []
+        head += [token.capitalize(), *less, f"{token.capitalize()}, the paper"]
+    keys = ("run", "model", "strategy", "positions")
+    cells = []
+    for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
+        own = [row for row in rows if tuple(row.get(name) for name in keys) == key]
+        run, model, strategy, positions = key
+        line = [*([word(run)] if runs else []), word(model), word(names.get(strategy, strategy))]
+        line += [word(positions)] if several else []
+        by_offset = {row["offset"]: row for row in own}
+        for offset in TOKENS:
+            row = by_offset.get(offset)
+            against = [_share(row, "above_baseline", "it is the baseline")] if apart else []
+            theirs = _share(row, "paper_top5", "the paper does not have such a row")
+            line += [_share(row, "top5"), *against, theirs]
+        cells.append([*line, _count(own[0])])
     caption = "Measured: top-5 with 95 % intervals (last 20: Wilson; extended and differences: "
-    return Table(f"{caption}over samples)", head, cells)
+    return Table(f"{caption}over samples)", [*head, "n (samples)"], cells)
 
 
 def trained(document: Row) -> Table | None:
