@@ -106,7 +106,11 @@ def _table_1(rows: Sequence[Row]) -> Table:
     for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
         own = [row for row in rows if tuple(row.get(name) for name in keys) == key]
         run, model, strategy, positions = key
-        line = [*([word(run)] if runs else []), word(model), word(names.get(strategy, strategy))]
+        line = [
+            *([word(run)] if runs else []),
+            word(model),
+            word(names.get(str(strategy), strategy)),
+        ]
         line += [word(positions)] if several else []
         by_offset = {row["offset"]: row for row in own}
         for offset in TOKENS:
