@@ -1,0 +1,121 @@
+"""What heads read out of the built-in models, strategy by strategy and layer by layer.
+
+    python benchmarks/heads.py [--output runs/heads]
+
+Trains heads for `tiny` and for `tiny-mtp`, and those of the paper's table 1 for the ladder;
+what is finished in the folder is not done again. Writes the tables of docs/heads.md: about
+forty minutes on two cores.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probekit import head_study, paper, strategies
+from probekit.head_settings import BASELINE
+from probekit.head_study import HeadRun
+from probekit.protocol import EXTENDED, Protocol
+
+PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
+STUDIED = ("tiny", "tiny-mtp")
+LADDER = ("tiny-s", "tiny", "tiny-l")
+OFFSET = 2
+Row = Mapping[str, Any]
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/heads"),
+) -> None:
+    """Train, score, and write the tables between the page's comments."""
+    studies = [head_study.study_heads(model, output=output / model, say=print) for model in STUDIED]
+    asked = Protocol(samples=50)
+    runs = [strategies.train(model, {}, output / "table-1", print) for model in LADDER]
+    rows = strategies.document(runs, asked, output / "table-1", print)["rows"]
+    parts = {
+        "studies": [line for run in studies for line in study(run)],
+        "sweep": [line for run in studies for line in sweep(run)],
+        "table-1": list(table_1(rows)),
+    }
+    page = PAGE.read_text(encoding="utf-8")
+    for name, lines in parts.items():
+        inside = "\n".join([f"<!-- {name} -->", *lines, f"<!-- /{name} -->"])
+        pattern = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
+        page = pattern.sub(lambda _, inside=inside: inside, page)  # type: ignore[misc]
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def study(run: HeadRun) -> Iterator[str]:
+    """Yield the table of a study at offset 2, and what it found."""
+    yield f"### `{run.document['model']['name']}`\n"
+    yield line("strategy", "top-5, %", "nats", "nats less the baseline's", "next token, nats lost")
+    yield line(*["---"] * 5)
+    for row in of(run.document["scores"], domain="all", positions="marginal", offset=OFFSET):
+        known = {"domain": "all", "strategy": row["strategy"], "against": BASELINE}
+        apart = of(run.document["differences"], **known, positions="marginal", offset=OFFSET)
+        cost = of(run.document["differences"], **known, positions="all", offset=1)
+        yield line(
+            f"`{row['strategy']}`",
+            shown(row, "top5", 1, 100.0),
+            shown(row, "nats", 3),
+            *(shown(found[0], "nats", 3) if found else "" for found in (apart, cost)),
+        )
+    yield ""
+    yield from (f"- {sentence}" for sentence in run.document["verdict"][:-1])
+    yield ""
+
+
+def sweep(run: HeadRun) -> Iterator[str]:
+    """Yield what heads and probes read at each layer, and the answer."""
+    yield f"### `{run.document['model']['name']}`\n"
+    yield line("layer", "linear probe, nats", "block head, nats", "head gains, nats")
+    yield line(*["---"] * 4)
+    rows = of(run.document["sweep"], domain="all")
+    for probe in of(rows, readout="linear"):
+        (head,) = of(rows, readout="head", layer=probe["layer"])
+        yield line(
+            str(probe["layer"]), *(shown(row, "nats", 3) for row in (probe, head)),
+            shown(probe, "nats_minus_head", 3),
+        )  # fmt: skip
+    yield f"\n{run.document['verdict'][-1]}\n"
+
+
+def table_1(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield table 1 of the ladder over all target tokens, both tokens of a model side by side."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    yield line(
+        "strategy", *(f"`{model}`: {token}" for model in models for token in ("next", "second"))
+    )
+    yield line(*["---"] * (1 + 2 * len(models)))
+    for strategy in paper.strategies():
+        cells = [
+            shown(row, "top5", 3)
+            for model in models
+            for offset in (1, OFFSET)
+            for row in of(
+                rows, model=model, strategy=strategy.key, offset=offset, positions=EXTENDED
+            )
+        ]
+        yield line(strategy.name, *cells)
+
+
+def of(rows: Sequence[Row], **wanted: object) -> list[Row]:
+    """Return the rows that have these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def shown(row: Row, name: str, digits: int, scale: float = 1.0) -> str:
+    """Return an estimate with its interval."""
+    value, low, high = (scale * row[name + end] for end in ("", "_low", "_high"))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def line(*cells: str) -> str:
+    """Return cells as a line of a markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)
