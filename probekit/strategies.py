@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from probekit import head_study, paper, protocol, provenance, reproduce, results
-from probekit.head_settings import BASELINE
+from probekit.head_settings import BASELINE, FROZEN
 from probekit.head_stages import Study
 from probekit.head_training import restored
 from probekit.paper import PaperModel, Share, Task
@@ -31,6 +31,8 @@ from probekit.text import Source
 
 # What the paper calls the finetuned model: marginalized at the second token.
 BASELINE_OF_PAPER = "finetuned-marginalized"
+# What strategies are held against, by the name of the column that says how far they are above.
+REFERENCES = {"above_baseline": BASELINE_OF_PAPER, "above_heads_only": FROZEN}
 COLUMNS = ["readout", "offset", "positions", "document", "n", "top5_sum"]
 # The paper's way of training.
 PAPERS_WAY = {"init": "random", "epochs": 1, "step_blocks": 64, "rate": "paper-table"}
@@ -194,19 +196,20 @@ def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> lis
                 row: Row = {"strategy": strategy, "offset": offset, "positions": name}
                 row |= share_columns("top5", found.share)
                 row |= {"interval": found.kind, "n_samples": found.samples}
-                row |= _share("above_baseline", _apart(table, strategy, offset, name, asked.seed))
+                own = table[(table["offset"] == offset) & (table["positions"] == name)]
+                for label, reference in REFERENCES.items():
+                    row |= _share(label, _apart(own, strategy, reference, asked.seed))
                 rows.append(row | _share("paper_top5", _papers(strategy, offset, known)))
     return rows
 
 
-def _apart(table: pd.DataFrame, strategy: str, offset: int, name: str, seed: int) -> Share | None:
-    """Return a strategy's share of hits minus the baseline's, paired over samples."""
-    if strategy == BASELINE_OF_PAPER:
+def _apart(rows: pd.DataFrame, strategy: str, reference: str, seed: int) -> Share | None:
+    """Return a strategy's share of hits minus a reference's, paired over samples."""
+    if strategy == reference or reference not in set(rows["readout"]):
         return None
-    rows = table[(table["offset"] == offset) & (table["positions"] == name)]
     hits = rows.pivot_table(index="document", columns="readout", values="top5_sum", aggfunc="sum")
     n = rows[rows["readout"] == strategy].set_index("document")["n"].loc[hits.index]
-    apart = (hits[strategy] - hits[BASELINE_OF_PAPER]).to_numpy(np.float64)
+    apart = (hits[strategy] - hits[reference]).to_numpy(np.float64)
     return protocol.resampled(apart, n.to_numpy(np.float64), seed)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probekit import paper
 from probekit.reports.cells import Table
 from probekit.reports.colours import offset_colours
-from probekit.reports.numbers import known
+from probekit.reports.numbers import fixed, known
 from probekit.reports.paper_files import Drawing, exported
 from probekit.reports.reproduction_figures import TASKS, depth_figure, size_figure
 from probekit.reports.reproduction_paper import papers_table
@@ -118,8 +118,40 @@ def sentences(document: Row) -> list[str]:
             "--text PAIRS.jsonl (fields source and target; the paper's are IWSLT 2017 de-en)."
         )
     if document["figure"] == "table-1":
-        found += _apart(document["rows"])
+        found += [*_order(document["rows"]), *_apart(document["rows"])]
     return [*found, *_missing(document)]
+
+
+def _order(rows: Sequence[Row]) -> Iterator[str]:
+    """Say whether heads only, joint and the baseline are in the paper's order, second token."""
+    last, extended = SETS
+    positions = extended if any(row["positions"] == extended for row in rows) else last
+    for row in rows:
+        if (row["strategy"], row["offset"], row["positions"]) == ("joint", 2, positions):
+            below, above = (
+                _interval(row, name, sign)
+                for name, sign in (("above_heads_only", 1), ("above_baseline", -1))
+            )
+            if below is None or above is None:
+                continue
+            there = below[1] > 0 and above[1] > 0
+            yield (
+                f"{row['model']} on {row['text']}, second token ({positions}): joint is above "
+                f"heads only by {_ends(below)}, the baseline above joint by {_ends(above)}. The "
+                f"paper's order is {'there' if there else 'not clear here'}."
+            )
+
+
+def _interval(row: Row, name: str, sign: int) -> tuple[float, float, float] | None:
+    if known(row.get(name)) is None:
+        return None
+    low, high = sorted(sign * row[name + end] for end in ("_low", "_high"))
+    return sign * row[name], low, high
+
+
+def _ends(found: tuple[float, float, float]) -> str:
+    value, low, high = (fixed(end, 3) for end in found)
+    return f"{value} [{low} to {high}]"
 
 
 def _apart(rows: Sequence[Row]) -> Iterator[str]:

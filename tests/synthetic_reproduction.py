@@ -86,6 +86,7 @@ def table_1() -> dict[str, Any]:
                     baseline, known = strategy == "finetuned-marginalized", model == KNOWN
                     apart = _share("above_baseline", -0.125, n)
                     row |= (dict.fromkeys(apart) if baseline else apart) | {"n_positions": n}
+                    row |= _share("above_heads_only", 0.06, n) if strategy == "joint" else {}
                     theirs = _share("paper_top5", 0.538, 1000)
                     ours = not known or strategy == "heads-on-finetuned"
                     rows.append(row | (dict.fromkeys(theirs) if ours else theirs))

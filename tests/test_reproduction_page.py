@@ -153,3 +153,25 @@ def test_runs_of_one_model_are_told_apart() -> None:
     table = measured(twice)
     assert table.head[0] == "Run"
     assert {row[0].text for row in table.rows} == {f"{STRANGER}-heads", "other"}
+
+
+@pytest.mark.parametrize(
+    ("above_heads_only", "said"),
+    [(0.06, "is there."), (0.04, "is not clear here."), (-0.06, "is not clear here.")],
+)
+def test_the_order_of_heads_only_joint_and_baseline_is_told(
+    above_heads_only: float, said: str
+) -> None:
+    found = table_1()
+    for row in found["rows"]:
+        if "above_heads_only" in row:
+            row |= {
+                "above_heads_only": above_heads_only,
+                "above_heads_only_low": above_heads_only - 0.05,
+                "above_heads_only_high": above_heads_only + 0.05,
+            }
+    told = [text for text in reproduction.sentences(found) if "The paper's order" in text]
+    assert len(told) == 2, "one a model, of the extended positions"
+    assert all(text.endswith(f"The paper's order {said}") for text in told)
+    assert "(extended)" in told[0]
+    assert "the baseline above joint by 0.125 [0.075 to 0.175]" in told[0]

@@ -132,6 +132,9 @@ def test_the_next_token_of_the_finetuned_model_is_the_baseline(
     own = hits_by_hand(study, asked, "joint", 1)
     apart = of(rows, "joint", 1, EXTENDED).above_baseline
     assert apart == pytest.approx((sum(own) - sum(base)) / (25 * len(base)))
+    frozen = hits_by_hand(study, asked, "heads-only", 1)
+    apart = of(rows, "joint", 1, EXTENDED).above_heads_only
+    assert apart == pytest.approx((sum(own) - sum(frozen)) / (25 * len(base)))
 
 
 def test_the_papers_positions_are_the_last_20_of_its_samples(rows: pd.DataFrame) -> None:
