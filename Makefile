@@ -3,7 +3,7 @@
 # make check   format, lint, types
 # make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
-# make gallery   the report and the comparison in examples/gallery, made again
+# make gallery   the pages in examples/gallery, made again
 # make readme  write the README's lists and docs/schema.md again
 # make clean   remove what the other targets made, but no run folder
 

@@ -1,4 +1,4 @@
-"""Make the gallery again: the report of `tiny`, the comparison of its ladder, a picture of each.
+"""Make the gallery again: the report of `tiny`, the comparison of its ladder, heads for `tiny`.
 
     python examples/gallery.py
 
@@ -12,19 +12,22 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-RUNS = Path("runs") / "ladder"
+RUNS, HEADS = Path("runs") / "ladder", Path("runs") / "heads" / "tiny"
 GALLERY = Path(__file__).parent / "gallery"
 WIDTH = 1180
 MARGINS = {"x": -24, "y": -24, "width": 48, "height": 48}
 
 
 def main() -> None:
-    """Sweep over the ladder, copy the pages, photograph them."""
+    """Sweep over the ladder, train heads, copy the pages, photograph two of them."""
     sweep = ["probekit", "sweep", "--family", "tiny", "--output", str(RUNS)]
-    subprocess.run([sys.executable, "-m", *sweep], check=True)
+    heads = ["probekit", "heads", "--model", "tiny", "--output", str(HEADS)]
+    for command in (sweep, heads):
+        subprocess.run([sys.executable, "-m", *command], check=True)
     GALLERY.mkdir(exist_ok=True)
     shutil.copyfile(RUNS / "tiny-m" / "report.html", GALLERY / "tiny.html")
     shutil.copyfile(RUNS / "compare.html", GALLERY / "ladder.html")
+    shutil.copyfile(HEADS / "report.html", GALLERY / "heads.html")
     with sync_playwright() as playwright:
         options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
         with playwright.chromium.launch(**options) as browser:
