@@ -168,13 +168,14 @@ def _trained(run: Path) -> Row:
     """Return how the heads of a run were trained."""
     study = head_study.load(run).document
     settings, curves = study["run"]["settings"], study["curves"]
-    own = [row for row in curves if row["strategy"] != BASELINE]
+    # A warm-up comes on top of what all strategies have in common.
+    warm = {row["strategy"] for row in curves if row["stage"] == "warm-up"}
     return {
         "run": run.name,
         "model": study["model"]["name"],
         **{name: settings[name] for name in ("kind", "init", "epochs", "step_blocks", "seed")},
         "learning_rate": study["training"][0]["learning_rate"],
-        "steps": max(row["step"] for row in own or curves),
+        "steps": max(row["step"] for row in curves if row["strategy"] not in warm),
         "documents": sum(row["documents"]["train"] for row in study["text"]),
         "tokens": sum(row["tokens"]["train"] for row in study["text"]),
     }

@@ -230,3 +230,7 @@ def test_a_document_names_the_texts_of_the_runs(study: HeadRun, tmp_path: Path) 
     assert [text["domain"] for text in found["texts"]] == ["pairs"]
     assert found["versions"] == dict(provenance.versions())
     assert found["strangers"] == [study.document["model"]["name"]]
+    (trained,) = found["runs"]
+    steps = max(row["step"] for row in study.document["curves"])
+    assert (trained["steps"], trained["step_blocks"], trained["kind"]) == (steps, 8, "block")
+    assert trained["documents"] == 40
