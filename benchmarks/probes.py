@@ -1,0 +1,206 @@
+"""What fitting the whole grid of linear probes costs, against other ways and the arithmetic.
+
+    python benchmarks/probes.py [--model tiny] [--max-tokens 10000]
+
+All on the same positions, in one process: the grid as `probekit analyze` fits it; scikit-learn's
+LogisticRegression, timed on a few cells and taken times all cells; the optimizer of the tuned
+lens (SGD with Nesterov momentum, its rate falling to 0 over 250 steps, gradients clipped), on all
+cells at once, for the affine map that the grid fits too. Held-out cross-entropies stand beside
+the times. The floor is what the grid's passes take at the least: the model's forward pass and
+two products with the unembedding, a cell a pass, at the rate at which this machine multiplies.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from probekit import linear, metrics, preparation
+from probekit.affine import scaled_bias, scaled_unembedding
+from probekit.anatomy import Anatomy
+from probekit.fitting import SITE_OF_MODEL, Streams
+from probekit.preparation import Material
+from probekit.probes import Probe, Probes, Tensors
+from probekit.settings import Settings
+from probekit.targets import Targets, text_targets
+from probekit.text import Split
+
+# Cells that scikit-learn is timed on: near the middle, and the last layer's.
+SAMPLED = 2
+# Of github.com/AlignmentResearch/tuned-lens, its train command: rate, momentum, decay.
+RATE, MOMENTUM, DECAY, STEPS = 1.0, 0.9, 1e-3, 250
+ROUNDS = 5
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What enters the unembedding at a layer, and the targets at an offset."""
+
+    material: Material
+    streams: Streams
+    targets: dict[Split, Targets]
+
+    def of(self, part: Split, cell: Cell) -> tuple[Tensor, Tensor]:
+        """Return z and the targets of one cell, shapes (n, hidden) and (n,)."""
+        layer, offset = cell
+        rows, ids = [], []
+        for seen in self.streams.read(part):
+            count = len(seen.token_ids)
+            place = slice(seen.first_block, seen.first_block + count)
+            valid = self.targets[part].valid[offset][place]
+            rows.append(self.material.head.hidden(seen.resid[layer][valid]))
+            ids.append(self.targets[part].ids[offset][place][valid])
+        return torch.cat(rows), torch.cat(ids)
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def grid(data: Data, layers: Sequence[int]) -> tuple[float, Probes]:
+    """Return how long the whole grid takes, and the probes."""
+    train, validation = (
+        (data.streams.read(part), data.targets[part]) for part in ("train", "validation")
+    )
+    start = time.perf_counter()
+    found = linear.fit(train, validation, data.material.head, layers)
+    return time.perf_counter() - start, found
+
+
+def held_out(data: Data, cell: Cell, tensors: Tensors) -> float:
+    """Return the mean cross-entropy of a linear probe on the test text, in nats."""
+    z, ids = data.of("test", cell)
+    return float(metrics.losses(applied(data.material.head, tensors, z), ids).nats.mean())
+
+
+def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
+    """Return the seconds of one cell, and its held-out nats on targets that training saw."""
+    z, ids = data.of("train", cell)
+    model = LogisticRegression(C=0.1, max_iter=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        seconds = timed(lambda: model.fit(z.numpy(), ids.numpy()))
+    z, ids = data.of("test", cell)
+    known = np.isin(ids.numpy(), model.classes_)
+    columns = np.searchsorted(model.classes_, ids.numpy()[known])
+    logs = model.predict_log_proba(z.numpy()[known])
+    return seconds, float(-logs[np.arange(len(columns)), columns].mean())
+
+
+def on_seen(data: Data, cell: Cell, probe: Probe) -> float:
+    """Return a probe's held-out nats on targets that training saw, as `by_sklearn` has them."""
+    _, trained = data.of("train", cell)
+    z, ids = data.of("test", cell)
+    known = torch.isin(ids, trained)
+    return float(
+        metrics.losses(applied(data.material.head, probe.tensors, z[known]), ids[known]).nats.mean()
+    )
+
+
+def applied(head: Anatomy, tensors: Tensors, z: Tensor) -> Tensor:
+    """Return the logits of a linear probe."""
+    moved = z.float() @ tensors["A"].T + tensors["b"]
+    logits: Tensor = moved @ scaled_unembedding(head).float().T + tensors["c"]
+    return logits
+
+
+def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, float]]:
+    """Return the seconds of the tuned lens' optimizer on all cells, and held-out nats."""
+    head, width = data.material.head, data.material.head.d_hidden
+    output, bias = scaled_unembedding(head), scaled_bias(head)
+    narrow = output.to(metrics.product_dtype(output.device))
+    found, seconds = {}, 0.0
+    for cell in cells:
+        z, ids = data.of("train", cell)
+        lens = nn.Linear(width, width)
+        nn.init.eye_(lens.weight)
+        nn.init.zeros_(lens.bias)
+        optimizer = torch.optim.SGD(
+            lens.parameters(), lr=RATE * (1 - MOMENTUM), momentum=MOMENTUM, nesterov=True,
+            weight_decay=DECAY,
+        )  # fmt: skip
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / STEPS)
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            moved = lens(z)
+            slope = metrics.cross_entropy(moved.detach(), narrow, bias, ids).hidden / len(ids)
+            optimizer.zero_grad()
+            moved.backward(slope)
+            nn.utils.clip_grad_norm_(lens.parameters(), 1.0)
+            optimizer.step()
+            falling.step()
+        seconds += time.perf_counter() - start
+        learned = {"A": lens.weight.detach(), "b": lens.bias.detach(), "c": bias}
+        found[cell] = held_out(data, cell, learned)
+    return seconds, found
+
+
+def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
+    """Return the least seconds that the passes of the grid take here."""
+    head = data.material.head
+    narrow = scaled_unembedding(head).to(metrics.product_dtype(head.unembedding.device))
+    chunk = torch.randn(4_096, head.d_hidden).to(narrow)
+    products = min(timed(lambda: (chunk @ narrow.T) @ narrow) for _ in range(ROUNDS)) / len(chunk)
+    positions = {k: int(data.targets["train"].valid[k].sum()) for _, k in cells}
+    each = sum(positions[offset] for _, offset in cells) * products
+    ids = data.material.blocks["train"].token_ids
+    with torch.no_grad():
+        bare = timed(lambda: [head.decoder(rows, use_cache=False) for rows in ids.split(8)])
+    return n_passes * (each + bare)
+
+
+def lines(model: str, max_tokens: int) -> Iterator[str]:
+    """Yield the table."""
+    asked = Settings(model=model, max_tokens=max_tokens)
+    loaded = preparation.load(asked)
+    asked = preparation.resolved(asked, loaded)
+    material = preparation.prepare(loaded, asked)
+    blocks = material.blocks
+    targets = {part: text_targets(blocks[part], asked.offsets) for part in blocks}
+    streams = Streams(material, material.layers, SITE_OF_MODEL)
+    for part in blocks:
+        list(streams.read(part))  # captured once, for all ways alike
+    data = Data(material, streams, targets)
+    cells = [(layer, k) for layer in material.layers for k in range(1, asked.offsets + 1)]
+    own, fitted = grid(data, material.layers)
+    yield f"{model}: {len(cells)} cells, {int(targets['train'].valid[1].sum()):,} positions, "
+    yield f"{fitted.n_passes} passes in {own:.1f} s\n"
+    yield "| way | its time / the grid's | held-out nats, its / the grid's, on the same |"
+    yield "| --- | --- | --- |"
+    least = floor(data, cells, fitted.n_passes)
+    share = f"the arithmetic of its passes (the grid takes {own / least:.2f} of it)"
+    yield f"| {share} | {least / own:.2f} | |"
+    seconds, nats = tuned_lens(data, cells)
+    ours = {cell: held_out(data, cell, fitted.probes[cell].tensors) for cell in cells}
+    theirs = f"{np.mean(list(nats.values())):.3f} / {np.mean(list(ours.values())):.3f}, all cells"
+    yield f"| tuned lens' SGD, {STEPS} steps, all cells | {seconds / own:.1f} | {theirs} |"
+    for cell in (cells[len(cells) // 2], cells[-asked.offsets + 1])[:SAMPLED]:
+        seconds, reached = by_sklearn(data, cell)
+        both = f"{reached:.3f} / {on_seen(data, cell, fitted.probes[cell]):.3f}, seen targets"
+        name = f"scikit-learn, layer {cell[0]} at t+{cell[1]}, times {len(cells)} cells"
+        yield f"| {name} | {seconds * len(cells) / own:.0f} | {both} |"
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Model to probe.")] = "tiny",
+    max_tokens: Annotated[int, typer.Option(help="Tokens of each text.")] = 10_000,
+) -> None:
+    """Print the table."""
+    for text in lines(model, max_tokens):
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
