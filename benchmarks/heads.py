@@ -18,6 +18,7 @@ from probekit import head_study, paper, strategies
 from probekit.head_settings import BASELINE
 from probekit.head_study import HeadRun
 from probekit.protocol import EXTENDED, Protocol
+from probekit.reports import reproduction
 
 PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 STUDIED = ("tiny", "tiny-mtp")
@@ -33,11 +34,12 @@ def main(
     studies = [head_study.study_heads(model, output=output / model, say=print) for model in STUDIED]
     asked = Protocol(samples=50)
     runs = [strategies.train(model, {}, output / "table-1", print) for model in LADDER]
-    rows = strategies.document(runs, asked, output / "table-1", print)["rows"]
+    document = strategies.document(runs, asked, output / "table-1", print)
+    orders = [text for text in reproduction.sentences(document) if "The paper's order" in text]
     parts = {
         "studies": [line for run in studies for line in study(run)],
         "sweep": [line for run in studies for line in sweep(run)],
-        "table-1": list(table_1(rows)),
+        "table-1": [*table_1(document["rows"]), "", *(f"- {text}" for text in orders)],
     }
     page = PAGE.read_text(encoding="utf-8")
     for name, lines in parts.items():
