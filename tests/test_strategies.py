@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ from probekit import (
 from probekit.backbone import Backbone
 from probekit.errors import DataError, RunError
 from probekit.head_settings import split
+from probekit.head_stages import Study
 from probekit.head_study import HeadRun, study_heads
 from probekit.marginal import Marginalization
 from probekit.paper import match
@@ -192,6 +195,27 @@ def test_the_papers_number_stands_beside_a_strategy_that_it_has() -> None:
     assert strategies._papers("heads-from-probes", 2, known) is None
     assert strategies._papers("joint", 2, match("tiny")) is None
     assert strategies._papers("joint", 2, match("EleutherAI/pythia-70m")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "prompt", "its"),
+    [
+        ("block", None, 9, True),
+        ("block", 5, 9, True),
+        ("block", 4, 9, False),
+        ("linear", None, 9, False),
+        ("block", None, 0, False),
+    ],
+)
+def test_the_papers_numbers_are_for_its_heads_on_translation_alone(
+    kind: str, read: int | None, prompt: int, its: bool
+) -> None:
+    loaded = SimpleNamespace(repository="EleutherAI/pythia-410m", name="pythia-410m")
+    documents = [SimpleNamespace(prompt=prompt, domain="pairs")]
+    head = SimpleNamespace(n_layers=6)
+    material = SimpleNamespace(loaded=loaded, documents=documents, head=head)
+    study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), material=material)
+    assert (strategies._comparable(study) is not None) is its
 
 
 def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
