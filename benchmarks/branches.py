@@ -7,16 +7,15 @@ Counts the tokens in the nucleus of the next token at every position; marginaliz
 the drawn ones. Prints the table, and writes it into docs/marginalization.md.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
+from pages import DOCS, line, put
 
 from probekit import branching, corpus, preparation, tokens
 from probekit.branches import BranchEngine
@@ -31,7 +30,6 @@ from probekit.tally import Rates, Tally
 from probekit.targets import draw_positions, text_targets
 from probekit.tokens import Blocks
 
-PAGE = Path(__file__).parents[1] / "docs" / "marginalization.md"
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 OFFSET = 2
 HEAD = (
@@ -73,11 +71,6 @@ def shown(found: Summary, digits: int) -> str:
     value, low, high = found
     ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
     return f"{value:.{digits}f}{ends}"
-
-
-def line(*cells: str) -> str:
-    """Return cells as a line of a markdown table."""
-    return f"| {' | '.join(cells)} |"
 
 
 @torch.no_grad()
@@ -178,10 +171,7 @@ def main(
     made = [*table, "", f"Tokens and entropy: {counted}.", "", "Paired over documents:", "",
             *steps(found)]  # fmt: skip
     print("\n".join(made))
-    inside = "\n".join(["<!-- cost -->", *made, "<!-- /cost -->"])
-    page = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile("<!-- cost -->.*<!-- /cost -->", re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: inside, page), encoding="utf-8")
+    put(DOCS / "marginalization.md", "cost", made)
 
 
 if __name__ == "__main__":

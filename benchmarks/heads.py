@@ -7,12 +7,12 @@ what is finished in the folder is not done again. Writes the tables of docs/head
 forty minutes on two cores.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pages import DOCS, line, put
 
 from probekit import head_study, paper, strategies
 from probekit.head_settings import BASELINE
@@ -20,7 +20,6 @@ from probekit.head_study import HeadRun
 from probekit.protocol import EXTENDED, Protocol
 from probekit.reports import reproduction
 
-PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 STUDIED = ("tiny", "tiny-mtp")
 LADDER = ("tiny-s", "tiny", "tiny-l")
 OFFSET = 2
@@ -41,12 +40,8 @@ def main(
         "sweep": [line for run in studies for line in sweep(run)],
         "table-1": [*table_1(document["rows"]), "", *(f"- {text}" for text in orders)],
     }
-    page = PAGE.read_text(encoding="utf-8")
     for name, lines in parts.items():
-        inside = "\n".join([f"<!-- {name} -->", *lines, f"<!-- /{name} -->"])
-        pattern = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
-        page = pattern.sub(lambda _, inside=inside: inside, page)  # type: ignore[misc]
-    PAGE.write_text(page, encoding="utf-8")
+        put(DOCS / "heads.md", name, lines)
 
 
 def study(run: HeadRun) -> Iterator[str]:
@@ -112,11 +107,6 @@ def shown(row: Row, name: str, digits: int, scale: float = 1.0) -> str:
     """Return an estimate with its interval."""
     value, low, high = (scale * row[name + end] for end in ("", "_low", "_high"))
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def line(*cells: str) -> str:
-    """Return cells as a line of a markdown table."""
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

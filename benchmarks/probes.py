@@ -28,13 +28,11 @@ from probekit.affine import scaled_bias, scaled_unembedding
 from probekit.anatomy import Anatomy
 from probekit.fitting import SITE_OF_MODEL, Streams
 from probekit.preparation import Material
-from probekit.probes import Probe, Probes, Tensors
+from probekit.probes import Probes, Tensors
 from probekit.settings import Settings
 from probekit.targets import Targets, text_targets
 from probekit.text import Split
 
-# Cells that scikit-learn is timed on: near the middle, and the last layer's.
-SAMPLED = 2
 # Of github.com/AlignmentResearch/tuned-lens, its train command: rate, momentum, decay.
 RATE, MOMENTUM, DECAY, STEPS = 1.0, 0.9, 1e-3, 250
 ROUNDS = 5
@@ -79,9 +77,19 @@ def grid(data: Data, layers: Sequence[int]) -> tuple[float, Probes]:
     return time.perf_counter() - start, found
 
 
-def held_out(data: Data, cell: Cell, tensors: Tensors) -> float:
-    """Return the mean cross-entropy of a linear probe on the test text, in nats."""
+def held_out(data: Data, cell: Cell, tensors: Tensors, *, seen: bool = False) -> float:
+    """Return the mean cross-entropy of a linear probe on the test text, in nats.
+
+    Args:
+        data: The text.
+        cell: Layer and offset.
+        tensors: Of the probe.
+        seen: Whether to ask for targets alone that training saw, as `by_sklearn` does.
+    """
     z, ids = data.of("test", cell)
+    if seen:
+        known = torch.isin(ids, data.of("train", cell)[1])
+        z, ids = z[known], ids[known]
     return float(metrics.losses(applied(data.material.head, tensors, z), ids).nats.mean())
 
 
@@ -97,16 +105,6 @@ def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
     columns = np.searchsorted(model.classes_, ids.numpy()[known])
     logs = model.predict_log_proba(z.numpy()[known])
     return seconds, float(-logs[np.arange(len(columns)), columns].mean())
-
-
-def on_seen(data: Data, cell: Cell, probe: Probe) -> float:
-    """Return a probe's held-out nats on targets that training saw, as `by_sklearn` has them."""
-    _, trained = data.of("train", cell)
-    z, ids = data.of("test", cell)
-    known = torch.isin(ids, trained)
-    return float(
-        metrics.losses(applied(data.material.head, probe.tensors, z[known]), ids[known]).nats.mean()
-    )
 
 
 def applied(head: Anatomy, tensors: Tensors, z: Tensor) -> Tensor:
@@ -186,9 +184,11 @@ def lines(model: str, max_tokens: int) -> Iterator[str]:
     ours = {cell: held_out(data, cell, fitted.probes[cell].tensors) for cell in cells}
     theirs = f"{np.mean(list(nats.values())):.3f} / {np.mean(list(ours.values())):.3f}, all cells"
     yield f"| tuned lens' SGD, {STEPS} steps, all cells | {seconds / own:.1f} | {theirs} |"
-    for cell in (cells[len(cells) // 2], cells[-asked.offsets + 1])[:SAMPLED]:
+    # Near the middle, and at the last layer.
+    for cell in (cells[len(cells) // 2], cells[-asked.offsets + 1]):
         seconds, reached = by_sklearn(data, cell)
-        both = f"{reached:.3f} / {on_seen(data, cell, fitted.probes[cell]):.3f}, seen targets"
+        mine = held_out(data, cell, fitted.probes[cell].tensors, seen=True)
+        both = f"{reached:.3f} / {mine:.3f}, seen targets"
         name = f"scikit-learn, layer {cell[0]} at t+{cell[1]}, times {len(cells)} cells"
         yield f"| {name} | {seconds * len(cells) / own:.0f} | {both} |"
 
