@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from probekit.checks import Check
 from probekit.errors import DataError, SettingsError
+from probekit.models import longest
 from probekit.routes import (
     ROUTES,
     KeysValues,
@@ -244,10 +245,9 @@ class Tree:
             raise DataError(f"tokens must be in 0..{vocab_size - 1}, got {tokens}")
         lineage = (*(ancestors[parents] for ancestors in self._lineage), parents)
         ends = self.positions[lineage[0]]
-        config = self.prefix.engine.model.config.get_text_config()
-        longest = getattr(config, "max_position_embeddings", None)
-        if longest is not None and int(ends.max()) + len(lineage) >= longest:
-            raise DataError(f"the model takes {longest} tokens, a branch ends beyond them")
+        most = longest(self.prefix.engine.model)
+        if most is not None and int(ends.max()) + len(lineage) >= most:
+            raise DataError(f"the model takes {most} tokens, a branch ends beyond them")
         return Nodes(tokens, ends, lineage)
 
 

@@ -137,6 +137,12 @@ def wrap(
     return _loaded(Place(called, called, "python"), model, tokenizer)
 
 
+def longest(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model takes; None where its configuration does not say."""
+    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found
+
+
 def fingerprint(loaded: Loaded) -> str:
     """Return the sha256 of a model: its configuration and every parameter and buffer.
 

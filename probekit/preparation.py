@@ -123,9 +123,7 @@ def _layers(settings: Settings, n_layers: int) -> tuple[int, ...]:
 
 
 def _block(loaded: Loaded, settings: Settings) -> int:
-    config = loaded.model.config.get_text_config()
-    longest = getattr(config, "max_position_embeddings", None) or settings.block
-    block = min(settings.block, longest)
+    block = min(settings.block, models.longest(loaded.model) or settings.block)
     if settings.offsets > block - 2:
         raise SettingsError(
             f"--offsets must be in 1..{block - 2} for blocks of {block} tokens, which is all "

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from probekit.anatomy import Anatomy
 from probekit.backbone import close, probe_ids
 from probekit.errors import ModelError, SettingsError
+from probekit.models import longest
 from probekit.readout import Cell, Seen
 from probekit.routes import additive, objection, windows
 from probekit.shapes import Logits, Mask, Resid, TokenIds
@@ -99,8 +100,10 @@ class QueryHeads(nn.Module):
         batch, length = token_ids.shape
         depth = torch.arange(len(self.embeddings) + 1, device=token_ids.device)
         places = (depth[:, None] + torch.arange(length, device=token_ids.device)).flatten()
-        last = _last_place(self.model)
-        places = places if last is None else places.clamp(max=last)
+        # Those behind the last place ask for tokens beyond the block: a token that is in the block
+        # is asked for by a query that stands before it.
+        most = longest(self.model)
+        places = places if most is None else places.clamp(max=most - 1)
         queries = self.embeddings.repeat_interleave(length, dim=0).expand(batch, -1, -1)
         embedded = torch.cat([self._embed(token_ids), queries.to(self.model.dtype)], dim=1)
         masks = {
@@ -225,16 +228,6 @@ class QueryReadout:
             hidden = self.queries.hidden(reading, offset)
             rows = hidden[valid[offset].to(hidden.device)]
             yield Cell(self.name, offset), self.queries.logits(rows, offset).float()
-
-
-def _last_place(model: PreTrainedModel) -> int | None:
-    """Return the last position that the model knows; None where there is no last one.
-
-    Queries behind it ask for tokens beyond the block: a token that is in the block is asked for
-    by a query that stands before it.
-    """
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return None if longest is None else int(longest) - 1
 
 
 def _refusal(model: PreTrainedModel, why: str) -> str:

@@ -128,9 +128,8 @@ def _read(source: Source, asked: Asked) -> Text:
 
 def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterator[Setting]:
     subject = Subject(loaded.model, anatomy.find(loaded.model), loaded.name)
-    config = loaded.model.config.get_text_config()
     # A branch stands one place behind the last position asked from, inside the sample.
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = models.longest(loaded.model)
     for each in texts:
         if each.task == "translation":
             made = pair_samples(each.items, loaded.tokenizer, asked.seed, longest)
