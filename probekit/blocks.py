@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from probekit.anatomy import Anatomy
 from probekit.backbone import close, probe_ids, read
 from probekit.errors import ModelError
+from probekit.settings import LARGEST_SEED
 
 Init = Literal["random", "copy", "zero"]
 
@@ -48,7 +49,7 @@ def _randomize(block: nn.Module, anatomy: Anatomy, seed: int) -> None:
         vars(tensor).pop("_is_hf_initialized", None)
     # On the CPU, so that one seed gives the same numbers on every device.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed % 2**63)  # as large as torch takes
+        torch.manual_seed(seed % (LARGEST_SEED + 1))
         block.cpu().apply(decoder._init_weights)
     block.to(where)
 

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from probekit.backward import Batches, Objective
 from probekit.errors import RunError
-from probekit.learner import Learner, ReadsBackbone
+from probekit.heads import Heads
+from probekit.learner import Learner
 from probekit.recipes import Recipe
 from probekit.results import write
+from probekit.settings import LARGEST_SEED
 
 CLIP = 1.0
 
@@ -163,8 +165,8 @@ class Course:
     def advance(self) -> None:
         """Take one step."""
         epoch, batch = divmod(self.step, self.per_epoch)
-        # Torch takes seeds below 2 ** 63, and so do settings.
-        draw = torch.Generator().manual_seed((1000 * self.recipe.seed + epoch) % 2**63)
+        seed = (1000 * self.recipe.seed + epoch) % (LARGEST_SEED + 1)
+        draw = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.train.token_ids), generator=draw)
         size = self.recipe.batch_size
         rows = order[batch * size : (batch + 1) * size]
@@ -267,7 +269,7 @@ class Course:
 
 def _parts(learner: Learner, names: Sequence[str], *, joint: bool) -> list[Part]:
     """Return what validation judges as a whole: all, or on a frozen backbone each head."""
-    if joint or not isinstance(learner, ReadsBackbone):
+    if joint or not isinstance(learner, Heads):
         return [Part(learner.offsets, names)]
     return [Part((k,), [f"heads.{name}" for name in own]) for k, own in learner.named_parts()]
 

@@ -4,7 +4,6 @@ A field's name, hyphenated, is its flag on the command line.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +12,21 @@ from typing import Any
 
 from probekit.errors import SettingsError
 from probekit.recipes import RATES, RECIPES
-from probekit.settings import Settings, from_mapping
+from probekit.settings import Settings, from_mapping, toml
 
 # The reference: the model finetuned, then marginalized. It is always among the strategies.
 BASELINE = "finetune"
 FROZEN = "heads-only"
 DEFAULT = (FROZEN, "heads-from-probes", "joint", "joint-diff-whs", "heads-on-finetuned")
 # Queries ask a model as it is; what a model brings along is not trained at all.
-OF_KIND: Mapping[str, tuple[str, ...]] = {
+STRATEGIES_OF: Mapping[str, tuple[str, ...]] = {
     "query": (FROZEN, "heads-on-finetuned"),
     "native": (),
 }
 
 KINDS = ("block", "medusa", "linear", "query", "native")
 # Fields that not every kind of heads has: queries and native heads go through the whole model.
-OF_KINDS: Mapping[str, tuple[str, ...]] = {
+KINDS_WITH: Mapping[str, tuple[str, ...]] = {
     "init": ("block",),
     "read": ("block", "medusa", "linear"),
     "own_unembedding": ("medusa",),
@@ -145,15 +144,15 @@ def as_toml(settings: Settings, asked: HeadSettings) -> str:
     """Return a run.toml from which the study can be repeated."""
     lines = [line for line in settings.as_toml().splitlines() if line.partition(" = ")[0] in SHARED]
     own = {name: value for name, value in dataclasses.asdict(asked).items() if value is not None}
-    # JSON writes words, numbers, truth and lists as TOML does.
-    lines += [f"{name} = {json.dumps(value)}" for name, value in own.items()]
+    own["strategies"] = list(asked.strategies)
+    lines += [f"{name} = {toml(value)}" for name, value in own.items()]
     return "\n".join(lines) + "\n"
 
 
 def _chosen(asked: HeadSettings) -> tuple[str, ...]:
     """Return the baseline and what is trained, in the order asked for, each once."""
     names, kind = asked.strategies, asked.kind
-    allowed = OF_KIND.get(kind, tuple(name for name in RECIPES if name != BASELINE))
+    allowed = STRATEGIES_OF.get(kind, tuple(name for name in RECIPES if name != BASELINE))
     for name in names:
         if name not in RECIPES:
             raise SettingsError(f"--strategy must be one of {', '.join(RECIPES)}, got {name!r}")
@@ -175,7 +174,7 @@ def _chosen(asked: HeadSettings) -> tuple[str, ...]:
 
 def _require_of_kind(asked: HeadSettings) -> None:
     """Raise where something is asked for that this kind of heads does not have."""
-    for name, kinds in OF_KINDS.items():
+    for name, kinds in KINDS_WITH.items():
         unset = next(f.default for f in dataclasses.fields(asked) if f.name == name)
         if getattr(asked, name) != unset and asked.kind not in kinds:
             flag = name.replace("_", "-")

@@ -52,10 +52,6 @@ class ReadsBackbone(Learner, Protocol):
         """Layers that the heads read."""
         ...
 
-    def named_parts(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each offset with the names of what is trained for it alone."""
-        ...
-
 
 @runtime_checkable
 class ReadsItself(Learner, Protocol):
@@ -75,10 +71,6 @@ class NextToken(nn.Module):
         super().__init__()
         self.anatomy = anatomy
         self.reads = frozenset({anatomy.n_layers})
-
-    def named_parts(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield its offset, with nothing of its own."""
-        yield 1, []
 
     def hidden(self, reading: Reading, offset: int) -> Float[Tensor, "batch pos hidden"]:
         """Return what enters the unembedding."""

@@ -26,6 +26,7 @@ from probekit.paths import Truncation
 from probekit.readout import Readout
 from probekit.samples import LAST, Sample, asking
 from probekit.score import score
+from probekit.settings import LARGEST_SEED
 from probekit.shapes import Mask
 from probekit.tally import RESAMPLES
 from probekit.targets import Targets
@@ -68,7 +69,7 @@ class Protocol:
             raise SettingsError(f"--extended must be 0 (none) or more, got {self.extended}")
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be above 0 and at most 1, got {self.nucleus}")
-        if not 0 <= self.seed < 2**63:
+        if not 0 <= self.seed <= LARGEST_SEED:
             raise SettingsError(f"--seed must be in 0 .. 2**63 - 1, got {self.seed}")
         if self.max_branches is not None and self.max_branches < 1:
             raise SettingsError(f"--max-branches must be at least 1, got {self.max_branches}")

@@ -133,7 +133,7 @@ class Settings:
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 shown = list(value) if isinstance(value, tuple) else value
-                lines.append(f"{name} = {_toml(shown)}")
+                lines.append(f"{name} = {toml(shown)}")
         return "\n".join(lines) + "\n"
 
     def differing(self, other: "Settings") -> list[str]:
@@ -178,11 +178,12 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
+    """Return a value as TOML writes it: truth, a number, a word, or a list of them."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, which wants one more.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
