@@ -76,8 +76,8 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
 
 def _require_untrained(figure: str, heads: list[Path] | None, settings: dict[str, Any]) -> None:
     given = [name for name in OF_TRAINING if name in settings] + (["heads"] if heads else [])
-    for name in given:
-        flag = name.replace("_", "-")
+    if given:
+        flag = given[0].replace("_", "-")
         raise SettingsError(f"--{flag} is for table-1; {figure} trains nothing")
 
 

@@ -29,14 +29,12 @@ from probekit import (
     provenance,
     results,
 )
-from probekit.errors import DataError, ModelError, RunError, SettingsError
+from probekit.errors import DataError, ModelError, RunError
 from probekit.given import named
 from probekit.head_assembly import SCHEMA
 from probekit.head_settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
 from probekit.head_stages import Study
 from probekit.models import Loaded
-from probekit.native import native
-from probekit.preparation import Material
 from probekit.progress import Journal, Say
 from probekit.settings import Settings
 from probekit.tally import Tally
@@ -126,12 +124,11 @@ def run(
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
         material = preparation.prepare(loaded, settings)
-        _require_possible(asked, material)
         test = material.blocks["test"]
+        study = Study(material, settings, asked, journal, folder / "stages")
+        head_training.require_possible(study)
         checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
         unmet = preparation.unmet(checks)
-    study = Study(material, settings, asked, journal, folder / "stages")
-    head_training.require_possible(study)
     say(line(study))
     trained = head_scores.strategies(study)
     references = head_scores.references(study)
@@ -199,7 +196,6 @@ def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str
     """Return what a study would take, line by line, without doing it."""
     settings = resolved(settings, loaded)
     material = preparation.prepare(loaded, settings)
-    _require_possible(asked, material)
     study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
     head_training.require_possible(study)
     lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
@@ -222,14 +218,6 @@ def line(study: Study) -> str:
     )
 
 
-def _require_possible(asked: HeadSettings, material: Material) -> None:
-    last = material.head.n_layers
-    if asked.read is not None and asked.read > last:
-        raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
-    if asked.kind == "native":
-        native(material.loaded.model, material.head)  # it says what is missing
-
-
 def default_folder(settings: Settings, toml: str) -> Path:
     """Return runs/<model>-heads, or with 6 hex behind it where that holds other settings."""
     stem = Path("runs") / f"{Path(settings.model).name}-heads"
@@ -240,9 +228,9 @@ def default_folder(settings: Settings, toml: str) -> Path:
 
 def _held(folder: Path) -> dict[str, Any] | None:
     """Return the settings of the run that a folder holds, finished or begun; None without one."""
-    begun = (folder / FILE).exists() or any((folder / "stages").glob("*"))
-    stored = folder / "run.toml"
-    return tomllib.loads(stored.read_text("utf-8")) if begun and stored.exists() else None
+    if not results.holds_work(folder, FILE):
+        return None
+    return tomllib.loads((folder / "run.toml").read_text("utf-8"))
 
 
 def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:

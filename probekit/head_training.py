@@ -21,6 +21,7 @@ from probekit.head_probes import Starts, of_reading
 from probekit.head_settings import BASELINE
 from probekit.head_stages import SWEPT_OFFSET, Study
 from probekit.heads import HeadReadout, Heads
+from probekit.native import native
 from probekit.queries import QueryHeads, QueryReadout
 from probekit.readout import Readout
 from probekit.recipes import Recipe
@@ -72,7 +73,13 @@ def require_possible(study: Study) -> None:
         ProbekitError: If this model cannot be trained as it is asked; the message names the
             strategy.
     """
-    for name in study.asked.strategies:
+    asked, material = study.asked, study.material
+    last = material.head.n_layers
+    if asked.read is not None and asked.read > last:
+        raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
+    if asked.kind == "native":
+        native(material.loaded.model, material.head)  # it says what is missing
+    for name in asked.strategies:
         try:
             _require_possible(study, study.recipe(name))
         except (ModelError, SettingsError) as error:

@@ -52,8 +52,7 @@ def require_named(location: str, source_field: str, target_field: str) -> None:
     fields = source_field, target_field
     if fields != USUAL_FIELDS and (row := _first(location, fields)):
         for field in fields:
-            if not (rows.has(row, field) and rows.value(row, field) is None):
-                rows.text(row, field, f"the first row of {location}", WAY_OUT)
+            _side(row, field, f"the first row of {location}")
 
 
 def _first(location: str, fields: tuple[str, str]) -> rows.Row:

@@ -241,9 +241,9 @@ def require_no_other(folder: Path, own: str) -> None:
             raise RunError(f"{folder} holds {kind}: name another folder with --output")
 
 
-def holds_work(folder: Path) -> bool:
-    """Whether a folder holds a finished run, or finished stages of one."""
-    begun = (folder / "results.json").exists() or any((folder / "stages").glob("*"))
+def holds_work(folder: Path, own: str = "results.json") -> bool:
+    """Whether a folder holds a finished run, whose file is `own`, or finished stages of one."""
+    begun = (folder / own).exists() or any((folder / "stages").glob("*"))
     return begun and (folder / "run.toml").exists()
 
 

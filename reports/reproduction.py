@@ -223,14 +223,15 @@ def markdown(document: Row) -> str:
 
 def lines(document: Row) -> list[str]:
     """Return the measured table and what was decided, for a terminal."""
-    texts = _texts(measured(document))
+    table = measured(document)
+    texts = _texts(table)
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     found = [
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in texts
     ]
     chosen = [f"  {left} {taken}" for left, taken in document["choices"]]
-    said = [*_reasons(measured(document)), *sentences(document)]
+    said = [*_reasons(table), *sentences(document)]
     return [*found, "", *said, "", "What the paper leaves open:", *chosen]
 
 

@@ -1,19 +1,14 @@
 """Pairs: which rows are some, and what is said of those that are none."""
 
-import json
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from json_lines import jsonl
 
 from probekit import pairs
 from probekit.errors import DataError
-
-
-def jsonl(path: Path, *rows: object) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 def test_the_template_is_the_papers() -> None:

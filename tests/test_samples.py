@@ -1,11 +1,11 @@
 """Samples: which tokens are a target's, and which samples are taken."""
 
-import json
 from pathlib import Path
 
 import pytest
 import tiny_run
 import torch
+from json_lines import jsonl
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from probekit import pairs, samples
@@ -28,11 +28,6 @@ def bpe() -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="module")
 def words() -> PreTrainedTokenizerBase:
     return tiny_run.tokenizer()
-
-
-def jsonl(path: Path, *rows: object) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 @pytest.mark.parametrize("target", [ENGLISH, "ünïted naïve words", "3 apples", '"Quoted" text'])
