@@ -17,8 +17,8 @@ from planted_bugs import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What tests need. probekit/cli and probekit/reports are links to the folders beside it.
-COPIED = ("probekit", "cli", "reports", "tests", "pyproject.toml")
+# What tests need.
+COPIED = ("probekit", "tests", "pyproject.toml")
 
 
 def plant(mutation: Mutation, root: Path) -> None:

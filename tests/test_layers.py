@@ -52,7 +52,7 @@ def library_files() -> dict[str, Path]:
 
 
 def all_files() -> list[Path]:
-    beside = [path for package in BESIDE for path in (ROOT / package).rglob("*.py")]
+    beside = [path for package in BESIDE for path in (ROOT / "probekit" / package).rglob("*.py")]
     return [*library_files().values(), *beside]
 
 
@@ -123,7 +123,7 @@ def test_reports_read_run_folders_and_the_command_line_is_a_client(package: str)
     allowed = {package} | {
         name for floor in BESIDE[package] for name in FLOORS.get(floor, (floor,))
     }
-    for path in (ROOT / package).rglob("*.py"):
+    for path in (ROOT / "probekit" / package).rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         not_allowed = set(imported_from_probekit(source, f"probekit.{package}")) - allowed
         assert not not_allowed, path.relative_to(ROOT)
@@ -164,7 +164,9 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert not loaded & SLOW_TO_IMPORT
 
 
-@pytest.mark.skipif(not (ROOT / "cli" / "main.py").exists(), reason="no command line here")
+@pytest.mark.skipif(
+    not (ROOT / "probekit" / "cli" / "main.py").exists(), reason="no command line here"
+)
 @pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"]])
 def test_printing_help_loads_nothing_slow(arguments: list[str]) -> None:
     # The console script's own way in, in pyproject.toml.

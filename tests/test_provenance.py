@@ -73,9 +73,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     root = Path(__file__).parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    sources = [
-        path for part in ("probekit", "cli", "reports") for path in root.glob(f"{part}/*.py")
-    ]
+    sources = (root / "probekit").rglob("*.py")
     nodes = [n for path in sources for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]

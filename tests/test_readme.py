@@ -40,7 +40,7 @@ def files_block() -> str:
     for floor, names in FLOORS.items():
         lines += _table(floor, (library[name] for name in names if name in library))
     for package in BESIDE:
-        lines += _table(package, sorted((ROOT / package).rglob("*.py")))
+        lines += _table(package, sorted((ROOT / "probekit" / package).rglob("*.py")))
     return "\n".join(["", *lines])
 
 
@@ -79,7 +79,9 @@ def test_each_module_says_what_it_is(path: Path) -> None:
     assert not source or first_sentence(source).endswith(".")
 
 
-@pytest.mark.skipif(not (ROOT / "cli" / "main.py").exists(), reason="no command line here")
+@pytest.mark.skipif(
+    not (ROOT / "probekit" / "cli" / "main.py").exists(), reason="no command line here"
+)
 def test_the_command_list_is_the_commands() -> None:
     readme = README.read_text(encoding="utf-8")
     assert block(readme, "commands") == commands_block(), "run `make readme`"
