@@ -30,14 +30,14 @@ accuracy: $(VENV)/.installed
 	$(VENV)/bin/python benchmarks/accuracy.py
 
 mutations: $(VENV)/.installed-test
-	$(VENV)/bin/python tests/mutations.py
+	PYTHONPATH=tests $(VENV)/bin/python -m support.mutations
 
 gallery: $(VENV)/.installed-test
 	$(VENV)/bin/python examples/gallery.py
 
 readme: $(VENV)/.installed-test
-	$(VENV)/bin/python tests/test_readme.py
-	$(VENV)/bin/python tests/test_schema.py
+	PYTHONPATH=tests $(VENV)/bin/python tests/test_readme.py
+	PYTHONPATH=tests $(VENV)/bin/python tests/runs/test_schema.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

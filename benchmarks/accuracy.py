@@ -2,7 +2,7 @@
 
 from pages import DOCS, line, put
 
-from probekit.calibration import Comparison, calibrate, verdict
+from probekit.pipelines.calibration.calibrate import Comparison, calibrate, verdict
 
 HEAD = ("text", "number", "offset", "measured", "exact", "interval", "agrees")
 

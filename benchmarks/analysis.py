@@ -13,7 +13,8 @@ from typing import Annotated
 import torch
 import typer
 
-from probekit import analysis, preparation
+from probekit.pipelines.analysis import analyze as analysis
+from probekit.runs import setup as preparation
 from probekit.settings import Settings
 
 ROUNDS = 3

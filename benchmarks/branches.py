@@ -17,18 +17,21 @@ import torch
 import typer
 from pages import DOCS, line, put
 
-from probekit import branching, corpus, preparation, tokens
-from probekit.branches import BranchEngine
-from probekit.branching import Spread
-from probekit.capture import stream
-from probekit.marginal import Marginalization, summarize
-from probekit.paths import Truncation
-from probekit.preparation import Material
-from probekit.score import score
+from probekit.activations.residual_stream import stream
+from probekit.data import blocks as tokens
+from probekit.data import builtin_text as corpus
+from probekit.data.blocks import Blocks
+from probekit.data.targets import draw_positions, text_targets
+from probekit.marginalization import nucleus_size as branching
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.marginalization.joint_paths import Truncation
+from probekit.marginalization.marginalize import Marginalization, summarize
+from probekit.marginalization.nucleus_size import Spread
+from probekit.runs import setup as preparation
+from probekit.runs.setup import Material
+from probekit.scoring.rates import Rates, Tally
+from probekit.scoring.score import score
 from probekit.settings import Settings
-from probekit.tally import Rates, Tally
-from probekit.targets import draw_positions, text_targets
-from probekit.tokens import Blocks
 
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 OFFSET = 2

@@ -16,7 +16,8 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from probekit import anatomy, capture
+from probekit.activations import residual_stream as capture
+from probekit.models import anatomy
 
 VOCABULARY = 4_096
 BLOCKS, BLOCK = 8, 256

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 import typer
 from pages import DOCS, line, put
 
-from probekit import head_study, paper, strategies
-from probekit.head_settings import BASELINE
-from probekit.head_study import HeadRun
-from probekit.protocol import EXTENDED, Protocol
-from probekit.reports import reproduction
+from probekit.paper import numbers as paper
+from probekit.paper.protocol import EXTENDED, Protocol
+from probekit.pipelines.head_study import study_heads as head_study
+from probekit.pipelines.head_study.settings import BASELINE
+from probekit.pipelines.head_study.study_heads import HeadRun
+from probekit.pipelines.reproduction import table_1 as strategies
+from probekit.reports.reproduction import page as reproduction
 
 STUDIED = ("tiny", "tiny-mtp")
 LADDER = ("tiny-s", "tiny", "tiny-l")

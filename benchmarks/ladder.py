@@ -13,19 +13,17 @@ from typing import Annotated
 import torch
 import typer
 
-from probekit import (
-    anatomy,
-    capture,
-    corpus,
-    encoding,
-    lens,
-    models,
-    score,
-    tally,
-    targets,
-    text,
-    tokens,
-)
+from probekit.activations import residual_stream as capture
+from probekit.data import blocks as tokens
+from probekit.data import builtin_text as corpus
+from probekit.data import documents as text
+from probekit.data import targets
+from probekit.data import tokenization as encoding
+from probekit.models import anatomy
+from probekit.models import loading as models
+from probekit.probes import logit_lens as lens
+from probekit.scoring import rates as tally
+from probekit.scoring import score
 
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 BLOCK = 256

@@ -20,9 +20,9 @@ from statistics import median
 import torch
 import transformers as hf
 
-from probekit.branches import BranchEngine
-from probekit.marginal import Marginalization
-from probekit.paths import Truncation
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.marginalization.joint_paths import Truncation
+from probekit.marginalization.marginalize import Marginalization
 from probekit.readout import Seen
 
 VOCABULARY = 2048

@@ -23,15 +23,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from probekit import linear, metrics, preparation
-from probekit.affine import scaled_bias, scaled_unembedding
-from probekit.anatomy import Anatomy
-from probekit.fitting import SITE_OF_MODEL, Streams
-from probekit.preparation import Material
-from probekit.probes import Probes, Tensors
+from probekit.data.documents import Split
+from probekit.data.targets import Targets, text_targets
+from probekit.models.anatomy import Anatomy
+from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
+from probekit.probes import linear
+from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
+from probekit.probes.probe import Probes, Tensors
+from probekit.runs import setup as preparation
+from probekit.runs.setup import Material
+from probekit.scoring import losses as metrics
 from probekit.settings import Settings
-from probekit.targets import Targets, text_targets
-from probekit.text import Split
 
 # Of github.com/AlignmentResearch/tuned-lens, its train command: rate, momentum, decay.
 RATE, MOMENTUM, DECAY, STEPS = 1.0, 0.9, 1e-3, 250

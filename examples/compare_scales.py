@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import probekit
-from probekit.sweep import ladder
+from probekit.pipelines.comparison.sweep import ladder
 
 SETTINGS = {"max_tokens": 4_000, "marginal_positions": 100}
 

@@ -1,6 +1,6 @@
 """Train the built-in ladder: three sizes of one Llama, and one size trained to see further.
 
-    python examples/train_ladder.py --output probekit/bundled
+    python examples/train_ladder.py --output probekit/models/bundled
 
 `tiny-s`, `tiny-m` and `tiny-l` learn the next token of the `train` part of the built-in
 text. `tiny-mtp` has the shape of `tiny-m` and learns the tokens at t+1 … t+4 at once, in
@@ -29,8 +29,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from probekit import corpus
-from probekit.models import fingerprint, load
+from probekit.data import builtin_text as corpus
+from probekit.models.loading import fingerprint, load
 
 VOCABULARY = 2_048
 END = "<|endoftext|>"

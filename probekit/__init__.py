@@ -1,6 +1,6 @@
 """Measure how far ahead a model's hidden layers see, and how much can be read out in one go.
 
-    run = probekit.analyze("tiny")      the main job; see `probekit.analysis`
+    run = probekit.analyze("tiny")      the main job; see `probekit.pipelines.analysis.analyze`
     run.scores                          a tidy DataFrame
     run.report                          the HTML report
     probekit.load(folder)               a finished run
@@ -15,21 +15,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probekit.analysis import analyze, load_probes
-    from probekit.comparison import Comparison, compare
-    from probekit.head_study import HeadRun, study_heads
-    from probekit.results import Run, load
+    from probekit.pipelines.analysis.analyze import analyze, load_probes
+    from probekit.pipelines.comparison.compare import Comparison, compare
+    from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
+    from probekit.runs.folder import Run, load
     from probekit.settings import Settings
 
 _HOMES = {
-    "analyze": "probekit.analysis",
-    "load_probes": "probekit.analysis",
-    "Comparison": "probekit.comparison",
-    "compare": "probekit.comparison",
-    "HeadRun": "probekit.head_study",
-    "study_heads": "probekit.head_study",
-    "Run": "probekit.results",
-    "load": "probekit.results",
+    "analyze": "probekit.pipelines.analysis.analyze",
+    "load_probes": "probekit.pipelines.analysis.analyze",
+    "Comparison": "probekit.pipelines.comparison.compare",
+    "compare": "probekit.pipelines.comparison.compare",
+    "HeadRun": "probekit.pipelines.head_study.study_heads",
+    "study_heads": "probekit.pipelines.head_study.study_heads",
+    "Run": "probekit.runs.folder",
+    "load": "probekit.runs.folder",
     "Settings": "probekit.settings",
 }
 

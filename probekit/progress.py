@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from probekit.capture import ResidualStream
+from probekit.activations.residual_stream import ResidualStream
 from probekit.readout import Seen
 
 Say = Callable[[str], None]

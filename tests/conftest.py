@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from probekit.results import Run
+    from probekit.runs.folder import Run
 
 
 def pytest_configure() -> None:
@@ -44,7 +44,7 @@ def _has_gpu() -> bool:
 @pytest.fixture(scope="session")
 def tiny_llama() -> "PreTrainedModel":
     """Return a random Llama of three blocks, float32, to be read and never changed."""
-    from architectures import build
+    from support.architectures import build
 
     return build("llama")
 
@@ -52,7 +52,7 @@ def tiny_llama() -> "PreTrainedModel":
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a saved model of two blocks that knows a little of `text_file`; never changed."""
-    import tiny_run
+    from support import tiny_run
 
     folder = tmp_path_factory.mktemp("world") / "mini"
     tiny_run.model().save_pretrained(folder)
@@ -63,7 +63,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a JSONL file of forty short documents."""
-    import tiny_run
+    from support import tiny_run
 
     return tiny_run.jsonl(tmp_path_factory.mktemp("text") / "words.jsonl", tiny_run.documents())
 
@@ -71,7 +71,7 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def asked(model_folder: Path, text_file: Path) -> dict[str, Any]:
     """Return the settings of `finished_run`."""
-    import tiny_run
+    from support import tiny_run
 
     return {**tiny_run.SETTINGS, "model": str(model_folder), "text": (str(text_file),)}
 
@@ -100,7 +100,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def open_page(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
     """Return a function that opens one of a test file's `files`, watched, in its own context."""
-    from watched_pages import Seen
+    from support.watched_pages import Seen
 
     opened: list[Any] = []
 

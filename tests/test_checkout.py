@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.paths import ROOT
+
 LINKS = {"cli": "probekit/cli", "reports": "probekit/reports"}
 
 

@@ -1,8 +1,8 @@
 """The gallery: small enough to be kept, and made of pages of this version."""
 
-from pathlib import Path
+from support.paths import ROOT
 
-GALLERY = Path(__file__).parents[1] / "examples" / "gallery"
+GALLERY = ROOT / "examples" / "gallery"
 
 
 def test_the_gallery_is_small_and_whole() -> None:

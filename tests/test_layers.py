@@ -4,149 +4,126 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.paths import ROOT
 
-# The one list of modules, in order: a module imports only modules above it.
-FLOORS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "shapes", "checks", "readout", "settings", "recipes", "head_settings"),
-    "tools": (
-        "corpus", "rows", "text", "tokens", "encoding", "spelling", "catalogue", "places", "models",
-        "watching", "anatomy", "backbone", "blocks", "forms", "heads", "head_files", "sites",
-        "capture", "routes", "branches", "paths", "targets", "moments", "metrics", "tally",
-        "descent", "affine", "trainable", "probes", "progress", "provenance", "results", "adapters",
-        "learner", "backward", "course", "plan", "written", "markov", "planted", "hidden_markov",
-        "known", "paper", "pairs", "samples", "prompted",
-    ),
-    "methods": (
-        "lens", "linear", "trained", "frequent", "ngram", "marginal", "branching", "score",
-        "queries", "native", "training", "passages", "controls", "codelength", "contrasts",
-        "specialization", "doctor",
-    ),
-    "door": (
-        "reading", "preparation", "given", "fitting", "ceilings", "inspection", "measurement",
-        "assembly", "analysis", "paired", "differing", "ladders", "comparison", "sweep",
-        "rehearsal", "calibration", "protocol", "repeated", "reproduce", "head_stages",
-        "head_probes", "head_training", "head_scores", "head_sweep", "head_findings",
-        "head_verdict", "head_assembly", "head_study", "strategies", "__init__",
-        "__main__",
-    ),
+# The storeys, in order: a package imports only packages of storeys before its own.
+STOREYS: tuple[tuple[str, ...], ...] = (
+    ("data", "models"),
+    ("activations",),
+    ("scoring",),
+    ("probes", "marginalization"),
+    ("heads",),
+    ("runs", "paper"),
+    ("reports",),
+    ("pipelines",),
+    ("cli",),
+)
+
+# What any package may import, and which import no package.
+WORDS = {
+    "errors", "shapes", "checks", "settings", "readout", "files", "provenance", "progress",
 }  # fmt: skip
 
-ORDER = [name for names in FLOORS.values() for name in names]
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-
-# The packages beside the library, and the floors that each may import.
-BESIDE = {"reports": {"words", "tools"}, "cli": {*FLOORS, "reports"}}
+LIBRARY = ROOT / "probekit"
+PACKAGES = [package for storey in STOREYS for package in storey]
 
 LONGEST_FILE = 300
+MOST_MODULES = 15
 SAYS_NOTHING = {"utils", "base", "common", "config", "manager", "registry"}
 SLOW_TO_IMPORT = {"torch", "transformers", "pandas", "sklearn", "seaborn", "pyarrow"}
 
 
-def library_files() -> dict[str, Path]:
-    return {path.stem: path for path in (ROOT / "probekit").glob("*.py")}
+def modules(folder: Path = LIBRARY) -> dict[str, Path]:
+    """Return the files of a folder and those below by dotted name."""
+    files = sorted(folder.rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
-def all_files() -> list[Path]:
-    beside = [path for package in BESIDE for path in (ROOT / "probekit" / package).rglob("*.py")]
-    return [*library_files().values(), *beside]
+def imports(source: str, known: set[str]) -> Iterator[str]:
+    """Yield the modules among `known` that a source imports, in functions and for types too.
 
-
-def imported_from_probekit(source: str, package: str = "probekit") -> Iterator[str]:
-    """Yield the modules of ours that a source imports: `metrics`, `cli`, `__init__`.
-
-    A name that the package hands on (`from probekit import load`) counts as `__init__`.
-    Imports inside functions count too; so do those for type checkers only.
-
-    >>> list(imported_from_probekit("from probekit import lens, load\\nimport torch"))
-    ['lens', '__init__']
-    >>> list(imported_from_probekit("def f():\\n    from probekit.cli.main import app"))
-    ['cli']
-    >>> list(imported_from_probekit("from probekit.unlisted import x"))
-    ['unlisted']
-    >>> list(imported_from_probekit("from . import lens\\nfrom .score import score"))
-    ['lens', 'score']
+    >>> known = {"probekit.errors", "probekit.probes.linear"}
+    >>> source = "from probekit.errors import DataError\\nfrom probekit import load\\nimport torch"
+    >>> list(imports(source, known))
+    ['probekit.errors']
+    >>> list(imports("def f():\\n    from probekit.probes import linear", known))
+    ['probekit.probes.linear']
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) + 1 - node.level]
-            base = ".".join((parents if node.level else []) + [node.module or ""]).strip(".")
-            dotted = [f"{base}.{alias.name}" for alias in node.names]
+            assert not node.level, "imports are absolute"
+            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in dotted:
-            top, _, rest = name.partition(".")
-            module, _, attribute = rest.partition(".")
-            if top == "probekit":
-                yield module if attribute or module in {*ORDER, *BESIDE} else "__init__"
+            parents = (name, name.rpartition(".")[0])
+            yield from (module for module in parents if module in known)
 
 
-def may_import(module: str) -> set[str]:
-    """Return the modules above `module`, less those of its own floor if it is a method."""
-    above = set(ORDER[: ORDER.index(module)])
-    floor = FLOOR_OF[module]
-    allowed = above - set(FLOORS["methods"]) if floor == "methods" else above
-    return allowed | ({"reports", "cli"} if floor == "door" else set())
-
-
-def test_every_module_has_its_place_in_the_list() -> None:
-    unlisted = set(library_files()) - set(ORDER)
-    assert not unlisted, "a module is not in FLOORS"
-    absent = set(ORDER) - set(library_files())
-    assert not absent, "a module in FLOORS does not exist"
-
-
-def test_the_list_names_each_module_once() -> None:
-    assert len(ORDER) == len(set(ORDER))
-
-
-def test_the_library_is_flat() -> None:
-    folders = {path.parent.name for path in (ROOT / "probekit").glob("*/*.py")}
-    assert folders <= set(BESIDE)
-
-
-@pytest.mark.parametrize("module", [name for name in ORDER if name in library_files()])
-def test_a_module_imports_only_modules_above_it(module: str) -> None:
-    source = library_files()[module].read_text(encoding="utf-8")
-    not_above = set(imported_from_probekit(source)) - may_import(module)
-    assert not not_above
-
-
-@pytest.mark.parametrize("package", BESIDE)
-def test_reports_read_run_folders_and_the_command_line_is_a_client(package: str) -> None:
-    allowed = {package} | {
-        name for floor in BESIDE[package] for name in FLOORS.get(floor, (floor,))
+@cache
+def graph() -> dict[str, set[str]]:
+    """Return which modules of ours each module imports."""
+    files = modules()
+    return {
+        name: set(imports(path.read_text(encoding="utf-8"), set(files)))
+        for name, path in files.items()
     }
-    for path in (ROOT / "probekit" / package).rglob("*.py"):
-        source = path.read_text(encoding="utf-8")
-        not_allowed = set(imported_from_probekit(source, f"probekit.{package}")) - allowed
-        assert not not_allowed, path.relative_to(ROOT)
 
 
-def test_methods_may_not_import_methods_and_words_no_tools() -> None:
-    assert not may_import("score") & set(FLOORS["methods"])
-    assert not any(may_import(word) & set(FLOORS["tools"]) for word in FLOORS["words"])
-    assert "capture" in may_import("score")
-    assert "score" in may_import("analysis")
+def allowed(package: str) -> set[str]:
+    """Return what a package may import: itself, the words and the storeys before its own.
+
+    >>> sorted(allowed("activations") - WORDS)
+    ['activations', 'data', 'models']
+    >>> allowed("errors") <= WORDS
+    True
+    """
+    if package in WORDS:
+        return WORDS
+    own = next(number for number, storey in enumerate(STOREYS) if package in storey)
+    return WORDS | {package} | {name for storey in STOREYS[:own] for name in storey}
 
 
-def test_our_packages_are_imported_under_their_installed_names() -> None:
-    for path in all_files():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and not node.level:
-                assert (node.module or "").partition(".")[0] not in BESIDE, path
+def test_every_package_has_its_storey() -> None:
+    folders = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    assert folders == set(PACKAGES)
+    assert {path.stem for path in LIBRARY.glob("*.py")} == WORDS | {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("path", all_files(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("package", [*sorted(WORDS), *PACKAGES])
+def test_a_package_imports_only_what_stands_before_it(package: str) -> None:
+    wrong = {
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        if name.split(".")[1] == package
+        for other in others
+        if other.count(".") and other.split(".")[1] not in allowed(package)
+    }
+    assert not wrong
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    tuple(TopologicalSorter(graph()).static_order())
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in modules().values()}), ids=str)
+def test_a_folder_can_be_read_at_a_glance(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= MOST_MODULES
+
+
+@pytest.mark.parametrize(
+    "path", [*modules().values(), *modules(ROOT / "tests").values()], ids=lambda path: path.name
+)
 def test_a_file_is_short_and_its_name_says_something(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").count("\n")
-    assert lines <= LONGEST_FILE
+    assert path.read_text(encoding="utf-8").count("\n") <= LONGEST_FILE
     assert path.stem not in SAYS_NOTHING
 
 
@@ -164,9 +141,6 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert not loaded & SLOW_TO_IMPORT
 
 
-@pytest.mark.skipif(
-    not (ROOT / "probekit" / "cli" / "main.py").exists(), reason="no command line here"
-)
 @pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"]])
 def test_printing_help_loads_nothing_slow(arguments: list[str]) -> None:
     # The console script's own way in, in pyproject.toml.

@@ -3,10 +3,11 @@
 import ast
 from pathlib import Path
 
-import mutations
 import pytest
-from mutations import ROOT
-from planted_bugs import MUTATIONS, Mutation
+
+from support import mutations
+from support.paths import ROOT
+from support.planted_bugs import MUTATIONS, Mutation
 
 TABLE = ROOT / "docs" / "mutations.md"
 
@@ -22,7 +23,7 @@ def functions(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=named)
 def test_the_place_of_a_bug_is_there_once_and_its_tests_exist(mutation: Mutation) -> None:
-    source = (ROOT / mutation.file).read_text(encoding="utf-8")
+    source = mutation.path(ROOT).read_text(encoding="utf-8")
     assert source.count(mutation.old) == 1
     ast.parse(source.replace(mutation.old, mutation.new))
     assert mutation.tests
@@ -35,7 +36,7 @@ def test_each_bug_has_its_row_in_the_documentation() -> None:
     rows = [line.split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines()]
     places = [(row[0].removeprefix("| "), row[1].strip("`")) for row in rows if len(row) == 3]
     # Behind the two lines of the head.
-    assert places[2:] == [(mutation.name, mutation.file) for mutation in MUTATIONS]
+    assert places[2:] == [(mutation.name, mutation.module) for mutation in MUTATIONS]
     assert "survives" not in TABLE.read_text(encoding="utf-8")
 
 

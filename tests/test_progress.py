@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from probekit.anatomy import find
-from probekit.capture import stream
+from probekit.activations.residual_stream import stream
+from probekit.models.anatomy import find
 from probekit.progress import Journal, Tracked
 
 

@@ -5,13 +5,13 @@ import platform
 import re
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
-import tiny_run
 import torch
 
 from probekit import provenance
+from support import tiny_run
+from support.paths import ROOT
 
 
 def test_a_digest_of_texts_knows_their_borders_and_order() -> None:
@@ -70,7 +70,7 @@ def test_the_command_line_of_another_program_is_not_recorded(
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    root = Path(__file__).parents[1]
+    root = ROOT
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
     sources = (root / "probekit").rglob("*.py")

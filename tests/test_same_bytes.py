@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import shared_pages
+from support import shared_pages
 
 
 def test_pages_and_figures_have_the_same_bytes_in_another_process(tmp_path: Path) -> None:

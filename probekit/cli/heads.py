@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli.figures import Figures, write_figures
-from probekit.cli.findings import aligned, show
+from probekit.cli.export_figures import Figures, write_figures
+from probekit.cli.printing import aligned, show
 from probekit.cli.flags import described, tokens, with_settings
 from probekit.errors import SettingsError
-from probekit.head_settings import SHARED, TOKENS_ON_CPU, USUAL, HeadSettings, split
+from probekit.pipelines.head_study.settings import SHARED, TOKENS_ON_CPU, USUAL, HeadSettings, split
 from probekit.settings import from_file
 
 DIGITS = 3
@@ -57,7 +57,9 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     asked, of_heads = split((from_file(config) if config else {}) | settings | given)
     from transformers.utils import logging
 
-    from probekit import head_study, preparation, reports
+    from probekit import reports
+    from probekit.pipelines.head_study import study_heads as head_study
+    from probekit.runs import setup as preparation
 
     logging.disable_progress_bar()
     loaded = preparation.load(asked)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli import scales
-from probekit.cli.figures import Figures, write_figures
+from probekit.cli import compare as scales
+from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
 from probekit.cli.reproduce import reproduce
@@ -92,7 +92,8 @@ def analyze(
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
     asked = from_mapping((from_file(config) if config else {}) | settings)
-    from probekit import analysis, reports
+    from probekit import reports
+    from probekit.pipelines.analysis import analyze as analysis
 
     loaded = _load(asked)
     if dry_run:
@@ -119,7 +120,8 @@ def doctor(
         _calibrate()
         return
     asked = from_mapping({"model": model} | settings)
-    from probekit import analysis, doctor
+    from probekit.pipelines.analysis import analyze as analysis
+    from probekit.runs import doctor
 
     loaded = _load(asked)
     checks = analysis.examine(loaded, asked)
@@ -131,7 +133,7 @@ def doctor(
 @command()
 def models() -> None:
     """List the models with short names, ladder by ladder."""
-    from probekit.models import known
+    from probekit.models.loading import known
 
     for model in known():
         place = model.repository or "built in"
@@ -146,8 +148,10 @@ def report(
     figures: Figures = False,
 ) -> None:
     """Render the report of a finished run, or of a study of heads, again."""
-    from probekit import head_study, reports, results
-    from probekit.reports.heads import render as render_heads
+    from probekit import reports
+    from probekit.pipelines.head_study import study_heads as head_study
+    from probekit.runs import folder as results
+    from probekit.reports.heads.page import render as render_heads
 
     if (run / head_study.FILE).exists():
         study = head_study.load(run)
@@ -168,7 +172,7 @@ for _function in (scales.sweep, heads, reproduce):
 
 
 def _calibrate() -> None:
-    from probekit import calibration
+    from probekit.pipelines.calibration import calibrate as calibration
 
     comparisons = calibration.calibrate()
     typer.echo("\n".join(calibration.lines(comparisons)))
@@ -179,7 +183,7 @@ def _calibrate() -> None:
 def _load(asked: Settings) -> Any:
     from transformers.utils import logging
 
-    from probekit import preparation
+    from probekit.runs import setup as preparation
 
     logging.disable_progress_bar()
     loaded = preparation.load(asked)

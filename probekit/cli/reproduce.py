@@ -7,7 +7,7 @@ import typer
 
 from probekit.cli.flags import tokens, with_settings
 from probekit.errors import SettingsError
-from probekit.head_settings import TOKENS_ON_CPU
+from probekit.pipelines.head_study.settings import TOKENS_ON_CPU
 from probekit.settings import Settings
 
 Figure = Literal["figure-1", "figure-2", "table-1"]
@@ -57,8 +57,9 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     from transformers.utils import logging
 
-    from probekit import reproduce, results
-    from probekit.protocol import Protocol
+    from probekit.pipelines.reproduction import reproduce
+    from probekit.runs import folder as results
+    from probekit.paper.protocol import Protocol
 
     logging.disable_progress_bar()
     folder = output or Path("runs") / f"reproduce-{figure}"
@@ -84,7 +85,7 @@ def _require_untrained(figure: str, heads: list[Path] | None, settings: dict[str
 def _figure(
     figure: str, asked: Any, folder: Path, model: list[str] | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    from probekit import reproduce
+    from probekit.pipelines.reproduction import reproduce
 
     source, target = (settings.get(name, getattr(Settings, name)) for name in FIELDS)
     wanted = reproduce.Asked(
@@ -110,7 +111,7 @@ def _table_1(
     if heads and (model or more):
         given = ", ".join(f"--{name.replace('_', '-')}" for name in more) or "--model"
         raise SettingsError(f"--heads names trained heads, their model and text: leave out {given}")
-    from probekit import strategies
+    from probekit.pipelines.reproduction import table_1 as strategies
 
     runs = heads or [
         strategies.train(name, settings, folder, typer.echo) for name in model or ["tiny"]
@@ -119,8 +120,8 @@ def _table_1(
 
 
 def _show(document: dict[str, Any], folder: Path) -> None:
-    from probekit import reproduce
-    from probekit.reports import reproduction
+    from probekit.pipelines.reproduction import reproduce
+    from probekit.reports.reproduction import page as reproduction
 
     report = reproduce.write(document, folder)
     typer.echo("\n" + "\n".join(reproduction.lines(document)) + "\n")

@@ -1,10 +1,10 @@
 """Pages of one run and of several, each a single file of HTML; figures for papers."""
 
-from probekit.reports.comparison import comparison_pieces, render_comparison
-from probekit.reports.page import render
-from probekit.reports.paper_comparison import paper_comparison
-from probekit.reports.paper_figures import paper
-from probekit.reports.paper_heads import paper_heads
+from probekit.reports.comparison.page import comparison_pieces, render_comparison
+from probekit.reports.analysis.page import render
+from probekit.reports.publication.comparison import paper_comparison
+from probekit.reports.publication.analysis import paper
+from probekit.reports.publication.heads import paper_heads
 
 __all__ = [
     "comparison_pieces",

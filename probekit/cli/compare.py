@@ -1,0 +1,127 @@
+"""The commands over several runs: compare them, or sweep over models and compare."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probekit.cli.export_figures import Figures, write_figures
+from probekit.cli.printing import aligned, show
+from probekit.cli.flags import with_settings
+from probekit.errors import SettingsError
+from probekit.settings import Settings, from_file
+
+# Every model of a sweep has its own.
+SHARED = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
+
+# Columns of the table that is printed: heading, quantity, offset, factor, digits.
+COLUMNS = (
+    ("next token %", "next_token_top1", 1, 100, 1),
+    ("bits/byte", "next_token_bpb", 1, 1, 3),
+    ("probe t+2 %", "best_probe_top1", 2, 100, 1),
+    ("ceiling t+2 %", "ceiling_top1", 2, 100, 1),
+    ("recovered t+2 %", "recovered", 2, 100, 1),
+    ("nucleus tokens", "nucleus_tokens", 1, 1, 0),
+)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; by default compare.html beside the runs.")
+    ] = None,
+    figures: Figures = False,
+) -> None:
+    """Compare finished runs: one page, differences with intervals."""
+    from probekit.pipelines.comparison import compare as comparison
+
+    found = comparison.compare(runs)
+    parents = [os.path.abspath(run.parent) for run in runs]  # noqa: PTH100 -- links are kept
+    common, here = Path(os.path.commonpath(parents)), Path.cwd()
+    common = common.relative_to(here) if common.is_relative_to(here) else common
+    path = output or common / "compare.html"
+    found.write(path)
+    show(found.document, table(found.document))
+    if figures:
+        _write_figures(found.document, path.parent / "figures")
+    typer.echo(f"Comparison: {path}")
+
+
+@with_settings(*SHARED)
+def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
+    settings: dict[str, Any],
+    family: Annotated[str | None, typer.Option(help="A ladder of `probekit models`.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Models, by commas.", metavar="A,B,...")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run folders; by default runs/sweep-...")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace runs with other settings.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plans and stop.")] = False,
+    figures: Figures = False,
+) -> None:
+    """Analyze several models, skipping what is done, and compare them."""
+    if (family is None) == (models is None):
+        raise SettingsError("say either --family or --models, such as --family tiny")
+    from probekit.pipelines.comparison import sweep as sweeps
+
+    given = (from_file(config) if config else {}) | settings
+    if family is not None:
+        output = output or Path("runs") / f"sweep-{family}"
+    names = sweeps.ladder(family) if family is not None else _names(models or "")
+    asked = sweeps.rungs(names, given, output)
+    if dry_run:
+        _end(sweeps.dry_run(asked, typer.echo))
+        return
+    swept = sweeps.sweep(asked, overwrite, typer.echo)
+    if swept.comparison is not None and swept.page is not None:
+        show(swept.comparison.document, table(swept.comparison.document))
+        if figures:
+            _write_figures(swept.comparison.document, swept.page.parent / "figures")
+        typer.echo(f"Comparison: {swept.page}")
+    else:
+        typer.echo("Fewer than two runs are finished: there is nothing to compare.")
+    _end(swept.failed)
+
+
+def _names(models: str) -> list[str]:
+    return [name.strip() for name in models.split(",") if name.strip()]
+
+
+def _end(failed: Mapping[str, str]) -> None:
+    for model, message in failed.items():
+        typer.echo(f"probekit: {model}: {message}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
+    from probekit import reports
+
+    write_figures(reports.paper_comparison(document), folder)
+
+
+def table(document: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of each run that matter most, line by line.
+
+    They are of all texts together, where there are several.
+    """
+    left_out = "next_token_bpb" if document["metric"] == "nats" else None
+    columns = [column for column in COLUMNS if column[1] != left_out]
+    found: dict[tuple[str, str, int], float] = {}
+    for row in document["headlines"]:
+        # The first domain of a run is all of its texts.
+        found.setdefault((row["run"], row["quantity"], row["offset"]), row["value"])
+    lines = [["run", "parameters", *(heading for heading, *_ in columns)]]
+    for run in document["runs"]:
+        cells = [run["name"], f"{run['model']['n_parameters'] / 1e6:,.1f}M"]
+        for _, quantity, offset, factor, digits in columns:
+            value = found.get((run["name"], quantity, offset))
+            cells.append("-" if value is None else f"{value * factor:,.{digits}f}")
+        lines.append(cells)
+    return aligned(lines)

@@ -1,0 +1,1 @@
+"""Texts become documents, documents token blocks, blocks targets."""

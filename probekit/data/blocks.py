@@ -1,0 +1,250 @@
+"""Token blocks, and every mask there is.
+
+Documents, each ended by the tokenizer's end token, lie end to end in blocks of equal
+length. Where the tokenizer has a BOS it comes first in each block, and before each document
+too unless BOS and end are one token, which then does both. Masks come from an array of
+document numbers, never from token ids.
+
+A document may begin with a prompt: context, of which no token is a target. Such a document has
+a block to itself, so that nothing but its own prompt stands before its targets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from probekit.data.documents import SPLITS, Split
+from probekit.errors import DataError
+
+OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Token blocks and the document that each position belongs to.
+
+    Attributes:
+        token_ids: Token ids, shape (block, pos).
+        documents: Document numbers, shape (block, pos); -1 at BOS, in a prompt but for its
+            last token, from which the first target is predicted, and behind the last document.
+    """
+
+    token_ids: Int[Tensor, "block pos"]
+    documents: Int[Tensor, "block pos"]
+
+    def valid(self, offset: int) -> Bool[Tensor, "block pos"]:
+        """Return the positions whose token at `offset` lies in their own document.
+
+        An end token is a legal target; its own position, the last of its document, has
+        none. A piece of n tokens has max(0, n - offset) such positions.
+
+        >>> blocks = pack([[5, 6], [7]], [0, 1], block=6, bos=None, end=9)
+        >>> blocks.token_ids.tolist(), blocks.valid(1).tolist()
+        ([[5, 6, 9, 7, 9, 9]], [[True, True, False, True, False, False]])
+        """
+        valid = torch.zeros_like(self.documents, dtype=torch.bool)
+        own = self.documents[:, :-offset]
+        valid[:, :-offset] = (own != OUTSIDE) & (own == self.documents[:, offset:])
+        return valid
+
+    def targets(self, offset: int) -> Int[Tensor, "block pos"]:
+        """Return the token at `offset` from each position; meaningless where not valid."""
+        targets = torch.zeros_like(self.token_ids)
+        targets[:, :-offset] = self.token_ids[:, offset:]
+        return targets
+
+
+@dataclass(frozen=True)
+class TokenizedDocument:
+    """A document's tokens and where they go.
+
+    Attributes:
+        domain: Name of the text that it comes from.
+        name: File, line or row; with a piece number if it was cut.
+        split: Part of the analysis.
+        ids: Token ids without BOS and end.
+        n_bytes: UTF-8 bytes of the text that the ids stand for.
+        sha256: Digest of the content.
+        whole: False if it was cut: what ends it is not its author.
+        prompt: Tokens before the first that is a target; 0 if all of it is text to predict.
+    """
+
+    domain: str
+    name: str
+    split: Split
+    ids: list[int]
+    n_bytes: int
+    sha256: str
+    whole: bool = True
+    prompt: int = 0
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are targets, the end not counted."""
+        return len(self.ids) - self.prompt
+
+
+def pack(
+    ids: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    block: int,
+    bos: int | None,
+    end: int | None,
+    whole: Sequence[bool] | None = None,
+) -> Blocks:
+    """Lay documents end to end in blocks.
+
+    The end token after a document that was cut parts it from the next one, but is nobody's
+    target: no model could foresee it. The last block is filled up with the end token, which
+    belongs to no document either (attention is causal: it changes nothing before it).
+
+    Args:
+        ids: Token ids of each document.
+        numbers: Number of each document.
+        block: Tokens in a block, BOS included.
+        bos: First token of each block and document, or None.
+        end: Token after each document, or None.
+        whole: Whether each document is whole; all are, by default.
+
+    Returns:
+        Blocks of shape (block, pos) with pos = `block`.
+    """
+    flat: list[int] = []
+    owner: list[int] = []
+    body = block - (bos is not None)
+    for index, (document, number) in enumerate(zip(ids, numbers, strict=True)):
+        if bos not in (None, end) and len(flat) % body:  # a block's own BOS is not doubled
+            flat.append(bos)
+            owner.append(OUTSIDE)
+        flat += document
+        owner += [number] * len(document)
+        if end is not None:
+            flat.append(end)
+            owner.append(number if whole is None or whole[index] else OUTSIDE)
+    filling = -len(flat) % body
+    filler = 0 if end is None else end
+    token_ids = torch.tensor(flat + [filler] * filling).view(-1, body)
+    documents = torch.tensor(owner + [OUTSIDE] * filling).view(-1, body)
+    if bos is not None:
+        rows = len(token_ids)
+        token_ids = torch.cat([torch.full((rows, 1), bos), token_ids], dim=1)
+        documents = torch.cat([torch.full((rows, 1), OUTSIDE), documents], dim=1)
+    return Blocks(token_ids, documents)
+
+
+def pack_prompted(
+    ids: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    prompts: Sequence[int],
+    block: int,
+    bos: int | None,
+    end: int | None,
+) -> Blocks:
+    """Lay each document in a block of its own, its prompt as context.
+
+    Args:
+        ids: Token ids of each document, the prompt's first.
+        numbers: Number of each document.
+        prompts: Tokens of each prompt, at least 1.
+        block: Tokens in a block; BOS, the longest document and its end fit into it.
+        bos: First token of each block, or None.
+        end: Token after each document, a legal target, or None. Blocks are filled up with it.
+
+    Returns:
+        Blocks of shape (document, pos) with pos = `block`.
+
+    >>> blocks = pack_prompted([[5, 6, 7, 8]], [3], [2], block=8, bos=0, end=9)
+    >>> blocks.token_ids.tolist(), blocks.documents.tolist()
+    ([[0, 5, 6, 7, 8, 9, 9, 9]], [[-1, -1, 3, 3, 3, 3, -1, -1]])
+    >>> blocks.valid(2).nonzero()[:, 1].tolist()  # 7 and 8 from 6, 8 and the end from 7
+    [2, 3]
+    """
+    token_ids = torch.full((len(ids), block), 0 if end is None else end)
+    documents = torch.full_like(token_ids, OUTSIDE)
+    start = bos is not None
+    if bos is not None:
+        token_ids[:, 0] = bos
+    for row, (document, number, prompt) in enumerate(zip(ids, numbers, prompts, strict=True)):
+        stop = start + len(document)
+        token_ids[row, start:stop] = torch.tensor(document)
+        documents[row, start + prompt - 1 : stop + (end is not None)] = number
+    return Blocks(token_ids, documents)
+
+
+def blocks_by_split(
+    documents: Sequence[TokenizedDocument],
+    tokenizer: PreTrainedTokenizerBase,
+    block: int,
+    horizon: int,
+) -> dict[Split, Blocks]:
+    """Pack the documents of each split into blocks; numbers are indices of `documents`.
+
+    Raises:
+        DataError: If a domain has no position with a target at the horizon in a split.
+    """
+    found = {}
+    for part in SPLITS:
+        numbers = [i for i, document in enumerate(documents) if document.split == part]
+        found[part] = _packed(documents, numbers, tokenizer, block)
+        _require_targets(found[part], documents, part, horizon)
+    return found
+
+
+def block_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the tokens of a block that holds a document, its BOS and its end."""
+    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return len(ids) + sum(end is not None for end in ends)
+
+
+def shortened(
+    block: int, documents: Sequence[TokenizedDocument], tokenizer: PreTrainedTokenizerBase
+) -> int:
+    """Return the length of blocks: less than `block` if each document has its own, all shorter."""
+    if not all(document.prompt for document in documents):
+        return block
+    return min(block, max(block_of(document.ids, tokenizer) for document in documents))
+
+
+def _packed(
+    documents: Sequence[TokenizedDocument],
+    numbers: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    block: int,
+) -> Blocks:
+    """Return the blocks of the documents of these numbers, those with a prompt last."""
+    bos, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    plain = [i for i in numbers if not documents[i].prompt]
+    prompted = [i for i in numbers if documents[i].prompt]
+    parts = []
+    if plain:
+        whole = [documents[i].whole for i in plain]
+        parts.append(pack([documents[i].ids for i in plain], plain, block, bos, end, whole))
+    if prompted:
+        ids, prompts = zip(
+            *((documents[i].ids, documents[i].prompt) for i in prompted), strict=True
+        )
+        parts.append(pack_prompted(ids, prompted, prompts, block, bos, end))
+    return Blocks(
+        torch.cat([part.token_ids for part in parts]),
+        torch.cat([part.documents for part in parts]),
+    )
+
+
+def _require_targets(
+    blocks: Blocks, documents: Sequence[TokenizedDocument], part: Split, horizon: int
+) -> None:
+    reached = {documents[n].domain for n in blocks.documents[blocks.valid(horizon)].tolist()}
+    for domain in dict.fromkeys(document.domain for document in documents):
+        if domain not in reached:
+            own = [d for d in documents if (d.domain, d.split) == (domain, part)]
+            longest = max(document.n_targets for document in own)
+            what = "target" if own[0].prompt else "document"
+            raise DataError(
+                f"{domain}: the {part} split has no position with a target {horizon} tokens "
+                f"ahead: its longest {what} has {longest} tokens and more than {horizon} "
+                "are needed. Give more or longer text, or fewer --offsets"
+            )

@@ -1,0 +1,229 @@
+"""Read text: what a document is, and which part of an analysis it belongs to.
+
+JSONL        a line is a document (`--text-field`)
+parquet      a row is a document
+folder       a file is a document
+other file   the file is one document
+hub:...      a row of a Hub data set is a document (needs `datasets`)
+builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from probekit.data import builtin_text as corpus
+from probekit.data import rows
+from probekit.errors import DataError, SettingsError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+# Shares of the tokens at which the documents, in order of their hash, are cut.
+CUTS = (0.8, 0.9)
+
+WAY_OUT = (
+    "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
+)
+
+OTHER_ROWS = {".json", ".csv", ".tsv", ".gz", ".zst"}
+
+BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document.
+
+    Attributes:
+        domain: Name of the text that it comes from.
+        name: File, line or row.
+        text: What it says; never empty.
+        whole: False if it was cut, and goes on.
+    """
+
+    domain: str
+    name: str
+    text: str
+    whole: bool = True
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the content, which decides the split."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `--text` argument: a domain's name and where its documents are."""
+
+    domain: str
+    location: str
+
+    @classmethod
+    def parse(cls, argument: str) -> "Source":
+        """Return the source that `[NAME=]PATH` means; the name defaults to the path's stem.
+
+        >>> Source.parse("stories=data/stories.jsonl")
+        Source(domain='stories', location='data/stories.jsonl')
+        >>> Source.parse("data/stories.jsonl").domain
+        'stories'
+        """
+        name, equals, location = argument.partition("=")
+        if not equals:
+            location = argument
+            is_path = not argument.startswith(("builtin:", "hub:"))
+            name = Path(argument).stem if is_path else argument.split(":")[1]
+        if not name or not location:
+            raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")
+        return cls(name, location)
+
+
+def sources(arguments: Sequence[str]) -> list[Source]:
+    """Return what `--text` arguments mean.
+
+    Raises:
+        DataError: If one means nothing.
+        SettingsError: If two texts have one name, or one that stands for all of them.
+    """
+    found = [Source.parse(argument) for argument in arguments]
+    names = [source.domain for source in found]
+    if len(set(names)) < len(names) or "all" in names:
+        raise SettingsError(
+            f"texts need different names, none of them 'all', got {', '.join(names)}: "
+            "say --text NAME=PATH"
+        )
+    return found
+
+
+def read(
+    source: Source,
+    field: str = "text",
+    limit: int | None = None,
+    max_characters: int | None = None,
+) -> list[Document]:
+    """Return the documents of one source, in its own order.
+
+    Lines and rows beyond the last document that is taken are not read.
+
+    Args:
+        source: Where to read and what to call it.
+        field: Name of the text in a JSONL object, parquet or Hub row.
+        limit: Take no more than this many documents.
+        max_characters: Take no more documents once those taken have so many characters; the
+            last one is taken whole, so there is always one.
+
+    Raises:
+        DataError: If there is nothing to read, or it is not UTF-8 text.
+    """
+    found = (
+        Document(source.domain, name, text)
+        for name, text in _entries(source.location, field)
+        if text.strip()
+    )
+    documents = list(_up_to(max_characters, islice(found, limit)))
+    if not documents:
+        raise DataError(f"{source.location} holds no text: every document in it is empty")
+    return documents
+
+
+def _up_to(max_characters: int | None, documents: Iterable[Document]) -> Iterator[Document]:
+    taken = 0
+    for document in documents:
+        yield document
+        taken += len(document.text)
+        if max_characters is not None and taken >= max_characters:
+            return
+
+
+def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
+    kind, colon, rest = location.partition(":")
+    if colon and kind == "builtin":
+        return _built_in(rest)
+    if colon and kind == "hub":
+        return _rows(location, field)
+    path = Path(location).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(
+            f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of text "
+            "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
+        )
+    if rows.are_at(location):
+        return _rows(location, field)
+    if path.suffix in OTHER_ROWS:
+        raise DataError(
+            f"{location} looks like rows in a format that is not read: convert it to .jsonl or "
+            ".parquet, or rename it to .txt to have it taken as one text"
+        )
+    return iter([(path.name, _decoded(path))])
+
+
+def _built_in(domain: str) -> Iterator[tuple[str, str]]:
+    if domain not in corpus.DOMAINS:
+        raise DataError(f"the built-in text has the domains {corpus.DOMAINS}, got {domain!r}")
+    yield from corpus.documents(domain, "held-out").items()
+
+
+def _folder(folder: Path) -> Iterator[tuple[str, str]]:
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+    if not paths:
+        raise DataError(f"the folder {folder} holds no files")
+    for path in paths:
+        yield str(path.relative_to(folder)), _decoded(path)
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+    except UnicodeDecodeError as error:
+        raise rows.not_utf8(str(path), error) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _rows(location: str, field: str) -> Iterator[tuple[str, str]]:
+    place = location.removeprefix(rows.HUB)
+    for name, row in rows.read(location, [field]):
+        yield name, rows.text(row, field, f"{place} {name}", WAY_OUT)
+
+
+def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:
+    """Return the part that each document of one domain belongs to.
+
+    Documents are sorted by the sha256 of their content and cut at 80 % and 90 % of the
+    tokens; documents of the same content are on one side.
+
+    Args:
+        documents: The documents of one domain.
+        sizes: Tokens of each.
+
+    Raises:
+        DataError: If there are not three different documents.
+    """
+    weights: dict[str, int] = {}
+    for document, size in zip(documents, sizes, strict=True):
+        weights[document.sha256] = weights.get(document.sha256, 0) + size
+    digests = sorted(weights)
+    if len(digests) < len(SPLITS):
+        raise DataError(
+            f"train, validation and test need at least 3 different documents, "
+            f"{documents[0].domain!r} has {len(digests)}: give more text"
+        )
+    total, before, starts = sum(weights.values()), 0, []
+    for digest in digests:
+        starts.append(before / total)
+        before += weights[digest]
+    # Each part holds at least one document, whatever the sizes.
+    first = min(max(1, sum(start < CUTS[0] for start in starts)), len(digests) - 2)
+    second = min(max(first + 1, sum(start < CUTS[1] for start in starts)), len(digests) - 1)
+    part = {d: SPLITS[(i >= first) + (i >= second)] for i, d in enumerate(digests)}
+    return [part[document.sha256] for document in documents]

@@ -1,0 +1,129 @@
+"""Files of heads: safetensors with keys <kind>/<offset>.<parameter>."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from probekit.errors import RunError
+from probekit.heads.heads import Heads, build
+from probekit.heads.kinds import Form, ProbeMap
+from probekit.models.anatomy import Anatomy
+
+# Between the offset and the name of a tensor of the probe that a head is decoded by.
+PROBE = ".probe."
+
+
+def save(heads: Heads, path: Path, fingerprint: str) -> None:
+    """Write heads.
+
+    Args:
+        heads: The heads.
+        path: File to write.
+        fingerprint: Of the model that they belong to.
+    """
+    tensors = {
+        _key(heads.form, name): x.contiguous().clone() for name, x in heads.state_dict().items()
+    }
+    metadata = {
+        "kind": heads.form.kind,
+        "reads": str(heads.form.read),
+        "form": json.dumps(dataclasses.asdict(heads.form)),
+        "model_fingerprint": fingerprint,
+    }
+    save_file(tensors, path, metadata=metadata)
+
+
+def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None = None) -> Heads:
+    """Read heads for a model.
+
+    A file of blocks that says no more of them than `reads: residual stream after block l`, as
+    those that come with a model trained on several offsets, is read too. Where a file has blocks
+    but none at offset 1, that head is the model's own last block.
+
+    Args:
+        path: The file.
+        anatomy: The model's.
+        fingerprint: The model's; that of the file must be the same. None if the caller knows
+            that they belong together, such as when both lie in one folder.
+        kind: What the heads must be; None for any kind.
+
+    Returns:
+        The heads, in the file's dtype, on the model's device.
+
+    Raises:
+        RunError: If there is no such file, it holds other heads, or those of another model.
+    """
+    if not path.is_file():
+        raise RunError(f"there are no heads at {path}")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
+    form = _form(metadata)
+    if form is None:
+        raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
+    if kind is not None and form.kind != kind:
+        raise RunError(f"{path} holds heads of kind {form.kind}, {kind} was asked for")
+    if fingerprint is not None and metadata.get("model_fingerprint") != fingerprint:
+        raise RunError(
+            f"the heads at {path} were trained on another model than this one, or do not say on "
+            "which; take those of this model"
+        )
+    return _filled(path, form, anatomy, tensors)
+
+
+def holds_heads(path: Path) -> bool:
+    """Whether there is a file, and it is one of heads that `load` reads."""
+    if not path.is_file():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return _form(file.metadata() or {}) is not None
+
+
+def _form(metadata: Mapping[str, str]) -> Form | None:
+    if "form" in metadata:
+        return Form(**json.loads(metadata["form"]))
+    told = re.fullmatch(r"residual stream after block (\d+)", metadata.get("reads", ""))
+    return Form("block", int(told[1])) if told else None
+
+
+def _filled(path: Path, form: Form, anatomy: Anatomy, tensors: Mapping[str, Tensor]) -> Heads:
+    offsets = {_offset(key) for key in tensors}
+    given = dataclasses.asdict(form)
+    if form.kind == "block":
+        # Built as copies: what the file lacks at offset 1 is the last block.
+        given["init"] = "copy"
+    blank = build(anatomy=anatomy, offsets=offsets | ({1} if "init" in given else set()), **given)
+    for offset in sorted({_offset(key) for key in tensors if PROBE in key}):
+        blank.maps[str(offset)] = ProbeMap.blank(anatomy)
+    keys = {name: _key(form, name) for name in blank.state_dict()}
+    required = {name: key for name, key in keys.items() if _offset(key) in offsets}
+    own = {key: blank.state_dict()[name].shape for name, key in required.items()}
+    found = {key: tensor.shape for key, tensor in tensors.items()}
+    if own != found:
+        wrong = sorted(dict(own.items() ^ found.items()))
+        raise RunError(f"the heads at {path} do not fit this model: {', '.join(wrong[:3])}")
+    blank.to(next(iter(tensors.values())).dtype)
+    blank.load_state_dict({name: tensors[key] for name, key in required.items()}, strict=False)
+    return blank
+
+
+def _key(form: Form, name: str) -> str:
+    """Return the key in a file.
+
+    `heads.2.mlp.weight` is block/2.mlp.weight, `mixes.2` block/2.mix, `maps.2.A` block/2.probe.A.
+    """
+    collection, _, rest = name.partition(".")
+    if collection == "mixes":
+        return f"{form.kind}/{rest}.mix"
+    return f"{form.kind}/{rest.replace('.', PROBE) if collection == 'maps' else rest}"
+
+
+def _offset(key: str) -> int:
+    """Return the offset in a key, such as 2 in block/2.mix."""
+    return int(key.partition("/")[2].partition(".")[0])

@@ -1,0 +1,237 @@
+"""Heads that read one backbone and predict several tokens at once, each its own offset.
+
+A head maps the residual stream that it reads to another one, which the model's own final
+norm and unembedding decode. These two are shared and stay as they are.
+
+    block    a block of the model's own class; head 1 starts as the model's last block
+    medusa   x + silu(W x), once or several times, W zero at the start
+    linear   A x + b, the identity at the start
+
+A head may start as a linear probe of the layer that it reads, rather than as the model's last
+block or the logit lens: it is then the identity, decoded by the probe's own map behind the
+final norm, and what it learns is what the probe lacks.
+
+A head reads one layer, or the mixture `mix`: the sum over l = 1 … L-1 of softmax(W / T)_l
+times the stream after block l, with a W for each head.
+
+Source: Mehra, Alonso Garcia and Mauch (2025), section 3, for blocks and mixtures (eq. 5);
+Cai et al. (2024) for Medusa.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probekit.activations.backbone import Backbone, Reading
+from probekit.heads.block_init import start_block
+from probekit.heads.kinds import Form, Medusa, ProbeMap, require_allowed, start_map
+from probekit.models.anatomy import Anatomy
+from probekit.readout import Cell, Seen
+from probekit.shapes import Logits, Mask, Resid
+
+HiddenStates = Float[Tensor, "batch pos hidden"]
+
+# The paper's: mixtures start uniform, and T stays as it is.
+TEMPERATURE, UNIFORM = 0.1, 0.1
+APART = 10_007  # seeds of offsets: seed 1 at offset 3 is not seed 2 at offset 2
+
+
+class Heads(nn.Module):
+    """Heads by offset; made by `build` or `head_files.load`.
+
+    Attributes:
+        form: What kind of heads these are.
+        heads: The heads, by offset as a string.
+        mixes: By offset, W of a mixture, shape (L-1,); empty where one layer is read.
+        maps: By offset as a string, the probes that heads are decoded by; empty where they are
+            decoded as the model is.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        anatomy: Anatomy,
+        heads: Mapping[int, nn.Module],
+        maps: Mapping[int, ProbeMap] | None = None,
+    ) -> None:
+        """Put heads together; `build` is the way to make them."""
+        super().__init__()
+        self.form = form
+        self.anatomy = anatomy
+        self.heads = nn.ModuleDict({str(k): heads[k] for k in sorted(heads)})
+        mixed = sorted(heads) if form.read == "mix" else ()
+        weight = anatomy.unembedding
+        self.mixes = nn.ParameterDict(
+            {
+                str(k): torch.full(
+                    (anatomy.n_layers - 1,), UNIFORM, dtype=weight.dtype, device=weight.device
+                )
+                for k in mixed
+            }
+        )
+        self.maps = nn.ModuleDict({str(k): each for k, each in (maps or {}).items()})
+        self.requires_grad_(True)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The offsets, ascending."""
+        return tuple(int(key) for key in self.heads)
+
+    @property
+    def reads(self) -> frozenset[int]:
+        """Layers that the heads read."""
+        if isinstance(self.form.read, int):
+            return frozenset({self.form.read})
+        return frozenset(range(1, self.anatomy.n_layers))
+
+    def named_parts(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each offset with the names of its head's parameters: heads share none."""
+        names = [name for name, _ in self.named_parameters()]
+        for offset in self.offsets:
+            yield offset, [name for name in names if name.split(".")[1] == str(offset)]
+
+    @property
+    def n_values(self) -> int:
+        """Number of learned values, those of probes that heads started as included."""
+        return sum(x.numel() for x in [*self.parameters(), *self.maps.buffers()])
+
+    def decoder(self, offset: int) -> Anatomy:
+        """Return how a head's residual stream is decoded: as the model's, or as by its probe."""
+        if str(offset) not in self.maps:
+            return self.anatomy
+        probe = self.maps[str(offset)]
+        assert isinstance(probe, ProbeMap)
+        return probe.decoder(self.anatomy)
+
+    def hidden(self, reading: Reading, offset: int) -> HiddenStates:
+        """Return what enters the unembedding.
+
+        Args:
+            reading: What the backbone computed; holds the layers of `reads`.
+            offset: One of `offsets`.
+
+        Returns:
+            The head's residual stream behind the final norm, and the map of its probe if it
+            has one, shape (batch, pos, hidden).
+        """
+        head, resid = self.heads[str(offset)], self._input(reading, offset)
+        if self.form.kind == "block":
+            out = reading.call.run(head, resid)
+        else:
+            out = head(resid.to(next(head.parameters()).dtype))
+        return self.decoder(offset).hidden(out.to(resid.dtype))
+
+    def logits(
+        self, hidden: Float[Tensor, "*any hidden"], offset: int
+    ) -> Float[Tensor, "*any vocab"]:
+        """Return the logits of what `hidden` gave at the same offset, or of rows of it."""
+        head = self.heads[str(offset)]
+        if not isinstance(head, Medusa) or head.unembedding is None:
+            return self.decoder(offset).logits(hidden)
+        logits = head.unembedding(hidden.to(head.unembedding.weight.dtype)) * self.anatomy.scale
+        cap = self.anatomy.softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _input(self, reading: Reading, offset: int) -> Resid:
+        if isinstance(self.form.read, int):
+            return reading.resid[self.form.read]
+        shares = (self.mixes[str(offset)] / TEMPERATURE).softmax(dim=0)
+        mixed: Tensor = torch.zeros(())
+        for share, layer in zip(shares, sorted(self.reads), strict=True):
+            resid = reading.resid[layer]
+            mixed = mixed.to(resid) + share * (_normalised(resid) if self.form.normalise else resid)
+        return mixed
+
+
+def build(  # noqa: PLR0913 -- the choices that make a head
+    kind: str,
+    anatomy: Anatomy,
+    offsets: Collection[int],
+    *,
+    read: int | str | None = None,
+    init: str | None = None,
+    normalise: bool = False,
+    depth: int = 1,
+    own_unembedding: bool = False,
+    probes: Mapping[int, Mapping[str, Tensor]] | None = None,
+    seed: int = 0,
+) -> Heads:
+    """Make new heads for a model, ready to be trained; they share no weight with it.
+
+    A block head at offset 1 always starts as the model's last block, so that from layer L-1
+    it is the model. Medusa and linear heads start as the identity: the logit lens.
+
+    Args:
+        kind: `block`, `medusa` or `linear`.
+        anatomy: The model's.
+        offsets: Offsets to predict, each at least 1.
+        read: Layer to read, 0 … n_layers, or `mix`; by default L-1.
+        init: How block heads beyond offset 1 start: `random` (the default) by the model's own
+            rule, `copy` as its last block, `zero` as the identity.
+        normalise: In a mixture, divide each layer by its RMS at each position first.
+        depth: Residual blocks in a Medusa head, at least 1.
+        own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
+        probes: Linear probes of the layer read, A, b and c by offset, that the heads of these
+            offsets start as; with block heads, `init` is `zero`.
+        seed: Seed of `random`.
+
+    Raises:
+        SettingsError: If a choice is not allowed, or does not go with the kind.
+        ModelError: If `zero` is asked of a model whose blocks cannot be the identity.
+    """
+    form = Form(
+        kind, anatomy.n_layers - 1 if read is None else read, normalise, depth, own_unembedding
+    )
+    maps = {k: ProbeMap(each) for k, each in (probes or {}).items()}
+    require_allowed(form, anatomy, offsets, init, maps)
+    if kind == "block":
+        heads = {k: start_block(anatomy, _start(k, init, maps), seed * APART + k) for k in offsets}
+    else:
+        heads = {k: start_map(form, anatomy) for k in offsets}
+    return Heads(form, anatomy, heads, maps)
+
+
+def _start(offset: int, init: str | None, probed: Collection[int]) -> str:
+    """Return how a block starts: that of the next token as the last block, unless a probe."""
+    return "copy" if offset == 1 and offset not in probed else init or "random"
+
+
+def _normalised(resid: Resid) -> Resid:
+    """Return a residual stream with RMS 1 at each position."""
+    rms = resid.float().square().mean(dim=-1, keepdim=True).sqrt()
+    return resid / rms.clamp(min=torch.finfo(torch.float32).tiny).to(resid)
+
+
+@dataclass(frozen=True)
+class HeadReadout:
+    """Heads as a readout; it runs the backbone itself, as far as they read.
+
+    Attributes:
+        name: Name of the readout, such as `head:block`.
+        backbone: The model's.
+        heads: The heads.
+        anatomy: The model's.
+        layers: None are captured for it.
+    """
+
+    name: str
+    backbone: Backbone
+    heads: Heads
+    anatomy: Anatomy
+    layers: frozenset[int] = frozenset()
+
+    @torch.no_grad()
+    def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
+        """Yield logits in float32, offset by offset; the layer is the one that is read."""
+        wanted = [offset for offset in self.heads.offsets if offset in valid]
+        if not wanted:
+            return
+        reading = self.backbone.read(seen.token_ids, self.heads.reads)
+        layer = self.heads.form.read if isinstance(self.heads.form.read, int) else None
+        for offset in wanted:
+            hidden = self.heads.hidden(reading, offset)
+            rows = hidden[valid[offset].to(hidden.device)]
+            yield Cell(self.name, offset, layer), self.heads.logits(rows, offset).float()

@@ -1,0 +1,1 @@
+"""Training heads, alone or jointly with the model."""

@@ -1,0 +1,281 @@
+"""One training in progress: its steps, its evaluations, its checkpoints.
+
+Nothing is drawn but the order of blocks, from the seed and the number of the epoch; so a
+training that was stopped goes on, from its last checkpoint, to the very numbers that it would
+have come to.
+"""
+
+import dataclasses
+import math
+import time
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from probekit.errors import RunError
+from probekit.heads.heads import Heads
+from probekit.heads.training.balanced_loss import Batches, Objective
+from probekit.heads.training.learner import Learner
+from probekit.heads.training.recipes import Recipe
+from probekit.runs.folder import write
+from probekit.settings import LARGEST_SEED
+
+CLIP = 1.0
+
+# What a course remembers beside its tensors and its learning curve.
+STATE = ("step", "tokens", "n_worse")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point of the learning curve.
+
+    Attributes:
+        stage: `warm-up`, `heads`, `joint` or `model`.
+        step: Steps taken.
+        tokens: Tokens seen.
+        part: `train`: mean over the steps since the point before; or `validation`.
+        offset: Offset of the head.
+        nats: Mean cross-entropy.
+        rate: Learning rate of the heads, or of the model where there are none.
+    """
+
+    stage: str
+    step: int
+    tokens: int
+    part: str
+    offset: int
+    nats: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in a training.
+
+    Attributes:
+        rows: The learning curve; row by row in the order of steps, warm-up first.
+        best_steps: By offset, the step whose weights were kept.
+        stopped_early: Whether validation lost its patience.
+    """
+
+    rows: tuple[Row, ...]
+    best_steps: Mapping[int, int]
+    stopped_early: bool
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The learning curve, one row an evaluation, part and offset."""
+        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on, and what says which weights are best."""
+
+    train: Batches
+    validation: Batches
+
+
+@dataclass
+class Part:
+    """What is kept or dropped as a whole: heads that one another's training changes.
+
+    Attributes:
+        offsets: Their offsets.
+        names: What is trained of them.
+        nats: Sum over offsets of the best cross-entropy on the validation text.
+        step: The step at which it was found.
+        best: The values then.
+    """
+
+    offsets: Sequence[int]
+    names: Sequence[str]
+    nats: float = math.inf
+    step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Course:
+    """One training in progress."""
+
+    def __init__(self, objective: Objective, data: Data, recipe: Recipe) -> None:
+        self.objective, self.data, self.recipe = objective, data, recipe
+        self.per_epoch = math.ceil(len(data.train.token_ids) / recipe.batch_size)
+        self.total = self.per_epoch * recipe.epochs
+        marks = range(recipe.evaluations + 1)
+        self.marks = {round(self.total * mark / recipe.evaluations) for mark in marks}
+        self.step = self.tokens = self.n_worse = 0
+        self.sums: dict[int, list[float]] = {}
+        self.rows: list[Row] = []
+
+    def begin(self, added: Mapping[str, nn.Parameter], before: Sequence[Row]) -> None:
+        """Take what is to be trained, and the learning curve so far."""
+        heads = dict(self.objective.learner.named_parameters())
+        self.values = {f"heads.{name}": p for name, p in heads.items()}
+        self.values |= {f"model.{name}": p for name, p in added.items()}
+        factor = self.recipe.head_rate_factor
+        self.parts = _parts(self.objective.learner, tuple(self.values), joint=bool(added))
+        # Each is clipped by itself: a head by its own gradient alone where it shares nothing.
+        groups = [
+            ([self.values[name] for name in part.names if name.startswith("heads.")], factor)
+            for part in self.parts
+        ]
+        groups.append((list(added.values()), 1.0))
+        self.optimizer = torch.optim.AdamW(
+            [{"params": params, "factor": factor} for params, factor in groups if params],
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
+        self.optimizer.zero_grad()  # of what was done with the heads before
+        self.stage = ("joint" if added else "heads") if heads else "model"
+        self.rows = list(before)
+        self.first = (before[-1].step, before[-1].tokens) if before else (0, 0)
+        self.joint = bool(added)
+
+    @property
+    def rate(self) -> float:
+        """The model's rate at this step."""
+        return self.recipe.learning_rate * (1 + math.cos(math.pi * self.step / self.total)) / 2
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no step left, or validation has lost its patience."""
+        return self.step == self.total or self.n_worse >= self.recipe.patience
+
+    def run(self) -> Iterator[None]:
+        """Take steps to the end; yield behind each evaluation."""
+        self.clock = time.perf_counter(), self.tokens
+        if not self.parts[0].best:
+            self.evaluate()
+            yield
+        while not self.over:
+            self.advance()
+            if self.step in self.marks:
+                self.evaluate()
+                yield
+
+    def advance(self) -> None:
+        """Take one step."""
+        epoch, batch = divmod(self.step, self.per_epoch)
+        seed = (1000 * self.recipe.seed + epoch) % (LARGEST_SEED + 1)
+        draw = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.data.train.token_ids), generator=draw)
+        size = self.recipe.batch_size
+        rows = order[batch * size : (batch + 1) * size]
+        found = self.data.train.take(rows, self.objective.device)
+        for offset, nats in self.objective.backward(found, joint=self.joint).items():
+            self.sums.setdefault(offset, []).append(nats)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * group["factor"]
+            nn.utils.clip_grad_norm_(group["params"], CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.tokens += found.token_ids.numel()
+
+    def evaluate(self) -> None:
+        """Add to the learning curve; keep the weights if they are the best."""
+        nats = self._validate()
+        self._note("train", {k: sum(each) / len(each) for k, each in sorted(self.sums.items())})
+        self._note("validation", nats)
+        self.sums = {}
+        self.n_worse += 1
+        for part in self.parts:
+            found = sum(nats[offset] for offset in part.offsets)
+            if found < part.nats:
+                part.nats, part.step, self.n_worse = found, self.step, 0
+                part.best = {name: self.values[name].detach().clone() for name in part.names}
+
+    @property
+    def line(self) -> str:
+        """What a person should see of the last evaluation."""
+        start, tokens = self.clock
+        pace = (self.tokens - tokens) / max(time.perf_counter() - start, 1e-9)
+        rows = self.rows[-len(self.objective.learner.offsets) :]
+        nats = ", ".join(f"t+{row.offset} {row.nats:.3f}" for row in rows)
+        return (
+            f"  {self.recipe.name} ({self.stage}) step {self.step}/{self.total}: "
+            f"{nats} nats, {pace:,.0f} tokens/s"
+        )
+
+    def save(self, path: Path, key: str) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "key": key,
+            "values": {name: p.detach() for name, p in self.values.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "rows": [dataclasses.astuple(row) for row in self.rows],
+            "parts": [(part.nats, part.step, part.best) for part in self.parts],
+            **{name: getattr(self, name) for name in STATE},
+        }
+        write(path, lambda temporary: torch.save(state, temporary))
+
+    def restore(self, path: Path, key: str) -> None:
+        """Go on from a checkpoint if there is one."""
+        if not path.exists():
+            return
+        state = _loaded(path, self.objective.device)
+        if state.get("key") != key:
+            raise RunError(
+                f"{path} is of another training: another recipe, text or model, or heads "
+                "that start otherwise. Name another file, or remove it"
+            )
+        self._put(state["values"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rows = [Row(*row) for row in state["rows"]]
+        for part, kept in zip(self.parts, state["parts"], strict=True):
+            part.nats, part.step, part.best = kept
+        for name in STATE:
+            setattr(self, name, state[name])
+
+    def finish(self) -> History:
+        """Put the best weights in place."""
+        for part in self.parts:
+            self._put(part.best)
+        steps = {
+            offset: self.first[0] + part.step for part in self.parts for offset in part.offsets
+        }
+        return History(tuple(self.rows), steps, self.step < self.total)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.values[name].copy_(value)
+
+    def _validate(self) -> dict[int, float]:
+        sums, counts = defaultdict[int, float](float), Counter[int]()
+        blocks = self.data.validation
+        for first in range(0, len(blocks.token_ids), self.recipe.batch_size):
+            rows = slice(first, first + self.recipe.batch_size)
+            found = self.objective.summed_nats(blocks.take(rows, self.objective.device))
+            for offset, (nats, count) in found.items():
+                sums[offset] += nats
+                counts[offset] += count
+        return {offset: sums[offset] / counts[offset] for offset in sorted(counts)}
+
+    def _note(self, part: str, nats: Mapping[int, float]) -> None:
+        step, tokens = self.first[0] + self.step, self.first[1] + self.tokens
+        rate = self.optimizer.param_groups[0]["factor"] * self.rate
+        self.rows += [Row(self.stage, step, tokens, part, k, x, rate) for k, x in nats.items()]
+
+
+def _parts(learner: Learner, names: Sequence[str], *, joint: bool) -> list[Part]:
+    """Return what validation judges as a whole: all, or on a frozen backbone each head."""
+    if joint or not isinstance(learner, Heads):
+        return [Part(learner.offsets, names)]
+    return [Part((k,), [f"heads.{name}" for name in own]) for k, own in learner.named_parts()]
+
+
+def _loaded(path: Path, device: torch.device) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):  # torch's own errors about other files are any that there are
+        raise RunError(f"{path} is not a checkpoint; name another file, or remove it")
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state

@@ -1,0 +1,297 @@
+"""Where a causal language model keeps its blocks, its final norm and its unembedding.
+
+Nothing here knows a model by its name. `find` runs the model once on a few tokens and watches
+which modules fire: the blocks are the list of modules that fire one after another, as many as
+the configuration has layers; what fires between the last block and the unembedding is the
+final path (a norm, in some models a projection); what happens to the logits afterwards (a
+factor, a soft-cap) is measured. Each finding is verified by computing the model's own numbers
+from it, so that a model that is built otherwise is an error and never a wrong result.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from probekit.errors import ModelError
+from probekit.models.module_calls import Call, watch
+
+WAY_OUT = "Use another model, or report this architecture with the name of its class"
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """The parts of a causal language model that a probe needs.
+
+    Attributes:
+        decoder: The module that runs the model without its logits.
+        blocks: The transformer (or state-space) blocks, in order.
+        final: The modules between the last block and the unembedding, in order.
+        head: The output embeddings, a module with a weight of shape (vocab, hidden).
+        scale: Factor between what `head` gives and the logits; 1.0 in most models.
+        softcap: Bound c of logits c·tanh(x/c), or None.
+    """
+
+    decoder: nn.Module
+    blocks: tuple[nn.Module, ...]
+    final: tuple[nn.Module, ...]
+    head: nn.Module
+    d_model: int
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def unembedding(self) -> Float[Tensor, "vocab hidden"]:
+        """The unembedding, shape (vocab, hidden): a view of the model's weight, detached."""
+        weight: Tensor = self.head.weight  # type: ignore[assignment]
+        return weight.detach()
+
+    @property
+    def bias(self) -> Float[Tensor, " vocab"] | None:
+        """The bias of the unembedding, shape (vocab,), detached; None where there is none."""
+        bias: Tensor | None = getattr(self.head, "bias", None)
+        return None if bias is None else bias.detach()
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the unembedding, which may be more than the tokenizer has tokens."""
+        return self.unembedding.shape[0]
+
+    @property
+    def d_hidden(self) -> int:
+        """Width of what enters the unembedding."""
+        return self.unembedding.shape[1]
+
+    def hidden(self, resid: Float[Tensor, "*any model"]) -> Float[Tensor, "*any hidden"]:
+        """Return what would enter the unembedding if the residual stream were the last one.
+
+        Args:
+            resid: Residual stream of any layer, shape (..., model), in the model's dtype.
+
+        Returns:
+            The final norm and projection applied to it, shape (..., hidden).
+        """
+        for module in self.final:
+            resid = module(resid)
+        return resid
+
+    def logits(self, hidden: Float[Tensor, "*any hidden"]) -> Float[Tensor, "*any vocab"]:
+        """Return the model's logits: unembedding and bias, then scale, then soft-cap.
+
+        Args:
+            hidden: What enters the unembedding, shape (..., hidden), in the model's dtype.
+
+        Returns:
+            Logits, shape (..., vocab), in the dtype of `hidden`.
+        """
+        logits = nn.functional.linear(hidden, self.unembedding, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+    def decode(self, resid: Float[Tensor, "*any model"]) -> Float[Tensor, "*any vocab"]:
+        """Return the logits of a residual stream, as the model decodes its last one.
+
+        At the last layer these are the model's logits; at an earlier one, the logit lens.
+        """
+        return self.logits(self.hidden(resid))
+
+
+def find(model: PreTrainedModel) -> Anatomy:
+    """Find the anatomy of a causal language model by running it once on a few tokens.
+
+    Args:
+        model: Any causal language model of transformers, in eval mode.
+
+    Returns:
+        Its parts, each verified by recomputing the model's own logits.
+
+    Raises:
+        ModelError: If the model is not causal, is in train mode, or is built in a way that
+            this module does not understand; the message names the step.
+    """
+    head = _output_embeddings(model)
+    calls, logits = watch(model)
+    _require_causal(model, logits)
+    head_call = _head_call(model, head, calls)
+    block_calls = _blocks(model, calls)
+    final = _final_path(model, calls, block_calls[-1], head_call)
+    assert block_calls[-1].left is not None
+    scale, softcap = _after_the_head(model, head_call, logits)
+    return Anatomy(
+        decoder=_decoder(model, calls, block_calls, head_call),
+        blocks=tuple(call.module for call in block_calls),
+        final=final,
+        head=head,
+        d_model=block_calls[-1].left.shape[-1],
+        scale=scale,
+        softcap=softcap,
+    )
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Return the largest relative difference that rounding in `dtype` explains.
+
+    Four roundings of the dtype; in float32 and float64, where sums in another order weigh
+    more than a rounding, 1e-5. Relative to the largest absolute value in the tensor.
+
+    >>> tolerance(torch.float32), tolerance(torch.bfloat16)
+    (1e-05, 0.03125)
+    """
+    return max(4 * torch.finfo(dtype).eps, 1e-5)
+
+
+def _output_embeddings(model: PreTrainedModel) -> nn.Module:
+    name = type(model).__name__
+    if model.config.is_encoder_decoder:
+        raise ModelError(
+            f"{name} is an encoder-decoder model; probekit reads causal (decoder-only) "
+            "language models. Choose one of those, such as `tiny`"
+        )
+    if model.training:
+        raise ModelError(f"{name} is in train mode, where dropout is on; call model.eval() first")
+    head: nn.Module | None = model.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if head is None or not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise ModelError(
+            f"{name} has no output embeddings, so it gives no next-token logits: it is an "
+            "encoder or lacks its language-model head. Load it with AutoModelForCausalLM, or "
+            "choose a causal language model"
+        )
+    return head
+
+
+def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
+    earlier = logits[:, :-1]
+    if not _close(earlier[1], earlier[0], model.dtype):
+        raise ModelError(
+            f"{type(model).__name__} is not causal: a changed last token changes earlier logits, "
+            "as in an encoder. Choose a causal (decoder-only) language model"
+        )
+
+
+def _head_call(model: PreTrainedModel, head: nn.Module, calls: list[Call]) -> Call:
+    fired = [call for call in calls if call.module is head]
+    if len(fired) != 1 or fired[0].entered is None or fired[0].left is None:
+        raise ModelError(
+            f"unembedding of {type(model).__name__}: {type(head).__name__} must fire once on a "
+            f"tensor, it fired {len(fired)} times. {WAY_OUT}"
+        )
+    return fired[0]
+
+
+def _blocks(model: PreTrainedModel, calls: list[Call]) -> list[Call]:
+    """Return the calls of the blocks: the outermost list that fires once each, in order."""
+    wanted = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    by_module: dict[nn.Module, list[Call]] = {}
+    for call in calls:
+        by_module.setdefault(call.module, []).append(call)
+    found = []
+    for modules in model.modules():
+        if isinstance(modules, nn.ModuleList) and len(modules) == wanted:
+            fired = [by_module.get(module, []) for module in modules]
+            if all(len(each) == 1 for each in fired):
+                found.append([each[0] for each in fired])
+    found = [each for each in found if _in_order(each) and not _inside_another(each, found)]
+    if len(found) != 1:
+        raise ModelError(
+            f"blocks of {type(model).__name__}: expected one list of {wanted} modules that fire "
+            f"once each and in order, found {len(found)}. {WAY_OUT}"
+        )
+    return found[0]
+
+
+def _in_order(calls: list[Call]) -> bool:
+    return all(before.end < after.start for before, after in pairwise(calls))
+
+
+def _inside_another(calls: list[Call], found: list[list[Call]]) -> bool:
+    return any(calls[0].within(outer) for other in found for outer in other)
+
+
+def _final_path(
+    model: PreTrainedModel, calls: list[Call], last: Call, head: Call
+) -> tuple[nn.Module, ...]:
+    """Return what fires between the last block and the head; verify that it is all there is."""
+    between = [call for call in calls if last.end < call.start and call.end < head.start]
+    outermost = [call for call in between if not any(call.within(other) for other in between)]
+    final = tuple(call.module for call in outermost)
+    names = ", ".join(type(module).__name__ for module in final) or "nothing"
+    shape = None if last.left is None else tuple(last.left.shape[:-1])
+    assert head.entered is not None
+    if last.left is None or shape != tuple(head.entered.shape[:-1]):
+        raise ModelError(
+            f"residual stream of {type(model).__name__}: the last block must give a tensor of "
+            f"shape (batch, pos, model), got leading axes {shape}. {WAY_OUT}"
+        )
+    hidden = _recompute(lambda resid: _apply(final, resid), last.left)
+    if hidden is None or not _close(hidden, head.entered, model.dtype):
+        raise ModelError(
+            f"final path of {type(model).__name__}: {names} applied to the last block's output "
+            f"does not give what enters the unembedding. {WAY_OUT}"
+        )
+    return final
+
+
+def _apply(modules: tuple[nn.Module, ...], resid: Tensor) -> Tensor:
+    for module in modules:
+        resid = module(resid)
+    return resid
+
+
+def _recompute(compute: Callable[[Tensor], Tensor], value: Tensor) -> Tensor | None:
+    try:
+        with torch.no_grad():
+            return compute(value)
+    except (RuntimeError, TypeError):  # a module that takes more than the stream
+        return None
+
+
+def _after_the_head(
+    model: PreTrainedModel, head: Call, logits: Tensor
+) -> tuple[float, float | None]:
+    """Return the factor and the soft-cap between the head's output and the logits."""
+    assert head.left is not None
+    before, after = head.left.double(), logits.double()
+    if before.shape == after.shape:
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        if cap is not None and _close(cap * torch.tanh(before / cap), after, model.dtype):
+            return 1.0, float(cap)
+        scale = float((before * after).sum() / before.square().sum())
+        if _close(scale * before, after, model.dtype):
+            return scale, None
+    raise ModelError(
+        f"logits of {type(model).__name__}: they are neither a constant times what the "
+        f"unembedding gives nor its soft-capped value. {WAY_OUT}"
+    )
+
+
+def _decoder(
+    model: PreTrainedModel, calls: list[Call], blocks: list[Call], head: Call
+) -> nn.Module:
+    """Return the outermost module that runs all blocks and ends before the unembedding."""
+    for call in calls:  # in order of start, so an outer module comes before an inner one
+        if call.start < blocks[0].start and blocks[-1].end < call.end < head.start:
+            return call.module
+    raise ModelError(
+        f"decoder of {type(model).__name__}: no module runs all blocks without the unembedding, "
+        f"so the model cannot be run without its logits. {WAY_OUT}"
+    )
+
+
+def _close(value: Tensor, reference: Tensor, dtype: torch.dtype) -> bool:
+    if value.shape != reference.shape:
+        return False
+    largest = reference.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    return bool((value - reference).abs().max() <= tolerance(dtype) * largest)

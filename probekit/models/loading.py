@@ -1,0 +1,275 @@
+"""A name becomes a loaded model: a short name, a Hub repository, a folder or an object.
+
+What was asked for is loaded, or an error says why not and what else would work; nothing is
+ever put in its place.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+from safetensors import SafetensorError
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from probekit.errors import ModelError, SettingsError
+from probekit.models.catalogue import Known, family, known
+from probekit.models.locations import Place, Source, find_place
+
+__all__ = ["Known", "Loaded", "family", "fingerprint", "known", "load", "wrap"]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+# Words of accelerate for a model that does not fit on one device.
+SPREAD = ("balanced", "sequential")
+
+# What transformers raises for files that are missing, damaged or of an unknown kind.
+FAILURES = (
+    HTTPError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError,
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model, its tokenizer, and where they are from.
+
+    Attributes:
+        model: In eval mode.
+        tokenizer: As it was loaded.
+        name: What to call it in tables: the short name, repository or folder.
+        source: `bundled`, `folder`, `hub` or `python`.
+        repository: On the Hub, or None.
+        revision: The commit that was loaded, where the Hub says; else what was asked, or None.
+        family: Its ladder in models.toml, or None.
+        attention: The attention implementation, as loaded.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: Source
+    repository: str | None = None
+    revision: str | None = None
+    family: str | None = None
+    attention: str = ""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters, tied weights once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights, such as `float32`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """The device of the weights (of the first, if there are several)."""
+        return str(self.model.device)
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load a causal language model and its tokenizer, in eval mode, without gradients.
+
+    Args:
+        name: A short name of models.toml, a repository of the Hub (`owner/name`) or a folder.
+        revision: Branch, tag or commit on the Hub.
+        dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto`: float32 on the CPU,
+            elsewhere what the checkpoint has.
+        device: As torch names devices; `auto`: CUDA, else the CPU; `balanced` or
+            `sequential` to spread a large model over all of them.
+        trust_remote_code: Whether code in the repository may run.
+
+    Returns:
+        The model and where it is from.
+
+    Raises:
+        SettingsError: If dtype, device or revision is not allowed.
+        ModelError: If there is no such model, or it is incomplete or not causal.
+        UnreachableError: If its repository is gated or out of reach.
+    """
+    chosen = _device(device)
+    place = find_place(name, revision)
+    options = place.options | {"trust_remote_code": trust_remote_code}
+    config = _config(place, options)
+    _require_causal(place, config)
+    tokenizer = _tokenizer(place, options)
+    options |= {"dtype": _dtype(dtype, chosen), "device_map": chosen}
+    model = _model(place, options)
+    return _loaded(place, model, tokenizer)
+
+
+def wrap(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None
+) -> Loaded:
+    """Return a model and tokenizer of your own as if `load` had loaded them.
+
+    Args:
+        model: A causal language model; it is put into eval mode.
+        tokenizer: Its tokenizer.
+        name: What to call it; the name of its class if None.
+
+    Raises:
+        ModelError: If the tokenizer has ids that the model does not.
+    """
+    called = name or type(model).__name__
+    return _loaded(Place(called, called, "python"), model, tokenizer)
+
+
+def longest(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model takes; None where its configuration does not say."""
+    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found
+
+
+def fingerprint(loaded: Loaded) -> str:
+    """Return the sha256 of a model: its configuration and every parameter and buffer.
+
+    The same weights give the same fingerprint wherever they come from; another dtype, or one
+    changed weight, gives another.
+    """
+    digest = hashlib.sha256()
+    config = loaded.model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in loaded.model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        plain = tensor.detach().contiguous().cpu().reshape(-1)
+        digest.update(plain.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _config(place: Place, options: dict[str, Any]) -> PretrainedConfig:
+    config: PretrainedConfig = _try(
+        place, "configuration", lambda: AutoConfig.from_pretrained(place.path, **options)
+    )
+    return config
+
+
+def _tokenizer(place: Place, options: dict[str, Any]) -> PreTrainedTokenizerBase:
+    return _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(place.path, **options))
+
+
+def _model(place: Place, options: dict[str, Any]) -> PreTrainedModel:
+    model, info = _try(place, "weights", lambda: _with_info(place, options))
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the checkpoint of {place.name} lacks {len(missing)} weights, which would stay "
+            f"random: {', '.join(missing[:3])}. Take a complete checkpoint of a causal model"
+        )
+    return model
+
+
+def _with_info(
+    place: Place, options: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        place.path, output_loading_info=True, **options
+    )
+    model, info = loaded
+    return model.requires_grad_(False), info
+
+
+def _try(place: Place, part: str, load_part: Callable[[], T]) -> T:
+    """Load one part; say which one where transformers cannot."""
+    try:
+        return load_part()
+    except FAILURES as error:
+        # The first line says what; the rest of these messages repeats it for other cases.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the {part} of {place.name} could not be loaded from {place.path}: {reason} "
+            f"Check that the {part} is there, whole, and of a kind that transformers knows"
+        ) from error
+
+
+def _require_causal(place: Place, config: PretrainedConfig) -> None:
+    classes = config.architectures or []
+    masked = [each for each in classes if each.endswith(("ForMaskedLM", "ForPreTraining"))]
+    if config.is_encoder_decoder:
+        kind = "an encoder-decoder model"
+    elif masked or (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not _own_code(config)):
+        kind = "an encoder, or no language model"
+    else:
+        return
+    raise ModelError(
+        f"{place.name} ({config.model_type}) is {kind}; probekit reads causal (decoder-only) "
+        "language models, such as `gpt2` or the built-in `tiny`"
+    )
+
+
+def _own_code(config: PretrainedConfig) -> bool:
+    return "AutoModelForCausalLM" in getattr(config, "auto_map", {})
+
+
+def _loaded(place: Place, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded:
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer of {place.name} has ids up to {largest}, the model's vocabulary ends "
+            f"at {rows - 1}: they do not belong together. Take the tokenizer that came with the "
+            "model"
+        )
+    model.train(False)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        name=place.name,
+        source=place.source,
+        repository=place.path if place.source == "hub" else None,
+        revision=getattr(model.config, "_commit_hash", None) or place.revision,
+        family=place.known.family if place.known else None,
+        attention=str(model.config._attn_implementation),
+    )
+
+
+def _device(device: str) -> str:
+    """Return a device of torch or a word of accelerate; `auto` takes this process's own."""
+    if device in SPREAD:
+        return device
+    if device == "auto":
+        if torch.cuda.is_available():
+            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return "cpu"
+    if device.startswith("mps"):
+        raise SettingsError("device mps has no float64, in which sums are taken; use cpu or cuda")
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise SettingsError(
+            f"device must be auto, {', '.join(SPREAD)} or one that torch has here (CUDA: "
+            f"{torch.cuda.device_count()} devices), got {device!r}"
+        ) from error
+    return device
+
+
+def _dtype(dtype: str, device: str) -> str:
+    if dtype not in DTYPES:
+        raise SettingsError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    on_cpu = device == "cpu" or (device in SPREAD and not torch.cuda.is_available())
+    return "float32" if dtype == "auto" and on_cpu else dtype

@@ -1,0 +1,1 @@
+"""What Mehra, Alonso Garcia and Mauch (2025) report, and how they score."""

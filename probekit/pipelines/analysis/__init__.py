@@ -1,0 +1,1 @@
+"""`probekit analyze`: measure one model on one text."""

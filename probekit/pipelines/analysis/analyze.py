@@ -1,0 +1,188 @@
+"""The main job: measure how far ahead a model's hidden layers see on a text.
+
+documents → token blocks → residual stream → readouts → scores → run folder → report
+"""
+
+import shutil
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from probekit import provenance, reports
+from probekit.checks import Check
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.models import anatomy
+from probekit.models import loading as models
+from probekit.models.given import named
+from probekit.models.loading import Loaded
+from probekit.pipelines.analysis import document as assembly
+from probekit.pipelines.analysis.fits import SITE_OF_MODEL
+from probekit.pipelines.analysis.measure import Measurement
+from probekit.probes import probe as probes
+from probekit.probes.probe import Probes
+from probekit.progress import Journal, Say
+from probekit.runs import doctor, plan
+from probekit.runs import folder as results
+from probekit.runs import setup as preparation
+from probekit.runs.folder import Run
+from probekit.runs.setup import Material
+from probekit.scoring import specialization
+from probekit.settings import Settings, from_file, from_mapping
+
+
+def analyze(
+    model: str | PreTrainedModel = "tiny",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+    **settings: Any,
+) -> Run:
+    """Measure how well each layer of a model predicts the tokens at t+1 … t+K.
+
+    Args:
+        model: Short name, Hub repository, local folder, or a causal model of transformers.
+        tokenizer: The tokenizer of a model given as an object.
+        output: The run folder; by default runs/<model>.
+        overwrite: Replace a run with other settings that `output` holds.
+        say: Called with each line of progress.
+        **settings: Fields of `probekit.settings.Settings`.
+
+    Returns:
+        The finished run, its report rendered. A run that is there already is read, not
+        repeated; work that an interrupted run finished is not done again.
+
+    Raises:
+        ProbekitError: If something cannot be done as asked; the message says what to do.
+    """
+    given, loaded = named(model, tokenizer, settings)
+    asked = from_mapping(given)
+    return run(loaded or preparation.load(asked), asked, output, overwrite, say)
+
+
+def run(
+    loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
+) -> Run:
+    """Analyze a loaded model; see `analyze`."""
+    settings = preparation.resolved(settings, loaded)
+    folder = Path(output) if output else default_folder(settings)
+    finished = results.open_folder(folder, settings, overwrite)
+    if finished is not None:
+        now = preparation.prepare(loaded, settings)
+        results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
+        say(f"{folder} holds this run already")
+        return finished
+    journal = Journal(folder / "log.jsonl", say)
+    with journal.stage("prepare"):
+        material = preparation.prepare(loaded, settings)
+        test = material.blocks["test"]
+        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
+        unmet = preparation.unmet(checks)
+    say(material.plan.line(plan.seconds(material.plan, material.head)))
+    measured = Measurement(
+        material, settings, journal, folder / "stages", _fingerprint(material, settings)
+    )
+    with torch.no_grad():
+        tally, _, passages = measured.tally, measured.codelength, measured.passages
+    rows = measured.ceilings[0].rows if measured.ceilings else []
+    bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
+    findings = specialization.find(
+        tally,
+        material.head.n_layers,
+        settings.offsets,
+        bounds,
+        at_output=settings.site == SITE_OF_MODEL,
+        target=settings.target,
+    )
+    with journal.stage("lens divergence"):
+        _ = measured.lens_kl
+    document = assembly.document(measured, findings, checks, unmet)
+    with journal.stage("report"):
+        page = reports.render(document, passages)
+    _finish(folder, measured, document, page)
+    return results.load(folder)
+
+
+def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
+    """Return what a run would take, line by line, without running it."""
+    settings = preparation.resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    lines = [material.plan.line(plan.seconds(material.plan, material.head))]
+    for row in material.text:
+        documents, counts = row["documents"], row["tokens"]
+        parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
+        lines.append(f"Text {row['domain']} ({row['source']}), tokens in documents: {parts}")
+    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+
+
+def examine(loaded: Loaded, settings: Settings) -> list[Check]:
+    """Check every assumption on this model, and the branch engine on its longest block."""
+    settings = preparation.resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    token_ids = material.blocks["test"].token_ids
+    checks = doctor.check_model(loaded, material.head, token_ids)
+    return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
+
+
+def _fingerprint(material: Material, settings: Settings) -> str:
+    """Digest all that could change a stage."""
+    return provenance.digest(
+        {
+            "settings": asdict(settings),
+            "model": material.fingerprint,
+            "text": [row["sha256"] for row in material.text],
+            "versions": provenance.versions(),
+        }
+    )
+
+
+def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page: str) -> None:
+    """Write the run folder; results.json, which says that it is whole, comes last."""
+    for job in measured.jobs:
+        # Of several seeds the first.
+        if job.name == job.family and job.seed == measured.settings.seed:
+            stored = measured.path(f"{job.label}.safetensors")
+            results.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
+    results.write(folder / "scores.parquet", measured.tally.named().to_parquet)
+    passages = results.as_json(measured.passages, indent=None)
+    results.write_text(folder / "passages.json", passages)
+    results.write_text(folder / "report.html", page)
+    results.write_text(folder / "results.json", results.as_json(document))
+    shutil.rmtree(folder / "stages")
+
+
+def _probes_file(family: str) -> str:
+    return "probes.safetensors" if family == "linear" else f"probes-{family}.safetensors"
+
+
+def default_folder(settings: Settings) -> Path:
+    """Return runs/<model>, or runs/<model>-<6 hex> when that holds a run with other settings."""
+    stem = Path("runs") / Path(settings.model).name
+    if not results.holds_work(stem):
+        return stem
+    held = from_mapping(from_file(stem / "run.toml"))
+    if held == settings:
+        return stem
+    return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
+
+
+def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = "linear") -> Probes:
+    """Return the probes of a run, ready to be applied to new text by `predict`.
+
+    Args:
+        folder: A run folder.
+        loaded: The model that the run analysed; loaded again if not given.
+        family: A family that the run fitted.
+
+    Raises:
+        RunError: If there are no probes, or they were fitted to another model.
+    """
+    finished = results.load(folder)
+    loaded = loaded or preparation.load(finished.settings)
+    path = finished.folder / _probes_file(family)
+    return probes.load(path, anatomy.find(loaded.model), models.fingerprint(loaded))

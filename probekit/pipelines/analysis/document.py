@@ -1,0 +1,146 @@
+"""The content of results.json, put together from what was measured."""
+
+import datetime
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from probekit import provenance
+from probekit.checks import Check
+from probekit.pipelines.analysis.measure import Measurement
+from probekit.progress import Journal
+from probekit.runs.folder import SCHEMA
+from probekit.runs.setup import Material
+from probekit.scoring import contrasts
+from probekit.scoring.rates import CONTROL
+from probekit.scoring.specialization import Findings
+
+# Where every readout is scored: split and set of positions.
+SCORED = (("test", "all"), ("test", "marginal"), ("validation", "all"))
+
+
+def document(
+    measured: Measurement,
+    findings: Findings,
+    checks: Sequence[Check],
+    unmet: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return the content of results.json.
+
+    Args:
+        measured: The measurements.
+        findings: What follows from them.
+        checks: Checks of the model.
+        unmet: Warnings of those that failed.
+    """
+    ceilings, branching = measured.ceilings, measured.branching
+    engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
+    material = measured.material
+    loaded = material.loaded
+    own = {"softcap": material.head.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
+    return {
+        "schema": SCHEMA,
+        "run": run_row(material, asdict(measured.settings), measured.journal)
+        | {"attention": loaded.attention},
+        "model": model_row(material) | own,
+        "text": material.text,
+        "verdict": findings.verdict,
+        "headlines": findings.headlines,
+        "scores": list(_scores(measured)),
+        "marginal": [row for ceiling in ceilings for row in ceiling.rows],
+        "branching": branching,
+        "specialization": findings.rows,
+        "controls": list(contrasts.controls(measured.tally)),
+        "families": list(contrasts.families(measured.tally, measured.families)),
+        "sequences": list(contrasts.sequences(measured.tally, measured.settings.target)),
+        "codelength": measured.codelength,
+        "checks": [asdict(check) for check in [*checks, *engine_checks]],
+        "warnings": [*unmet, *material.warnings, *findings.warnings],
+    }
+
+
+def run_row(material: Material, settings: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+    """Return how a run was made, as results.json and heads.json say it.
+
+    Args:
+        material: Model and text.
+        settings: What was set, the seed among it; what was not is left out.
+        journal: Which stages took how long.
+    """
+    loaded, seconds = material.loaded, journal.seconds
+    return {
+        "id": uuid.uuid4().hex,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": provenance.command(),
+        "seconds": sum(seconds.values()),
+        "stage_seconds": dict(seconds),
+        "seed": settings["seed"],
+        "device": provenance.machine(loaded.model.device),
+        "dtype": loaded.dtype,
+        "versions": dict(provenance.versions()),
+        # As JSON has it, so that a report is the same from memory and file.
+        "settings": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in settings.items()
+            if value is not None
+        },
+    }
+
+
+def model_row(material: Material) -> dict[str, Any]:
+    """Return what results.json and heads.json say of a model."""
+    loaded, head = material.loaded, material.head
+    return {
+        "name": loaded.name,
+        "repository": loaded.repository,
+        "revision": loaded.revision,
+        "architecture": type(loaded.model).__name__,
+        "n_layers": head.n_layers,
+        "d_model": head.d_model,
+        "vocab_size": head.vocab_size,
+        "n_parameters": loaded.n_parameters,
+        "fingerprint": material.fingerprint,
+    }
+
+
+def _scores(measured: Measurement) -> Iterator[dict[str, Any]]:
+    tally = measured.tally
+    again: dict[int, set[str] | None] = {measured.settings.seed: None, **tally.repeated}
+    for domain in tally.groups:
+        validation = tally.rates(domain, "validation", "all")
+        offsets = range(1, measured.settings.offsets + 1)
+        floors = {offset: validation.token_floor(offset) for offset in offsets}
+        for split, positions in SCORED:
+            for seed, readouts in again.items():
+                rates = tally.rates(domain, split, positions, seed)
+                for row in rates.rows(floors):
+                    if readouts is None or row["readout"] in readouts:
+                        place = {"domain": domain, "split": split, "positions": positions}
+                        yield row | place | _described(measured, row, place) | {"seed": seed}
+
+
+def _described(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
+    settings, readout = measured.settings, row["readout"]
+    at = readout, row["layer"], row["offset"]
+    job = measured.job(readout)
+    placed = row["layer"] is not None or (job is not None and job.family == "concat")
+    return {
+        "site": settings.site if placed else None,
+        "target": readout if readout == CONTROL else settings.target,
+        "n_parameters": measured.n_parameters(*at),
+        "kl_nats": _kl(measured, row, place),
+        "converged": _converged(measured, *at),
+    }
+
+
+def _kl(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> float | None:
+    at = row["readout"], row["offset"], place["split"], place["positions"]
+    if at != ("lens", 1, "test", "all"):
+        return None
+    return measured.lens_kl.get((place["domain"], row["layer"]))
+
+
+def _converged(measured: Measurement, readout: str, layer: int | None, offset: int) -> bool | None:
+    job = measured.job(readout)
+    return None if job is None else measured.fitted[job].probes[layer, offset].converged

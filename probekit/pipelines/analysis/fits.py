@@ -1,0 +1,191 @@
+"""What is fitted: families of probes and controls, each to its inputs and targets."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from probekit.activations.residual_stream import Site
+from probekit.data.documents import Split
+from probekit.data.targets import Targets
+from probekit.models import anatomy
+from probekit.probes import codelength, controls, linear
+from probekit.probes import nonconvex as trained
+from probekit.probes import sklearn_reference as frequent
+from probekit.probes.linear import Part
+from probekit.probes.probe import Probes
+from probekit.progress import Tracked
+from probekit.readout import Readout, Seen
+from probekit.runs.setup import Material
+from probekit.settings import Family, Settings
+
+SITE_OF_MODEL: Site = "resid_post"
+# Families that are not convex: what they find depends on a seed.
+TRAINED: tuple[Family, ...] = ("mlp", "linear-lowrank")
+CONTROLS = "control", "random"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit.
+
+    Attributes:
+        name: Name of the readout.
+        family: Family of its probes.
+        seed: Seed of what is random in it.
+        layers: Layers to read.
+        offsets: Offsets to predict.
+    """
+
+    name: str
+    family: Family
+    seed: int
+    layers: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Name for files and progress."""
+        return f"{self.name}-{self.seed}"
+
+
+def jobs(settings: Settings, layers: tuple[int, ...]) -> Iterator[Job]:
+    """Yield what is to be fitted, the linear probes first.
+
+    Args:
+        settings: What was asked.
+        layers: Layers to read.
+    """
+    offsets = tuple(range(1, settings.offsets + 1))
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    families: tuple[Family, ...] = ("linear", *settings.probe)
+    for family in dict.fromkeys(families):
+        for seed in seeds if family in TRAINED else seeds[:1]:
+            yield Job(family, family, seed, layers, offsets)
+    few_layers, few_offsets = controls.cells(settings.controls, layers, settings.offsets)
+    for name in CONTROLS if few_layers else ():
+        for seed in seeds:
+            yield Job(name, "linear", seed, few_layers, few_offsets)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The residual streams of one model, each captured once.
+
+    Attributes:
+        material: Model and text.
+        layers: Layers to read.
+        site: Where in a block.
+        opened: Streams by split and site, filled as they are asked for.
+    """
+
+    material: Material
+    layers: tuple[int, ...]
+    site: Site
+    opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
+
+    def read(self, part: Split) -> Iterable[Seen]:
+        """Return the layers to read, at the site asked for."""
+        return self._open(part, self.site, self.layers)
+
+    def finals(self, part: Split) -> Iterable[Seen]:
+        """Return the last layer of the residual stream, from which the model predicts."""
+        if self.site == SITE_OF_MODEL:
+            return self.read(part)
+        return self._open(part, SITE_OF_MODEL, (self.material.head.n_layers,))
+
+    def _open(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
+        if (part, site) not in self.opened:
+            found = self.material.stream(part, layers, site)
+            self.opened[part, site] = Tracked(found, f"{part} {site}")
+        return self.opened[part, site]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one fit reads and predicts.
+
+    Attributes:
+        streams: Residual streams.
+        targets: Targets by split.
+    """
+
+    streams: Streams
+    targets: Mapping[Split, Targets]
+
+    @property
+    def finals(self) -> Iterable[Seen] | None:
+        """The last layer on the training part, where `train` does not hold it."""
+        return None if self.streams.site == SITE_OF_MODEL else self.streams.finals("train")
+
+    def part(self, split: Split) -> Part:
+        """Return stream and targets of a split."""
+        return self.streams.read(split), self.targets[split]
+
+
+def inputs_of(job: Job, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]]) -> Inputs:
+    """Return what a job reads and predicts.
+
+    Args:
+        job: What is fitted.
+        inputs: The model's own streams and targets.
+        shares: Share of each token among the training targets, by offset.
+    """
+    own = replace(inputs, targets={s: t.only(job.offsets) for s, t in inputs.targets.items()})
+    material = inputs.streams.material
+    if job.name == "control":
+        drawn = {
+            split: controls.control_targets(
+                targets, material.blocks[split].token_ids, shares, job.seed
+            )
+            for split, targets in own.targets.items()
+        }
+        return replace(own, targets=drawn)
+    if job.name == "random":
+        untrained = controls.random_model(material.loaded.model, job.seed)
+        loaded = replace(material.loaded, model=untrained)
+        material = replace(material, loaded=loaded, head=anatomy.find(untrained))
+        layers = tuple(sorted({*job.layers, material.head.n_layers}))
+        return replace(own, streams=Streams(material, layers, inputs.streams.site))
+    return own
+
+
+def fit(job: Job, inputs: Inputs) -> Probes:
+    """Fit the probes of a job."""
+    train, validation = inputs.part("train"), inputs.part("validation")
+    head = inputs.streams.material.head
+    if job.family == "sklearn":
+        return frequent.fit(train, validation, head, job.layers)
+    if job.family in TRAINED:
+        return trained.fit(
+            train, validation, head, job.layers, job.family, seed=job.seed, finals=inputs.finals
+        )
+    fitted = linear.fit(
+        train, validation, head, job.layers, family=job.family, finals=inputs.finals
+    )
+    return replace(fitted, name=job.name)
+
+
+def send(job: Job, inputs: Inputs, seed: int) -> pd.DataFrame:
+    """Return the online codelength of a job's linear probes on the training part.
+
+    Args:
+        job: What is fitted, to more and more of that part.
+        inputs: What it reads and predicts.
+        seed: Seed of the order in which blocks are sent.
+    """
+    validation, stream = inputs.part("validation"), inputs.streams.read("train")
+    material = inputs.streams.material
+
+    def fit(targets: Targets) -> Readout:
+        short = codelength.Within(stream, targets)
+        return linear.fit((short, targets), validation, material.head, job.layers)
+
+    # Blocks are sorted by domain: a code is short where what was sent is like what comes.
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(material.blocks["train"].token_ids), generator=draw)
+    targets, n_tokens = inputs.targets["train"], material.head.vocab_size
+    return codelength.online(fit, stream, targets, n_tokens, order)

@@ -1,0 +1,80 @@
+"""What a run's readouts say, token by token, on a few passages of the test text."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from probekit.data.blocks import Blocks
+from probekit.data.targets import Targets
+from probekit.pipelines.analysis import passages
+from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Job, Streams
+from probekit.probes import logit_lens as lens
+from probekit.probes.probe import Probes
+from probekit.readout import Readout
+from probekit.runs import ceiling as ceilings
+from probekit.runs.setup import Material
+from probekit.settings import Settings
+
+
+def inspect(
+    material: Material, settings: Settings, targets: Targets, fitted: Mapping[Job, Probes]
+) -> dict[str, Any]:
+    """Return the content of passages.json.
+
+    Only the blocks that hold a passage are run.
+
+    Args:
+        material: Model and text.
+        settings: What was asked.
+        targets: Targets of the test blocks.
+        fitted: The probes of every job.
+    """
+    blocks = material.blocks["test"]
+    chosen = passages.choose(blocks, material.domains, settings.offsets, settings.seed)
+    rows = sorted({passage.block for passage in chosen})
+    few = Blocks(blocks.token_ids[rows], blocks.documents[rows])
+    ids = {k: own[rows] for k, own in targets.ids.items()}
+    valid = {k: own[rows] for k, own in targets.valid.items()}
+    return passages.record(
+        [replace(passage, block=rows.index(passage.block)) for passage in chosen],
+        _runs(replace(material, blocks={"test": few}), settings, fitted),
+        few,
+        Targets(targets.name, ids, valid),
+        material.loaded.tokenizer,
+    )
+
+
+def _runs(
+    material: Material, settings: Settings, fitted: Mapping[Job, Probes]
+) -> Iterator[passages.Run]:
+    """Yield the readouts with the stream that they read."""
+    layers = passages.chosen_layers(material.layers)
+    readouts: list[Readout] = [lens.LogitLens(layers, material.head)]
+    readouts += _probes(settings, fitted, layers)
+    if ceilings.wanted(settings):
+        readouts.append(ceilings.marginalization(material, settings, "marginal"))
+    model = lens.Model(material.head)
+    read = frozenset[int]().union(*(readout.layers for readout in readouts))
+    streams = Streams(material, tuple(sorted(read)), settings.site)
+    if settings.site == SITE_OF_MODEL:
+        yield [model, *readouts], streams.read("test")
+    else:
+        yield [model], streams.finals("test")
+        yield readouts, streams.read("test")
+
+
+def _probes(
+    settings: Settings, fitted: Mapping[Job, Probes], layers: list[int]
+) -> Iterator[Probes]:
+    """Yield the linear probes, those of one more family, and those that read all layers."""
+    own = {
+        job.family: probes
+        for job, probes in fitted.items()
+        if job.name == job.family and job.seed == settings.seed
+    }
+    others = [family for family in own if family not in ("linear", "concat")]
+    for family in ("linear", *others[:1], "concat"):
+        if family in own:
+            cells = own[family].probes
+            kept = {cell: cells[cell] for cell in cells if cell[0] is None or cell[0] in layers}
+            yield replace(own[family], probes=kept)

@@ -1,0 +1,1 @@
+"""`probekit doctor --calibrate`: measure where the right answer is known."""

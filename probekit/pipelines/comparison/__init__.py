@@ -1,0 +1,1 @@
+"""`probekit compare` and `sweep`: several runs on one page."""

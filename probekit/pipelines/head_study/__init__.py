@@ -1,0 +1,1 @@
+"""`probekit heads`: train heads by several strategies and score them."""

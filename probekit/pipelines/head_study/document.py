@@ -1,0 +1,114 @@
+"""The content of heads.json, put together from what was measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from probekit.checks import Check
+from probekit.pipelines.analysis import document as assembly
+from probekit.pipelines.head_study import findings as head_findings
+from probekit.pipelines.head_study import layer_sweep as head_sweep
+from probekit.pipelines.head_study import score_strategies as head_scores
+from probekit.pipelines.head_study import verdict as head_verdict
+from probekit.pipelines.head_study.layer_sweep import Sweep
+from probekit.pipelines.head_study.study import Study
+from probekit.runs.setup import Material
+from probekit.scoring.rates import WIDE_BOUND, Tally
+
+SCHEMA = "probekit.heads/1"
+
+
+def document(
+    study: Study,
+    tally: Tally,
+    trained: Mapping[str, Mapping[str, Any]],
+    swept: Sweep | None,
+) -> dict[str, Any]:
+    """Return the content of heads.json but what `told` returns.
+
+    Args:
+        study: What was asked, of what.
+        tally: The scores.
+        trained: Notes of each training.
+        swept: The sweep over layers, if there was one.
+    """
+    names = [name for name in study.asked.trained if name in trained]
+    kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
+    own = [head_scores.OWN] if head_scores.own_heads(study) is not None else []
+    verdict = head_verdict.sentences(tally, kept)
+    verdict += [head_sweep.answer(swept)] if swept is not None else []
+    given = asdict(study.settings) | asdict(study.asked)
+    return {
+        "schema": SCHEMA,
+        "run": assembly.run_row(study.material, given, study.journal),
+        "model": assembly.model_row(study.material),
+        "text": study.material.text,
+        "verdict": verdict,
+        "scores": head_findings.score_rows(tally),
+        "differences": head_findings.difference_rows(tally, own),
+        "gaps": head_findings.gap_rows(tally, names),
+        "training": [_training(name, notes) for name, notes in trained.items()],
+        "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
+        "sweep": head_sweep.rows(swept) if swept is not None else [],
+    }
+
+
+def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = notes["recipe"]
+    return {
+        "strategy": name,
+        "n_parameters": notes["n_parameters"],
+        "best_steps": notes["best_steps"],
+        "stopped_early": notes["stopped_early"],
+        "seconds": notes["seconds"],
+        "learning_rate": recipe["learning_rate"],
+        "head_rate_factor": recipe["head_rate_factor"],
+        "joint": recipe["joint"],
+        "mix": recipe["mix"],
+        "normalise": recipe["normalise"],
+        "finetuned": recipe["finetuned"],
+    }
+
+
+def told(
+    material: Material,
+    tally: Tally,
+    references: Mapping[str, Mapping[str, Any]],
+    checks: Sequence[Check],
+    unmet: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return checks and warnings.
+
+    Args:
+        material: Model and text.
+        tally: The scores.
+        references: Notes of the references by name.
+        checks: Checks of the model.
+        unmet: Warnings of those that failed.
+    """
+    rows = [row for notes in references.values() for row in notes.get("marginal", [])]
+    engine = [
+        check | {"name": f"{check['name']} ({name})"}
+        for name, notes in references.items()
+        for check in notes.get("checks", [])
+    ]
+    warned = [*unmet, *material.warnings, *head_verdict.warnings(tally), *_warnings(references)]
+    return {
+        "marginal": rows,
+        "checks": [*(asdict(check) for check in checks), *engine],
+        "warnings": warned,
+    }
+
+
+def _warnings(references: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    for name, notes in references.items():
+        if notes.get("reason"):
+            yield {"code": "not-scored", "message": f"{name} was not scored: {notes['reason']}"}
+        wide = [row for row in notes.get("marginal", []) if row["tv_bound_mean"] > WIDE_BOUND]
+        if wide:
+            worst = max(row["tv_bound_mean"] for row in wide)
+            yield {
+                "code": "estimate",
+                "message": f"{name}, marginalized, is an estimate: what was left out bounds its "
+                f"distance from the exact marginal by {worst:.2f} only. Raise --max-branches.",
+            }

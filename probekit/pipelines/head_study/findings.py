@@ -1,0 +1,137 @@
+"""From the scores of strategies to rows with intervals: rates, paired differences, gap shares."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from probekit.pipelines.head_study.score_strategies import BASE, UNIGRAM
+from probekit.pipelines.head_study.settings import BASELINE, FROZEN
+from probekit.scoring.losses import v_information_bits
+from probekit.scoring.rates import Rate, Rates, Tally
+
+SETS = ("all", "marginal")
+METRICS = ("nats", "top1", "top5")
+GAP_METRICS = ("top5", "nats")
+
+NO_FROZEN = "heads-only was not among the strategies"
+NO_HEAD = "it has no head at this offset"
+
+
+def domain_rates(tally: Tally) -> Iterator[tuple[str, str, Rates]]:
+    """Yield the rates of each domain and set of positions."""
+    for domain in tally.groups:
+        for positions in SETS:
+            yield domain, positions, tally.rates(domain, "test", positions)
+
+
+def strategies_of(rates: Rates) -> list[str]:
+    """Return what was scored, in order, without the unigram."""
+    return [name for name in dict.fromkeys(key[0] for key in rates.cells) if name != UNIGRAM]
+
+
+def score_rows(tally: Tally) -> list[dict[str, Any]]:
+    """Return one row a domain, set of positions, strategy and offset.
+
+    Args:
+        tally: The scores.
+
+    Returns:
+        Rows with nats, bits over the unigram, top-1 and top-5, each with its interval.
+    """
+    rows = []
+    for domain, positions, rates in domain_rates(tally):
+        for index, ((name, _, offset), blind) in enumerate(rates.cells.items()):
+            if name == UNIGRAM:
+                continue
+            nats = rates.nats(name, None, offset)
+            bits = v_information_bits(rates.nats(UNIGRAM, None, offset), nats)
+            row: dict[str, Any] = {
+                "domain": domain,
+                "positions": positions,
+                "strategy": name,
+                "offset": offset,
+                "blind": bool(blind),
+                "n_positions": int(rates.n_positions[index]),
+                "n_documents": int(rates.n_documents[index]),
+            }
+            row |= rates.columns("nats", nats) | rates.columns("bits", bits)
+            for metric in ("top1", "top5"):
+                row |= rates.columns(metric, rates.rate(metric, name, None, offset))
+            rows.append(row)
+    return rows
+
+
+def difference_rows(tally: Tally, own: Sequence[str]) -> list[dict[str, Any]]:
+    """Return paired differences of each strategy to the references, on the same positions.
+
+    Args:
+        tally: The scores.
+        own: References beside the finetuned and the untouched model and heads-only, such as
+            heads that came with the model.
+
+    Returns:
+        A row a domain, set of positions, strategy, reference and offset: strategy minus
+        reference.
+    """
+    rows = []
+    for domain, positions, rates in domain_rates(tally):
+        names = strategies_of(rates)
+        references = [name for name in (BASELINE, FROZEN, BASE, *own) if name in names]
+        for name, _, offset in rates.cells:
+            for against in references:
+                if name in (against, UNIGRAM) or not rates.has(against, None, offset):
+                    continue
+                row: dict[str, Any] = {
+                    "domain": domain, "positions": positions, "strategy": name,
+                    "against": against, "offset": offset,
+                }  # fmt: skip
+                for metric in METRICS:
+                    row |= rates.columns(metric, apart(rates, metric, name, against, offset))
+                rows.append(row)
+    return rows
+
+
+def apart(rates: Rates, metric: str, name: str, against: str, offset: int) -> Rate:
+    """Return a paired difference: strategy minus reference."""
+    found: Rate = rates.rate(metric, name, None, offset) - rates.rate(metric, against, None, offset)
+    return found
+
+
+def gap_rows(tally: Tally, trained: Sequence[str]) -> list[dict[str, Any]]:
+    """Return which share of the gap from heads-only to the baseline each strategy closes.
+
+    Args:
+        tally: The scores.
+        trained: Strategies that train heads.
+
+    Returns:
+        A row a domain, strategy, offset from 2 on and metric, on the marginalized positions;
+        share null, with a reason, where the gap is not clear of zero.
+    """
+    rows = []
+    for domain in tally.groups:
+        rates = tally.rates(domain, "test", "marginal")
+        offsets = sorted({offset for _, _, offset in rates.cells if offset > 1})
+        for name in trained:
+            if name == FROZEN:
+                continue
+            for offset in offsets:
+                for metric in GAP_METRICS:
+                    row = {"domain": domain, "strategy": name, "offset": offset, "metric": metric}
+                    rows.append(row | _share(rates, metric, name, offset))
+    return rows
+
+
+def _share(rates: Rates, metric: str, name: str, offset: int) -> dict[str, Any]:
+    if not rates.has(FROZEN, None, offset):
+        return {**rates.columns("share", None), "reason": NO_FROZEN}
+    if not rates.has(name, None, offset):
+        return {**rates.columns("share", None), "reason": NO_HEAD}
+    # Nats fall where the others rise.
+    sign = -1.0 if metric == "nats" else 1.0
+    gap = sign * apart(rates, metric, BASELINE, FROZEN, offset)
+    value, low, high = rates.summary(gap)
+    if low <= 0:
+        reason = f"the baseline is not clear of heads-only: {value:.3f} [{low:.3f}, {high:.3f}]"
+        return {**rates.columns("share", None), "reason": reason}
+    share: Rate = sign * apart(rates, metric, name, FROZEN, offset) / gap
+    return {**rates.columns("share", share), "reason": None}

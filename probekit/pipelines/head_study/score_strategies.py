@@ -1,0 +1,164 @@
+"""Strategies of training heads, the finetuned and the untouched model: scored alike.
+
+All are scored on the same test positions. The model by itself gives the next token; later
+tokens are what it says with the tokens between marginalized out, at the drawn positions.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from probekit.errors import ModelError
+from probekit.heads import files as head_files
+from probekit.heads import native
+from probekit.heads.heads import HeadReadout
+from probekit.models import anatomy
+from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
+from probekit.pipelines.head_study.settings import BASELINE
+from probekit.pipelines.head_study.study import Study
+from probekit.pipelines.head_study.train_strategies import restored, train_strategy
+from probekit.probes import logit_lens as lens
+from probekit.readout import Readout
+from probekit.runs import ceiling as ceilings
+from probekit.runs.setup import Material
+from probekit.scoring.rates import Tally
+from probekit.scoring.score import score
+
+# The model as it came; its own heads; the layers that it brings along.
+BASE, OWN, NATIVE, UNIGRAM = "base", "head:own", "head:native", "unigram"
+OWN_FILE = "heads.safetensors"
+
+
+def strategies(study: Study) -> dict[str, dict[str, Any]]:
+    """Train and score what is asked for; return what is to be known of each training."""
+    found = {}
+    for name in _order(study):
+        found[name] = study.kept(f"train {name}", lambda name=name: train_strategy(study, name))  # type: ignore[misc]
+        study.kept(f"score {name}", lambda name=name: _score_strategy(study, name))  # type: ignore[misc]
+    return found
+
+
+def references(study: Study) -> dict[str, dict[str, Any]]:
+    """Score the model as it came, and what it brings along; return notes by name."""
+    found = {BASE: study.kept(f"score {BASE}", lambda: _score_model(study, BASE, study.material))}
+    # Scored already, among the strategies.
+    found[BASELINE] = study.kept(f"score {BASELINE}", dict)
+    if own_heads(study) is not None:
+        found[OWN] = study.kept(f"score {OWN}", lambda: _score_own(study))
+    if brings_layers(study):
+        found[NATIVE] = study.kept(f"score {NATIVE}", lambda: _score_native(study))
+    return found
+
+
+def tally(study: Study) -> Tally:
+    """Return the scores of all strategies and references, by document."""
+    names = [BASE, *_order(study)]
+    if own_heads(study) is not None:
+        names.append(OWN)
+    if brings_layers(study) and study.kept(f"score {NATIVE}", dict).get("reason") is None:
+        names.append(NATIVE)
+    seed, material = study.settings.seed, study.material
+    whole = pd.concat([study.table(name) for name in names], ignore_index=True)
+    whole = whole.astype({"layer": "Int64"})
+    # What a strategy reads is in its recipe; a mixture reads many layers.
+    whole["layer"] = pd.array([pd.NA] * len(whole), dtype="Int64")
+    whole = whole.assign(split="test", seed=seed)
+    return Tally(whole, material.domains, material.bytes_per_token, seed)
+
+
+def own_heads(study: Study) -> Path | None:
+    """Return the heads that lie beside the model's weights, if there are any of probekit's."""
+    folder = study.material.loaded.model.config.name_or_path
+    path = Path(folder) / OWN_FILE if folder else None
+    return path if path is not None and head_files.holds_heads(path) else None
+
+
+def brings_layers(study: Study) -> bool:
+    """Whether the model's configuration speaks of multi-token layers of its own."""
+    config = study.material.loaded.model.config.get_text_config()
+    return bool(getattr(config, "num_mtp_layers", None))
+
+
+def weights(study: Study, folder: Path) -> dict[str, dict[str, str | None]]:
+    """Copy the weights of all strategies into the run folder; return the files' names."""
+    found: dict[str, dict[str, str | None]] = {}
+    for name in _order(study):
+        found[name] = {}
+        for part in ("heads", "adapter"):
+            kept = study.weights(part, name)
+            file = f"{part}-{name}.safetensors"
+            found[name][part] = file if kept.exists() else None
+            if kept.exists():
+                shutil.copyfile(kept, folder / file)
+    return found
+
+
+def scored(study: Study, readouts: Sequence[Readout], material: Material) -> pd.DataFrame:
+    """Score readouts that run the model themselves, or read its last layer."""
+    layers = tuple(sorted(frozenset().union(*(readout.layers for readout in readouts))))
+    stream = material.stream("test", layers, SITE_OF_MODEL)
+    documents = material.blocks["test"].documents
+    return score(readouts, stream, study.targets["test"], study.positions, documents)
+
+
+def _order(study: Study) -> tuple[str, ...]:
+    """Return the strategies, those first that others stand on."""
+    if study.asked.kind == "native":
+        return (BASELINE,)
+    return (BASELINE, *study.asked.trained)
+
+
+def _score_strategy(study: Study, name: str) -> dict[str, Any]:
+    if name == BASELINE:
+        return _score_model(study, name, _as(study.material, restored(study, name).model))
+    table = scored(study, [restored(study, name).readout(name)], study.material)
+    study.keep_table(name, table)
+    return {}
+
+
+def _as(material: Material, model: PreTrainedModel) -> Material:
+    """Return the same text with another model."""
+    loaded = replace(material.loaded, model=model)
+    return replace(material, loaded=loaded, head=anatomy.find(model))
+
+
+def _score_model(study: Study, name: str, material: Material) -> dict[str, Any]:
+    """Score a model: the next token by itself, later ones marginalized."""
+    readouts: list[Readout] = [lens.Model(material.head)]
+    if name == BASE:
+        readouts.append(study.unigram)
+    own = scored(study, readouts, material)
+    own["readout"] = own["readout"].replace("model", name)
+    streams = Streams(material, (material.head.n_layers,), SITE_OF_MODEL)
+    asked = ceilings.Asked(
+        name, streams, study.targets["test"], study.positions["marginal"], compared=()
+    )
+    ceiling = ceilings.measure(material, study.settings, asked)
+    study.keep_table(name, pd.concat([own, ceiling.sums], ignore_index=True))
+    return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
+
+
+def _score_own(study: Study) -> dict[str, Any]:
+    path = own_heads(study)
+    assert path is not None  # `references` has asked
+    own = head_files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
+    readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
+    study.keep_table(OWN, scored(study, [readout], study.material))
+    return {"offsets": list(own.offsets), "read": str(own.form.read)}
+
+
+def _score_native(study: Study) -> dict[str, Any]:
+    loaded = study.material.loaded
+    try:
+        readout = native.native(loaded.model, study.material.head)
+    except ModelError as error:
+        if study.asked.kind == "native":
+            raise
+        return {"reason": str(error)}
+    study.keep_table(NATIVE, scored(study, [readout], study.material))
+    return {"offsets": list(readout.offsets)}

@@ -1,0 +1,255 @@
+"""The job of `probekit heads`: train heads by several strategies and score them alike.
+
+    run = probekit.study_heads("tiny")
+
+material → the model finetuned → heads, strategy by strategy → scores beside the marginalized
+model → read-layer sweep → run folder → report
+"""
+
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from probekit import provenance
+from probekit.errors import DataError, ModelError, RunError
+from probekit.models.given import named
+from probekit.models.loading import Loaded
+from probekit.pipelines.head_study import document as head_assembly
+from probekit.pipelines.head_study import layer_sweep as head_sweep
+from probekit.pipelines.head_study import score_strategies as head_scores
+from probekit.pipelines.head_study import train_strategies as head_training
+from probekit.pipelines.head_study.document import SCHEMA
+from probekit.pipelines.head_study.settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
+from probekit.pipelines.head_study.study import Study
+from probekit.progress import Journal, Say
+from probekit.runs import doctor
+from probekit.runs import folder as results
+from probekit.runs import setup as preparation
+from probekit.scoring.rates import Tally
+from probekit.settings import Settings
+
+FILE = "heads.json"
+
+
+@dataclass(frozen=True)
+class HeadRun:
+    """A finished study of heads.
+
+    Attributes:
+        folder: Where it is.
+        document: The content of heads.json.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a domain, set of positions, strategy and offset."""
+        return pd.DataFrame(self.document["scores"])
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        """Sums by document, from which the scores are made."""
+        return pd.read_parquet(self.folder / "scores.parquet")
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+
+def study_heads(
+    model: str | PreTrainedModel = "tiny",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+    **settings: Any,
+) -> HeadRun:
+    """Train heads for a model by several strategies, and score them beside its marginalization.
+
+    Args:
+        model: Short name, Hub repository, local folder, or a causal model of transformers, which
+            is left as it is: what is trained is a copy.
+        tokenizer: The tokenizer of a model given as an object.
+        output: The run folder; by default runs/<model>-heads, or with 6 hex digits behind it
+            where that holds a run with other settings.
+        overwrite: Replace a run with other settings that `output` holds.
+        say: Called with each line of progress.
+        **settings: Fields of `HeadSettings`, and those of `Settings` in `head_settings.SHARED`.
+
+    Returns:
+        The finished run, its report rendered. One that is there already is read, not repeated;
+        work that an interrupted run finished is not done again.
+
+    Raises:
+        ProbekitError: If something cannot be done as asked; the message says what to do.
+    """
+    given, loaded = named(model, tokenizer, settings)
+    asked, of_heads = split(given)
+    return run(loaded or preparation.load(asked), asked, of_heads, output, overwrite, say)
+
+
+def run(
+    loaded: Loaded,
+    settings: Settings,
+    asked: HeadSettings,
+    output: str | Path | None,
+    overwrite: bool,
+    say: Say,
+) -> HeadRun:
+    """Study heads of a loaded model; see `study_heads`."""
+    settings = resolved(settings, loaded)
+    toml = as_toml(settings, asked)
+    folder = Path(output) if output else default_folder(settings, toml)
+    finished = _open(folder, toml, overwrite)
+    if finished is not None:
+        now = preparation.prepare(loaded, settings)
+        results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
+        say(f"{folder} holds this run already")
+        return finished
+    journal = Journal(folder / "log.jsonl", say)
+    with journal.stage("prepare"):
+        material = preparation.prepare(loaded, settings)
+        test = material.blocks["test"]
+        study = Study(material, settings, asked, journal, folder / "stages")
+        head_training.require_possible(study)
+        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
+        unmet = preparation.unmet(checks)
+    say(line(study))
+    trained = head_scores.strategies(study)
+    references = head_scores.references(study)
+    swept = head_sweep.sweep(study) if study.sweeps else None
+    tally = head_scores.tally(study)
+    document = head_assembly.document(study, tally, trained, swept)
+    document |= head_assembly.told(material, tally, references, checks, unmet)
+    _finish(study, folder, document, tally)
+    return load(folder)
+
+
+def load(folder: str | Path) -> HeadRun:
+    """Read the folder of a study of heads.
+
+    Raises:
+        RunError: If it holds no finished one, or one of another schema.
+    """
+    folder = Path(folder)
+    return HeadRun(folder, results.read(folder / FILE, SCHEMA, "study of heads"))
+
+
+def reopened(folder: str | Path) -> Study:
+    """Return the study of a finished run, so that what it trained can be scored elsewhere.
+
+    Raises:
+        RunError: If the folder holds no finished run, or its model or text is another now or
+            cannot be read.
+    """
+    folder = Path(folder)
+    finished = load(folder)
+    settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
+    try:
+        material = preparation.prepare(preparation.load(settings), settings)
+    except (DataError, ModelError) as error:
+        raise RunError(
+            f"the model or text of {folder}, as its run.toml names them, cannot be read from here: "
+            f"{error}"
+        ) from error
+    results.require_unchanged(
+        folder,
+        finished.document,
+        material.fingerprint,
+        material.text,
+        "Train again: `probekit heads` with --overwrite",
+    )
+    journal = Journal(folder / "log.jsonl", lambda _: None)
+    return Study(material, settings, asked, journal, folder / "stages", folder)
+
+
+def resolved(settings: Settings, loaded: Loaded) -> Settings:
+    """Return settings with what depends on the machine made plain."""
+    if settings.max_tokens is None and loaded.model.device.type == "cpu":
+        settings = replace(settings, max_tokens=TOKENS_ON_CPU)
+    return preparation.resolved(settings, loaded)
+
+
+def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str]:
+    """Return what a study would take, line by line, without doing it."""
+    settings = resolved(settings, loaded)
+    material = preparation.prepare(loaded, settings)
+    study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
+    head_training.require_possible(study)
+    lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
+    if study.sweeps:
+        lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
+    for row in material.text:
+        counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
+        lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}")
+    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+
+
+def line(study: Study) -> str:
+    """Return the plan in one line."""
+    blocks, asked = len(study.data.train.token_ids), study.asked
+    steps = -(-blocks // asked.step_blocks) * asked.epochs
+    return (
+        f"Plan: {len(asked.strategies)} strategies of {asked.kind} heads for offsets 1 to "
+        f"{study.settings.offsets}, {steps:,} steps of {asked.step_blocks} blocks each at rate "
+        f"{study.rate:.2g}, {len(study.swept) if study.sweeps else 0} layers swept"
+    )
+
+
+def default_folder(settings: Settings, toml: str) -> Path:
+    """Return runs/<model>-heads, or with 6 hex behind it where that holds other settings."""
+    stem = Path("runs") / f"{Path(settings.model).name}-heads"
+    if _held(stem) in (None, tomllib.loads(toml)):
+        return stem
+    return stem.with_name(f"{stem.name}-{provenance.digest(toml)[:6]}")
+
+
+def _held(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the run that a folder holds, finished or begun; None without one."""
+    if not results.holds_work(folder, FILE):
+        return None
+    return tomllib.loads((folder / "run.toml").read_text("utf-8"))
+
+
+def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
+    """Make ready the folder of a run; return the run if it is there already."""
+    results.require_no_other(folder, FILE)
+    held, wanted = _held(folder), tomllib.loads(toml)
+    if held not in (None, wanted) and not overwrite:
+        assert held is not None
+        keys = [key for key in held | wanted if held.get(key) != wanted.get(key)]
+        raise RunError(
+            f"{folder} holds a run with other settings: {', '.join(keys)}. Name another --output, "
+            "or replace the run with --overwrite"
+        )
+    if overwrite and held is not None and (held != wanted or (folder / FILE).exists()):
+        (folder / FILE).unlink(missing_ok=True)
+        shutil.rmtree(folder / "stages", ignore_errors=True)
+        for weights in [*folder.glob("heads-*.safetensors"), *folder.glob("adapter-*.safetensors")]:
+            weights.unlink()
+    if (folder / FILE).exists():
+        return load(folder)
+    results.write_text(folder / "run.toml", toml)
+    return None
+
+
+def _finish(study: Study, folder: Path, document: dict[str, Any], tally: Tally) -> None:
+    """Write the run folder; heads.json, which says that it is whole, comes last."""
+    from probekit.reports.heads.page import render
+
+    document["weights"] = head_scores.weights(study, folder)
+    results.write(folder / "scores.parquet", tally.named().to_parquet)
+    results.write_text(folder / "report.html", render(document))
+    results.write_text(folder / FILE, results.as_json(document))
+    shutil.rmtree(folder / "stages")

@@ -1,0 +1,257 @@
+"""Strategies of training heads, each on a copy of the model of its own.
+
+What was trained is written and read again before it is scored, so that a study that was
+stopped in between comes to the same numbers.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from probekit.activations.backbone import Backbone
+from probekit.errors import ModelError, SettingsError
+from probekit.heads import files as head_files
+from probekit.heads import heads
+from probekit.heads.heads import HeadReadout, Heads
+from probekit.heads.native import native
+from probekit.heads.queries import QueryHeads, QueryReadout
+from probekit.heads.training import lora as adapters
+from probekit.heads.training.recipes import Recipe
+from probekit.heads.training.train import Data, History, Row, train
+from probekit.models import anatomy
+from probekit.pipelines.head_study.probe_starts import Starts, of_reading
+from probekit.pipelines.head_study.settings import BASELINE
+from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
+from probekit.readout import Readout
+from probekit.runs import folder as results
+
+QUERIES = "query/embeddings"
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """Heads and the copy of the model that they belong to.
+
+    Attributes:
+        backbone: The copy.
+        learner: The heads; None for the model itself.
+    """
+
+    backbone: Backbone
+    learner: Heads | QueryHeads | None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The copy of the model."""
+        return self.backbone.model
+
+    def readout(self, name: str) -> Readout:
+        """Return the heads as a readout.
+
+        Raises:
+            ModelError: If there are none.
+        """
+        if isinstance(self.learner, QueryHeads):
+            return QueryReadout(self.learner, name)
+        if self.learner is None:
+            raise ModelError("a model without heads has no readout of heads")
+        return HeadReadout(name, self.backbone, self.learner, self.backbone.anatomy)
+
+    @property
+    def n_parameters(self) -> int:
+        """Values that were fitted or trained, adapters included."""
+        own = 0 if self.learner is None else self.learner.n_values
+        return own + sum(p.numel() for p in adapters.parameters(self.model).values())
+
+
+def require_possible(study: Study) -> None:
+    """Raise, before anything is trained, what a strategy or the sweep would raise in its turn.
+
+    Raises:
+        ProbekitError: If this model cannot be trained as it is asked; the message names the
+            strategy.
+    """
+    asked, material = study.asked, study.material
+    last = material.head.n_layers
+    if asked.read is not None and asked.read > last:
+        raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
+    if asked.kind == "native":
+        native(material.loaded.model, material.head)  # it says what is missing
+    for name in asked.strategies:
+        try:
+            _require_possible(study, study.recipe(name))
+        except (ModelError, SettingsError) as error:
+            told = f"{name}: {error}"
+            raise type(error)(told) from error
+    if study.sweeps:
+        _at_layer(study, study.swept[-1], SWEPT_OFFSET, {})
+
+
+def _require_possible(study: Study, recipe: Recipe) -> None:
+    head, reads = study.material.head, {study.material.head.n_layers}
+    if recipe.name != BASELINE:
+        learner = _new(study, study.backbone, replace(recipe, probed=False))
+        reads = set(learner.reads) if isinstance(learner, Heads) else reads
+    if recipe.joint and max(reads) == 0:
+        raise SettingsError(
+            "heads read layer 0, and there is no block below it to train with them. Take --read 1 "
+            "or more, or strategies that leave the model frozen, such as heads-only"
+        )
+    if recipe.joint:
+        adapters.targets(study.material.loaded.model, head, range(1, max(reads) + 1))
+
+
+def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
+    """Train by a recipe; its weights are kept, its learning curve returned."""
+    recipe, pupil = study.recipe(strategy), start(study, strategy)
+    checkpoint = study.path(f"{strategy}.pt")
+    history = train(
+        pupil.learner, pupil.backbone, study.data, recipe, checkpoint, study.journal.say
+    )
+    if pupil.learner is not None:
+        _save(study, pupil.learner, study.weights("heads", strategy))
+    if recipe.joint:
+        notes = {"model_fingerprint": study.material.fingerprint}
+        adapters.save(pupil.model, study.weights("adapter", strategy), notes)
+    return noted(history, pupil.n_parameters, recipe)
+
+
+def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
+    """Return what is to be known of a training.
+
+    `validation` has the cross-entropy in nats of the weights that were kept, by offset.
+    """
+    kept = [row for row in history.rows if row.part == "validation" and _is_kept(row, history)]
+    return {
+        "curve": [asdict(row) for row in history.rows],
+        "validation": {str(row.offset): row.nats for row in kept},
+        "best_steps": {str(offset): step for offset, step in history.best_steps.items()},
+        "stopped_early": history.stopped_early,
+        "n_parameters": n_parameters,
+        "recipe": asdict(recipe),
+    }
+
+
+def _is_kept(row: Row, history: History) -> bool:
+    # A warm-up ends with the step that joint training begins with.
+    last = history.rows[-1].stage
+    return (row.stage, row.step) == (last, history.best_steps[row.offset])
+
+
+def start(study: Study, strategy: str) -> Pupil:
+    """Return new heads on a copy of the model: of the finetuned one where a recipe says so."""
+    recipe = study.recipe(strategy)
+    backbone = _backbone(study, recipe)
+    return Pupil(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
+
+
+def restored(study: Study, strategy: str) -> Pupil:
+    """Return what a finished stage trained."""
+    recipe = study.recipe(strategy)
+    backbone = _backbone(study, recipe)
+    # Before adapters: a copy of the last block must not carry any.
+    learner = None if strategy == BASELINE else _read(study, backbone, strategy)
+    if recipe.joint:
+        adapters.load(backbone.model, backbone.anatomy, study.weights("adapter", strategy))
+    return Pupil(backbone, learner)
+
+
+def _backbone(study: Study, recipe: Recipe) -> Backbone:
+    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.material.loaded.model)
+    return Backbone(model, anatomy.find(model))
+
+
+def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads:
+    path = study.weights("heads", strategy)
+    if study.asked.kind == "query":
+        queries = _queries(study, backbone)
+        _fill(queries, path)
+        return queries
+    return head_files.load(path, backbone.anatomy, study.material.fingerprint)
+
+
+def finetuned(study: Study) -> PreTrainedModel:
+    """Return a copy of the model with what `finetune` trained merged into it."""
+    model = copy.deepcopy(study.material.loaded.model)
+    adapters.load(model, anatomy.find(model), study.weights("adapter", BASELINE))
+    return adapters.merged(model)
+
+
+def train_at(
+    study: Study, layer: int, offset: int, probes: Starts
+) -> tuple[Heads, History, Recipe]:
+    """Train a block head for one offset on one layer of the frozen model.
+
+    Args:
+        study: The study.
+        layer: The layer to read.
+        offset: The offset.
+        probes: The linear probe of the layer by offset, which the head starts as; none where
+            it starts as `study.asked.init` says.
+    """
+    recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
+    new = _at_layer(study, layer, offset, probes)
+    data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
+    checkpoint = study.path(f"layer-{layer}.pt")
+    history = train(new, study.backbone, data, recipe, checkpoint, study.journal.say)
+    return new, history, recipe
+
+
+def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
+    return heads.build(
+        "block",
+        study.material.head,
+        [offset],
+        read=layer,
+        init=study.asked.init,
+        probes=probes,
+        seed=study.settings.seed,
+    ).float()
+
+
+def _parts(data: Data) -> Sequence[Any]:
+    return data.train, data.validation
+
+
+def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
+    asked, offsets, seed = study.asked, study.settings.offsets, study.settings.seed
+    if asked.kind == "query":
+        return _queries(study, backbone)
+    new = heads.build(
+        asked.kind,
+        backbone.anatomy,
+        range(1, offsets + 1),
+        read="mix" if recipe.mix else asked.read,
+        init=asked.init if asked.kind == "block" else None,
+        normalise=recipe.normalise,
+        own_unembedding=asked.own_unembedding,
+        probes=of_reading(study) if recipe.probed else None,
+        seed=seed,
+    )
+    return new.float() if backbone.model.dtype != torch.float64 else new
+
+
+def _queries(study: Study, backbone: Backbone) -> QueryHeads:
+    settings = study.settings
+    return QueryHeads(backbone.model, backbone.anatomy, settings.offsets, settings.seed)
+
+
+def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
+    fingerprint = study.material.fingerprint
+    if isinstance(learner, Heads):
+        results.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
+        return
+    tensors = {QUERIES: learner.embeddings.detach().cpu().contiguous()}
+    notes = {"kind": "query", "model_fingerprint": fingerprint}
+    results.write(path, lambda temporary: save_file(tensors, temporary, notes))
+
+
+@torch.no_grad()
+def _fill(queries: QueryHeads, path: Path) -> None:
+    queries.embeddings.copy_(load_file(path)[QUERIES])

@@ -1,0 +1,1 @@
+"""`probekit reproduce`: the paper's figures and table 1, measured again."""

@@ -1,0 +1,116 @@
+"""Figures 1 and 2 of the paper, measured: rows with the paper's numbers beside them.
+
+Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from probekit.data.documents import Source
+from probekit.errors import ModelError
+from probekit.models.loading import Loaded
+from probekit.paper import numbers as paper
+from probekit.paper import protocol
+from probekit.paper.numbers import PaperModel, Share, Task
+from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
+from probekit.paper.samples import Sample
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model on one text.
+
+    Attributes:
+        loaded: The model.
+        subject: The same, as the protocol runs it.
+        source: The text.
+        task: What kind of text.
+        samples: What was drawn of it.
+    """
+
+    loaded: Loaded
+    subject: Subject
+    source: Source
+    task: Task
+    samples: Sequence[Sample]
+
+    @property
+    def paper(self) -> PaperModel | None:
+        """The paper's row of this model, if it has one."""
+        return paper.match(self.loaded.repository or self.loaded.name)
+
+    def columns(self) -> Row:
+        """Return the columns that say which model and text a row is of."""
+        known = self.paper
+        return {
+            "model": self.loaded.name,
+            "paper_model": known.name if known else None,
+            "n_parameters": self.loaded.n_parameters,
+            "text": self.source.domain,
+            "task": self.task,
+        }
+
+
+def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
+    """Return top-5 of the next and the second token: a row for each set of positions."""
+    table, kept = protocol.top5(setting.subject, setting.samples, asked)
+    rows = []
+    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+        for offset, readout in ((NEXT, "model"), (SECOND, "marginal")):
+            found = protocol.accuracy(table, readout, offset, name, asked.seed)
+            row = setting.columns() | {"positions": name, "offset": offset}
+            row |= share_columns("top5", found.share)
+            row |= {"interval": found.kind, "n_samples": found.samples}
+            row |= _branches(kept[name] if offset == SECOND else None)
+            rows.append(row | _paper_figure_1(setting.paper, setting.task, offset))
+    return rows
+
+
+def share_columns(name: str, share: Share) -> Row:
+    """Return a share, its interval and its positions as the columns of a row."""
+    return {
+        name: share.value, f"{name}_low": share.low, f"{name}_high": share.high,
+        "n_positions": share.n,
+    }  # fmt: skip
+
+
+def _branches(kept: Kept | None) -> Row:
+    names = ("branches_mean", "mass_mean", "mass_min", "max_branches")
+    return asdict(kept) if kept else dict.fromkeys(names)
+
+
+def _paper_figure_1(known: PaperModel | None, task: Task, offset: int) -> Row:
+    names = ("paper_top5", "paper_top5_low", "paper_top5_high", "paper_n", "paper_branches")
+    if known is None:
+        return dict.fromkeys(names)
+    share = known.shares(task)[offset - 1]
+    branches = known.figure_4[task] if offset == SECOND else None
+    values = (share.value, share.low, share.high, share.n, branches)
+    return dict(zip(names, values, strict=True))
+
+
+def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
+    """Return KL(lens || final) in nats of each backbone layer, one row a layer.
+
+    Raises:
+        ModelError: If the model has a single block, and so no backbone.
+    """
+    if setting.subject.head.n_layers < 2:
+        raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
+    known = setting.paper.figure_2 if setting.paper else None
+    found = protocol.divergence(setting.subject, setting.samples, asked.seed)
+    limit = paper.head("figure_2")["threshold_nats"]
+    first = next((depth for _, depth, kl in found if kl.value < limit), None)
+    rows = []
+    for layer, depth, kl in found:
+        row = setting.columns() | {"layer": layer, "depth": depth} | share_columns("kl_nats", kl)
+        row |= {"n_samples": len(setting.samples), "last": layer == found[-1][0]}
+        row |= {"first_depth": first, "paper_kl_nats": None, "paper_first_depth": None}
+        if known:
+            row["paper_kl_nats"] = known["last_layer_nats"]
+            row["paper_first_depth"] = known.get("first_depth")
+        rows.append(row)
+    return rows

@@ -1,0 +1,235 @@
+"""Table 1 of the paper: strategies of training heads, scored where the paper scores them.
+
+    rows = strategies.measure(Path("runs/tiny-heads"), Protocol(samples=50), Path("runs/table-1"))
+
+What a run of `probekit heads` trained is read again and scored on samples of its test documents:
+their last 20 target tokens, and all of their target tokens beside them. Differences to the
+finetuned and marginalized model are paired, over samples.
+
+Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1, table 1.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probekit import provenance
+from probekit.data.documents import Source
+from probekit.paper import numbers as paper
+from probekit.paper import protocol
+from probekit.paper.numbers import PaperModel, Share, Task
+from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
+from probekit.paper.samples import Sample, tokenized_samples
+from probekit.pipelines.head_study import study_heads as head_study
+from probekit.pipelines.head_study.settings import BASELINE, FROZEN
+from probekit.pipelines.head_study.study import Study
+from probekit.pipelines.head_study.train_strategies import restored
+from probekit.pipelines.reproduction import reproduce
+from probekit.pipelines.reproduction.figures import Row, share_columns
+from probekit.progress import Say
+from probekit.runs import folder as results
+
+# What the paper calls the finetuned model: marginalized at the second token.
+BASELINE_OF_PAPER = "finetuned-marginalized"
+# What strategies are held against, by the name of the column that says how far they are above.
+REFERENCES = {"above_baseline": BASELINE_OF_PAPER, "above_heads_only": FROZEN}
+COLUMNS = ["readout", "offset", "positions", "document", "n", "top5_sum"]
+# The paper's way of training.
+PAPERS_WAY = {"init": "random", "epochs": 1, "step_blocks": 64, "rate": "paper-table"}
+
+
+def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
+    """Train heads by every strategy of the table, and return the folder of the run.
+
+    A model of the paper's table is trained as there: one epoch, 64 blocks in a step, the rates
+    that it prints, new heads from random weights. Others as `probekit heads` does.
+
+    Args:
+        model: Short name, repository or folder.
+        given: Settings of `probekit heads`: text, device and the like.
+        folder: Where the run's folder is to be.
+        say: Called with each line of progress.
+    """
+    rows = [each.key for each in paper.strategies() if each.key != BASELINE_OF_PAPER]
+    asked = {"strategies": tuple(rows), "sweep": "none", **given}
+    known = paper.match(model)
+    if known is not None and known.key in paper.head("table_1")["models"]:
+        asked = PAPERS_WAY | asked
+    # One folder for each way of training: the same call goes on, another one begins anew.
+    key = provenance.digest([model, sorted(asked.items())])[:6]
+    run = folder / "heads" / f"{Path(model).name}-{key}"
+    return head_study.study_heads(model, output=run, say=say, **asked).folder
+
+
+def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> Row:
+    """Return the document that a report shows: table 1 of some runs of heads.
+
+    Args:
+        runs: Folders of finished runs of `probekit heads`.
+        asked: How to score.
+        folder: Where strategies that are done are kept.
+        say: Called with each line that a person should see.
+
+    Raises:
+        RunError: If a run is not finished, or its model or text is another now.
+        DataError: If a run's test documents are too short for the protocol.
+    """
+    rows = [row for run in runs for row in measure(run, asked, folder, say)]
+    trained = [_trained(run) for run in runs]
+    texts = [row for run in runs for row in head_study.load(run).document["text"]]
+    sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
+    return reproduce.document("table-1", rows, list(sources), asked.samples, trained)
+
+
+def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
+    """Score what a run of heads trained by the paper's protocol.
+
+    Args:
+        run: The folder of a finished run of `probekit heads`.
+        asked: How to score.
+        folder: Where strategies that are done are kept; the same call goes on behind them.
+        say: Called with each line that a person should see.
+
+    Returns:
+        A row a strategy, offset and set of positions, with the paper's number beside it.
+
+    Raises:
+        RunError: If the run is not finished, or its model or text is another now.
+        DataError: If no test document is long enough for the protocol.
+    """
+    study = head_study.reopened(run)
+    bos = study.material.loaded.tokenizer.bos_token_id
+    own = [document for document in study.material.documents if document.split == "test"]
+    samples = asked.draw(tokenized_samples(own, bos, asked.seed))
+    count = sum(int(sample.target.sum()) for sample in samples)
+    say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
+    tables = [_kept(study, name, samples, asked, folder, say) for name in study.asked.strategies]
+    whole = pd.concat(tables, ignore_index=True)
+    about = _about(study) | {"run": run.name}
+    return [about | row for row in _rows(whole, asked, _comparable(study))]
+
+
+def _kept(
+    study: Study, name: str, samples: Sequence[Sample], asked: Protocol, folder: Path, say: Say
+) -> pd.DataFrame:
+    """Return the sums of a strategy by sample, from the folder if they are there already."""
+    tokens = [[sample.token_ids.tolist(), sample.target.tolist()] for sample in samples]
+    key = provenance.digest([study.fingerprint, name, asdict(asked), tokens])
+    path = folder / "stages" / f"{name}-{key[:16]}.json"
+    if not path.exists():
+        say(f"  {name}")
+        found = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")
+        results.write_text(path, json.dumps(found, allow_nan=False))
+    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
+    pupil = restored(study, name)
+    subject = Subject(pupil.model, pupil.backbone.anatomy, name)
+    if name == BASELINE:
+        table, _ = protocol.top5(subject, samples, asked)
+        return table.assign(readout=BASELINE_OF_PAPER)
+    readout = pupil.readout(name)
+    return protocol.scored(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
+
+
+def _about(study: Study) -> Row:
+    """Return the columns that say which model and text the rows are of."""
+    documents, known = study.material.documents, _known(study)
+    return {
+        "model": _name(study),
+        "paper_model": known.name if known else None,
+        "text": ", ".join(dict.fromkeys(document.domain for document in documents)),
+        "task": _task(study),
+    }
+
+
+def _task(study: Study) -> Task:
+    translates = any(document.prompt for document in study.material.documents)
+    return "translation" if translates else "open_ended"
+
+
+def _name(study: Study) -> str:
+    return study.material.loaded.repository or study.material.loaded.name
+
+
+def _known(study: Study) -> PaperModel | None:
+    return paper.match(_name(study))
+
+
+def _comparable(study: Study) -> PaperModel | None:
+    """Return the paper's model if these are its heads: blocks before the last, of translation."""
+    asked, before = study.asked, study.material.head.n_layers - 1
+    its = asked.kind == "block" and asked.read in (None, before)
+    return _known(study) if its and _task(study) == "translation" else None
+
+
+def _trained(run: Path) -> Row:
+    """Return how the heads of a run were trained."""
+    study = head_study.load(run).document
+    settings, curves = study["run"]["settings"], study["curves"]
+    # A warm-up comes on top of what all strategies have in common.
+    warm = {row["strategy"] for row in curves if row["stage"] == "warm-up"}
+    return {
+        "run": run.name,
+        "model": study["model"]["name"],
+        **{name: settings[name] for name in ("kind", "init", "epochs", "step_blocks", "seed")},
+        "learning_rate": study["training"][0]["learning_rate"],
+        "steps": max(row["step"] for row in curves if row["strategy"] not in warm),
+        "documents": sum(row["documents"]["train"] for row in study["text"]),
+        "tokens": sum(row["tokens"]["train"] for row in study["text"]),
+    }
+
+
+def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> list[Row]:
+    """Return a row a strategy, offset and set of positions.
+
+    Args:
+        table: Sums by strategy (`readout`), offset, set of positions and sample.
+        asked: The protocol.
+        known: The paper's model, if it has this one.
+    """
+    rows = []
+    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+        for strategy in table["readout"].unique():
+            for offset in (NEXT, SECOND):
+                found = protocol.accuracy(table, strategy, offset, name, asked.seed)
+                row: Row = {"strategy": strategy, "offset": offset, "positions": name}
+                row |= share_columns("top5", found.share)
+                row |= {"interval": found.kind, "n_samples": found.samples}
+                own = table[(table["offset"] == offset) & (table["positions"] == name)]
+                for label, reference in REFERENCES.items():
+                    row |= _share(label, _apart(own, strategy, reference, asked.seed))
+                rows.append(row | _share("paper_top5", _papers(strategy, offset, known)))
+    return rows
+
+
+def _apart(rows: pd.DataFrame, strategy: str, reference: str, seed: int) -> Share | None:
+    """Return a strategy's share of hits minus a reference's, paired over samples."""
+    if strategy == reference or reference not in set(rows["readout"]):
+        return None
+    hits = rows.pivot_table(index="document", columns="readout", values="top5_sum", aggfunc="sum")
+    n = rows[rows["readout"] == strategy].set_index("document")["n"].loc[hits.index]
+    apart = (hits[strategy] - hits[reference]).to_numpy(np.float64)
+    return protocol.resampled(apart, n.to_numpy(np.float64), seed)
+
+
+def _papers(strategy: str, offset: int, known: PaperModel | None) -> Share | None:
+    """Return the paper's number, with the interval of its positions."""
+    rows: Mapping[str, Mapping[str, tuple[float, float]]] = {
+        each.key: each.top5 for each in paper.strategies()
+    }
+    if known is None or known.key not in rows.get(strategy, {}):
+        return None
+    return Share.of(rows[strategy][known.key][offset - 1], paper.head("table_1")["n_positions"])
+
+
+def _share(name: str, share: Share | None) -> Row:
+    """Return a share and its interval as the columns of a row, null where there is none."""
+    values = (None, None, None) if share is None else (share.value, share.low, share.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -1,0 +1,1 @@
+"""Linear probes and other families, the logit lens, n-gram floors, controls."""

@@ -1,0 +1,93 @@
+"""The logit lens: the residual stream of any layer, decoded as if it were the last.
+
+Source: nostalgebraist (2020), "interpreting GPT: the logit lens". The divergence by depth
+is figure 2 of Mehra, Alonso Garcia and Mauch (2025): KL(p_l || p_final), in nats.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from probekit.models.anatomy import Anatomy
+from probekit.readout import Cell, Seen
+from probekit.scoring.losses import divergence
+from probekit.shapes import Logits, Mask
+
+
+@dataclass(frozen=True)
+class LogitLens:
+    """The lens at each layer, as a readout called `lens`; nothing in it is fitted.
+
+    At offsets beyond 1 it says how much the next-token distribution happens to tell of a
+    later token.
+
+    Attributes:
+        read: Layers to read.
+        head: How the model decodes its residual stream.
+    """
+
+    read: Sequence[int]
+    head: Anatomy
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Layers that the lens reads."""
+        return frozenset(self.read)
+
+    def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
+        """Yield the model's own decoding of each layer, layer by layer and offset by offset."""
+        for layer in self.read:
+            resid = seen.resid[layer]
+            for offset, mask in valid.items():
+                yield Cell("lens", offset, layer), self.head.decode(resid[mask]).float()
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model itself, as a readout called `model`: offset 1, its own output."""
+
+    head: Anatomy
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The last layer, from which the model predicts."""
+        return frozenset({self.head.n_layers})
+
+    def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
+        """Yield the model's logits at offset 1."""
+        if 1 in valid:
+            resid = seen.resid[self.head.n_layers][valid[1]]
+            yield Cell("model", 1), self.head.decode(resid).float()
+
+
+@torch.no_grad()
+def divergences(
+    stream: Iterable[Seen], head: Anatomy, layers: Sequence[int], valid: Mask, documents: Tensor
+) -> pd.DataFrame:
+    """Return KL(p_l || p_final) of each layer in nats, summed by document.
+
+    Args:
+        stream: Holds the layers and the last one.
+        head: How the model decodes its residual stream.
+        layers: Layers to compare with the last.
+        valid: Positions to compare at, shape (block, pos).
+        documents: Document number of each position, shape (block, pos).
+
+    Returns:
+        Rows of layer, document, n and kl_sum.
+    """
+    rows = []
+    for seen in stream:
+        block = seen.blocks
+        inside = valid[block]
+        mask = inside.to(seen.token_ids.device)
+        final = head.decode(seen.resid[head.n_layers][mask])
+        for layer in layers:
+            nats = divergence(head.decode(seen.resid[layer][mask]), final)
+            values = {"document": documents[block][inside], "kl_sum": nats.double().cpu()}
+            rows.append(pd.DataFrame({k: v.numpy() for k, v in values.items()}).assign(layer=layer))
+    table = pd.concat(rows).assign(n=1)
+    return table.groupby(["layer", "document"], as_index=False).sum()

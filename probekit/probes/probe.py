@@ -1,0 +1,231 @@
+"""Fitted probes of every family: a readout, and a file.
+
+Of a layer a probe reads z, what enters the unembedding: the model's final norm applied to
+the residual stream. U is the frozen unembedding with the model's output scale.
+
+linear          U (A z + b) + c         z of one layer
+concat          U (A z + b) + c         z of all layers side by side
+linear-full     A z + c                 A of (vocab, hidden): not bound to the rows of U
+linear-lowrank  B (A z) + c             A of (rank, hidden), B of (vocab, rank)
+mlp             U (A z + b + W silu(V z + v)) + c
+sklearn         log p of the N most frequent tokens, A z + c, and of all others together
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import silu
+
+from probekit.errors import RunError
+from probekit.models.anatomy import Anatomy
+from probekit.probes.affine_objective import scaled_unembedding
+from probekit.readout import Cell, Seen
+from probekit.shapes import Hidden, Logits, Mask
+
+Key = tuple[int | None, int]
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One fitted probe, and what is known of the fit.
+
+    Attributes:
+        tensors: Learned values by name, as the family has them.
+        chosen: What validation preferred, such as `minimum`, `start`, `lens` or `unigram`.
+        penalty: Weight of the penalty that validation preferred.
+        excess_nats: Estimate of the training objective above its minimum; None where that
+            is not convex.
+        converged: Whether that is within the tolerance; where the objective is not convex,
+            whether validation stopped the training before its last step.
+        validation_nats: Mean cross-entropy on the validation positions.
+    """
+
+    tensors: Tensors
+    chosen: str
+    penalty: float
+    excess_nats: float | None
+    converged: bool
+    validation_nats: float
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of learned values."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probes of one family by (layer, offset), as a readout; layer None reads all of `read`.
+
+    Attributes:
+        probes: Fitted probes.
+        head: How the model decodes its residual stream.
+        n_passes: Passes over the training positions that the fit took.
+        family: One of `FORMS`.
+        read: Layers that a probe of all layers reads, in order.
+        name: Name of the readout; by default the family's.
+    """
+
+    probes: Mapping[Key, Probe]
+    head: Anatomy
+    n_passes: int
+    family: str = "linear"
+    read: tuple[int, ...] = ()
+    name: str = field(default="")
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Layers that the probes read."""
+        return frozenset({*self.read, *(layer for layer, _ in self.probes if layer is not None)})
+
+    def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
+        """Yield logits in float32, layer by layer and offset by offset."""
+        form = FORMS[self.family]
+        unembedding = scaled_unembedding(self.head).float()
+        for layer, group in groupby(sorted(self.probes, key=_order), key=lambda key: key[0]):
+            z = inputs(self.head, seen, self.read if layer is None else (layer,))
+            for _, offset in group:
+                if offset in valid:
+                    logits = form(self.probes[layer, offset].tensors, z[valid[offset]], unembedding)
+                    yield Cell(self.name or self.family, offset, layer), logits
+
+
+def inputs(
+    head: Anatomy, seen: Seen, layers: tuple[int, ...]
+) -> Float[Tensor, "batch pos features"]:
+    """Return z of these layers side by side, in float32."""
+    return torch.cat([head.hidden(seen.resid[layer]).float() for layer in layers], dim=-1)
+
+
+def _order(key: Key) -> tuple[int, int]:
+    layer, offset = key
+    return (-1 if layer is None else layer), offset
+
+
+def _affine(probe: Tensors, z: Hidden, unembedding: Tensor) -> Logits:
+    return (z @ probe["A"].T + probe["b"]) @ unembedding.T + probe["c"]
+
+
+def _full(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
+    return z @ probe["A"].T + probe["c"]
+
+
+def _lowrank(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
+    return (z @ probe["A"].T) @ probe["B"].T + probe["c"]
+
+
+def _mlp(probe: Tensors, z: Hidden, unembedding: Tensor) -> Logits:
+    bent = silu(z @ probe["V"].T + probe["v"]) @ probe["W"].T
+    return (z @ probe["A"].T + probe["b"] + bent) @ unembedding.T + probe["c"]
+
+
+def _frequent(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
+    # The last class is all the tokens that have none of their own, which `rest` shares out.
+    of_classes = (z @ probe["A"].T + probe["c"]).log_softmax(dim=1)
+    logits = of_classes[:, -1:] + probe["rest"]
+    logits[:, probe["tokens"]] = of_classes[:, :-1]
+    return logits
+
+
+FORMS = {
+    "linear": _affine,
+    "concat": _affine,
+    "linear-full": _full,
+    "linear-lowrank": _lowrank,
+    "mlp": _mlp,
+    "sklearn": _frequent,
+}
+
+
+@contextmanager
+def in_place_of_output(head: Anatomy, probe: Probe) -> Iterator[None]:
+    """Let a linear probe of the last layer stand in for the model's output layer.
+
+    Args:
+        head: Anatomy of the model, without soft-cap (which the probe does not have).
+        probe: A probe of (last layer, offset 1), of the family `linear`.
+    """
+    slope, shift, bias = (probe.tensors[name] for name in ("A", "b", "c"))
+
+    def replace(_: Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        hidden = inputs[0].float() @ slope.T + shift
+        # The model goes on to multiply by its output scale, which c includes already.
+        logits = hidden @ head.unembedding.float().T + bias / head.scale
+        return logits.to(inputs[0].dtype)
+
+    handle = head.head.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def save(probes: Probes, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write probes as safetensors under keys <family>/<layer or all>/<offset>/<tensor>.
+
+    Args:
+        probes: Probes, in the coordinates of z.
+        path: File to write.
+        metadata: What to note beside them, such as the model's fingerprint.
+    """
+    tensors: dict[str, Tensor] = {}
+    fits: dict[str, dict[str, Any]] = {}
+    for (layer, offset), probe in probes.probes.items():
+        key = f"{probes.family}/{'all' if layer is None else layer}/{offset}"
+        # Copies: cells that keep the head's own bias share it, and safetensors takes no views.
+        tensors |= {f"{key}/{name}": x.contiguous().clone() for name, x in probe.tensors.items()}
+        fits[key] = {
+            f.name: getattr(probe, f.name) for f in dataclasses.fields(Probe) if f.name != "tensors"
+        }
+    whole = {"n_passes": probes.n_passes, "read": probes.read, "name": probes.name}
+    notes = {"family": probes.family, "probes": json.dumps(whole), "fits": json.dumps(fits)}
+    save_file(tensors, path, metadata=notes | dict(metadata))
+
+
+def load(path: Path, head: Anatomy, fingerprint: str) -> Probes:
+    """Read probes for a model.
+
+    Args:
+        path: A file that `save` wrote.
+        head: How the model decodes its residual stream.
+        fingerprint: The model's; that of the file must be the same.
+
+    Raises:
+        RunError: If there is no such file, or it was fitted to another model.
+    """
+    if not path.is_file():
+        raise RunError(f"there are no probes at {path}")
+    device = str(head.unembedding.device)
+    with safe_open(path, framework="pt", device=device) as file:
+        metadata = file.metadata() or {}
+        if not {"model_fingerprint", "fits", "family", "probes"} <= metadata.keys():
+            raise RunError(f"{path} holds no probes of probekit: its metadata says nothing of them")
+        if metadata["model_fingerprint"] != fingerprint:
+            raise RunError(f"the probes at {path} were fitted to another model than this one")
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 -- not a dict
+            key, _, last = name.rpartition("/")
+            tensors.setdefault(key, {})[last] = file.get_tensor(name)
+        fits = json.loads(metadata["fits"])
+    found = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
+    whole = json.loads(metadata["probes"])
+    whole["read"] = tuple(whole["read"])
+    return Probes(found, head, family=metadata["family"], **whole)
+
+
+def _key(text: str) -> Key:
+    _, layer, offset = text.split("/")
+    return (None if layer == "all" else int(layer)), int(offset)

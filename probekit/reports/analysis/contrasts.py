@@ -1,0 +1,215 @@
+"""Tables of readouts set against each other: controls, families, several tokens, codelength."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
+from probekit.reports.components.numbers import fixed, known
+from probekit.reports.analysis.rows import Row, Run
+from probekit.reports.analysis.tables import NO_CEILING
+
+FEW_ROWS = 30  # above it, a table of layers keeps those that matter
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A number of a row: its column, what heads it, and how it is shown."""
+
+    name: str
+    head: str
+    scale: float = 1.0
+    digits: int = 3
+    refitted: bool = True  # by other seeds
+
+    def cell(self, row: Row, others: Sequence[Row] = (), reason: str = "not computed") -> Cell:
+        """Return the cell with its interval and what other seeds gave."""
+        cell = valued(row, self.name, self.digits, reason, self.scale)
+        return replace(cell, seeds=self._seeds(others)) if self.refitted else cell
+
+    def _seeds(self, others: Sequence[Row]) -> str:
+        found = [(known(row.get(self.name)), row["seed"]) for row in others]
+        values = [value * self.scale for value, _ in found if value is not None]
+        if not values:
+            return ""
+        low, high = (fixed(end(values), self.digits) for end in (min, max))
+        return f"other seeds {low} to {high}" if len(values) > 1 else f"other seed {low}"
+
+
+_CONTROLS = (
+    _Column("top1", "Probe, top-1 (%)", 100.0, 1, refitted=False),
+    _Column("control_top1", "Control task, top-1 (%)", 100.0, 1),
+    _Column("selectivity", "Selectivity (points)", 100.0, 1),
+    _Column("random_bits", "Untrained model's probe (bits)"),
+    _Column("bits_over_random", "Bits over the untrained model"),
+)
+_FAMILIES = (
+    _Column("top1", "Top-1 (%)", 100.0, 1),
+    _Column("nats", "Cross-entropy (nats)"),
+    _Column("bits_over_linear", "Bits over linear"),
+)
+_TOP1 = _Column("top1", "Unconditional: right at t+k (%)", 100.0, 1)
+_JOINT = _Column("joint", "Joint: right at all of t+2 … t+k (%)", 100.0, 1)
+_GIVEN = _Column("conditional", "Conditional: right at t+k given right before (%)", 100.0, 1)
+_KL = _Column("kl_nats", "KL from the ceiling (nats)")
+
+
+def control_table(run: Run) -> tuple[Table, bool]:
+    """Return probe, control task and untrained model, and whether layers were left out."""
+    found = [(row, rest) for row, rest in _by_seed(run, "controls", "layer")]
+    every = len(found) <= FEW_ROWS
+    kept = [
+        (row, rest)
+        for row, rest in found
+        if every or row["layer"] in run.key_layers(row["offset"], row["domain"])
+    ]
+    rows = [
+        [
+            mark(row["offset"]),
+            word(row["domain"]),
+            Cell(str(row["layer"])),
+            *(column.cell(row, rest) for column in _CONTROLS),
+        ]
+        for row, rest in kept
+    ]
+    head = ("Offset", "Domain", "Layer", *_heads(_CONTROLS))
+    return Table(f"Controls of {run.describe('linear')}{_of_seeds(found)}", head, rows), not every
+
+
+def family_tables(run: Run) -> list[Table]:
+    """Return the best probe of each family, one table a domain; none where only linear ran."""
+    found = list(_by_seed(run, "families", "readout"))
+    if {row["readout"] for row, _ in found} <= {"linear"}:
+        return []
+    head = ("Offset", "Family", "Parameters", "Best layer", *_heads(_FAMILIES))
+    tables = []
+    for domain in run.domains:
+        own = [(row, rest) for row, rest in found if row["domain"] == domain]
+        rows = [_family(run, row, rest) for row, rest in own]
+        tables.append(Table(f"{domain}: the best layer of each family{_of_seeds(own)}", head, rows))
+    return tables
+
+
+def _family(run: Run, row: Row, others: Sequence[Row]) -> list[Cell]:
+    scored = run.score(row["readout"], row["layer"], row["offset"], (row["domain"], "all"))
+    return [
+        mark(row["offset"]),
+        word(row["readout"]),
+        plain(scored, "n_parameters", "not recorded"),
+        Cell("all" if row["layer"] is None else str(row["layer"])),
+        *(column.cell(row, others) for column in _FAMILIES[:2]),
+        Cell("reference") if row["readout"] == "linear" else _FAMILIES[2].cell(row, others),
+    ]
+
+
+def families_run(run: Run) -> tuple[str, ...]:
+    """Return the probe families that were compared."""
+    return tuple(dict.fromkeys(row["readout"] for row in run.results.get("families") or ()))
+
+
+def sequence_tables(run: Run) -> list[Table]:
+    """Return how often several tokens are right together, one table a domain.
+
+    Best layers, floor and ceiling; none where nothing was measured.
+    """
+    names = ("readout", "layer", "offset", "domain")
+    given = {tuple(row[name] for name in names): row for row in run.results.get("sequences") or ()}
+    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _KL)))
+    tables = []
+    for domain in run.domains:
+        keys = (
+            (readout, layer, offset, domain)
+            for offset in run.offsets
+            for readout, layer in _drafters(run, offset, domain).items()
+        )
+        rows = [_sequence(run, given[key]) for key in keys if key in given]
+        tables += [Table(f"{domain}: right about several tokens", head, rows)] if rows else []
+    return tables
+
+
+def _drafters(run: Run, offset: int, domain: str) -> Mapping[str, int | None]:
+    """Return the readouts that are compared, and the layer that each is read at."""
+    best = {run.probe or "": run.special(offset, domain).get("best_layer")}
+    for row, _ in _by_seed(run, "families", "readout"):
+        if (row["offset"], row["domain"]) == (offset, domain):
+            best.setdefault(row["readout"], row["layer"])
+    return best | dict.fromkeys(("skip-bigram", "marginal", "marginal-adapted"))
+
+
+def _sequence(run: Run, row: Row) -> list[Cell]:
+    ceiling = "the ceiling itself" if row["readout"] == "marginal" else "its KL was not measured"
+    divergence = absent(ceiling if run.has("marginal") else NO_CEILING)
+    if run.has("marginal") and not row["readout"].startswith("marginal"):
+        divergence = _KL.cell(row, reason=ceiling)
+    return [
+        mark(row["offset"]),
+        word(_placed(row)),
+        _TOP1.cell(row),
+        _JOINT.cell(row),
+        _GIVEN.cell(row, reason="never right at all offsets before"),
+        divergence,
+    ]
+
+
+def codelength_table(run: Run) -> tuple[Table, bool]:
+    """Return the online codelength of each probe, and whether layers were left out."""
+    given = sorted(
+        run.results.get("codelength") or (), key=lambda row: (row["offset"], row["layer"])
+    )
+    every = len(given) <= FEW_ROWS
+    domain = next(iter(run.domains), "")
+    kept = [row for row in given if every or row["layer"] in run.key_layers(row["offset"], domain)]
+    return Table("Online codelength", _CODE_HEAD, [_code(row) for row in kept]), not every
+
+
+_CODE_HEAD = (
+    "Offset", "Layer", "Probe", "Targets", "Unigram code, bits a target",
+    "Online code, bits a target", "Compression to the unigram code", "Compression to equal shares",
+)  # fmt: skip
+
+
+def _code(row: Row) -> list[Cell]:
+    n, unigram = known(row.get("n")), known(row.get("unigram_bits"))
+    plainly = None if not n or unigram is None else unigram / n
+    return [
+        mark(row["offset"]),
+        Cell(str(row["layer"])),
+        word(row["readout"]),
+        plain(row, "n", "not recorded"),
+        valued({"bits": plainly}, "bits", 3, "not recorded"),
+        valued(row, "bits_per_target", 3, "not recorded"),
+        valued(row, "compression_to_unigram", 2, "not recorded"),
+        valued(row, "compression", 2, "not recorded"),
+    ]
+
+
+def _heads(columns: Sequence[_Column]) -> tuple[str, ...]:
+    return tuple(column.head for column in columns)
+
+
+def _by_seed(run: Run, part: str, name: str) -> Iterable[tuple[Row, Sequence[Row]]]:
+    """Yield the row of each cell with the run's own seed, and those with other seeds."""
+    cells: dict[tuple[object, ...], list[Row]] = {}
+    own = run.results["run"].get("seed")
+    for row in run.results.get(part) or ():
+        if row["domain"] in run.domains:
+            cells.setdefault((row["offset"], row["domain"], row[name]), []).append(row)
+    for key in sorted(cells, key=lambda key: (key[0], run.domains.index(str(key[1])))):
+        first, *others = sorted(cells[key], key=lambda row: row["seed"] != own)
+        yield first, others
+
+
+def _of_seeds(found: Sequence[tuple[Row, Sequence[Row]]]) -> str:
+    """Say which seeds a table holds, if several."""
+    others = sorted({row["seed"] for _, rest in found for row in rest})
+    if not others:
+        return ""
+    named = ", ".join(str(seed) for seed in others)
+    rest = f"other seeds {named}, lowest to highest" if len(others) > 1 else f"other seed {named}"
+    return f"; seed {found[0][0]['seed']}, in italics {rest}"
+
+
+def _placed(row: Row) -> str:
+    """Return a readout and what it reads."""
+    if row["layer"] is not None:
+        return f"{row['readout']}, layer {row['layer']}"
+    return f"{row['readout']}, all layers" if row["readout"] == "concat" else str(row["readout"])

@@ -1,0 +1,270 @@
+"""From score rows to the curves of the report, and what each of them says in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored
+from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure, depth_figure
+from probekit.reports.components.numbers import DASH, Metric, fixed, known
+from probekit.reports.analysis.rows import Row, Run, ceiling
+from probekit.reports.components.svg import inline
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure.
+
+    Attributes:
+        metric: Metric name, for the switch.
+        positions: Set of positions, for the switch.
+        domain: Domain of the panel.
+        message: What it shows, in words: the text alternative.
+        svg: The inline SVG.
+    """
+
+    metric: str
+    positions: str
+    domain: str
+    message: str
+    svg: str
+
+
+def curve_figures(run: Run) -> list[Figure]:
+    """Draw one figure for every metric, set of positions and domain."""
+    if run.probe is None:
+        return []
+    figures = []
+    for metric in curve_metrics(run):
+        for positions in run.positions():
+            for number, (domain, panel) in enumerate(panels(run, metric, positions).items()):
+                svg = inline(partial(curve_figure, panel), f"c{metric.name}{positions[0]}{number}-")
+                message = curve_message(run, metric, (domain, positions))
+                figures.append(Figure(metric.name, positions, domain, message, svg))
+    return figures
+
+
+def panels(run: Run, metric: Metric, positions: str) -> dict[str, Panel]:
+    """Return the panel of each domain; all have one scale, so that they can be compared."""
+    found = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
+    span = _span(list(found.values()))
+    return {domain: replace(panel, span=span) for domain, panel in found.items()}
+
+
+def curve_metrics(run: Run) -> tuple[Metric, ...]:
+    """Return the metrics that curves are drawn for."""
+    panels = len(run.domains) * len(run.positions())
+    points = len(_layers(run)) + len(run.contrasted("random"))
+    return fitting(scored(run), points * len(run.offsets) * panels, MOST_POINTS)
+
+
+def curve_message(run: Run, metric: Metric, where: tuple[str, str]) -> str:
+    """Say in words what a panel of curves shows."""
+    domain, positions = where
+    which = "the positions with a ceiling" if positions == "marginal" else "all test positions"
+    parts = [_offset_message(run, metric, offset, where) for offset in run.offsets]
+    return f"{domain}: {metric.short} of {run.probe} by layer, on {which}. " + " ".join(parts)
+
+
+def _offset_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
+    rows = [run.score(run.probe or "", layer, offset, where) for layer in _layers(run)]
+    values = [(known(row.get(metric.name)), row) for row in rows]
+    scored = [(value, row["layer"]) for value, row in values if value is not None]
+    if not scored:
+        return f"t+{offset}: not scored."
+    value, layer = max(scored) if metric.rising else min(scored)
+    first, last = scored[0][0], scored[-1][0]
+    text = (
+        f"t+{offset}: from {metric.bare(first)} at layer {scored[0][1]} to {metric.text(value)} "
+        f"at layer {layer}, its best, and {metric.bare(last)} at layer {scored[-1][1]}"
+    )
+    for name in (ceiling(offset), "skip-bigram"):
+        level = known(run.score(name, None, offset, where).get(metric.name))
+        loose = " (an estimate)" if name == "marginal" and run.is_estimate(offset, where[0]) else ""
+        text += "" if level is None else f"; {name} {metric.bare(level)}{loose}"
+    return text + _untrained_message(run, metric, offset, where) + "."
+
+
+def _untrained_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
+    fits = [run.seeds("random", layer, offset, where) for layer in run.contrasted("random")]
+    values = [
+        value for rows in fits if rows and (value := known(rows[0].get(metric.name))) is not None
+    ]
+    if not values:
+        return ""
+    best = max(values) if metric.rising else min(values)
+    return f"; the untrained model's probe {metric.bare(best)} at its best"
+
+
+def _layers(run: Run) -> tuple[int, ...]:
+    return run.layers(run.probe or "")
+
+
+def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> Panel:
+    curves = [
+        _curve(run, metric, (kind, name, offset), where)
+        for offset in run.offsets
+        for kind, name in (("probe", run.probe or ""), ("lens", "lens"))
+        if run.layers(name)
+    ]
+    curves += [
+        _untrained(run, metric, offset, where)
+        for offset in run.offsets
+        if run.contrasted("random", offset)
+    ]
+    levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
+    return Panel(metric.label, curves, levels, (0.0, 1.0))
+
+
+def _curve(run: Run, metric: Metric, what: tuple[str, str, int], where: tuple[str, str]) -> Curve:
+    kind, name, offset = what
+    layers = run.layers(name)
+    rows = [run.score(name, layer, offset, where) for layer in layers]
+    ends = ([_shown(row, metric, end) for row in rows] for end in ("", "_low", "_high"))
+    return Curve(kind, offset, layers, *ends)
+
+
+def _untrained(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> Curve:
+    """Return the line of the untrained model: the run's own seed, the band of all its seeds.
+
+    The control task has no line: its labels are another task, on another scale.
+    """
+    layers = run.contrasted("random", offset)
+    values = [_seeds(run, metric, ("random", layer, offset), where) for layer in layers]
+    own = [seeds[0] if seeds else _NAN for seeds in values]
+    low, high = ([end(seeds) if len(seeds) > 1 else _NAN for seeds in values] for end in (min, max))
+    return Curve("random", offset, layers, own, low, high)
+
+
+def _seeds(
+    run: Run, metric: Metric, what: tuple[str, int, int], where: tuple[str, str]
+) -> list[float]:
+    """Return the values of a fit in shown units, one a seed, the run's own first."""
+    values = (known(row.get(metric.name)) for row in run.seeds(*what, where))
+    return [value * metric.scale for value in values if value is not None]
+
+
+def _levels(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> list[Level]:
+    top = "estimate" if offset > 1 and run.is_estimate(offset, where[0]) else "ceiling"
+    names = {"unigram": "unigram", "skip-bigram": "skip-bigram", ceiling(offset): top}
+    if metric.name == "bits_given_token":
+        del names["unigram"]  # far below what this counts from, and another line an offset
+    rows = ((kind, run.score(name, None, offset, where)) for name, kind in names.items())
+    return [
+        Level(kind, offset, *(_shown(row, metric, end) for end in ("", "_low", "_high")))
+        for kind, row in rows
+        if known(row.get(metric.name)) is not None
+    ]
+
+
+def _shown(row: Row, metric: Metric, end: str) -> float:
+    value = known(row.get(metric.name + end))
+    return _NAN if value is None else value * metric.scale
+
+
+def _span(panels: Sequence[Panel]) -> tuple[float, float]:
+    """Return the range of all but the lens, whose lines far below the floor may leave it."""
+    lines = [curve for panel in panels for curve in panel.curves if curve.kind != "lens"]
+    values = [y for curve in lines for y in (*curve.values, *curve.low, *curve.high)]
+    values += [level.value for panel in panels for level in panel.levels]
+    values = [value for value in values if known(value) is not None]
+    if not values:
+        return (0.0, 1.0)
+    room = 0.05 * (max(values) - min(values)) or 1.0
+    return min(values) - room, max(values) + room
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The lens' divergence by depth.
+
+    Attributes:
+        positions: The set of positions that it was measured on.
+        layers: Layers, ascending.
+        depths: Relative depth of each layer.
+        series: KL(lens ‖ model's output) in nats, one a layer, by domain.
+    """
+
+    positions: str
+    layers: Sequence[int]
+    depths: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+
+
+def divergence(run: Run) -> Divergence | None:
+    """Return KL(lens ‖ model's output) by relative depth, None where the lens was not scored.
+
+    Depth is (layer - 1)/(L - 2) for layers 1 .. L - 1, as the points of figure 2 of Mehra et al.
+    2025 are spaced; layer/L where the model has fewer than 3 blocks.
+    """
+    where = "all" if "all" in {key[4] for key in run.scores if key[0] == "lens"} else "marginal"
+    paper = _as_in_paper(run)
+    layers = [layer for layer in run.layers("lens") if not paper or 0 < layer < run.n_layers]
+    series = {
+        domain: [_kl(run, layer, (domain, where)) for layer in layers] for domain in run.domains
+    }
+    series = {
+        d: values for d, values in series.items() if any(known(v) is not None for v in values)
+    }
+    if not series:
+        return None
+    depths = [(n - 1) / (run.n_layers - 2) if paper else n / run.n_layers for n in layers]
+    return Divergence(where, layers, depths, series)
+
+
+def _as_in_paper(run: Run) -> bool:
+    return run.n_layers > 2
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The lens' divergence by depth: figure, message and the numbers.
+
+    Attributes:
+        svg: The inline SVG.
+        message: What it shows, in words.
+        domains: Domains in the order of the line styles.
+        rows: (layer, depth, one text a domain).
+        paper: Whether depth is scaled as in the paper's figure 2.
+    """
+
+    svg: str
+    message: str
+    domains: Sequence[str]
+    rows: Sequence[tuple[int, str, Sequence[str]]]
+    paper: bool
+
+
+def depth_curve(run: Run) -> Depth | None:
+    """Draw the lens' divergence by depth, None where the lens was not scored."""
+    found = divergence(run)
+    if found is None:
+        return None
+    series = found.series
+    rows = [
+        (layer, fixed(found.depths[i], 2), [_nats(values[i]) for values in series.values()])
+        for i, layer in enumerate(found.layers)
+    ]
+    message = " ".join(_depth_message(domain, found.layers, v) for domain, v in series.items())
+    svg = inline(partial(depth_figure, found.depths, list(series.values())), "kl-")
+    return Depth(svg, message, tuple(series), rows, _as_in_paper(run))
+
+
+def _kl(run: Run, layer: int, where: tuple[str, str]) -> float:
+    value = known(run.score("lens", layer, 1, where).get("kl_nats"))
+    return _NAN if value is None else value
+
+
+def _nats(value: float) -> str:
+    return DASH if known(value) is None else fixed(value, 3)
+
+
+def _depth_message(domain: str, layers: Sequence[int], values: Sequence[float]) -> str:
+    there = [(n, v) for n, v in zip(layers, values, strict=True) if known(v) is not None]
+    (first, start), (last, end) = there[0], there[-1]
+    return (
+        f"{domain}: the lens differs from the model's output by {fixed(start, 2)} nats at layer "
+        f"{first} and by {fixed(end, 2)} nats at layer {last}."
+    )

@@ -1,0 +1,70 @@
+"""What a reader might look for and will not find, and the flag that would bring it."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+from probekit.reports.analysis.rows import MODEL, Run
+from probekit.settings import Family
+from probekit.scoring.rates import MUCH_ADAPTATION_NATS
+
+
+def not_run(run: Run) -> list[str]:
+    """Return a sentence for each thing that was not part of a run."""
+    return [*_ceilings(run), *_controls(run), *_probes(run), *_rest(run)]
+
+
+def _ceilings(run: Run) -> Iterator[str]:
+    if not run.has("marginal"):
+        yield (
+            "Marginalization: without it there is no ceiling from t+2 on (--marginal nucleus "
+            "runs it where --offsets is 2 or more)."
+        )
+    elif not run.has("marginal-adapted"):
+        yield (
+            "The ceiling with the adapted output layer (it runs where adaptation exceeds "
+            f"{MUCH_ADAPTATION_NATS} nats)."
+        )
+
+
+def _controls(run: Run) -> Iterator[str]:
+    ran = run.results.get("controls") or ()
+    if not ran:
+        yield "The controls: control task, and the probe on an untrained model (--controls)."
+        return
+    offsets, layers = (sorted({row[name] for row in ran}) for name in ("offset", "layer"))
+    skipped = []
+    if set(offsets) < set(run.offsets):
+        skipped.append(f"offsets other than {_listed(offsets)}")
+    if set(layers) < set(run.layers("linear")):
+        skipped.append(f"layers other than {_listed(layers)}")
+    if skipped:
+        yield f"The controls at {' and '.join(skipped)} (--controls all)."
+    if len({row["seed"] for row in ran}) == 1:
+        yield "The controls with further seeds (--seeds)."
+
+
+def _probes(run: Run) -> Iterator[str]:
+    ran = {row["readout"] for row in run.results["scores"]}
+    others = [name for name in get_args(Family) if name not in ran]
+    if others:
+        yield f"Other probe families: {_listed(others)} (--probe)."
+    layers = run.layers(run.probe or "")
+    if layers and len(layers) <= run.n_layers:
+        yield f"Layers other than {_listed(layers)} (--layers)."
+    if "lens" not in ran:
+        yield "The logit lens."
+    if not any(name.startswith("head:") for name in ran):
+        yield "Trained heads: none were scored in this run."
+
+
+def _rest(run: Run) -> Iterator[str]:
+    if not run.results.get("codelength"):
+        yield "The online codelength of the probes (--codelength)."
+    if not run.results.get("sequences"):
+        yield "Several tokens at once (from --offsets 2 on)."
+    if run.target != MODEL:
+        yield "Scores against the model's own greedy continuation (--target model)."
+
+
+def _listed(names: "list[str] | list[int] | tuple[int, ...]") -> str:
+    return ", ".join(str(name) for name in names)

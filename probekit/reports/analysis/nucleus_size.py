@@ -1,0 +1,143 @@
+"""How many tokens the next one might be: a table by domain, and the entropy by position."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from probekit.reports.components.tables import Cell, Table, absent, plain, valued, word
+from probekit.reports.components.line_figures import Point, position_figure
+from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.analysis.rows import Row, Run
+from probekit.reports.components.svg import inline
+from probekit.reports.analysis.tables import NO_CEILING
+from probekit.scoring.rates import ALL
+
+NEXT = 2  # the offset whose branches are single next tokens
+
+
+def nucleus(run: Run) -> str:
+    """Return the share of the next token's probability that was counted, empty if none was."""
+    return next((compact(known(row["nucleus"])) for row in _rows(run)), "")
+
+
+def branching_table(run: Run) -> Table:
+    """Return tokens in the nucleus and entropy by domain, beside the branches that were kept."""
+    head = (
+        "Domain", f"Tokens in the {nucleus(run)} nucleus, mean", "Median", "Entropy (nats)",
+        "Most branches allowed", "Branches kept at t+2, mean", "Mass kept at t+2", "Positions",
+        "Documents",
+    )  # fmt: skip
+    rows = [[word(domain), *_cells(run, whole)] for domain, whole, _ in _domains(run)]
+    return Table("Tokens that the next one might be, at every test position", head, rows)
+
+
+def _cells(run: Run, row: Row) -> list[Cell]:
+    kept = run.branching(NEXT, row["domain"], "marginal")
+    settings = run.results["run"].get("settings") or {}
+    return [
+        valued(row, "tokens_mean", 1, "not recorded"),
+        plain(row, "tokens_median", "not recorded"),
+        valued(row, "entropy_nats", 2, "not recorded"),
+        plain(settings, "max_branches", "not recorded") if kept else absent(NO_CEILING),
+        valued(kept, "branches_mean", 1, NO_CEILING),
+        valued(kept, "retained_mass", 3, NO_CEILING),
+        plain(row, "n_positions", "not recorded"),
+        plain(row, "n_documents", "not recorded"),
+    ]
+
+
+@dataclass(frozen=True)
+class ByPosition:
+    """The entropy by position in the block: figure, message and the numbers.
+
+    Attributes:
+        svg: The inline SVG.
+        message: What it shows, in words.
+        domains: Domains in the order of the line styles.
+        table: The numbers.
+    """
+
+    svg: str
+    message: str
+    domains: Sequence[str]
+    table: Table
+
+
+def entropy_by_position(run: Run) -> ByPosition | None:
+    """Draw the next token's entropy by position in the block, None where it was not measured."""
+    parts = by_position(run)
+    if not parts:
+        return None
+    points = [[point(row) for row in rows] for rows in parts.values()]
+    svg = inline(partial(position_figure, points), "entropy-")
+    message = " ".join(_message(domain, rows) for domain, rows in parts.items())
+    return ByPosition(svg, message, tuple(parts), _by_position(parts))
+
+
+def by_position(run: Run) -> dict[str, Sequence[Row]]:
+    """Return the rows of parts of the block by domain, those of all domains only if alone.
+
+    All of them together would be their mean, drawn over them.
+    """
+    found = _domains(run)
+    several = len(found) > 1
+    return {name: rows for name, _, rows in found if rows and not (several and name == ALL)}
+
+
+def _by_position(parts: dict[str, Sequence[Row]]) -> Table:
+    spans = sorted({_span(row) for rows in parts.values() for row in rows})
+    found = {(_span(row), domain): row for domain, rows in parts.items() for row in rows}
+    cells = [
+        [
+            Cell(_positions(*span), numeric=False),
+            *(
+                valued(found.get((span, domain), {}), name, digits, "no position there")
+                for name, digits in (("tokens_mean", 1), ("entropy_nats", 2))
+                for domain in parts
+            ),
+        ]
+        for span in spans
+    ]
+    head = ["Positions", *(f"Tokens, {d}" for d in parts), *(f"Nats, {d}" for d in parts)]
+    return Table("Tokens in the nucleus and entropy by position in the block", head, cells)
+
+
+def _message(domain: str, rows: Sequence[Row]) -> str:
+    (start, first), (end, last) = ((row["entropy_nats"], _span(row)) for row in (rows[0], rows[-1]))
+    return (
+        f"{domain}: the entropy of the next token is {fixed(start, 2)} nats on average at "
+        f"positions {_positions(*first)} of the block and {fixed(end, 2)} at {_positions(*last)}."
+    )
+
+
+def _rows(run: Run) -> Sequence[Row]:
+    # Runs of earlier versions have no such part.
+    return [row for row in run.results.get("branching") or () if row["domain"] in run.domains]
+
+
+def _domains(run: Run) -> list[tuple[str, Row, Sequence[Row]]]:
+    """Return each domain with the row of the whole block and those of its parts, in order."""
+    found: list[tuple[str, Row, Sequence[Row]]] = []
+    for domain in run.domains:
+        rows = [row for row in _rows(run) if row["domain"] == domain]
+        if rows:
+            whole = max(rows, key=lambda row: _span(row)[1] - _span(row)[0])
+            parts = sorted((row for row in rows if row is not whole), key=_span)
+            found.append((domain, whole, parts))
+    return found
+
+
+def _span(row: Row) -> tuple[int, int]:
+    return int(row["positions_from"]), int(row["positions_to"])
+
+
+def _positions(first: Any, last: Any) -> str:
+    return f"{first} to {last}"
+
+
+def point(row: Row) -> Point:
+    """Return the middle of a row's positions, the entropy there and its interval's ends."""
+    ends = (known(row[f"entropy_nats_{end}"]) for end in ("low", "high"))
+    low, high = (float("nan") if end is None else end for end in ends)
+    return sum(_span(row)) / 2, float(row["entropy_nats"]), low, high

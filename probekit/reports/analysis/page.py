@@ -1,0 +1,170 @@
+"""The page: every part of the report, put into one template."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
+from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored
+from probekit.reports.components.colours import map_steps, offset_colours
+from probekit.reports.analysis.contrasts import codelength_table, control_table, families_run, family_tables, sequence_tables
+from probekit.reports.analysis.curves import curve_figures, curve_metrics, depth_curve
+from probekit.reports.analysis.inspector import Inspector, build_inspector
+from probekit.reports.analysis.layer_maps import build_maps
+from probekit.reports.analysis.not_run import not_run
+from probekit.reports.components.numbers import Metric, compact, facts, fixed, headline
+from probekit.reports.analysis.rows import MODEL, Run, index
+from probekit.reports.analysis.tables import check_table, comparison_tables, depth_table, marginal_table, next_token_table, readout_tables, specialization_table, text_table
+from probekit.reports.components.templates import assets, environment
+from probekit.scoring.rates import WIDE_BOUND
+
+
+def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None) -> str:
+    """Turn the results of a run into one self-contained HTML page.
+
+    The page loads nothing, needs no script to be read, and is the same bytes for the same
+    results. Nothing of the run is trusted: all of it is escaped.
+
+    Args:
+        results: The content of results.json, schema probekit.results/1.
+        passages: The content of passages.json, schema probekit.passages/1; None for a run
+            without them.
+
+    Returns:
+        The page, to be written as UTF-8.
+
+    Raises:
+        RunError: If a schema is not the one that this version reads.
+    """
+    run = index(results)
+    maps = build_maps(run)
+    parts = {**assets(_STYLES, _SCRIPTS), **_measured(run), **_said(results), **_shown(run)}
+    parts |= {**_contrasted(run), "maps": maps}
+    inspector = build_inspector(run, passages, maps.readouts)
+    page = _page(parts, inspector)
+    over = len(page.encode()) - MOST_PAGE
+    if inspector and over > 0:
+        room = max(LEAST_INSPECTED, len(inspector.data.encode()) - over)
+        page = _page(parts, build_inspector(run, passages, maps.readouts, room))
+    return page
+
+
+def _page(parts: Mapping[str, Any], inspector: Inspector | None) -> str:
+    return environment().get_template("page.html.j2").render(parts, inspector=inspector)
+
+
+def _shown(run: Run) -> dict[str, Any]:
+    """Return figures, maps and tables."""
+    readouts, shortened = readout_tables(run)
+    depth = depth_curve(run)
+    return {
+        "run": run,
+        "metrics": scored(run),
+        "wide_bound": WIDE_BOUND,
+        "of_model": run.target == MODEL,
+        "curve_metrics": curve_metrics(run),
+        "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],
+        "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),
+        "numbered": enumerate,
+        "choices": _choices,
+        "figures": curve_figures(run),
+        "depth": depth,
+        "depth_table": depth and depth_table(depth.domains, depth.rows),
+        "specialization": specialization_table(run),
+        "next_token": next_token_table(run),
+        "marginal": marginal_table(run),
+        "nucleus": nucleus(run),
+        "branching": branching_table(run),
+        "entropy": entropy_by_position(run),
+        "comparisons": comparison_tables(run),
+        "readouts": readouts,
+        "shortened": shortened,
+        "light_dark": list(zip(*offset_colours(max(run.offsets, default=1)), strict=True)),
+        "steps": list(zip(*map_steps(), strict=True)),
+    }
+
+
+def _contrasted(run: Run) -> dict[str, Any]:
+    """Return what sets readouts against each other."""
+    controls, few_controls = control_table(run)
+    codelength, few_codelength = codelength_table(run)
+    return {
+        "controls": controls,
+        "few_controls": few_controls,
+        "families": family_tables(run),
+        "families_run": families_run(run),
+        "sequences": sequence_tables(run),
+        "codelength": codelength,
+        "few_codelength": few_codelength,
+    }
+
+
+def _choices(metrics: Iterable[Metric]) -> list[tuple[str, str]]:
+    """Return (value, words) of the metrics of a switch."""
+    return [(metric.name, metric.title) for metric in metrics]
+
+
+def _said(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run says of itself."""
+    return {
+        "verdict": results.get("verdict") or [],
+        "headlines": [headline(row) for row in results.get("headlines") or []],
+        "warnings": results.get("warnings") or [],
+        "checks": check_table(results.get("checks") or []),
+        "texts": text_table(results.get("text") or []),
+    }
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """Return how the run was made, and what was not part of it."""
+    made, model = run.results["run"], run.results["model"]
+    return {
+        "model": model,
+        "made": made,
+        "facts": facts(model, _MODEL_FACTS),
+        "circumstances": facts(made, _RUN_FACTS),
+        "stages": [(k, fixed(float(v), 1)) for k, v in (made.get("stage_seconds") or {}).items()],
+        "versions": [(k, compact(v)) for k, v in (made.get("versions") or {}).items()],
+        "settings": [(k, _setting(v)) for k, v in (made.get("settings") or {}).items()],
+        "not_run": not_run(run),
+        "probe_parameters": run.parameters(run.probe or ""),
+        "convergence": _convergence(run),
+    }
+
+
+def _setting(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _convergence(run: Run) -> str:
+    """Say how many fits of the probe converged."""
+    rows = [row for key, row in run.scores.items() if key[0] == run.probe]
+    fits = {(row["layer"], row["offset"]): row.get("converged") for row in rows}.values()
+    judged = [fit for fit in fits if fit is not None]
+    if not judged:
+        return "Convergence was not recorded."
+    return f"Converged: {sum(judged)} of {len(judged)} fits."
+
+
+_STYLES = ("style.css", "inspector.css")
+_SCRIPTS = ("script.js", "tokens.js", "inspector.js", "examples.js")
+_MODEL_FACTS = (
+    ("Name", "name"),
+    ("Repository", "repository"),
+    ("Revision", "revision"),
+    ("Architecture", "architecture"),
+    ("Blocks", "n_layers"),
+    ("Width", "d_model"),
+    ("Vocabulary", "vocab_size"),
+    ("Parameters", "n_parameters"),
+    ("Soft cap of the logits", "softcap"),
+    ("Fingerprint", "fingerprint"),
+)
+_RUN_FACTS = (
+    ("Run", "id"),
+    ("Created", "created"),
+    ("Seconds", "seconds"),
+    ("Seed", "seed"),
+    ("Device", "device"),
+    ("Data type", "dtype"),
+    ("Attention", "attention"),
+)

@@ -1,0 +1,229 @@
+"""The rows of a run, found by what they are about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.errors import RunError
+from probekit.runs.folder import SCHEMA
+from probekit.scoring.rates import WIDE_BOUND
+
+OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
+CONTRASTS = ("random", "control")  # drawn beside the probe, never in its place
+NOT_PROBES = {"lens", "model", "marginal", "marginal-adapted"}
+TEXT, MODEL = "text", "model"  # the targets of a run
+Row = Mapping[str, Any]
+Key = tuple[str, int | None, int, str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Results of a run, indexed.
+
+    Attributes:
+        results: The content of results.json.
+        scores: Score rows of the main target, seed, split and site, by (readout, layer,
+            offset, domain, positions); not those of `CONTRASTS`.
+        contrasts: Score rows of `CONTRASTS` by the same keys, the run's own seed first.
+        target: What everything but a control is fitted to and scored against.
+        offsets: Offsets, ascending.
+        domains: Domains with scores, "all" first; "all" is left out where it equals the
+            only domain.
+        n_layers: Number of blocks L; layers run from 0 to L.
+        probe: Name of the probe of the curves, or None if no probe ran.
+    """
+
+    results: Mapping[str, Any]
+    scores: Mapping[Key, Row]
+    contrasts: Mapping[Key, Sequence[Row]]
+    target: str
+    offsets: tuple[int, ...]
+    domains: tuple[str, ...]
+    n_layers: int
+    probe: str | None
+
+    def score(self, readout: str, layer: int | None, offset: int, where: tuple[str, str]) -> Row:
+        """Return the row of a readout at (domain, positions), empty if it was not scored."""
+        return self.scores.get((readout, layer, offset, *where), {})
+
+    def seeds(self, readout: str, layer: int, offset: int, where: tuple[str, str]) -> Sequence[Row]:
+        """Return the rows of a control at (domain, positions), one a seed, the run's own first."""
+        return self.contrasts.get((readout, layer, offset, *where), ())
+
+    def contrasted(self, readout: str, offset: int | None = None) -> tuple[int, ...]:
+        """Return the layers at which a control ran, ascending; at one offset or at any."""
+        found = {
+            key[1]
+            for key in self.contrasts
+            if key[0] == readout and key[1] is not None and offset in (None, key[2])
+        }
+        return tuple(sorted(found))
+
+    def key_layers(self, offset: int, domain: str) -> set[int | None]:
+        """Return layer 0, the best one and the last: those kept where all would be too many."""
+        return {0, self.special(offset, domain).get("best_layer"), self.n_layers}
+
+    def measured(self, metric: str) -> bool:
+        """Return whether any readout has a value of a metric."""
+        return any(row.get(metric) is not None for row in self.scores.values())
+
+    def layers(self, readout: str) -> tuple[int, ...]:
+        """Return the layers that a readout was scored at, ascending."""
+        found = {key[1] for key in self.scores if key[0] == readout and key[1] is not None}
+        return tuple(sorted(found))
+
+    def layered(self) -> tuple[str, ...]:
+        """Return the readouts that have layers, the main probe first, then the lens."""
+        names = dict.fromkeys(key[0] for key in self.scores if key[1] is not None)
+        first = [name for name in (self.probe, "lens") if name in names]
+        return tuple(dict.fromkeys([*first, *names]))
+
+    def has(self, readout: str) -> bool:
+        """Return whether a readout was scored anywhere."""
+        return any(key[0] == readout for key in self.scores)
+
+    def parameters(self, readout: str) -> str:
+        """Return the parameter count of a readout, a range where layers differ, or nothing."""
+        rows = (row for key, row in self.scores.items() if key[0] == readout)
+        counts = sorted({row["n_parameters"] for row in rows if row.get("n_parameters")})
+        return " to ".join(f"{n:,}" for n in dict.fromkeys((*counts[:1], *counts[-1:])))
+
+    def describe(self, readout: str) -> str:
+        """Return name, parameters and what a readout sees: to stand at plots and tables."""
+        rows = [row for key, row in self.scores.items() if key[0] == readout]
+        seen = sorted({"blind" if row["blind"] else "token-fed" for row in rows})
+        size = self.parameters(readout)
+        return ", ".join([readout, *([f"{size} parameters"] if size else []), *seen])
+
+    def positions(self) -> tuple[str, ...]:
+        """Return the sets of positions, those with a ceiling first."""
+        found = {key[4] for key in self.scores if key[0] == self.probe}
+        return tuple(name for name in ("marginal", "all") if name in found)
+
+    @property
+    def site(self) -> str | None:
+        """Return where in a block the readouts of layers read, None if there are none."""
+        return next(
+            (row.get("site") for key, row in self.scores.items() if key[1] is not None), None
+        )
+
+    def special(self, offset: int, domain: str) -> Row:
+        """Return the specialization row, empty if there is none."""
+        return _find(self.results.get("specialization", ()), offset, domain)
+
+    def family(self, readout: str, offset: int, domain: str) -> Row:
+        """Return the row of a probe family with the run's own seed, empty if there is none."""
+        own = self.results["run"].get("seed")
+        rows = self.results.get("families", ())
+        named = (row for row in rows if row["readout"] == readout and row["seed"] == own)
+        return _find(named, offset, domain)
+
+    def branching(self, offset: int, domain: str, readout: str) -> Row:
+        """Return the marginalization row of a ceiling, empty if there is none."""
+        rows = (row for row in self.results.get("marginal", ()) if branched(row) == readout)
+        return _find(rows, offset, domain)
+
+    def is_estimate(self, offset: int, domain: str, readout: str = "marginal") -> bool:
+        """Return whether a ceiling is only an estimate: the mean bound on its error is wide."""
+        bound = self.branching(offset, domain, readout).get("tv_bound_mean")
+        return bound is not None and bound > WIDE_BOUND
+
+
+def ceiling(offset: int) -> str:
+    """Return the name of the readout that is the ceiling at an offset.
+
+    >>> ceiling(1), ceiling(2)
+    ('model', 'marginal')
+    """
+    return "model" if offset == 1 else "marginal"
+
+
+def branched(row: Row) -> str:
+    """Return the readout that a marginalization row is about.
+
+    >>> branched({"readout": "marginal-adapted"}), branched({})
+    ('marginal-adapted', 'marginal')
+    """
+    return str(row.get("readout", "marginal"))
+
+
+def index(results: Mapping[str, Any]) -> Run:
+    """Index the results of a run.
+
+    Args:
+        results: The content of results.json.
+
+    Returns:
+        The rows by what they are about.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    if results.get("schema") != SCHEMA:
+        raise RunError(
+            f"the report reads results of schema {SCHEMA!r}, got {results.get('schema')!r}: "
+            "run the analysis again with this version of probekit"
+        )
+    target = (results["run"].get("settings") or {}).get("target", TEXT)
+    tested = _of_site(_prefer(results["scores"], "split", "test"))
+    rows = _main_rows(tested, target, results["run"].get("seed"))
+    scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
+    scores = dict(reversed(scores.items()))
+    return Run(
+        results=results,
+        scores=scores,
+        contrasts=_contrasts(tested, results["run"].get("seed")),
+        target=target,
+        offsets=tuple(sorted({row["offset"] for row in rows})),
+        domains=_domains(rows),
+        n_layers=results["model"]["n_layers"],
+        probe=_probe(rows),
+    )
+
+
+def _key(row: Row) -> Key:
+    return (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"])
+
+
+def _main_rows(tested: Sequence[Row], target: str, seed: object) -> Sequence[Row]:
+    rows = [row for row in tested if row["readout"] not in CONTRASTS]
+    return _prefer(_prefer(rows, "target", target), "seed", seed)
+
+
+def _contrasts(tested: Sequence[Row], seed: object) -> dict[Key, list[Row]]:
+    """Return the rows of controls, one a seed: each fit is another draw of the same."""
+    found: dict[Key, dict[object, Row]] = {}
+    for row in sorted(tested, key=lambda row: row.get("seed") != seed):
+        if row["readout"] in CONTRASTS:
+            found.setdefault(_key(row), {}).setdefault(row.get("seed"), row)
+    return {key: list(rows.values()) for key, rows in found.items()}
+
+
+def _of_site(rows: Sequence[Row]) -> list[Row]:
+    placed = [row for row in rows if row["layer"] is not None]
+    sites = {row.get("site") for row in _prefer(placed, "site", OUTPUT_SITE)}
+    site = min(sites, key=str, default=None)
+    return [row for row in rows if row["layer"] is None or row.get("site") == site]
+
+
+def _prefer(rows: Sequence[Row], column: str, wanted: object) -> Sequence[Row]:
+    """Keep the rows with the wanted value; all of them where none has it."""
+    return [row for row in rows if row.get(column) == wanted] or rows
+
+
+def _domains(rows: Iterable[Row]) -> tuple[str, ...]:
+    names = dict.fromkeys(row["domain"] for row in rows)
+    single = [name for name in names if name != "all"]
+    if len(single) == 1:
+        return (single[0],)
+    return (*(["all"] if "all" in names else []), *single)
+
+
+def _probe(rows: Iterable[Row]) -> str | None:
+    layered = dict.fromkeys(row["readout"] for row in rows if row["layer"] is not None)
+    names = [name for name in layered if name not in NOT_PROBES and not name.startswith("head:")]
+    return "linear" if "linear" in names else next(iter(names), None)
+
+
+def _find(rows: Iterable[Row], offset: int, domain: str) -> Row:
+    return next((row for row in rows if (row["offset"], row["domain"]) == (offset, domain)), {})

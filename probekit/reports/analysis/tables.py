@@ -1,0 +1,269 @@
+"""The tables of the report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from probekit.reports.analysis.page_budget import scored
+from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
+from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
+from probekit.reports.analysis.rows import OUTPUT_SITE, Row, Run, branched, ceiling
+
+NO_CEILING = "marginalization did not run"
+NOT_HERE = "not computed for this model or site"
+NO_ROOM = "ceiling not clearly above the skip-bigram"
+BEYOND, SEED = "Bits given the token", "Seed"
+FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
+
+
+def specialization_table(run: Run) -> Table:
+    """Return best layer, what later layers forget, and how much of the ceiling is recovered."""
+    head = (
+        "Offset", "Domain", "Best layer", "Depth", "Forgotten later (bits)",
+        "Recovered", "Recovered, adapted ceiling", "In words",
+    )  # fmt: skip
+    rows = [_special(run, k, domain) for k in run.offsets for domain in run.domains]
+    return Table(f"What later layers forget ({run.describe(run.probe or 'no probe')})", head, rows)
+
+
+def _special(run: Run, offset: int, domain: str) -> list[Cell]:
+    row = run.special(offset, domain)
+    why, adapted = _unrecovered(run, offset, domain)
+    return [
+        mark(offset),
+        word(domain),
+        plain(row, "best_layer", "not computed"),
+        valued(row, "best_depth", 2, "not computed"),
+        valued(row, "forgotten_bits", 3, "not computed"),
+        valued(row, "recovered", 2, why),
+        valued(row, "recovered_adapted", 2, adapted),
+        _verdict(row.get("verdict")),
+    ]
+
+
+def _unrecovered(run: Run, offset: int, domain: str) -> tuple[str, str]:
+    """Return why a recovered share may be missing, against the ceiling and the adapted one."""
+    if offset == 1:
+        return ("defined from t+2 on",) * 2
+    if not run.has("marginal"):
+        return (NO_CEILING,) * 2
+    if not run.special(offset, domain):
+        return ("not computed",) * 2
+    return NO_ROOM, _unadapted(run, domain)
+
+
+def _unadapted(run: Run, domain: str) -> str:
+    if run.has("marginal-adapted"):
+        return NO_ROOM
+    if run.results["model"].get("softcap") is not None or run.site != OUTPUT_SITE:
+        return NOT_HERE
+    gain = known(run.special(1, domain).get("adaptation_nats"))
+    return "adaptation is not known" if gain is None else "adaptation is small: not needed"
+
+
+def _verdict(text: object) -> Cell:
+    if not text:
+        return Cell(DASH, missing="not computed", numeric=False)
+    return word(text, "doubt" if "cannot tell" in str(text) else "")
+
+
+def next_token_table(run: Run) -> Table:
+    """Return what only offset 1 has: where the lens saturates, and what adaptation gains."""
+    head = ("Domain", "Lens reaches 95 % of final top-1 at layer", "Adaptation (nats)")
+    rows = []
+    for domain in run.domains:
+        row = run.special(1, domain)
+        saturation = plain(row, "saturation_layer", "never reached or not computed")
+        why = "not computed" if run.site == OUTPUT_SITE else NOT_HERE
+        gain = valued(row, "adaptation_nats", 3, why)
+        rows.append([word(domain), saturation, gain])
+    return Table("At the next token", head, rows)
+
+
+def marginal_table(run: Run) -> Table:
+    """Return how the ceiling was computed and how far it can be off."""
+    head = (
+        "Offset", "Domain", "Output layer", "Route", "Branches, mean", "Branches, most",
+        "Retained mass", "Error bound, mean", "Error bound, most", "Positions", "Reads as",
+    )  # fmt: skip
+    given = [row for row in run.results.get("marginal") or () if row["domain"] in run.domains]
+    given.sort(key=lambda row: (branched(row) != "marginal", row["offset"]))
+    rows = [_certificate(run, row) for row in given]
+    return Table("Marginalization: the ceiling and its certificate", head, rows)
+
+
+def _certificate(run: Run, row: Row) -> list[Cell]:
+    loose = run.is_estimate(row["offset"], row["domain"], branched(row))
+    return [
+        mark(row["offset"]),
+        word(row["domain"]),
+        word("the model's" if branched(row) == "marginal" else "adapted"),
+        word(row["route"]),
+        valued(row, "branches_mean", 1, "not recorded"),
+        plain(row, "branches_max", "not recorded"),
+        *(valued(row, name, 3, "not recorded") for name in _MASS),
+        plain(row, "n_positions", "not recorded"),
+        word("estimate", "doubt") if loose else word("ceiling", "good"),
+    ]
+
+
+_MASS = ("retained_mass", "tv_bound_mean", "tv_bound_max")
+
+
+def comparison_tables(run: Run) -> list[Table]:
+    """Return floors, probe and ceiling side by side, on the same positions, for every metric."""
+    if not run.positions():
+        return []
+    return [_comparison(run, metric, run.positions()[0]) for metric in scored(run)]
+
+
+def _comparison(run: Run, metric: Metric, positions: str) -> Table:
+    rows = []
+    adapted = run.has("marginal-adapted")
+    for offset in run.offsets:
+        for domain in run.domains:
+            cells = _compared(run, metric, offset, (domain, positions))
+            rows.append([mark(offset), word(domain), *(cells if adapted else cells[:-1])])
+    head = ["Offset", "Domain", "Unigram", "Skip-bigram", f"{run.probe}, layer 0"]
+    head += [f"{run.probe}, best layer", f"{run.probe}, layer {run.n_layers}", "Ceiling"]
+    head += ["Ceiling, adapted"] if adapted else []
+    return Table(f"{metric.label}; probe: {run.describe(run.probe or '')}", head, rows, metric.name)
+
+
+def _compared(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> list[Cell]:
+    best = run.special(offset, where[0]).get("best_layer")
+    probe = run.probe or ""
+    top = ceiling(offset)
+    wanted = [
+        ("unigram", None, "not scored here"),
+        ("skip-bigram", None, "not scored here"),
+        (probe, 0, "not scored here"),
+        (probe, best, "no best layer"),
+        (probe, run.n_layers, "not scored here"),
+        (top, None, NO_CEILING if offset > 1 else "not scored here"),
+        ("marginal-adapted", None, "not needed at t+1" if offset == 1 else NO_CEILING),
+    ]
+    return [
+        score_cell(run.score(name, layer, offset, where), metric, why)
+        for name, layer, why in wanted
+    ]
+
+
+_COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
+    "Readout": lambda row: word(row["readout"]),
+    "Offset": lambda row: mark(row["offset"]),
+    "Layer": lambda row: plain(row, "layer", "reads no layer"),
+    "Sees": lambda row: word("blind" if row["blind"] else "token-fed", _fed(row)),
+    "Target": lambda row: word(row["target"]),
+    "Positions": lambda row: word(row["positions"]),
+    "Top-1 (%)": lambda row: score_cell(row, METRICS["top1"], "not scored"),
+    "Top-5 (%)": lambda row: score_cell(row, METRICS["top5"], "not scored"),
+    "Bits": lambda row: score_cell(row, METRICS["bits"], _without_bits(row)),
+    BEYOND: lambda row: score_cell(row, METRICS["bits_given_token"], _without_bits(row)),
+    "Nats": lambda row: score_cell(row, METRICS["nats"], "not scored"),
+    "Bits per byte": lambda row: valued(row, "bpb", 3, "bytes not known"),
+    "Parameters": lambda row: plain(row, "n_parameters", "not recorded"),
+    "Converged": lambda row: _converged(row.get("converged")),
+    "n": lambda row: plain(row, "n_positions", "not recorded"),
+    "Documents": lambda row: plain(row, "n_documents", "not recorded"),
+    SEED: lambda row: plain(row, "seed", "not recorded"),
+}
+
+
+def readout_tables(run: Run) -> tuple[list[Table], bool]:
+    """Return every readout on test text, one table a domain, and whether layers were left out.
+
+    Where all would be too many, readouts of layers keep layer 0, the best layer and the last,
+    further families their best alone, and further seeds go. Those scored on both sets of
+    positions are shown on all.
+    """
+    rows = _shown_rows(run.results["scores"], run.domains)
+    every = len(rows) <= FEW_ROWS
+    kept = [row for row in rows if every or _matters(run, row)]
+    head = _head(run, kept)
+    tables = []
+    for domain in run.domains:
+        own = [row for row in kept if row["domain"] == domain]
+        cells = [[_COLUMNS[name](row) for name in head] for row in own]
+        tables.append(Table(domain, head, cells))
+    return tables, not every
+
+
+def _head(run: Run, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns of the table, without those that would say nothing."""
+    dull = set() if run.measured("bits_given_token") else {BEYOND}
+    dull |= set() if len({row.get("seed") for row in rows}) > 1 else {SEED}
+    return tuple(name for name in _COLUMNS if name not in dull)
+
+
+def _without_bits(row: Row) -> str:
+    return "its targets are not the text's" if row["target"] == "control" else "not scored"
+
+
+def _shown_rows(rows: Sequence[Row], domains: Sequence[str]) -> list[Row]:
+    tested = [row for row in rows if row["split"] == "test" and row["domain"] in domains]
+    wide = {_cell_of(row) for row in tested if row["positions"] == "all"}
+    return [row for row in tested if row["positions"] == "all" or _cell_of(row) not in wide]
+
+
+def _cell_of(row: Row) -> tuple[Any, ...]:
+    names = ("readout", "site", "layer", "offset", "target", "domain", "seed")
+    return tuple(row.get(name) for name in names)
+
+
+def _matters(run: Run, row: Row) -> bool:
+    if row.get("seed") != run.results["run"].get("seed"):
+        return False
+    kept = run.key_layers(row["offset"], row["domain"])
+    family = run.family(row["readout"], row["offset"], row["domain"])
+    if family and row["readout"] != run.probe:
+        kept = {family["layer"]}
+    return row["layer"] is None or row["layer"] in kept
+
+
+def _fed(row: Row) -> str:
+    return "" if row["blind"] else "doubt"
+
+
+def _converged(value: object) -> Cell:
+    if value is None:
+        return Cell(DASH, missing="nothing was fitted", numeric=False)
+    return word("yes", "good") if value else word("no", "bad")
+
+
+def check_table(checks: Sequence[Row]) -> Table:
+    """Return what was checked: measured against allowed."""
+    rows = [
+        [
+            word(check["name"]),
+            word("passed", "good") if check["passed"] else word("failed", "bad"),
+            Cell(compact(check["measured"])),
+            Cell(compact(check["allowed"])),
+            word(check["message"]),
+        ]
+        for check in checks
+    ]
+    return Table("Checks", ("Check", "Outcome", "Measured", "Allowed", "Meaning"), rows)
+
+
+def text_table(texts: Sequence[Row]) -> Table:
+    """Return documents and tokens of every domain and split."""
+    head = ["Domain", "Source", "SHA-256"]
+    head += [f"{what}, {split}" for what in ("Documents", "Tokens") for split in _SPLITS]
+    rows = []
+    for text in texts:
+        counts = [
+            plain(text.get(what) or {}, split, "not recorded")
+            for what in ("documents", "tokens")
+            for split in _SPLITS
+        ]
+        rows.append([word(text["domain"]), word(text["source"]), word(text["sha256"]), *counts])
+    return Table("Text", head, rows)
+
+
+_SPLITS = ("train", "validation", "test")
+
+
+def depth_table(domains: Sequence[str], rows: Sequence[tuple[int, str, Sequence[str]]]) -> Table:
+    """Return the numbers of the lens' divergence."""
+    cells = [[Cell(str(n)), Cell(depth), *map(Cell, texts)] for n, depth, texts in rows]
+    return Table("KL divergence in nats", ["Layer", "Relative depth", *domains], cells)

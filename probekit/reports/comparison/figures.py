@@ -1,0 +1,286 @@
+"""From the rows of a comparison to its figures, and what each of them says in words."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from probekit.reports.comparison.quantities import Quantity, quantity
+from probekit.reports.comparison.rows import Compared
+from probekit.reports.comparison.drawing import SizePanel, Trace, short_count, size_figure
+from probekit.reports.components.svg import inline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAMED = 6  # runs; more go by their number
+_LONGEST = 16  # letters of a name in a figure
+_UNFIT = re.compile(r"[^ -~]")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A figure of the page.
+
+    Attributes:
+        name: Unique; made of names of this package and of numbers, none of a run's text.
+        group: What the switch shows it under.
+        title: What stands over it.
+        domain: Which domain it is of, empty if several.
+        message: What it shows, in words.
+        draw: Draws it in the colours of `probekit.reports.components.svg`.
+    """
+
+    name: str
+    group: str
+    title: str
+    domain: str
+    message: str
+    draw: "Callable[[], Figure]"
+
+    @property
+    def svg(self) -> str:
+        """Return the inline SVG."""
+        return inline(self.draw, f"{self.name}-")
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one choice of the switch shows.
+
+    Attributes:
+        name: Value of the switch.
+        title: Words of the switch.
+        by_domain: Quantities drawn with one line a domain: they have no offset.
+        by_offset: (quantity, its ceiling or "") drawn with one line an offset, a panel a domain.
+        says: What to see in it.
+    """
+
+    name: str
+    title: str
+    by_domain: Sequence[str]
+    by_offset: Sequence[tuple[str, str]]
+    says: str
+
+
+GROUPS = (
+    Group(
+        "top1", "Top-1", (), (("best_probe_top1", "ceiling_top1"),),
+        "Filled: the best probe at each offset. Open: the ceiling, what the model itself knows.",
+    ),
+    Group(
+        "bits", "Bits", (), (("best_probe_bits", "ceiling_bits"),),
+        "Filled: the best probe at each offset, in bits over the unigram. Open: the ceiling.",
+    ),
+    Group(
+        "bpb", "Bits per byte", (), (("best_probe_bpb", "ceiling_bpb"),),
+        "Cross-entropy of the best probe at each offset in bits per byte of text, in which runs "
+        "of different tokenizers may be compared. Lower is better.",
+    ),
+    Group(
+        "recovered", "Recovered", (), (("recovered", ""),),
+        "The share of what the model knows beyond a skip-bigram that the best probe reads out.",
+    ),
+    Group(
+        "forgotten", "Forgotten", (), (("forgotten_bits", ""),),
+        "How much better, in bits, the best layer is than the last one.",
+    ),
+    Group(
+        "depth", "Best depth", (), (("best_depth", ""),),
+        "Layer of the best probe over the number of blocks; chosen on validation text, so "
+        "without an interval.",
+    ),
+    Group(
+        "next", "Next token",
+        ("next_token_nats", "next_token_bpb", "next_token_top1", "next_token_entropy"), (),
+        "What the model itself says about the next token.",
+    ),
+    Group(
+        "cost", "Cost", ("nucleus_tokens",), (("branches_mean", ""), ("retained_mass", "")),
+        "Tokens in the nucleus: how many branches marginalizing t+2 would cost without a cap. "
+        "Branches and retained mass: what was spent, and how much of the probability it covers.",
+    ),
+)  # fmt: skip
+
+
+def size_groups(found: Compared) -> list[Group]:
+    """Return the groups that have something to show, in the runs' common unit alone."""
+    there = {name for name in found.quantities() if _comparable(found, name)}
+    kept = []
+    for group in GROUPS:
+        names = {*group.by_domain, *(name for name, _ in group.by_offset)} & there
+        if names:
+            by_domain = tuple(name for name in group.by_domain if name in names)
+            by_offset = tuple(pair for pair in group.by_offset if pair[0] in names)
+            kept.append(Group(group.name, group.title, by_domain, by_offset, group.says))
+    return kept
+
+
+def _comparable(found: Compared, name: str) -> bool:
+    """Return whether a quantity is drawn: one loss, and what counts tokens only as a cost."""
+    if not found.mixed:
+        return not name.endswith("_bpb")  # the same in other units, from one tokenizer
+    return not quantity(name).per_token or name in {"nucleus_tokens", "branches_mean"}
+
+
+def size_pieces(found: Compared) -> list[Piece]:
+    """Return the figures against parameters; none where no run's parameters are known."""
+    if not sized(found):
+        return []
+    pieces = []
+    for group in size_groups(found):
+        for name in group.by_domain:
+            pieces += _by_domain(found, group, quantity(name))
+        for name, ceiling in group.by_offset:
+            pieces += _by_offset(found, group, (name, ceiling))
+    return pieces
+
+
+def labels(found: Compared) -> list[str]:
+    """Return what runs are called in figures: by name where few and short, else by number.
+
+    A figure holds printable ASCII alone, which every font has and nothing reorders.
+    """
+    fit = [name for name in found.runs if not _UNFIT.search(name) and len(name) <= _LONGEST]
+    if len(found.runs) <= NAMED and len(fit) == len(found.runs):
+        return list(found.runs)
+    return [str(number) for number, _ in enumerate(found.runs, 1)]
+
+
+def ladders(found: Compared) -> list[list[int]]:
+    """Return runs of one architecture and vocabulary, if no two of them are of one size."""
+    families: dict[tuple[object, object], list[int]] = {}
+    for number, run in enumerate(sized(found)):
+        model = found.model(run)
+        families.setdefault((model.get("architecture"), model.get("vocab_size")), []).append(number)
+    sizes = [found.size(run) for run in sized(found)]
+    return [
+        family
+        for family in families.values()
+        if len(family) > 1 and len({sizes[run] for run in family}) == len(family)
+    ]
+
+
+def sized(found: Compared) -> list[str]:
+    """Return the runs whose number of parameters is known, in their order."""
+    return [run for run in found.runs if found.size(run)]
+
+
+def domain_panel(found: Compared, shown: Quantity) -> SizePanel | None:
+    """Return a quantity without offsets, a series a domain; None where it was not measured."""
+    traces = [
+        _trace(found, shown, (domain, 1), (0, "plain", number))
+        for number, domain in enumerate(found.domains)
+    ]
+    traces = [trace for trace in traces if trace.points]
+    return _panel(found, shown, traces, _span(traces)) if traces else None
+
+
+def offset_panels(found: Compared, names: tuple[str, str]) -> dict[str, SizePanel]:
+    """Return a quantity and its ceiling (or "") by domain, a series an offset and kind."""
+    panels = {domain: _offset_traces(found, names, domain) for domain in found.domains}
+    panels = {domain: traces for domain, traces in panels.items() if traces}
+    span = _span([trace for traces in panels.values() for trace in traces])  # one for all domains
+    shown = quantity(names[0])
+    return {domain: _panel(found, shown, traces, span) for domain, traces in panels.items()}
+
+
+def _panel(
+    found: Compared, shown: Quantity, traces: Sequence[Trace], span: tuple[float, float]
+) -> SizePanel:
+    names = dict(zip(found.runs, labels(found), strict=True))
+    runs = sized(found)
+    sizes = [found.size(run) or 0.0 for run in runs]
+    return SizePanel(shown.label, sizes, [names[run] for run in runs], traces, ladders(found), span)
+
+
+def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[Piece]:
+    panel = domain_panel(found, shown)
+    if panel is None:
+        return []
+    parts = (
+        f"{found.domains[trace.style]}: {_message(found, shown, trace)}" for trace in panel.traces
+    )
+    message = f"{shown.label} by parameters. {' '.join(parts)}"
+    draw = partial(size_figure, panel)
+    return [Piece(shown.name.replace("_", "-"), group.name, shown.label, "", message, draw)]
+
+
+def _by_offset(found: Compared, group: Group, names: tuple[str, str]) -> list[Piece]:
+    shown = quantity(names[0])
+    return [
+        Piece(
+            f"{shown.name.replace('_', '-')}-{found.domains.index(domain)}",
+            group.name,
+            shown.label,
+            domain,
+            _offsets_message(found, names, domain, panel.traces),
+            partial(size_figure, panel),
+        )
+        for domain, panel in offset_panels(found, names).items()
+    ]
+
+
+def _offset_traces(found: Compared, names: tuple[str, str], domain: str) -> list[Trace]:
+    kinds = [(name, kind) for name, kind in zip(names, ("probe", "ceiling"), strict=True) if name]
+    traces = [
+        _trace(found, quantity(name), (domain, offset), (offset, kind, 0))
+        for offset in found.offsets
+        for name, kind in kinds
+    ]
+    return [trace for trace in traces if trace.points]
+
+
+def _trace(
+    found: Compared, shown: Quantity, where: tuple[str, int], how: tuple[int, str, int]
+) -> Trace:
+    points = []
+    for number, run in enumerate(sized(found)):
+        row = found.headline((run, *where), shown.name)
+        value, low, high = (shown.shown(row, end) for end in ("value", "low", "high"))
+        if not math.isnan(value):
+            points.append((number, value, low, high))
+    return Trace(*how, points)
+
+
+def _offsets_message(
+    found: Compared, names: tuple[str, str], domain: str, traces: Sequence[Trace]
+) -> str:
+    parts = []
+    for trace in traces:
+        shown = quantity(names[1] if trace.kind == "ceiling" else names[0])
+        what = ", ceiling" if trace.kind == "ceiling" else ""
+        parts.append(f"t+{trace.ink}{what}: {_message(found, shown, trace)}")
+    return f"{domain}: {quantity(names[0]).label} by parameters. {' '.join(parts)}"
+
+
+def _message(found: Compared, shown: Quantity, trace: Trace) -> str:
+    """Say from where to where a series goes, and where between it is farthest out."""
+    runs = sized(found)
+
+    def text(point: tuple[int, float, float, float]) -> str:
+        size = short_count(found.size(runs[point[0]]) or 0.0)
+        return f"{shown.text(point[1] / shown.scale)} for {runs[point[0]]} ({size})"
+
+    first, last = trace.points[0], trace.points[-1]
+    if len(trace.points) == 1:
+        return f"{text(first)}."
+    said = f"from {text(first)} to {text(last)}"
+    most = max(trace.points, key=lambda point: point[1])
+    least = min(trace.points, key=lambda point: point[1])
+    between = [
+        f"{word} {text(point)}"
+        for word, point in (("highest", most), ("lowest", least))
+        if point[1] not in {first[1], last[1]}
+    ]
+    return "; ".join([said, *between]) + "."
+
+
+def _span(traces: Sequence[Trace]) -> tuple[float, float]:
+    values = [y for trace in traces for point in trace.points for y in point[1:] if y == y]  # noqa: PLR0124
+    if not values:
+        return (0.0, 1.0)
+    room = 0.06 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
+    return min(values) - room, max(values) + room

@@ -1,0 +1,153 @@
+"""The rows of a comparison, found by what they are about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.errors import RunError
+from probekit.reports.components.numbers import known
+from probekit.reports.analysis.rows import CONTRASTS, NOT_PROBES, Row, ceiling
+from probekit.scoring.rates import ALL
+
+SCHEMA = "probekit.comparison/1"
+Place = tuple[str, str, int]  # run, domain, offset
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, indexed.
+
+    Attributes:
+        document: The content of a comparison, schema probekit.comparison/1.
+        runs: Names of the runs, in ascending order of parameters.
+        offsets: Offsets, ascending.
+        domains: Domains, "all" first; it is left out where it equals the only domain.
+        metric: "nats", or "bpb" where the runs' tokenizers differ.
+        positions: The set of positions that the curves are of.
+        headlines: Rows of `headlines` by (run, domain, offset) and quantity.
+        scores: Rows of `scores` at those positions by (run, domain, offset), in their order.
+    """
+
+    document: Mapping[str, Any]
+    runs: tuple[str, ...]
+    offsets: tuple[int, ...]
+    domains: tuple[str, ...]
+    metric: str
+    positions: str
+    headlines: Mapping[Place, Mapping[str, Row]]
+    scores: Mapping[Place, Sequence[Row]]
+
+    @property
+    def mixed(self) -> bool:
+        """Return whether tokenizers differ: only what is counted in bytes may be compared."""
+        return self.metric == "bpb"
+
+    def model(self, run: str) -> Row:
+        """Return the model of a run."""
+        found: Row = next(row["model"] for row in self.document["runs"] if row["name"] == run)
+        return found
+
+    def size(self, run: str) -> float | None:
+        """Return the number of parameters, None where it is not known."""
+        size = known(self.model(run).get("n_parameters"))
+        return size or None
+
+    def headline(self, place: Place, quantity: str) -> Row:
+        """Return a headline number, empty if there is none."""
+        return self.headlines.get(place, {}).get(quantity, {})
+
+    def quantities(self) -> tuple[str, ...]:
+        """Return the quantities that have a headline number anywhere."""
+        names = (row["quantity"] for row in self.document["headlines"])
+        return tuple(dict.fromkeys(names))
+
+    def places(self, quantity: str) -> set[str]:
+        """Return the sets of positions that a quantity was measured on, where they are said."""
+        rows = (row.get(quantity, {}) for row in self.headlines.values())
+        return {str(row["positions"]) for row in rows if "positions" in row}
+
+    def probe(self, run: str) -> str | None:
+        """Return the readout whose curves are drawn: linear, else the first with layers."""
+        layered = dict.fromkeys(
+            row["readout"]
+            for place, rows in self.scores.items()
+            for row in rows
+            if place[0] == run and row["layer"] is not None
+        )
+        names = [
+            name
+            for name in layered
+            if name not in {*NOT_PROBES, *CONTRASTS} and not name.startswith("head:")
+        ]
+        return "linear" if "linear" in names else next(iter(names), None)
+
+    def curve(self, place: Place, probe: str | None) -> list[Row]:
+        """Return the rows of a probe by layer, ascending."""
+        rows = (row for row in self.scores.get(place, ()) if row["layer"] is not None)
+        return sorted((r for r in rows if r["readout"] == probe), key=lambda r: r["layer"])
+
+    def ceiling(self, place: Place) -> Row:
+        """Return the row of the ceiling on the curves' positions, empty if there is none."""
+        rows = (r for r in self.scores.get(place, ()) if r["readout"] == ceiling(place[2]))
+        return next(rows, {})
+
+
+def compared(document: Mapping[str, Any]) -> Compared:
+    """Index a comparison.
+
+    Args:
+        document: The content of a comparison.
+
+    Returns:
+        The rows by what they are about.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    if document.get("schema") != SCHEMA:
+        raise RunError(
+            f"the page reads comparisons of schema {SCHEMA!r}, got {document.get('schema')!r}: "
+            "compare the runs again with this version of probekit"
+        )
+    runs = tuple(run["name"] for run in document["runs"])
+    positions = _positions(document["scores"], runs)
+    places = [*document["scores"], *document["headlines"]]
+    return Compared(
+        document=document,
+        runs=runs,
+        offsets=tuple(sorted({row["offset"] for row in places})),
+        domains=_domains(places),
+        metric=document["metric"],
+        positions=positions,
+        headlines=_by_quantity(document["headlines"]),
+        scores=_by_place(row for row in document["scores"] if row["positions"] == positions),
+    )
+
+
+def _positions(scores: Iterable[Row], runs: Sequence[str]) -> str:
+    """Return the positions that have a ceiling if every run has them, else all."""
+    have = {row["run"] for row in scores if row["positions"] == "marginal"}
+    return "marginal" if have >= set(runs) else "all"
+
+
+def _by_quantity(rows: Iterable[Row]) -> dict[Place, dict[str, Row]]:
+    found: dict[Place, dict[str, Row]] = {}
+    for row in rows:
+        place = (row["run"], row["domain"], row["offset"])
+        found.setdefault(place, {})[row["quantity"]] = row
+    return found
+
+
+def _by_place(rows: Iterable[Row]) -> dict[Place, list[Row]]:
+    found: dict[Place, list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["run"], row["domain"], row["offset"]), []).append(row)
+    return found
+
+
+def _domains(rows: Iterable[Row]) -> tuple[str, ...]:
+    names = dict.fromkeys(row["domain"] for row in rows)
+    single = [name for name in names if name != ALL]
+    if len(single) == 1:
+        return (single[0],)
+    return (*([ALL] if ALL in names else []), *single)

@@ -1,0 +1,231 @@
+"""The tables of a comparison."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
+from probekit.reports.comparison.quantities import quantity
+from probekit.reports.comparison.rows import Compared, Place
+from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.analysis.rows import Row, branched
+from probekit.scoring.rates import ALL, WIDE_BOUND
+
+MOST_HEADLINES = 600  # rows of the table, at about 1 kB each
+MOST_DIFFERENCES = 1200  # rows of the table, at about 300 bytes each
+_UNSAID = "not recorded"
+_GLANCE = (
+    (1, "next_token_nats"), (1, "next_token_bpb"), (1, "next_token_top1"),
+    (2, "best_probe_top1"), (2, "best_probe_bpb"), (2, "ceiling_top1"), (2, "recovered"),
+    (2, "forgotten_bits"), (2, "best_depth"), (1, "nucleus_tokens"),
+)  # fmt: skip
+
+
+def glance_table(found: Compared) -> Table:
+    """Return the numbers that are asked for first, one row a run, of the first domain."""
+    domain = next(iter(found.domains), ALL)
+    there = [
+        (offset, quantity(name))
+        for offset, name in _GLANCE
+        if any(found.headline((run, domain, offset), name) for run in found.runs)
+    ]
+    left_out = ("_nats", "_top1", "_bits") if found.mixed else ("_bpb",)
+    there = [(k, one) for k, one in there if not one.name.endswith(left_out)]
+    head = ["Run", "Parameters", "Blocks", *(f"t+{k}: {one.label}" for k, one in there)]
+    rows = [
+        [
+            word(run),
+            _count(found.model(run), "n_parameters"),
+            _count(found.model(run), "n_layers"),
+            *(_headline(found, (run, domain, offset), one.name) for offset, one in there),
+        ]
+        for run in found.runs
+    ]
+    return Table(f"{domain}: the runs at a glance", head, rows)
+
+
+def headline_table(found: Compared) -> tuple[Table, int]:
+    """Return every headline number, one row a run, domain and offset, and how many were left out.
+
+    Where they are too many, rows of the first domain go first.
+    """
+    places = [
+        (run, domain, offset)
+        for domain in found.domains
+        for offset in found.offsets
+        for run in found.runs
+        if (run, domain, offset) in found.headlines
+    ]
+    names = found.quantities()
+    rows = [
+        [word(p[0]), word(p[1]), mark(p[2]), *(_headline(found, p, name) for name in names)]
+        for p in places[:MOST_HEADLINES]
+    ]
+    head = ["Run", "Domain", "Offset", *(quantity(name).label for name in names)]
+    return Table("Headline numbers", head, rows), max(0, len(places) - MOST_HEADLINES)
+
+
+def _headline(found: Compared, place: Place, name: str) -> Cell:
+    row, shown = found.headline(place, name), quantity(name)
+    value = known(row.get("value"))
+    if value is None:
+        return absent("not measured there")
+    return Cell(fixed(value * shown.scale, shown.digits), shown.interval(row))
+
+
+def difference_table(found: Compared) -> tuple[Table, int]:
+    """Return the differences between runs, their sign in words, and how many were left out."""
+    given = [row for row in found.document["differences"] if row["domain"] in found.domains]
+    given.sort(key=lambda row: found.domains.index(row["domain"]))
+    rows = [_difference(row) for row in given[:MOST_DIFFERENCES]]
+    head = (
+        "Run", "Against", "Domain", "Offset", "Quantity", "Difference", "Says", "Pairing",
+    )  # fmt: skip
+    return Table("Differences between runs", head, rows), max(0, len(given) - MOST_DIFFERENCES)
+
+
+def _difference(row: Row) -> list[Cell]:
+    shown, value = quantity(row["quantity"]), known(row.get("value"))
+    there = Cell("") if value is None else Cell(_signed(value * shown.scale, shown.digits))
+    return [
+        word(row["run"]),
+        word(row["reference"]),
+        word(row["domain"]),
+        mark(row["offset"]),
+        word(shown.label),
+        absent("not measured there") if value is None else Cell(there.text, shown.interval(row)),
+        word(*shown.sign(row)),
+        word("paired" if row["paired"] else "unpaired"),
+    ]
+
+
+def _signed(value: float, digits: int) -> str:
+    text = fixed(value, digits)
+    return f"+{text}" if value > 0 and text.strip("0.,") else text
+
+
+def marginal_table(found: Compared) -> Table:
+    """Return what marginalization spent and what it covers, by run, domain and offset."""
+    given = found.document["marginal"]
+    rows = [
+        [
+            word(row["run"]),
+            word(row["domain"]),
+            mark(row["offset"]),
+            word("adapted" if branched(row) == "marginal-adapted" else "the model's"),
+            valued(row, "retained_mass", 3, _UNSAID),
+            valued(row, "branches_mean", 1, _UNSAID),
+            valued(row, "tv_bound_mean", 3, _UNSAID),
+            plain(row, "n_positions", _UNSAID),
+            _bounded(row),
+        ]
+        for row in sorted(given, key=lambda row: _order(found, row))
+        if row["domain"] in found.domains
+    ]
+    head = (
+        "Run", "Domain", "Offset", "Output layer", "Retained mass, mean", "Branches, mean",
+        "Bound on the error, mean", "Positions", "Ceiling or estimate",
+    )  # fmt: skip
+    return Table("Marginalization", head, rows)
+
+
+def _bounded(row: Row) -> Cell:
+    bound = known(row.get("tv_bound_mean"))
+    if bound is None:
+        return absent(_UNSAID)
+    return word("estimate", "doubt") if bound > WIDE_BOUND else word("ceiling", "good")
+
+
+def branching_table(found: Compared) -> Table:
+    """Return how many tokens the next one might be, by run and domain, over whole blocks."""
+    whole: dict[tuple[str, str], Row] = {}
+    for row in found.document["branching"]:
+        key = (row["run"], row["domain"])
+        if row["domain"] in found.domains and _width(row) > _width(whole.get(key, {})):
+            whole[key] = row
+    rows = [
+        [
+            word(run),
+            word(domain),
+            valued(row, "tokens_mean", 1, _UNSAID),
+            plain(row, "tokens_median", _UNSAID),
+            valued(row, "entropy_nats", 2, _UNSAID),
+            plain(row, "nucleus", _UNSAID),
+            plain(row, "n_positions", _UNSAID),
+            plain(row, "n_documents", _UNSAID),
+        ]
+        for (run, domain), row in sorted(
+            whole.items(),
+            key=lambda item: (found.domains.index(item[0][1]), found.runs.index(item[0][0])),
+        )
+    ]
+    head = (
+        "Run", "Domain", "Tokens in the nucleus, mean", "Median", "Entropy (nats)",
+        "Nucleus", "Positions", "Documents",
+    )  # fmt: skip
+    return Table("Tokens that the next one might be", head, rows)
+
+
+def _width(row: Row) -> int:
+    return int(row["positions_to"]) - int(row["positions_from"]) if row else -1
+
+
+def _order(found: Compared, row: Row) -> tuple[int, int, int, str]:
+    domain = found.domains.index(row["domain"]) if row["domain"] in found.domains else -1
+    return domain, row["offset"], found.runs.index(row["run"]), branched(row)
+
+
+_SHAPES = (
+    ("Architecture", "architecture"), ("Parameters", "n_parameters"), ("Blocks", "n_layers"),
+    ("Width", "d_model"), ("Vocabulary", "vocab_size"), ("Repository", "repository"),
+    ("Revision", "revision"), ("Fingerprint", "fingerprint"),
+)  # fmt: skip
+
+
+def model_table(found: Compared) -> Table:
+    """Return name, folder and shape of each run's model."""
+    rows = [
+        [
+            word(run["name"]),
+            word(run["folder"]),
+            *(_count(run["model"], name) for _, name in _SHAPES),
+        ]
+        for run in found.document["runs"]
+    ]
+    head = ("Run", "Folder", *(label for label, _ in _SHAPES))
+    return Table("Models", head, rows)
+
+
+def _count(given: Mapping[str, Any], name: str) -> Cell:
+    value = given.get(name)
+    if value is None:
+        return absent(_UNSAID)
+    return Cell(compact(value), numeric=known(value) is not None)
+
+
+def configuration_table(found: Compared) -> Table:
+    """Return what differs in configuration, one column a run."""
+    rows = [
+        [word(row["key"]), *(_setting(row["values"], run) for run in found.runs)]
+        for row in found.document["configuration"]
+    ]
+    return Table("What differs in configuration", ("Key", *found.runs), rows)
+
+
+def _setting(values: Mapping[str, Any], run: str) -> Cell:
+    return absent("not set in that run") if run not in values else word(values[run])
+
+
+def text_table(texts: Sequence[tuple[str, Row]]) -> Table:
+    """Return the text of each run: source, hash and test documents."""
+    rows = [
+        [
+            word(run),
+            word(text["domain"]),
+            word(text["source"]),
+            word(text["sha256"]),
+            *(plain(text.get(what) or {}, "test", _UNSAID) for what in ("documents", "tokens")),
+        ]
+        for run, text in texts
+    ]
+    head = ("Run", "Domain", "Source", "SHA-256", "Documents, test", "Tokens, test")
+    return Table("Text", head, rows)

@@ -1,0 +1,1 @@
+"""What pages share: figures, tables, numbers, templates."""

@@ -1,0 +1,258 @@
+"""The figures: curves over layers, the lens' divergence by depth, entropy by position."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probekit.reports.components.svg import INK, MARK, ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Values = Sequence[float]  # NaN where there is none
+Dashes = str | tuple[int, Sequence[float]]  # matplotlib's name, or offset and lengths
+Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
+_LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
+_RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
+_MOST_MARKS = 12
+# Of series by number, and of lines by kind; those of other kinds are solid.
+DASHES: Sequence[Dashes] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+KIND_DASHES: Mapping[str, Dashes] = {
+    "lens": (0, (4, 2)),
+    "ceiling": (0, (7, 1.5)),
+    "estimate": (0, (7, 1.5, 1, 1.5)),
+    "skip-bigram": (0, (1, 2.2)),
+    "unigram": ":",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line over layers with its band.
+
+    Attributes:
+        kind: "probe", "lens" or "random".
+        offset: Whose colour it has.
+        layers: Layers, ascending.
+        values: One value a layer, in shown units.
+        low: Lower ends of the intervals; of "random", the lowest of its seeds.
+        high: Upper ends of the intervals; of "random", the highest of its seeds.
+    """
+
+    kind: str
+    offset: int
+    layers: Sequence[int]
+    values: Values
+    low: Values
+    high: Values
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal reference line.
+
+    Attributes:
+        kind: "ceiling", "estimate", "skip-bigram" or "unigram".
+        offset: Whose colour it has.
+        value: In shown units.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    kind: str
+    offset: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small multiple: curves of all offsets over layers, and their levels."""
+
+    label: str
+    curves: Sequence[Curve]
+    levels: Sequence[Level]
+    span: tuple[float, float]
+
+
+def curve_figure(panel: Panel) -> "Figure":
+    """Return the figure of a panel; every line of offset k has the classes `o` and `ok`."""
+    figure, axes = _figure()
+    draw_curves(axes, panel)
+    return figure
+
+
+def draw_curves(axes: "Axes", panel: Panel) -> None:
+    """Draw the curves of a panel, their levels and the names of their offsets."""
+    _dress(axes, "Layer", panel.label)
+    axes.set_ylim(*panel.span)
+    for level in panel.levels:
+        _level(axes, level)
+    for curve in sorted(panel.curves, key=lambda curve: curve.kind == "probe"):
+        _curve(axes, curve)
+    _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
+
+
+def depth_figure(depths: Values, series: Sequence[Values]) -> "Figure":
+    """Return the figure of the lens' divergence by relative depth."""
+    figure, axes = _figure()
+    draw_depths(axes, depths, series)
+    return figure
+
+
+def draw_depths(axes: "Axes", depths: Values, series: Sequence[Values]) -> None:
+    """Draw the lens' divergence by relative depth, one line style a series."""
+    _dress(axes, "Relative depth", "KL to the model's output (nats)")
+    for number, values in enumerate(series):
+        _series(axes, depths, values, number)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.02, 1.02)
+
+
+def position_figure(series: Sequence[Sequence[Point]]) -> "Figure":
+    """Return the figure of the next token's entropy by position in the block."""
+    figure, axes = _figure()
+    draw_positions(axes, series)
+    return figure
+
+
+def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
+    """Draw the next token's entropy by position in the block, one line style a series."""
+    _dress(axes, "Position in the block", "Entropy of the next token (nats)")
+    for number, points in enumerate(series):
+        places, values, low, high = zip(*points, strict=True)
+        band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
+        band.set_gid(f"{MARK}band")
+        _series(axes, places, values, number)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+
+
+def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
+    dashes = DASHES[number % len(DASHES)]
+    line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
+    line.set_gid(f"{MARK}series")
+    line.set_alpha(1 - 0.15 * min(number, 4))
+
+
+def _figure() -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 3.4))
+    figure.subplots_adjust(left=0.125, right=0.91, top=0.975, bottom=0.135)
+    return figure, figure.add_subplot()
+
+
+def _dress(axes: "Axes", x_label: str, y_label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+    from seaborn import despine
+
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if x_label == "Layer":
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    despine(ax=axes)
+
+
+def _curve(axes: "Axes", curve: Curve) -> None:
+    colour, name = ink(curve.offset), f"o o{curve.offset}"
+    if curve.kind == "lens":
+        line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.9)[0]
+        line.set(linestyle=KIND_DASHES["lens"])
+        line.set_gid(f"{MARK}{name} lens")
+        return
+    name = name if curve.kind == "probe" else f"{name} {curve.kind}"
+    _band(axes, curve, name)
+    if curve.kind == "probe":
+        line = axes.plot(curve.layers, curve.values, color=colour, linewidth=1.7, clip_on=False)[0]
+        line.set_gid(f"{MARK}{name} probe")
+    else:
+        _thin(axes, curve, name)
+
+
+def _band(axes: "Axes", curve: Curve, name: str) -> None:
+    there = [i for i, ends in enumerate(zip(curve.low, curve.high, strict=True)) if _are(*ends)]
+    xs = [curve.layers[i] for i in there]
+    ys = [curve.low[i] for i in there] + [curve.high[i] for i in reversed(there)]
+    if len(there) > 1:
+        colour, alpha = ink(curve.offset), 0.16 if curve.kind == "probe" else 0.1
+        band = axes.fill(xs + xs[::-1], ys, color=colour, alpha=alpha, linewidth=0, clip_on=False)[
+            0
+        ]
+        band.set_gid(f"{MARK}{name} band")
+
+
+def _thin(axes: "Axes", curve: Curve, name: str) -> None:
+    """Draw a control: a thin line, with marks where they do not run together."""
+    colour = ink(curve.offset)
+    line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.8, clip_on=False)[0]
+    line.set_gid(f"{MARK}{name}")
+    if len(curve.layers) <= _MOST_MARKS:
+        line.set(marker="s", markersize=5, markerfacecolor="none")
+        line.set_markeredgewidth(1.0)
+
+
+def _level(axes: "Axes", level: Level) -> None:
+    colour, name = ink(level.offset), f"{MARK}o o{level.offset} level {level.kind}"
+    if level.kind == "unigram":
+        colour, name = INK, f"{MARK}level unigram"
+    line = axes.axhline(
+        level.value, color=colour, linewidth=1.1 if level.kind == "ceiling" else 0.9
+    )
+    line.set(linestyle=KIND_DASHES[level.kind], gid=name, clip_on=False)
+    if level.kind == "estimate":
+        _rail(axes, level.value, name)
+
+
+def _rail(axes: "Axes", value: float, name: str) -> None:
+    """Hatch a strip around a level: how far it is off is bounded, but not known."""
+    low, high = axes.get_ylim()
+    half = _RAIL * (high - low)
+    strip = axes.axhspan(value - half, value + half, facecolor="none", linewidth=0)
+    strip.set(clip_on=False, hatch="////////", edgecolor=INK, gid=name)  # one pattern a figure
+    strip.set_hatch_linewidth(0.5)
+    text = axes.annotate("estimate", (1, value), (-2, 4), textcoords="offset points")
+    text.xycoords = ("axes fraction", "data")
+    text.set(ha="right", fontsize=8, color=INK, gid=f"{name} label")
+
+
+def _end_labels(axes: "Axes", curves: Sequence[Curve]) -> None:
+    """Name each line at its right end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    ends = [(curve, [y for y in curve.values if _are(y)]) for curve in curves]
+    wanted = sorted(((ys[-1] - low) / (high - low), c.offset) for c, ys in ends if ys)
+    places = _apart([place for place, _ in wanted])
+    for place, (_, offset) in zip(places, wanted, strict=True):
+        text = axes.text(1.045, place, f"t+{offset}", transform=axes.transAxes, va="center")
+        text.set(
+            fontsize=float(axes.yaxis.label.get_fontsize()) - 1,
+            color=INK,
+            gid=f"{MARK}o o{offset} name",
+        )
+        dot = axes.plot([1.025], [place], "o", transform=axes.transAxes, clip_on=False)[0]
+        dot.set(color=ink(offset), markersize=3.5, markeredgewidth=0)
+        dot.set_gid(f"{MARK}o o{offset} name")
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Return ascending places moved until neighbours are a label apart.
+
+    The mean of pushing all up and of pushing all down keeps both order and gaps.
+    """
+    up, down = list(places), list(places)
+    for i in range(1, len(places)):
+        up[i] = max(up[i], up[i - 1] + _LABEL_GAP)
+        down[-i - 1] = min(down[-i - 1], down[-i] - _LABEL_GAP)
+    mean = [(one + other) / 2 for one, other in zip(up, down, strict=True)]
+    lift = max(0.0, -min(mean, default=0.0))  # not below the axis
+    return [place + lift for place in mean]
+
+
+def _are(*values: float) -> bool:
+    """Return whether none of the values is NaN."""
+    return all(value == value for value in values)  # noqa: PLR0124  NaN differs from itself

@@ -1,0 +1,103 @@
+"""The page of a study of heads: strategies, their cost, learning curves, the read-layer sweep."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probekit.reports.components.colours import offset_colours
+from probekit.reports.heads.figures import Picture, learning_figures, strategy_figures, sweep_figures
+from probekit.reports.heads.panels import order
+from probekit.reports.heads.tables import checked, cost_tables, difference_tables, domains, named, strategy_tables, sweep_tables, training_table
+from probekit.reports.components.numbers import compact, facts, fixed
+from probekit.reports.analysis.tables import check_table, text_table
+from probekit.reports.components.templates import assets, environment
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """Turn a study of heads into one self-contained HTML page.
+
+    The page loads nothing, needs no script, and is the same bytes for the same study. Nothing
+    of the run is trusted: all of it is escaped.
+
+    Args:
+        document: The content of heads.json, schema probekit.heads/1.
+
+    Returns:
+        The page, to be written as UTF-8.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    checked(document)
+    return (
+        environment()
+        .get_template("heads.html.j2")
+        .render(
+            **assets(("style.css",), ()),
+            **_said(document),
+            **_made(document),
+            **_shown(document),
+        )
+    )
+
+
+def _said(document: Mapping[str, Any]) -> dict[str, Any]:
+    offsets = sorted({row["offset"] for row in document["scores"]})
+    return {
+        "verdict": document["verdict"],
+        "warnings": document["warnings"],
+        "model": document["model"],
+        "offsets": offsets,
+        "order": [named(name) for name in order(document)],
+        "drawn_domain": domains(document["scores"])[0],
+        "trained_names": [named(row["strategy"]) for row in document["training"]],
+        "offset_schemes": _pairs(max(offsets, default=1)),
+        "series_schemes": _pairs(len(document["training"])),
+    }
+
+
+def _pairs(count: int) -> list[tuple[str, str]]:
+    return list(zip(*offset_colours(count), strict=True))
+
+
+def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    strategies: Sequence[Picture] = strategy_figures(document)
+    return {
+        "strategies": strategies,
+        "learning": learning_figures(document),
+        "sweep": sweep_figures(document),
+        "sweep_domain": next(iter(domains(document["sweep"])), ""),
+        "strategy_tables": strategy_tables(document),
+        "difference_tables": difference_tables(document),
+        "cost_tables": cost_tables(document),
+        "training": training_table(document),
+        "sweep_tables": sweep_tables(document),
+        "texts": text_table(document["text"]),
+        "checks": check_table(document["checks"]),
+    }
+
+
+def _made(document: Mapping[str, Any]) -> dict[str, Any]:
+    made, model = document["run"], document["model"]
+    return {
+        "made": made,
+        "facts": facts(model, _MODEL_FACTS),
+        "circumstances": facts(made, _RUN_FACTS),
+        "stages": [(name, fixed(float(x), 1)) for name, x in made["stage_seconds"].items()],
+        "versions": [(name, compact(x)) for name, x in made["versions"].items()],
+        "settings": [(name, str(x)) for name, x in made["settings"].items()],
+        "weights": [
+            (name, ", ".join(file for file in own.values() if file))
+            for name, own in document["weights"].items()
+        ],
+    }
+
+
+_MODEL_FACTS = (
+    ("Name", "name"), ("Repository", "repository"), ("Revision", "revision"),
+    ("Architecture", "architecture"), ("Blocks", "n_layers"), ("Width", "d_model"),
+    ("Vocabulary", "vocab_size"), ("Parameters", "n_parameters"), ("Fingerprint", "fingerprint"),
+)  # fmt: skip
+_RUN_FACTS = (
+    ("Run", "id"), ("Created", "created"), ("Seconds", "seconds"), ("Seed", "seed"),
+    ("Device", "device"), ("Data type", "dtype"),
+)  # fmt: skip

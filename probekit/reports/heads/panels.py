@@ -1,0 +1,170 @@
+"""What figures of a study of heads draw, on the page and in print: dots, learning, layers read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from probekit.reports.components.line_figures import DASHES, Point
+from probekit.reports.heads.tables import BASE, BASELINE, READOUTS
+from probekit.reports.components.numbers import Metric, known
+from probekit.reports.components.svg import INK, MARK, ink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, Any]
+OFFSET = 2  # whose tokens the heads and probes of the sweep predict
+_ROOM = 0.6  # above the first and below the last row of dots, rows
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Values of strategies side by side, one row each.
+
+    Attributes:
+        label: Of the axis, with the unit.
+        offset: Whose colour they have.
+        points: By strategy, its place from 1 at the top, its value and the ends of its interval.
+        line: What the strategies are held against, or None.
+    """
+
+    label: str
+    offset: int
+    points: Mapping[str, Point]
+    line: float | None
+
+
+def order(document: Row) -> list[str]:
+    """Return the strategies in the order of their rows of dots."""
+    return list(dict.fromkeys(row["strategy"] for row in document["scores"]))
+
+
+def scored(document: Row, domain: str, offset: int) -> list[Row]:
+    """Return the scores at the marginalized positions of a domain and an offset."""
+    place = (domain, "marginal", offset)
+    rows = document["scores"]
+    return [row for row in rows if (row["domain"], row["positions"], row["offset"]) == place]
+
+
+def score_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
+    """Return a metric of all strategies, and the baseline's as the line."""
+    points = _points(document, scored(document, *place), metric)
+    line = points[BASELINE][1] if BASELINE in points else None
+    return Dots(metric.label, place[1], points, line)
+
+
+def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
+    """Return paired differences from the baseline, and zero as the line."""
+    wanted = (place[0], "marginal", place[1], BASELINE)
+    names = ("domain", "positions", "offset", "against")
+    rows = [row for row in document["differences"] if tuple(row[n] for n in names) == wanted]
+    unit = "points" if metric.scale == 100 else metric.suffix.strip()
+    label = f"{metric.title if metric.scale == 100 else 'Cross-entropy'} less the baseline's"
+    return Dots(f"{label} ({unit})", place[1], _points(document, rows, metric), 0.0)
+
+
+def _points(document: Row, rows: Sequence[Row], metric: Metric) -> dict[str, Point]:
+    names = order(document)
+    return {
+        row["strategy"]: (float(names.index(row["strategy"]) + 1), *ends(row, metric))
+        for row in rows
+        if known(row.get(metric.name)) is not None
+    }
+
+
+def ends(row: Row, metric: Metric) -> tuple[float, float, float]:
+    """Return a value and the ends of its interval as they are shown; NaN where there is none."""
+    found = (known(row.get(metric.name + end)) for end in ("", "_low", "_high"))
+    value, low, high = (float("nan") if x is None else x * metric.scale for x in found)
+    return value, low, high
+
+
+def draw_dots(axes: "Axes", dots: Dots, count: int) -> None:
+    """Draw dots with intervals in `count` rows; those of the model without heads are open."""
+    colour = ink(dots.offset)
+    if dots.line is not None:
+        line = axes.axvline(dots.line, color=INK, linewidth=0.9, linestyle=DASHES[1], alpha=0.7)
+        line.set_gid(f"{MARK}baseline")
+    for name, (place, value, low, high) in dots.points.items():
+        bar = axes.plot([low, high], [place, place], color=colour, linewidth=1.5)[0]
+        bar.set_gid(f"{MARK}bar")
+        dot = axes.plot([value], [place], "o", color=colour, markersize=4.5)[0]
+        dot.set_gid(f"{MARK}dot")
+        if name in {BASE, BASELINE}:
+            # Of the bar's colour around what is behind the figure, whichever scheme it is in.
+            dot.set(markersize=7, markerfacecolor="none", markeredgewidth=1.2)
+    axes.set_yticks(range(1, count + 1), [str(place) for place in range(1, count + 1)])
+    axes.set_ylim(count + _ROOM, 1 - _ROOM)
+    axes.set_xlabel(dots.label)
+    axes.grid(axis="x", color=INK, alpha=0.1, linewidth=0.6)
+    axes.grid(axis="y", visible=False)
+
+
+def learned(document: Row, offset: int) -> dict[str, list[tuple[int, float]]]:
+    """Return tokens seen and validation cross-entropy by strategy, in the order of training."""
+    rows = [
+        row
+        for row in document["curves"]
+        if (row["part"], row["offset"]) == ("validation", offset) and known(row["nats"]) is not None
+    ]
+    names = [row["strategy"] for row in document["training"]]
+    found = {
+        name: [(row["tokens"], row["nats"]) for row in rows if row["strategy"] == name]
+        for name in names
+    }
+    return {name: points for name, points in found.items() if points}
+
+
+def validated(document: Row) -> list[int]:
+    """Return the offsets that have learning curves."""
+    return sorted({row["offset"] for row in document["curves"] if row["part"] == "validation"})
+
+
+def draw_learning(axes: "Axes", document: Row, offset: int) -> None:
+    """Draw learning curves; a strategy has the same colour and dashes at every offset."""
+    names = [row["strategy"] for row in document["training"]]
+    for name, points in learned(document, offset).items():
+        number = names.index(name)
+        line = axes.plot(*zip(*points, strict=True), color=ink(number + 1), linewidth=1.4)[0]
+        line.set(linestyle=DASHES[number % len(DASHES)], gid=f"{MARK}s{number + 1}")
+    axes.set_xlim(left=0)
+    # Before the first step new heads are far off; what tells strategies apart comes behind it.
+    behind = [nats for points in learned(document, offset).values() for _, nats in points[1:]]
+    if behind:
+        room = 0.05 * (max(behind) - min(behind))
+        axes.set_ylim(top=max(behind) + room)
+    axes.set_xlabel("Tokens seen")
+    axes.set_ylabel("Validation cross-entropy (nats)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def read(document: Row, domain: str) -> Iterator[tuple[str, list[Row]]]:
+    """Yield what is set side by side in the sweep, each with its rows by layer."""
+    for readout in READOUTS:
+        rows = [
+            row for row in document["sweep"] if (row["readout"], row["domain"]) == (readout, domain)
+        ]
+        if rows:
+            yield readout, sorted(rows, key=lambda row: int(row["layer"]))
+
+
+def draw_sweep(axes: "Axes", document: Row, domain: str, metric: Metric) -> None:
+    """Draw heads and linear probes by the layer that they read, with bands for intervals."""
+    from matplotlib.ticker import MaxNLocator
+
+    for readout, rows in read(document, domain):
+        layers = [row["layer"] for row in rows]
+        values, low, high = zip(*(ends(row, metric) for row in rows), strict=True)
+        colour, dashes = sweep_style(readout)
+        band = axes.fill_between(layers, low, high, color=colour, alpha=0.13, linewidth=0)
+        band.set_gid(f"{MARK}band")
+        line = axes.plot(layers, values, color=colour, linewidth=1.5, marker="o", markersize=3)[0]
+        line.set(linestyle=dashes, clip_on=False, gid=f"{MARK}{readout}")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel("Layer read")
+    axes.set_ylabel(metric.label)
+
+
+def sweep_style(readout: str) -> tuple[str, Any]:
+    """Return colour and dashes of heads or of linear probes."""
+    return (ink(OFFSET), DASHES[0]) if readout == "head" else (INK, DASHES[1])

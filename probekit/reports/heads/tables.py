@@ -1,0 +1,260 @@
+"""Tables of a study of heads: every number of heads.json that a reader compares."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from probekit.errors import RunError
+from probekit.reports.components.tables import Cell, Table, absent, mark, plain, score_cell, valued, word
+from probekit.reports.components.numbers import METRICS, compact
+
+Row = Mapping[str, Any]
+SCHEMA = "probekit.heads/1"
+BASELINE, FROZEN, BASE = "finetune", "heads-only", "base"
+NAMES = {
+    BASELINE: "finetuned model, marginalized (baseline)",
+    BASE: "model as it came, marginalized",
+    FROZEN: "heads only, frozen model",
+    "joint": "joint with LoRA",
+    "joint-warmup": "joint, head warm-up",
+    "joint-diff": "joint, differential rate",
+    "joint-warmup-diff": "joint, warm-up, differential rate",
+    "joint-diff-whs": "joint, differential rate, weighted layers",
+    "joint-diff-whs-rms": "joint, differential rate, weighted layers of RMS 1",
+    "heads-on-finetuned": "heads only, on the finetuned model",
+    "heads-from-probes": "heads only, from linear probes",
+    "joint-from-probes": "joint with LoRA, from linear probes",
+    "head:own": "heads that came with the model",
+    "head:native": "the model's own layers, token-fed",
+}
+READOUTS = {"head": "block head", "linear": "linear probe"}
+POINTS = 100.0
+
+
+def checked(document: Row) -> Row:
+    """Return a study of heads, if it is of the schema that is read here.
+
+    Raises:
+        RunError: If it is not.
+    """
+    if document.get("schema") != SCHEMA:
+        found = document.get("schema")
+        raise RunError(
+            f"a study of heads must be of schema {SCHEMA!r}, got {found!r}: read it with the "
+            "version of probekit that wrote it, or run `probekit heads` again"
+        )
+    return document
+
+
+def domains(rows: Sequence[Row]) -> list[str]:
+    """Return the domains of rows, in order."""
+    return list(dict.fromkeys(row["domain"] for row in rows))
+
+
+def named(strategy: str) -> str:
+    """Return a strategy in words."""
+    return NAMES.get(strategy, strategy)
+
+
+def strategy_tables(document: Row) -> list[Table]:
+    """Return the scores of strategies at the marginalized positions, a table a domain."""
+    head = (
+        "Strategy", "Offset", "Sees", "Top-1 (%)", "Top-5 (%)", "Bits over the unigram",
+        "Cross-entropy (nats)", "Positions", "Documents",
+    )  # fmt: skip
+    return [
+        Table(
+            f"{domain}: strategies at the marginalized positions",
+            head,
+            [[*_about(row), *_scores(row)] for row in rows],
+        )
+        for domain, rows in _marginalized(document)
+    ]
+
+
+def difference_tables(document: Row) -> list[Table]:
+    """Return how strategies differ from the references, paired, a table a domain."""
+    head = (
+        "Strategy", "Offset", "Sees", "Top-5 against the baseline (points)",
+        "Nats against the baseline", "Top-5 against heads only (points)",
+        "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)",
+    )  # fmt: skip
+    return [
+        Table(
+            f"{domain}: differences, paired",
+            head,
+            [[*_about(row), *_differences(document, row)] for row in rows],
+        )
+        for domain, rows in _marginalized(document)
+    ]
+
+
+def _marginalized(document: Row) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the rows at the marginalized positions by domain, offset by offset."""
+    for domain in domains(document["scores"]):
+        place = (domain, "marginal")
+        rows = [r for r in document["scores"] if (r["domain"], r["positions"]) == place]
+        yield domain, sorted(rows, key=lambda row: int(row["offset"]))
+
+
+def _about(row: Row) -> list[Cell]:
+    seen = word("blind") if row["blind"] else word("token-fed", "doubt")
+    return [word(named(row["strategy"])), mark(row["offset"]), seen]
+
+
+def _scores(row: Row) -> list[Cell]:
+    scores = [score_cell(row, METRICS[name], "not recorded") for name in _SHOWN]
+    return [*scores, *(Cell(compact(row[name])) for name in ("n_positions", "n_documents"))]
+
+
+def _differences(document: Row, row: Row) -> list[Cell]:
+    apart = [
+        _apart(document, row, against, metric, row["strategy"] == against)
+        for against in (BASELINE, FROZEN)
+        for metric in ("top5", "nats")
+    ]
+    return [*apart, *(_gap(document, row, metric) for metric in ("top5", "nats"))]
+
+
+_SHOWN = ("top1", "top5", "bits", "nats")
+
+
+def _apart(document: Row, row: Row, against: str, metric: str, itself: bool) -> Cell:
+    if itself:
+        return absent("it is the reference itself")
+    found = _difference(document, row, against)
+    if found is None:
+        return absent("the reference was not scored at this offset")
+    scale, digits = (POINTS, 1) if metric == "top5" else (1.0, 3)
+    return valued(found, metric, digits, "not recorded", scale)
+
+
+def _difference(document: Row, row: Row, against: str) -> Row | None:
+    keys = ("domain", "positions", "strategy", "offset")
+    return next(
+        (
+            each
+            for each in document["differences"]
+            if each["against"] == against and all(each[key] == row[key] for key in keys)
+        ),
+        None,
+    )
+
+
+def _gap(document: Row, row: Row, metric: str) -> Cell:
+    keys = ("domain", "strategy", "offset")
+    found = [
+        each
+        for each in document["gaps"]
+        if each["metric"] == metric and all(each[key] == row[key] for key in keys)
+    ]
+    if not found:
+        return absent("for trained strategies from t+2 on")
+    return valued(found[0], "share", 0, found[0]["reason"] or "not recorded", POINTS)
+
+
+def cost_tables(document: Row) -> list[Table]:
+    """Return what each strategy costs the next token, on all test positions."""
+    head = (
+        "Strategy", "Cross-entropy (nats)", "Top-5 (%)", "Nats more than the finetuned model",
+        "Top-5 against finetuned (points)", "Nats more than the model as it came",
+        "Top-5 against as it came (points)", "Positions",
+    )  # fmt: skip
+    found = []
+    for domain in domains(document["scores"]):
+        rows = [
+            row
+            for row in document["scores"]
+            if (row["domain"], row["positions"], row["offset"]) == (domain, "all", 1)
+        ]
+        cells = [
+            [
+                word(named(row["strategy"])),
+                score_cell(row, METRICS["nats"], "not recorded"),
+                score_cell(row, METRICS["top5"], "not recorded"),
+                *(
+                    _apart(document, row, against, metric, row["strategy"] == against)
+                    for against in (BASELINE, BASE)
+                    for metric in ("nats", "top5")
+                ),
+                Cell(compact(row["n_positions"])),
+            ]
+            for row in rows
+        ]
+        found.append(Table(f"{domain}: the next token, all test positions", head, cells))
+    return found
+
+
+def training_table(document: Row) -> Table:
+    """Return what was trained, how, and which step was kept."""
+    head = (
+        "Strategy", "Model", "Layers read", "Parameters", "Rate of the model", "Rate of the heads",
+        "Step kept", "Stopped early", "Seconds",
+    )  # fmt: skip
+    rows = [
+        [
+            word(named(row["strategy"])),
+            word(_model(row)),
+            word(_read(row)),
+            plain(row, "n_parameters", "not recorded"),
+            plain(row, "learning_rate", "not recorded") if row["joint"] else absent("frozen"),
+            _head_rate(row),
+            word(_kept(row["best_steps"])),
+            word("yes" if row["stopped_early"] else "no"),
+            valued(row, "seconds", 1, "not recorded"),
+        ]
+        for row in document["training"]
+    ]
+    return Table("What was trained", head, rows)
+
+
+def _kept(steps: Mapping[str, int]) -> str:
+    """Return the step whose weights were kept, or that of each offset where they differ."""
+    if len(set(steps.values())) == 1:
+        return compact(next(iter(steps.values())))
+    return ", ".join(f"t+{offset} {compact(step)}" for offset, step in steps.items())
+
+
+def _head_rate(row: Row) -> Cell:
+    if row["strategy"] == BASELINE:
+        return absent("it has no heads")
+    return Cell(compact(row["learning_rate"] * row["head_rate_factor"]))
+
+
+def _model(row: Row) -> str:
+    if row["joint"]:
+        return "LoRA"
+    return "frozen, finetuned" if row["finetuned"] else "frozen"
+
+
+def _read(row: Row) -> str:
+    if row["strategy"] == BASELINE:
+        return "none"
+    if not row["mix"]:
+        return "one"
+    return "all, of RMS 1, weighted" if row["normalise"] else "all, weighted"
+
+
+def sweep_tables(document: Row) -> list[Table]:
+    """Return heads and linear probes by the layer that they read, a table a domain."""
+    head = (
+        "Layer read", "Head (nats)", "Linear probe (nats)", "Probe minus head (nats)",
+        "Head, top-1 (%)", "Linear probe, top-1 (%)", "Head, bits", "Linear probe, bits",
+    )  # fmt: skip
+    found = []
+    for domain in domains(document["sweep"]):
+        rows = [row for row in document["sweep"] if row["domain"] == domain]
+        by_readout = {
+            name: {r["layer"]: r for r in rows if r["readout"] == name} for name in READOUTS
+        }
+        cells = []
+        for layer in sorted({row["layer"] for row in rows}):
+            own, probe = (by_readout[name].get(layer, {}) for name in READOUTS)
+            both = (own, probe)
+            nats = [score_cell(row, METRICS["nats"], "not recorded") for row in both]
+            rest = [
+                score_cell(r, METRICS[m], "not recorded") for m in ("top1", "bits") for r in both
+            ]
+            apart = valued(probe, "nats_minus_head", 3, "not recorded")
+            cells.append([Cell(str(layer), numeric=False), *nats, apart, *rest])
+        found.append(Table(f"{domain}: offset 2 by the layer that is read", head, cells))
+    return found

@@ -1,0 +1,1 @@
+"""Figures for print, each with the numbers it was drawn from."""

@@ -1,0 +1,200 @@
+"""The figures of a run as they go into a paper, each with its numbers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from probekit.reports.analysis.nucleus_size import by_position, point
+from probekit.reports.analysis.page_budget import scored
+from probekit.reports.components.colours import offset_colours
+from probekit.reports.analysis.curves import Divergence, divergence, panels
+from probekit.reports.components.line_figures import Panel, draw_curves, draw_depths, draw_positions
+from probekit.reports.components.numbers import Metric
+from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.layout import grid, inner, kind_legend, marked, offset_legend, series_legend, thin
+from probekit.reports.publication.layer_maps import map_drawings
+from probekit.reports.analysis.rows import Row, Run, ceiling, index
+from probekit.reports.components.svg import MARK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TEXT = "#1a1a1a"  # the colour of text in print
+
+
+def paper(results: Mapping[str, Any]) -> dict[str, bytes]:
+    """Turn the results of a run into figures for a paper.
+
+    Every figure of the page is there as SVG, PDF and PNG, with domains side by side, and beside
+    it a CSV of what is drawn, one row a point, in the units of the figure. The same results
+    give the same bytes.
+
+    Args:
+        results: The content of results.json, schema probekit.results/1.
+
+    Returns:
+        What each file holds, by its name.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    return exported(drawings(index(results)))
+
+
+def drawings(run: Run) -> Iterator[Drawing]:
+    """Yield every figure of a run; none is drawn before it is asked for."""
+    inks = (TEXT, *offset_colours(max(run.offsets, default=1))[0])
+    for metric in scored(run):
+        for positions in run.positions():
+            yield _curves(run, metric, positions, inks)
+    for each in (_divergence(run, inks), _entropy(run, inks)):
+        yield from each
+    yield from map_drawings(run, inks)
+
+
+def _curves(run: Run, metric: Metric, positions: str, inks: Sequence[str]) -> Drawing:
+    found = {name: _printed(panel) for name, panel in panels(run, metric, positions).items()}
+    where = "ceiling" if positions == "marginal" else "all"
+    rows = [
+        {"domain": domain, "positions": positions, "metric": metric.name,
+         "unit": metric.suffix.strip(), **row}
+        for domain, panel in found.items()
+        for row in _curve_rows(run, panel)
+    ]  # fmt: skip
+    draw = partial(curves_figure, found, run.offsets, _words(run, found))
+    return Drawing(f"curves-{metric.name.replace('_', '-')}-{where}", draw, rows, inks)
+
+
+def _printed(panel: Panel) -> Panel:
+    """Keep what the page shows before anything is switched on: the lens of the first offset."""
+    first = min((curve.offset for curve in panel.curves), default=1)
+    kept = [curve for curve in panel.curves if curve.kind != "lens" or curve.offset == first]
+    return Panel(panel.label, kept, panel.levels, panel.span)
+
+
+def _curve_rows(run: Run, panel: Panel) -> Iterator[dict[str, object]]:
+    names = {"probe": run.probe, "lens": "lens", "random": "random"}
+    for curve in panel.curves:
+        band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
+        for points in zip(curve.layers, curve.values, curve.low, curve.high, strict=True):
+            if points[1] == points[1]:  # NaN differs from itself
+                own = (curve.kind, names[curve.kind], curve.offset, *points, band)
+                yield dict(zip(_CURVE_COLUMNS, own, strict=True))
+    for level in panel.levels:
+        readout = ceiling(level.offset) if level.kind in {"ceiling", "estimate"} else level.kind
+        values = (level.value, level.low, level.high)
+        flat = (level.kind, readout, level.offset, "", *values, "")
+        yield dict(zip(_CURVE_COLUMNS, flat, strict=True))
+
+
+_CURVE_COLUMNS = ("kind", "readout", "offset", "layer", "value", "low", "high", "band")
+
+
+def _words(run: Run, found: Mapping[str, Panel]) -> dict[str, str]:
+    """Return the words of the line kinds that are drawn, in the order of the legend."""
+    rows = [row for key, row in run.scores.items() if key[0] == run.probe]
+    seen = ", ".join(sorted({"blind" if row["blind"] else "token-fed" for row in rows}))
+    words = {
+        "probe": f"{drawable([run.probe or ''])[0]} probe ({seen})",
+        "band": "95 % interval",
+        "lens": "logit lens",
+        "ceiling": "ceiling",
+        "estimate": "ceiling, an estimate",
+        "skip-bigram": "skip-bigram floor",
+        "unigram": "unigram floor",
+        "random": "untrained model",
+    }
+    kinds = {curve.kind for panel in found.values() for curve in panel.curves}
+    kinds |= {level.kind for panel in found.values() for level in panel.levels}
+    first = min(run.offsets, default=1)
+    words["lens"] += f" at t+{first}" if len(run.offsets) > 1 else ""
+    return {kind: text for kind, text in words.items() if kind in kinds | {"band"}}
+
+
+def curves_figure(
+    found: Mapping[str, Panel], offsets: Sequence[int], words: Mapping[str, str]
+) -> "Figure":
+    """Draw curves over layers, a panel a domain, with the legend below."""
+    legends = [offset_legend(offsets), kind_legend(words)]
+    figure, every = grid(list(found), legends)
+    for axes, panel in zip(every, found.values(), strict=True):
+        draw_curves(axes, panel)
+        _mark_offsets(axes)
+    inner(every)
+    return figure
+
+
+def _mark_offsets(axes: "Axes") -> None:
+    """Give each offset's probe a marker, and drop what the page hides."""
+    for line in axes.lines:
+        names = str(line.get_gid()).removeprefix(MARK).split()
+        if names[-1] in {"probe", "name"}:
+            marked(line, int(names[1].removeprefix("o")))
+        elif names[-1] == "unigram":
+            thin(line)
+    for text in list(axes.texts):
+        if str(text.get_gid()).endswith(" label"):
+            text.remove()
+
+
+def _divergence(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
+    found = divergence(run)
+    if found is None:
+        return
+    rows = [
+        {"domain": domain, "positions": found.positions, "metric": "kl", "unit": "nats",
+         "kind": "lens", "readout": "lens", "offset": 1, "layer": layer, "depth": depth,
+         "value": value, "low": "", "high": ""}
+        for domain, values in found.series.items()
+        for layer, depth, value in zip(found.layers, found.depths, values, strict=True)
+        if value == value  # noqa: PLR0124  NaN differs from itself
+    ]  # fmt: skip
+    yield Drawing("lens-divergence", partial(divergence_figure, found), rows, inks)
+
+
+def divergence_figure(found: Divergence) -> "Figure":
+    """Draw the lens' divergence by depth, a line a domain."""
+    figure, axes = _of_series(list(found.series))
+    draw_depths(axes, found.depths, list(found.series.values()))
+    _mark_series(axes)
+    return figure
+
+
+def _entropy(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
+    parts = by_position(run)
+    if not parts:
+        return
+    rows = [
+        {"domain": domain, "positions": "all", "metric": "entropy", "unit": "nats",
+         "kind": "model", "readout": "model", "offset": 1, "position": place,
+         "positions_from": row["positions_from"], "positions_to": row["positions_to"],
+         "value": value, "low": low, "high": high}
+        for domain, found in parts.items()
+        for row in found
+        for place, value, low, high in (point(row),)
+    ]  # fmt: skip
+    yield Drawing("entropy-by-position", partial(entropy_figure, parts), rows, inks)
+
+
+def entropy_figure(parts: Mapping[str, Sequence[Row]]) -> "Figure":
+    """Draw the next token's entropy by position, a line a domain."""
+    figure, axes = _of_series(list(parts), band=True)
+    draw_positions(axes, [[point(row) for row in rows] for rows in parts.values()])
+    _mark_series(axes)
+    return figure
+
+
+def _of_series(names: Sequence[str], band: bool = False) -> "tuple[Figure, Axes]":
+    """Return a figure whose legend names series; a single one is named over the axes."""
+    alone = len(names) == 1
+    words = {"band": "95 % interval"} if band else {}
+    legend = series_legend([] if alone else names, words)
+    figure, (axes,) = grid(names if alone else [""], [legend], right=0.12)
+    return figure, axes
+
+
+def _mark_series(axes: "Axes") -> None:
+    lines = (line for line in axes.lines if line.get_gid() == f"{MARK}series")
+    for number, line in enumerate(lines, 1):
+        marked(line, number)

@@ -1,0 +1,217 @@
+"""The figures of a study of heads as they go into a paper, each with its numbers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from probekit.reports.components.colours import offset_colours
+from probekit.reports.heads.panels import Dots, difference_dots, draw_dots, draw_learning, draw_sweep, ends, learned, order, read, score_dots, scored, sweep_style, validated
+from probekit.reports.heads.tables import NAMES, READOUTS, checked, domains
+from probekit.reports.components.numbers import METRICS, Metric
+from probekit.reports.publication.analysis import TEXT
+from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.layout import Legend, grid, inner, kind_legend, marked, number_legend, offset_legend, opened, run_legend
+from probekit.reports.components.svg import INK, MARK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+Place = tuple[str, int]  # domain and offset
+
+
+def paper_heads(document: Row) -> dict[str, bytes]:
+    """Turn a study of heads into figures for a paper.
+
+    Strategies as dots with 95 % intervals beside the baseline, their paired differences from it,
+    learning curves, and heads beside linear probes by the layer that they read: as SVG, PDF and
+    PNG, and beside each a CSV of what is drawn, one row a point, in the units of the figure. The
+    same study gives the same bytes.
+
+    Args:
+        document: The content of heads.json, schema probekit.heads/1.
+
+    Returns:
+        What each file holds, by its name.
+
+    Raises:
+        RunError: If the schema is not the one that this version reads.
+    """
+    return exported(heads_drawings(checked(document)))
+
+
+def heads_drawings(document: Row) -> Iterator[Drawing]:
+    """Yield every figure of a study of heads; none is drawn before it is asked for."""
+    offsets = sorted({row["offset"] for row in document["scores"]})
+    inks = (TEXT, *offset_colours(max(2, *offsets))[0])
+    places = [(domain, offset) for offset in offsets for domain in domains(document["scores"])]
+    places = [place for place in places if scored(document, *place)]
+    for name in ("nats", "top1", "top5"):
+        made = {place: score_dots(document, place, METRICS[name]) for place in places}
+        yield _strategies(document, made, f"strategies-{name}", METRICS[name], inks)
+    for name in ("nats", "top5"):
+        made = {place: difference_dots(document, place, METRICS[name]) for place in places}
+        made = {place: dots for place, dots in made.items() if dots.points}
+        if made:
+            yield _strategies(document, made, f"differences-{name}", METRICS[name], inks)
+    if validated(document):
+        yield _learning(document)
+    if document["sweep"]:
+        for name in ("nats", "top1"):
+            yield _sweep(document, METRICS[name], inks)
+
+
+def _strategies(
+    document: Row, made: Mapping[Place, Dots], name: str, metric: Metric, inks: Sequence[str]
+) -> Drawing:
+    kind = name.partition("-")[0].removesuffix("s")
+    rows = [
+        {
+            "kind": kind, "domain": domain, "positions": "marginal", "offset": offset,
+            "strategy": strategy, "metric": metric.name, "unit": _unit(metric, kind),
+            "value": value, "low": low, "high": high,
+        }
+        for (domain, offset), dots in made.items()
+        for strategy, (_, value, low, high) in dots.points.items()
+    ]  # fmt: skip
+    return Drawing(name, partial(_dots_figure, made, order(document)), rows, inks)
+
+
+def _unit(metric: Metric, kind: str) -> str:
+    return "points" if kind == "difference" and metric.scale == 100 else metric.suffix.strip()
+
+
+def _dots_figure(made: Mapping[Place, Dots], strategies: Sequence[str]) -> "Figure":
+    """Draw a panel a domain and offset, the strategies by their numbers."""
+    several = len({domain for domain, _ in made}) > 1
+    names = [f"t+{k}, {domain}" if several else f"t+{k}" for domain, k in made]
+    offsets = sorted({offset for _, offset in made})
+    numbers = {str(place): name for place, name in enumerate(_shown(strategies), 1)}
+    legends = [_dot_legend(made), offset_legend(offsets), number_legend(numbers)]
+    if len(offsets) == 1:
+        del legends[1]
+    figure, every = grid(names, legends, right=0.1)
+    for axes, dots in zip(every, made.values(), strict=True):
+        draw_dots(axes, dots, len(strategies))
+        for line in axes.lines:
+            if line.get_gid() == f"{MARK}dot":
+                hollow = line.get_markerfacecolor() == "none"
+                marked(line, dots.offset).set_markersize(line.get_markersize() + 1)
+                if hollow:
+                    opened(line)
+        _bare(axes)
+    inner(every)
+    return figure
+
+
+def _shown(strategies: Sequence[str]) -> list[str]:
+    """Return the strategies in words; names that are not ours as far as a figure can hold them."""
+    others = [name for name in strategies if name not in NAMES]
+    words = NAMES | dict(zip(others, drawable(others), strict=True))
+    return [words[name] for name in strategies]
+
+
+def _dot_legend(made: Mapping[Place, Dots]) -> Legend:
+    from matplotlib.lines import Line2D
+
+    found = kind_legend({"filled": "with heads", "open": "the model itself"})
+    handles, words = list(found.handles), list(found.words)
+    if any(dots.line is not None for dots in made.values()):
+        line = Line2D([0], [0], color=INK, linewidth=0.9, alpha=0.7, linestyle=(0, (5, 2)))
+        handles, words = [*handles, line], [*words, "the baseline"]
+    bar = Line2D([0], [0], color=INK, linewidth=1.5)
+    return Legend([*handles, bar], [*words, "95 % interval"])
+
+
+def _bare(axes: "Axes") -> None:
+    from seaborn import despine
+
+    despine(ax=axes, left=True)
+    axes.tick_params(axis="y", length=0)
+
+
+def _learning(document: Row) -> Drawing:
+    names = [row["strategy"] for row in document["training"]]
+    offsets = validated(document)
+    rows = [
+        {
+            "strategy": strategy, "part": "validation", "offset": offset, "tokens": tokens,
+            "metric": "nats", "unit": "nats", "value": nats,
+        }
+        for offset in offsets
+        for strategy, points in learned(document, offset).items()
+        for tokens, nats in points
+    ]  # fmt: skip
+    panels = {f"t+{k}": partial(_learned, document, k) for k in offsets}
+    legends = partial(_learning_legend, names)
+    inks = (TEXT, *offset_colours(max(len(names), 1))[0])
+    return Drawing("learning", partial(_panels, panels, legends, scales=True), rows, inks)
+
+
+def _learned(document: Row, offset: int, axes: "Axes") -> None:
+    names = [row["strategy"] for row in document["training"]]
+    draw_learning(axes, document, offset)
+    for name, line in zip(learned(document, offset), axes.lines, strict=True):
+        marked(line, names.index(name) + 1)
+
+
+def _learning_legend(names: Sequence[str]) -> list[Legend]:
+    return [run_legend(dict(enumerate(_shown(names))))]
+
+
+def _sweep(document: Row, metric: Metric, inks: Sequence[str]) -> Drawing:
+    found = domains(document["sweep"])
+    rows = [
+        {
+            "domain": domain, "offset": row["offset"], "readout": readout, "layer": row["layer"],
+            "metric": metric.name, "unit": metric.suffix.strip(),
+            **dict(zip(("value", "low", "high"), ends(row, metric), strict=True)),
+        }
+        for domain in found
+        for readout, own in read(document, domain)
+        for row in own
+    ]  # fmt: skip
+    panels = {
+        domain: partial(draw_sweep, document=document, domain=domain, metric=metric)
+        for domain in found
+    }
+    return Drawing(f"sweep-{metric.name}", partial(_panels, panels, _sweep_legend), rows, inks)
+
+
+def _sweep_legend() -> list[Legend]:
+    from matplotlib.lines import Line2D
+
+    band = kind_legend({"band": "95 % interval"})
+    lines = []
+    for readout in READOUTS:
+        colour, dashes = sweep_style(readout)
+        line = Line2D([0], [0], color=colour, linestyle=dashes, linewidth=1.5, marker="o")
+        line.set(markersize=3)
+        lines.append(line)
+    return [Legend([*lines, *band.handles], [*READOUTS.values(), *band.words])]
+
+
+def _panels(
+    panels: "Mapping[str, Callable[[Axes], None]]",
+    legends: Callable[[], list[Legend]],
+    scales: bool = False,
+) -> "Figure":
+    """Draw a panel a name; with `scales`, each on a scale of its own."""
+    from matplotlib.ticker import MaxNLocator
+    from seaborn import despine
+
+    figure, every = grid(list(panels), legends(), right=0.22 if scales else 0.1)
+    for axes, draw in zip(every, panels.values(), strict=True):
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        draw(axes)
+        axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
+        despine(ax=axes)
+    if not scales:
+        low, high = zip(*(axes.get_ylim() for axes in every), strict=True)
+        for axes in every:
+            axes.set_ylim(min(low), max(high))
+    inner(every)
+    for axes in every:
+        axes.tick_params(labelleft=scales or axes.get_ylabel() != "")
+    return figure

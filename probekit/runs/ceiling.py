@@ -1,0 +1,120 @@
+"""The ceiling of an analysis: the model, marginalized, by itself or with an adapted output."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from probekit.checks import Check
+from probekit.pipelines.analysis.fits import Streams
+from probekit.marginalization.marginalize import Marginalization, summarize
+from probekit.marginalization.joint_paths import Truncation
+from probekit.runs.setup import Material
+from probekit.progress import Tracked
+from probekit.readout import Readout
+from probekit.scoring.score import score
+from probekit.settings import Settings
+from probekit.shapes import Mask
+from probekit.scoring.rates import ALL
+from probekit.data.targets import Targets
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What marginalization gave.
+
+    Attributes:
+        name: Name of the readout.
+        table: Rows of `probekit.scoring.score.score`, of the ceiling and of what was compared with it.
+        rows: Rows of `marginal` in results.json.
+        checks: Of the branch engine, against one by one.
+    """
+
+    name: str
+    table: pd.DataFrame
+    rows: list[dict[str, Any]]
+    checks: list[Check]
+
+    @property
+    def sums(self) -> pd.DataFrame:
+        """The rows of the ceiling."""
+        return self.table[self.table["readout"] == self.name]
+
+    def compared_with(self, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+        """Return scores with the column kl_sum filled in the rows that were compared with it."""
+        divergences = self.table[self.table["readout"] != self.name]
+        if divergences.empty:
+            return table
+        keys = ["readout", "layer", "offset", "document", "positions", "split", "seed"]
+        known = divergences.assign(split="test", seed=seed)[[*keys, "kl_sum"]]
+        return table.drop(columns="kl_sum").merge(known, on=keys, how="left")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to marginalize.
+
+    Attributes:
+        name: Name of the readout.
+        streams: Residual streams, for what is compared.
+        targets: Targets of the test blocks.
+        drawn: Where to marginalize, shape (block, pos).
+        compared: Readouts whose divergence from the ceiling is wanted.
+    """
+
+    name: str
+    streams: Streams
+    targets: Targets
+    drawn: Mask
+    compared: Sequence[Readout]
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether there is a ceiling: at offset 1 it is the model itself."""
+    return settings.marginal != "off" and settings.offsets > 1
+
+
+def marginalization(material: Material, settings: Settings, name: str) -> Marginalization:
+    """Return the model, marginalized as asked for, as a readout."""
+    truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
+    generator = torch.Generator().manual_seed(settings.seed)
+    return Marginalization(material.branches(), truncation, generator, name)
+
+
+def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
+    """Marginalize the model at the drawn test positions.
+
+    Args:
+        material: Model and text.
+        settings: How paths are kept.
+        asked: What to marginalize.
+    """
+    readout = marginalization(material, settings, asked.name)
+    # Block by block, so that the bar moves: the engine reads one block at a time anyway.
+    layers = asked.streams.layers if asked.compared else ()
+    stream = Tracked(material.stream("test", layers, settings.site, batch_size=1), asked.name)
+    table = score(
+        [readout, *asked.compared],
+        stream,
+        asked.targets,
+        {"marginal": asked.drawn},
+        material.blocks["test"].documents,
+        reference=asked.name if asked.compared else None,
+    )
+    checks = [readout.check] if readout.check is not None else []
+    return Ceiling(asked.name, table, list(_rows(readout, material)), checks)
+
+
+def _rows(readout: Marginalization, material: Material) -> Iterator[dict[str, Any]]:
+    documents = material.blocks["test"].documents
+    by_domain: dict[str, list[Any]] = {ALL: readout.records}
+    for record in readout.records:
+        owner = int(documents[record.block, record.position])
+        by_domain.setdefault(material.domains[owner], []).append(record)
+    if len(by_domain) == 2:  # one domain alone is all there is
+        del by_domain[ALL]
+    for domain, records in by_domain.items():
+        for row in summarize(records, readout.truncation.route, domain):
+            yield {"readout": readout.name, **asdict(row)}

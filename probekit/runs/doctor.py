@@ -1,0 +1,198 @@
+"""Is every assumption true of this model? Each is measured on a little of the text at hand."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from probekit.models.anatomy import Anatomy, tolerance
+from probekit.activations.residual_stream import stream
+from probekit.checks import Check
+from probekit.errors import DataError, NumericalError
+from probekit.models.loading import Loaded
+from probekit.shapes import Mask, TokenIds
+
+# Enough to differ by row and position, little enough to run before every analysis.
+BLOCKS = 4
+TOKENS = 64
+
+# A model that has learnt anything of a text is further below the uniform distribution: one
+# trained for minutes is at half of it.
+TRAINED = 0.9
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the model itself says of a text: logits and hidden states, and their dtype."""
+
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...]
+    dtype: torch.dtype
+
+
+# Checks whose failure a reader must know of, but which forbid nothing.
+ADVISORY = frozenset({"training"})
+
+
+def check_model(
+    loaded: Loaded, anatomy: Anatomy, token_ids: TokenIds, valid: Mask | None = None
+) -> list[Check]:
+    """Check what an analysis assumes of a model; quick enough to precede every one.
+
+    Args:
+        loaded: The model.
+        anatomy: Its anatomy.
+        token_ids: Real text, shape (block, pos); the first 4 blocks of 64 tokens are used.
+        valid: Positions whose next token is text to predict, shape (block, pos); all by default.
+
+    Returns:
+        One check an assumption; only the failed one if activations are not finite.
+
+    Raises:
+        DataError: If there are fewer than two tokens.
+    """
+    token_ids = token_ids[:BLOCKS, :TOKENS]
+    if token_ids.numel() == 0 or token_ids.shape[1] < 2:
+        raise DataError(f"checking a model takes 2 tokens or more, got {tuple(token_ids.shape)}")
+    model = loaded.model
+    hooks = _hooks(model)
+    try:
+        resid = _capture(model, anatomy, token_ids, len(token_ids))
+        one_by_one = _capture(model, anatomy, token_ids, 1)
+    except NumericalError as error:
+        return [Check("finite activations", False, 1.0, 0.0, str(error))]
+    hooks_left = _hooks(model) - hooks
+    reference = _reference(model, token_ids)
+    return [
+        _finite(),
+        _decoding(anatomy, resid, reference),
+        _layers(resid, reference),
+        _batching(resid, one_by_one),
+        _removed(hooks_left),
+        _trained(reference.logits, token_ids, None if valid is None else valid[:BLOCKS, :TOKENS]),
+    ]
+
+
+def lines(checks: Sequence[Check]) -> list[str]:
+    """Return the checks as lines of a plain-text table, for a terminal.
+
+    >>> for line in lines([Check("hooks", True, 0.0, 0.0, "None was left behind.")]):
+    ...     print(line)
+            check  measured  allowed
+    ok      hooks         0        0  None was left behind.
+    """
+    width = max([len("check"), *(len(check.name) for check in checks)])
+    head = f"{'':6}  {'check':{width}}  {'measured':>8}  {'allowed':>7}"
+    return [head, *(_line(check, width) for check in checks)]
+
+
+def _line(check: Check, width: int) -> str:
+    verdict = "ok" if check.passed else "FAILED"
+    numbers = f"{check.measured:>8.3g}  {check.allowed:>7.2g}"
+    return f"{verdict:6}  {check.name:{width}}  {numbers}  {check.message}"
+
+
+def _capture(
+    model: PreTrainedModel, anatomy: Anatomy, token_ids: TokenIds, batch_size: int
+) -> dict[int, Tensor]:
+    layers = range(anatomy.n_layers + 1)
+    batches = list(stream(model, anatomy, token_ids, layers, batch_size=batch_size))
+    return {layer: torch.cat([seen.resid[layer] for seen in batches]) for layer in layers}
+
+
+def _reference(model: PreTrainedModel, token_ids: TokenIds) -> _Reference:
+    with torch.no_grad():
+        output = model(token_ids.to(model.device), output_hidden_states=True, use_cache=False)
+    return _Reference(output.logits, output.hidden_states, model.dtype)
+
+
+def _hooks(model: PreTrainedModel) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
+    )
+
+
+def _finite() -> Check:
+    return Check("finite activations", True, 0.0, 0.0, "All activations are finite numbers.")
+
+
+def _decoding(anatomy: Anatomy, resid: dict[int, Tensor], reference: _Reference) -> Check:
+    with torch.no_grad():
+        decoded = anatomy.decode(resid[anatomy.n_layers])
+    measured = _difference(decoded, reference.logits)
+    allowed = tolerance(reference.dtype) * float(reference.logits.abs().max())
+    says = "Decoding the last captured layer gives the model's own logits (largest difference)."
+    otherwise = (
+        "Decoding the last captured layer does not give the model's logits: this model does "
+        "something after its blocks that is not understood. Use another model."
+    )
+    return _check("decoding", measured, allowed, says, otherwise)
+
+
+def _layers(resid: dict[int, Tensor], reference: _Reference) -> Check:
+    """Compare with hidden_states but for its last, which is normed.
+
+    They start with the input of the first block or, in some state-space models, with the
+    output of the first block; one of the two must fit all layers.
+    """
+    n_layers = len(resid) - 1
+    states = reference.hidden_states[:n_layers]
+    shifts = [
+        max(
+            _difference(resid[at + shift], state) / float(state.abs().max())
+            for at, state in enumerate(states)
+        )
+        for shift in (0, 1)
+    ]
+    says = "Every captured layer is the model's own hidden state (largest relative difference)."
+    otherwise = (
+        "A captured layer is not the model's own hidden state: layers are off by one, or blocks "
+        "are not where they were found. Use another model."
+    )
+    allowed = tolerance(reference.dtype)
+    return _check("layers", min(shifts), allowed, says, otherwise)
+
+
+def _batching(resid: dict[int, Tensor], one_by_one: dict[int, Tensor]) -> Check:
+    last = resid[max(resid)]
+    measured = _difference(last, one_by_one[max(resid)]) / float(last.abs().max())
+    says = "The batch size does not change activations (largest relative difference)."
+    otherwise = "Activations depend on the batch size, so results would too. Use --dtype float32."
+    allowed = tolerance(last.dtype)
+    return _check("batching", measured, allowed, says, otherwise)
+
+
+def _removed(left: int) -> Check:
+    says = "Capturing leaves no hook behind (number of hooks)."
+    otherwise = "Capturing left hooks in the model, which slow it down. Load it again."
+    return _check("hooks", float(left), 0.0, says, otherwise)
+
+
+def _trained(logits: Tensor, token_ids: TokenIds, valid: Mask | None) -> Check:
+    asked = torch.ones_like(token_ids, dtype=torch.bool)
+    if valid is not None and bool(valid[:, :-1].any()):  # a prompt may be longer than TOKENS
+        asked = valid
+    asked = asked[:, :-1].to(logits.device)
+    targets = token_ids[:, 1:].to(logits.device)[asked]
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1][asked].float(), targets)
+    says = "The model predicts this text far better than chance (nats per token)."
+    otherwise = (
+        "The model predicts this text hardly better than a uniform guess: it is untrained, its "
+        "weights are broken, or text and tokenizer are not its own. Check all three."
+    )
+    allowed = TRAINED * math.log(logits.shape[-1])
+    return _check("training", float(loss), allowed, says, otherwise)
+
+
+def _difference(value: Tensor, reference: Tensor) -> float:
+    if value.shape != reference.shape:
+        return math.inf
+    return float((value.float() - reference.to(value.device).float()).abs().max())
+
+
+def _check(name: str, measured: float, allowed: float, says: str, otherwise: str) -> Check:
+    passed = measured <= allowed
+    return Check(name, passed, measured, allowed, says if passed else otherwise)

@@ -1,0 +1,155 @@
+"""What a run will take, before it starts: batch size, memory, time."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+from probekit.scoring import losses as metrics
+from probekit.models.anatomy import Anatomy
+from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
+from probekit.activations.residual_stream import Store
+from probekit.errors import SettingsError
+
+# Float32 copies of one batch's logits that are alive at once while a cell is scored.
+LOGIT_COPIES = 3
+# Shares of the free memory that one batch's logits, and the kept residuals, may take.
+BATCH_SHARE = 0.05
+STORE_SHARE = 0.4
+MOST_BLOCKS = 64
+# Passes over the training positions that a grid of probes was seen to take.
+USUAL_PASSES = 12
+TIMED_POSITIONS = 1024
+# Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
+# other penalties, and a dozen of points, sums, gradients and factors.
+FIT_COPIES = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        n_tokens: Tokens that the model reads.
+        n_cells: Probes to fit.
+        n_probe_parameters: Learned values of all probes.
+        batch_size: Blocks in a forward pass.
+        branch_tokens: Branch tokens in a forward pass of marginalization.
+        store: Where residuals are kept between passes.
+        store_bytes: Bytes of all residuals.
+        fit_bytes: Bytes of the optimizer's state.
+    """
+
+    n_tokens: int
+    n_cells: int
+    n_probe_parameters: int
+    batch_size: int
+    branch_tokens: int
+    store: Store
+    store_bytes: int
+    fit_bytes: int
+
+    def line(self, seconds: float) -> str:
+        """Return the plan in one line."""
+        return (
+            f"Plan: {self.n_tokens:,} tokens, {self.n_cells} probes of "
+            f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
+            f"{self.batch_size} blocks, residuals {self.store} "
+            f"({self.store_bytes / 2**20:,.0f} MiB), optimizer {self.fit_bytes / 2**20:,.0f} MiB, "
+            f"about {_duration(seconds)} for the probes"
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory of a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def make(
+    head: Anatomy,
+    n_blocks: int,
+    block: int,
+    layers: Sequence[int],
+    offsets: int,
+    batch_size: int | Literal["auto"] = "auto",
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        head: Anatomy of the model.
+        n_blocks: Blocks of all splits.
+        block: Tokens in a block.
+        layers: Layers to read.
+        offsets: The horizon.
+        batch_size: Blocks in a forward pass; `auto` for as many as suit the memory.
+    """
+    device = head.unembedding.device
+    logits = block * head.vocab_size * 4 * LOGIT_COPIES
+    if batch_size == "auto":
+        batch_size = int(min(MOST_BLOCKS, max(1, free_bytes(device) * BATCH_SHARE // logits)))
+    kept = n_blocks * block * len(layers) * head.d_model * head.unembedding.element_size()
+    cells = len(layers) * offsets
+    parameters = cells * (head.d_hidden**2 + head.d_hidden + head.vocab_size)
+    _require_memory(parameters * 4 * FIT_COPIES, free_bytes(device), cells)
+    return Plan(
+        n_tokens=n_blocks * block,
+        n_cells=cells,
+        n_probe_parameters=parameters,
+        batch_size=batch_size,
+        branch_tokens=_branch_tokens(device, head.vocab_size),
+        store=_store(device, kept),
+        store_bytes=kept,
+        fit_bytes=parameters * 4 * FIT_COPIES,
+    )
+
+
+def _require_memory(needed: int, free: int, cells: int) -> None:
+    if needed > free:
+        raise SettingsError(
+            f"fitting {cells} probes at once takes about {needed / 2**30:.0f} GiB, and "
+            f"{free / 2**30:.0f} GiB are free: read fewer --layers, or fewer --offsets"
+        )
+
+
+def _branch_tokens(device: torch.device, vocab_size: int) -> int:
+    """Return as many branch tokens as are worth it, or as few as their logits leave room for."""
+    enough = TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_ACCELERATOR
+    fitting = free_bytes(device) * BATCH_SHARE // (vocab_size * 4 * LOGIT_COPIES)
+    return int(min(enough, max(1, fitting)))
+
+
+def _store(device: torch.device, kept: int) -> Store:
+    if device.type == "cuda" and kept < STORE_SHARE * free_bytes(device):
+        return "device"
+    if kept < STORE_SHARE * free_bytes(torch.device("cpu")):
+        return "memory"
+    return "live"
+
+
+def seconds(plan: Plan, head: Anatomy) -> float:
+    """Estimate how long fitting the probes takes, in seconds, from one measured product."""
+    device = head.unembedding.device
+    unembedding = head.unembedding.to(metrics.product_dtype(device))
+    hidden = torch.zeros(TIMED_POSITIONS, head.d_hidden, device=device)
+    bias = torch.zeros(head.vocab_size, device=device)
+    targets = torch.zeros(TIMED_POSITIONS, dtype=torch.long, device=device)
+    metrics.cross_entropy(hidden, unembedding, bias, targets)
+    start = time.perf_counter()
+    metrics.cross_entropy(hidden, unembedding, bias, targets)
+    each = (time.perf_counter() - start) / TIMED_POSITIONS
+    return each * plan.n_tokens * plan.n_cells * USUAL_PASSES
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds in words.
+
+    >>> _duration(45.0), _duration(200.0)
+    ('1 minute', '3 minutes')
+    """
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} minute{'s' * (minutes > 1)}"

@@ -1,0 +1,161 @@
+"""From settings to what an analysis works on: a model, its anatomy, token blocks, a plan."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from probekit.models import anatomy
+from probekit.runs import doctor
+from probekit.models import loading as models
+from probekit.runs import plan
+from probekit.data import dataset as reading
+from probekit.data import blocks as tokens
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.activations.residual_stream import ResidualStream, Site, stream
+from probekit.checks import Check
+from probekit.errors import ModelError, SettingsError
+from probekit.models.loading import Loaded
+from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
+from probekit.data.documents import Split
+from probekit.data.blocks import Blocks, TokenizedDocument
+
+# Settings that say how a model is loaded.
+LOADING = "revision", "dtype", "device", "trust_remote_code"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an analysis works on.
+
+    Attributes:
+        loaded: Model and tokenizer.
+        head: Anatomy of the model.
+        documents: Documents of all domains; their index is their number.
+        blocks: Token blocks by split.
+        text: Rows of `text` in results.json.
+        warnings: Code and message of what a reader must know of the text.
+        layers: Layers to read.
+        plan: What the run will take.
+    """
+
+    loaded: Loaded
+    head: anatomy.Anatomy
+    documents: Sequence[TokenizedDocument]
+    blocks: dict[Split, Blocks]
+    text: list[dict[str, Any]]
+    warnings: list[dict[str, str]]
+    layers: tuple[int, ...]
+    plan: plan.Plan
+
+    @cached_property
+    def domains(self) -> list[str]:
+        """Domain of each document number."""
+        return [document.domain for document in self.documents]
+
+    @cached_property
+    def bytes_per_token(self) -> list[float]:
+        """Bytes that a token stands for that can be scored, by document number."""
+        return [document.n_bytes / max(document.n_targets, 1) for document in self.documents]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the model: configuration and weights."""
+        return models.fingerprint(self.loaded)
+
+    def stream(
+        self, part: Split, layers: Sequence[int], site: Site, batch_size: int | None = None
+    ) -> ResidualStream:
+        """Return the residual stream of a split."""
+        return stream(
+            self.loaded.model,
+            self.head,
+            self.blocks[part].token_ids,
+            layers,
+            batch_size=batch_size or self.plan.batch_size,
+            site=site,
+            store=self.plan.store,
+        )
+
+    def branches(self) -> BranchEngine:
+        """Return what runs branches of the model, as many at once as the plan says."""
+        return BranchEngine(self.loaded.model, max_tokens_per_forward=self.plan.branch_tokens)
+
+
+def prepare(loaded: Loaded, settings: Settings) -> Material:
+    """Read and tokenize the text, find the model's anatomy, plan the run.
+
+    Raises:
+        ModelError: If the model is not understood or takes no block this long.
+        DataError: If the text cannot be used as asked.
+        SettingsError: If layers or offsets are out of range.
+    """
+    head = anatomy.find(loaded.model)
+    layers = _layers(settings, head.n_layers)
+    block = _block(loaded, settings)
+    documents, rows, warnings = reading.read(loaded.tokenizer, settings, block)
+    block = tokens.shortened(block, documents, loaded.tokenizer)
+    blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
+    n_blocks = sum(len(part.token_ids) for part in blocks.values())
+    made = plan.make(head, n_blocks, block, layers, settings.offsets, settings.batch_size)
+    return Material(loaded, head, documents, blocks, rows, warnings, layers, made)
+
+
+def unmet(checks: Sequence[Check]) -> list[dict[str, str]]:
+    """Return warnings of the checks that failed and do not forbid an analysis.
+
+    Raises:
+        ModelError: If a check failed without which no number here would mean anything.
+    """
+    failed = [check for check in checks if not check.passed]
+    fatal = [check.message for check in failed if check.name not in doctor.ADVISORY]
+    if fatal:
+        raise ModelError("this model cannot be analysed: " + " ".join(fatal))
+    return [{"code": f"check-{check.name}", "message": check.message} for check in failed]
+
+
+def _layers(settings: Settings, n_layers: int) -> tuple[int, ...]:
+    lowest = 0 if settings.site == "resid_post" else 1
+    layers = settings.layers or tuple(range(lowest, n_layers + 1))
+    outside = [layer for layer in layers if not lowest <= layer <= n_layers]
+    if outside:
+        raise SettingsError(
+            f"--layers must be in {lowest}..{n_layers} for this model at {settings.site}, "
+            f"got {', '.join(map(str, outside))}"
+        )
+    # The last layer is where forgetting is measured from.
+    return tuple(sorted({*layers, n_layers}))
+
+
+def _block(loaded: Loaded, settings: Settings) -> int:
+    block = min(settings.block, models.longest(loaded.model) or settings.block)
+    if settings.offsets > block - 2:
+        raise SettingsError(
+            f"--offsets must be in 1..{block - 2} for blocks of {block} tokens, which is all "
+            f"that this model takes, got {settings.offsets}"
+        )
+    return block
+
+
+def resolved(settings: Settings, loaded: Loaded) -> Settings:
+    """Return settings with what depends on the machine made plain, so that a run is repeatable."""
+    on_cpu = loaded.model.device.type == "cpu"
+    most = settings.max_tokens or (TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
+    revision = loaded.revision or settings.revision
+    known = {"max_tokens": most, "revision": revision, "dtype": loaded.dtype}
+    return from_mapping(asdict(settings) | known)
+
+
+def load(settings: Settings) -> Loaded:
+    """Load the model that settings name.
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be loaded.
+    """
+    return models.load(
+        settings.model,
+        revision=settings.revision,
+        dtype=settings.dtype,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )

@@ -1,0 +1,1 @@
+"""Readouts become sums by document, sums rates with intervals, rates specialization."""

@@ -1,0 +1,271 @@
+"""From sums by document to rates with intervals.
+
+A rate is an array of shape (1 + resamples,): the estimate, then the same number from each
+resample of documents. The resamples are the same for all readouts, so arithmetic on rates
+gives paired differences and ratios, whose intervals `Rates.summary` returns.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probekit.errors import DataError
+from probekit.scoring.losses import (
+    document_bootstrap,
+    effective_documents,
+    interval,
+    v_information_bits,
+)
+
+Rate = NDArray[np.float64]
+CellKey = tuple[str, int | None, int]
+
+RESAMPLES = 1_000
+METRICS = ("nats", "top1", "top5", "joint", "kl")
+ALL = "all"
+# Its labels are not the text's: what a unigram knows of the text says nothing of them.
+CONTROL = "control"
+# Readouts that see the current token alone.
+TOKEN_ONLY = ("skip-bigram", None), ("linear", 0)
+
+# Where the mean bound on the total variation is wider, the ceiling is an estimate.
+WIDE_BOUND = 0.1
+# Fewer test documents than this, and an interval is rough: with 5 documents it held the truth
+# 91 times in 100, not 95 (tests/scoring/test_intervals.py).
+FEWEST_TEST_DOCUMENTS = 20
+ONE_DOCUMENT = "Cannot tell: the test text is a single document, and an interval needs several."
+# Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
+MUCH_ADAPTATION_NATS = 0.05
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of all cells on one set of documents and positions.
+
+    Attributes:
+        cells: Cells by (readout, layer, offset), with their flag `blind`.
+        values: Rates by metric, each of shape (cells, 1 + resamples); `bytes` are the bytes that
+            a target stands for.
+        n_positions: Positions of each cell.
+        n_documents: Documents of each cell.
+        n_bytes: Bytes that each cell's targets stand for.
+        effective_documents: Documents of equal size that tell as much; of the cell that has
+            the fewest, so that a difference of two cells is never given more than it has.
+    """
+
+    cells: Mapping[CellKey, bool]
+    values: Mapping[str, NDArray[np.float64]]
+    n_positions: NDArray[np.float64]
+    n_documents: NDArray[np.int64]
+    n_bytes: NDArray[np.float64]
+    effective_documents: float
+
+    def summary(self, rate: Rate) -> tuple[float, float, float]:
+        """Return the estimate and the ends of the 95 % interval of what was made of rates here."""
+        low, high = interval(rate[1:], self.effective_documents)
+        return float(rate[0]), low, high
+
+    def rate(self, metric: str, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the rate of one cell.
+
+        Raises:
+            DataError: If the cell was not scored here.
+        """
+        key = (readout, layer, offset)
+        if key not in self.cells:
+            raise DataError(f"{readout} at layer {layer}, offset {offset} was not scored")
+        found: Rate = self.values[metric][list(self.cells).index(key)]
+        return found
+
+    def nats(self, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the cross-entropy of one cell, in nats."""
+        return self.rate("nats", readout, layer, offset)
+
+    def bpb(self, readout: str, layer: int | None, offset: int) -> Rate:
+        """Return the cross-entropy of one cell, in bits per byte."""
+        bits = self.nats(readout, layer, offset) / math.log(2)
+        per_byte: Rate = bits / self.rate("bytes", readout, layer, offset)
+        return per_byte
+
+    def has(self, readout: str, layer: int | None, offset: int) -> bool:
+        """Whether the cell was scored here."""
+        return (readout, layer, offset) in self.cells
+
+    def layers(self, readout: str, offset: int) -> list[int]:
+        """Return the layers at which a readout was scored, ascending."""
+        found = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
+        return sorted(layer for layer in found if layer is not None)
+
+    def best_layer(self, readout: str, offset: int) -> int:
+        """Return the layer at which a readout has the lowest cross-entropy here.
+
+        Raises:
+            DataError: If it was scored at no layer.
+        """
+        layers = self.layers(readout, offset)
+        if not layers:
+            raise DataError(f"{readout} at offset {offset} was scored at no layer")
+        return min(layers, key=lambda at: float(self.nats(readout, at, offset)[0]))
+
+    def token_floor(self, offset: int) -> tuple[str, int | None]:
+        """Return the better of the readouts that see the current token alone, and its layer."""
+        scored = [(name, at) for name, at in TOKEN_ONLY if self.has(name, at, offset)]
+        return min(scored, key=lambda found: float(self.nats(found[0], found[1], offset)[0]))
+
+    def columns(self, name: str, rate: Rate | None) -> dict[str, float | None]:
+        """Return estimate and interval as the columns of a row; nulls for what is not known."""
+        known = rate is not None and bool(np.isfinite(rate[0]))
+        value, low, high = self.summary(rate) if rate is not None and known else (None,) * 3
+        return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+    def rows(self, floors: Mapping[int, tuple[str, int | None]]) -> Iterator[dict[str, Any]]:
+        """Yield one row for each cell, as `scores` in results.json has it.
+
+        Args:
+            floors: By offset, what bits beyond the current token are counted from.
+        """
+        for index, ((readout, layer, offset), blind) in enumerate(self.cells.items()):
+            nats = self.values["nats"][index]
+            row: dict[str, Any] = {
+                "readout": readout,
+                "layer": layer,
+                "offset": offset,
+                "blind": blind,
+                "n_positions": int(self.n_positions[index]),
+                "n_documents": int(self.n_documents[index]),
+                "n_bytes": round(float(self.n_bytes[index])),
+            }
+            bytes_per_position = self.n_bytes[index] / self.n_positions[index]
+            row["bpb"] = float(nats[0] / math.log(2) / bytes_per_position)
+            row |= self.columns("nats", nats)
+            for name, floor in (("bits", ("unigram", None)), ("bits_given_token", floors[offset])):
+                known = readout != CONTROL
+                bits = v_information_bits(self.nats(*floor, offset), nats) if known else None
+                row |= self.columns(name, bits)
+            for metric in ("top1", "top5"):
+                row |= self.columns(metric, self.values[metric][index])
+            yield row
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was scored: sums by document.
+
+    Attributes:
+        table: Rows of `probekit.scoring.score.score`, with columns `split` and `seed`.
+        domains: Domain of each document number.
+        bytes_per_token: Bytes that a token stands for, by document number.
+        seed: Seed of the resampling, and of what was fitted first.
+    """
+
+    table: pd.DataFrame
+    domains: Sequence[str]
+    bytes_per_token: Sequence[float]
+    seed: int = 0
+
+    @property
+    def groups(self) -> list[str]:
+        """Domains in order, `all` first if there are several."""
+        names = list(dict.fromkeys(self.domains))
+        return [ALL, *names] if len(names) > 1 else names
+
+    def named(self) -> pd.DataFrame:
+        """Return the table with what is known of each row's document, as scores.parquet has it."""
+        numbers = self.table["document"]
+        return self.table.assign(
+            domain=[self.domains[number] for number in numbers],
+            bytes_per_token=[self.bytes_per_token[number] for number in numbers],
+        )
+
+    @classmethod
+    def read(cls, table: pd.DataFrame, seed: int) -> "Tally":
+        """Return the tally of a table that `named` made; its documents are numbered afresh.
+
+        Args:
+            table: The table.
+            seed: Seed of what was fitted first, and of the resampling.
+
+        Raises:
+            DataError: If the table does not say how many bytes a token stands for.
+        """
+        if "bytes_per_token" not in table:
+            raise DataError("the scores do not say how many bytes a token stands for")
+        _, first, number = np.unique(table["document"], return_index=True, return_inverse=True)
+        known = table.iloc[first]
+        sizes = [float(size) for size in known["bytes_per_token"]]
+        table = table.reset_index(drop=True).assign(document=number)
+        return cls(table, list(known["domain"]), sizes, seed)
+
+    def resampled(self, seed: int) -> "Tally":
+        """Return what was fitted first, alone, with resamples drawn by another seed."""
+        own = self.table[self.table["seed"] == self.seed].reset_index(drop=True)
+        return Tally(own.assign(seed=seed), self.domains, self.bytes_per_token, seed)
+
+    @property
+    def repeated(self) -> dict[int, set[str]]:
+        """Readouts by further seed with which they were fitted again."""
+        more = self.table[self.table["seed"] != self.seed]
+        return {
+            int(seed): set(more[more["seed"] == seed]["readout"]) for seed in more["seed"].unique()
+        }
+
+    def rates(self, domain: str, split: str, positions: str, seed: int | None = None) -> Rates:
+        """Return the rates of all cells on the documents of a domain, split and position set.
+
+        Args:
+            domain: Name of the domain, or `all`.
+            split: Part of the text.
+            positions: Set of positions.
+            seed: A further seed: readouts that were fitted with it take the place of their
+                first fits.
+
+        Raises:
+            DataError: If nothing was scored there.
+        """
+        table = self.table
+        again = self.repeated.get(seed, set()) if seed is not None else set()
+        asked = np.where(
+            table["readout"].isin(again), self.seed if seed is None else seed, self.seed
+        )
+        chosen = table[(table["split"] == split) & (table["positions"] == positions)]
+        chosen = chosen[chosen["seed"] == asked[chosen.index]]
+        if domain != ALL or ALL not in self.groups:
+            inside = [i for i, name in enumerate(self.domains) if name == domain]
+            chosen = chosen[chosen["document"].isin(inside)]
+        if chosen.empty:
+            raise DataError(f"nothing was scored on {domain}, {split}, positions {positions}")
+        keys = list(zip(chosen["readout"], chosen["layer"], chosen["offset"], strict=True))
+        keys = [(r, None if pd.isna(layer) else int(layer), int(k)) for r, layer, k in keys]
+        cells = dict(zip(keys, chosen["blind"], strict=True))
+        column = {key: i for i, key in enumerate(cells)}
+        documents, row = np.unique(chosen["document"], return_inverse=True)
+        where = row, np.array([column[key] for key in keys])
+
+        def matrix(name: str) -> NDArray[np.float64]:
+            sums = np.zeros((len(documents), len(cells)))
+            sums[where] = chosen[name]
+            return sums
+
+        n = matrix("n")
+        sizes = np.array([self.bytes_per_token[document] for document in documents])
+        weights = document_bootstrap(len(documents), RESAMPLES, self.seed)
+        weights = np.vstack([np.ones(len(documents)), weights])
+        with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
+            values = {m: (weights @ matrix(f"{m}_sum") / (weights @ n)).T for m in METRICS}
+            values["bytes"] = (weights @ (n * sizes[:, None]) / (weights @ n)).T
+        fewest = float(effective_documents(n).min())
+        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)
+
+
+def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:
+    """Yield the warning that intervals are rough, where they are."""
+    count = int(rates.n_documents.max())
+    if count < FEWEST_TEST_DOCUMENTS:
+        told = f"{domain}: {count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are"
+        rough = "rough" if count > 1 else "nothing: they show no spread"
+        yield {"code": "few-test-documents", "message": f"{told} {rough}."}

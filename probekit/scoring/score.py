@@ -1,0 +1,127 @@
+"""Score any readouts on the same positions.
+
+What is kept is sums by document: rates, intervals and paired differences all follow from
+them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from probekit.data.targets import Targets
+from probekit.errors import NumericalError
+from probekit.readout import Cell, Readout, Seen
+from probekit.scoring import losses as metrics
+from probekit.shapes import Logits, Mask
+
+SUMS = ("nats_sum", "top1_sum", "top5_sum", "joint_sum", "kl_sum")
+KEY = ("readout", "layer", "offset", "blind")
+
+
+@torch.no_grad()
+def score(
+    readouts: Sequence[Readout],
+    stream: Iterable[Seen],
+    targets: Targets,
+    positions: Mapping[str, Mask],
+    documents: Tensor,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Return what each readout lost and hit, summed by document and set of positions.
+
+    Args:
+        readouts: What to score. Those with several offsets give them in ascending order.
+        stream: Tokens and residual streams; holds the layers of all readouts.
+        targets: Targets of the same blocks.
+        positions: Sets of positions by name, each of shape (block, pos).
+        documents: Document number of each position, shape (block, pos).
+        reference: Name of one of the readouts, before all that are compared with it.
+
+    Returns:
+        One row for each cell, set of positions and document: readout, layer (null where
+        none is read), offset, blind, positions, document, n, and sums of
+
+        nats, top-1, top-5;
+        joint: top-1 at all of the offsets 2 … this, by this readout from this layer; NaN
+        where it was not scored at each of them;
+        kl: KL(reference || readout) in nats; NaN where the reference has no such offset.
+
+    Raises:
+        NumericalError: If a readout loses infinitely much or yields NaN.
+    """
+    union = torch.stack(list(positions.values())).any(dim=0)
+    wanted = targets.at(union)
+    rows: list[tuple[object, ...]] = []
+    for seen in stream:
+        block = seen.blocks
+        valid = {k: mask[block] for k, mask in wanted.valid.items()}
+        on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
+        ids = {k: wanted.ids[k][block] for k in valid}
+        sets = {name: mask[block] for name, mask in positions.items()}
+        drafts = _Drafts()
+        held: dict[int, Logits] = {}
+        for readout in readouts:
+            for cell, logits in readout.predict(seen, on_device):
+                mask = valid[cell.offset]
+                losses = _checked(cell, logits, ids[cell.offset][mask])
+                if cell.readout == reference:
+                    held[cell.offset] = logits
+                joint = drafts.joint(cell, losses[:, 1], mask)
+                kl = _divergence(held.get(cell.offset), logits)
+                sums = torch.cat([losses, joint[:, None], kl[:, None]], dim=1)
+                for name, subset in sets.items():
+                    rows += _by_document(cell, name, sums, subset[mask], documents[block][mask])
+    columns = [*KEY, "positions", "document", "n", *SUMS]
+    table = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+    keys = [*KEY, "positions", "document"]
+    # min_count: what is not known stays NaN, and does not become 0.
+    return table.groupby(keys, dropna=False, sort=False, as_index=False).sum(min_count=1)
+
+
+class _Drafts:
+    """Top-1 hits of one batch at all offsets from 2 on, by readout and layer."""
+
+    def __init__(self) -> None:
+        self.hits: dict[tuple[str, int | None, int], Tensor] = {}
+
+    def joint(self, cell: Cell, top1: Tensor, mask: Mask) -> Tensor:
+        """Return at each position the product of the hits at offsets 2 … this one."""
+        if cell.offset > 2:
+            before = self.hits.get((cell.readout, cell.layer, cell.offset - 1))
+            if before is None:
+                return torch.full_like(top1, float("nan"))
+            top1 = top1 * before[mask]
+        kept = torch.zeros(mask.shape, dtype=top1.dtype)
+        kept[mask] = top1
+        self.hits[cell.readout, cell.layer, cell.offset] = kept
+        return top1
+
+
+def _divergence(reference: Logits | None, logits: Logits) -> Tensor:
+    if reference is None:
+        return torch.full((len(logits),), float("nan"), dtype=torch.float64)
+    return metrics.divergence(reference, logits).double().cpu()
+
+
+def _checked(cell: Cell, logits: Logits, targets: Tensor) -> Tensor:
+    losses = metrics.losses(logits, targets.to(logits.device))
+    if not bool(losses.nats.isfinite().all()):
+        layer = "" if cell.layer is None else f" at layer {cell.layer}"
+        raise NumericalError(
+            f"{cell.readout}{layer}, offset {cell.offset}: the cross-entropy is not finite. "
+            "Try --dtype float32"
+        )
+    return torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
+
+
+def _by_document(
+    cell: Cell, name: str, losses: Tensor, inside: Tensor, documents: Tensor
+) -> Iterator[tuple[object, ...]]:
+    owners, index = documents[inside].unique(return_inverse=True)
+    sums = torch.zeros(len(owners), len(SUMS), dtype=torch.float64)
+    sums.index_add_(0, index, losses[inside])
+    counts = index.bincount(minlength=len(owners))
+    for document, n, row in zip(owners.tolist(), counts.tolist(), sums.tolist(), strict=True):
+        yield (cell.readout, cell.layer, cell.offset, cell.blind, name, document, n, *row)

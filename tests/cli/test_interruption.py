@@ -1,0 +1,78 @@
+"""Ctrl-C as a terminal sends it: to the whole group of processes, while they work."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import call, flags
+
+from probekit.runs import doctor
+
+RESUMABLE = "probekit: interrupted; the same command goes on from here\n"
+
+
+def interrupted(arguments: list[str], after: str) -> subprocess.Popen[str]:
+    """Return a program that has ended by Ctrl-C, sent when a line that holds `after` came."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "probekit", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert program.stdout is not None
+    assert any(after in line for line in program.stdout), "it ended before"
+    os.killpg(program.pid, signal.SIGINT)
+    return program
+
+
+def nobody_is_left(group: int) -> bool:
+    """Whether a group of processes comes to be empty within a few seconds."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "after"),
+    [("analyze", "  linear-0: "), ("sweep", "  linear-0: "), ("sweep", " → ")],
+)
+def test_an_interrupted_command_says_so_leaves_nobody_behind_and_goes_on(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], command: str, after: str,
+) -> None:  # fmt: skip
+    model = {"analyze": "--model", "sweep": "--models"}[command]
+    folder = tmp_path / {"analyze": "", "sweep": Path(asked["model"]).name}[command]
+    rest = flags({key: value for key, value in asked.items() if key != "model"})
+    arguments = [command, model, asked["model"], *rest, "--output", str(tmp_path)]
+    program = interrupted(arguments, after)
+    _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (130, RESUMABLE)
+    assert "Traceback" not in errors
+    assert nobody_is_left(program.pid)
+    assert not (folder / "results.json").exists()
+    finished = list((folder / "stages").glob("*"))
+    assert bool(finished) == ("linear" in after)
+    assert call(monkeypatch, *arguments) == 0
+    assert (folder / "results.json").exists()
+    assert ("  linear-0: " in capsys.readouterr().out) == ("linear" not in after)
+
+
+def test_a_command_that_keeps_nothing_does_not_promise_to_go_on(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "check_model", stop)
+    given = [asked["model"], "--text", asked["text"][0], "--block", "32", "--device", "cpu"]
+    assert call(monkeypatch, "doctor", *given) == 130
+    assert capsys.readouterr().err == "probekit: interrupted\n"

@@ -1,0 +1,290 @@
+import math
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from probekit.errors import DataError, ModelError, SettingsError
+from probekit.marginalization import branch_routes as routes
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.marginalization.joint_paths import Paths, Truncation, _most_probable, estimates
+from probekit.marginalization.marginalize import Marginalization, Record, marginalize, summarize
+from probekit.readout import Cell, Readout, Seen
+from probekit.scoring.losses import wilson
+from support.architectures import VOCABULARY, WINDOW, build
+
+LENGTH = WINDOW + 6
+LAST = WINDOW + 1  # beyond the window
+EVERYTHING = Truncation(nucleus=1.0, max_branches=VOCABULARY**2)
+
+
+def block(seed: int = 1, length: int = LENGTH) -> Tensor:
+    return torch.randint(VOCABULARY, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+@cache
+def sharp(name: str = "mistral") -> Any:
+    """Return a random model whose distributions are as sharp as those of a trained one."""
+    model: Any = build(name)
+    model.get_output_embeddings().weight.data *= 6
+    return model
+
+
+@cache
+def exact(name: str, position: int, offset: int) -> Tensor:
+    """Sum over the whole vocabulary, path by path from the start of the block, in float64."""
+    model: Any = sharp(name)
+    if name != "mamba":  # whose scan mixes dtypes in float64
+        model = type(model)(model.config).double().eval()
+        model.load_state_dict(sharp(name).state_dict())
+    paths, weight = block()[None, : position + 1], torch.ones(1, dtype=model.dtype)
+    with torch.no_grad():
+        for _ in range(offset - 1):
+            probs = next_probs(model, paths)
+            weight = (weight[:, None] * probs).flatten()
+            tokens = torch.arange(VOCABULARY).repeat(len(paths))[:, None]
+            paths = torch.cat([paths.repeat_interleave(VOCABULARY, dim=0), tokens], dim=1)
+        return weight @ next_probs(model, paths)
+
+
+def next_probs(model: Any, paths: Tensor) -> Tensor:
+    chunks = [paths[start : start + 1024] for start in range(0, len(paths), 1024)]
+    logits = [model(rows, use_cache=False).logits[:, -1] for rows in chunks]
+    probs: Tensor = torch.cat(logits).softmax(-1)
+    return probs
+
+
+@pytest.mark.parametrize("name", ["mistral", "gpt2", "gemma2", "bloom", "mamba"])
+@pytest.mark.parametrize("position", [1, WINDOW + 2])
+def test_offset_two_equals_the_sum_over_the_whole_vocabulary(name: str, position: int) -> None:
+    found = marginalize(sharp(name), block(), position, 2, EVERYTHING)
+    expected = exact(name, position, 2).double()
+    torch.testing.assert_close(found.probs.double(), expected, rtol=0, atol=1e-5)
+    assert found.branches == VOCABULARY
+    assert found.retained_mass == pytest.approx(1, abs=1e-6)
+    assert found.tv_bound == pytest.approx(0, abs=1e-6)
+    assert found.check.passed
+
+
+def test_offset_three_equals_the_sum_over_all_pairs_of_tokens() -> None:
+    found = marginalize(sharp(), block(), LAST, 3, EVERYTHING)
+    expected = exact("mistral", LAST, 3)
+    torch.testing.assert_close(found.probs.double(), expected, rtol=0, atol=1e-5)
+    assert found.branches == VOCABULARY**2
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.3, 1), st.integers(1, VOCABULARY), st.sampled_from([2, 3]))
+def test_the_bounds_hold_whatever_is_kept(nucleus: float, budget: int, offset: int) -> None:
+    truncation = Truncation(nucleus=nucleus, max_branches=budget)
+    for position in (0, LAST):
+        found = marginalize(sharp(), block(), position, offset, truncation)
+        p, rounding = exact("mistral", position, offset), 1e-6
+        assert (found.lower - rounding <= p).all()
+        assert (p <= found.upper + rounding).all()
+        distance = float((found.probs - p).abs().sum() / 2)
+        assert distance <= found.tv_bound + rounding
+        assert found.tv_bound == pytest.approx(1 - found.retained_mass)
+        assert found.branches <= budget
+        if found.branches < budget:
+            assert found.retained_mass >= nucleus ** (offset - 1) - rounding
+
+
+def test_one_branch_gives_the_distribution_after_the_likeliest_token_whole() -> None:
+    model = sharp()
+    found = marginalize(model, block(), 5, 2, Truncation("top", max_branches=1))
+    with torch.no_grad():
+        root = model(block()[None, :6]).logits[0, -1].softmax(-1)
+        path = torch.cat([block()[:6], root.argmax()[None]])
+        after = model(path[None]).logits[0, -1].softmax(-1)
+    # Renormalised once: dividing by the mass twice, or not at all, gives another number.
+    torch.testing.assert_close(found.probs, after, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.lower, root.max() * after, rtol=0, atol=1e-5)
+    assert found.retained_mass == pytest.approx(float(root.max()), abs=1e-5)
+
+
+def extended_by_hand(truncation: Truncation) -> set[tuple[int, int]]:
+    """Two paths of one position, of mass .6 and .2, and one of another, of mass 1."""
+    probs = torch.tensor([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.98, 0.01, 0.01]])
+    mass = torch.tensor([0.6, 0.2, 1.0], dtype=torch.float64)
+    index = torch.tensor([0, 0, 1])
+    row, token = _most_probable(probs.log(), Paths(index, index, index, mass, mass), truncation)
+    assert row.tolist() == sorted(row.tolist())
+    return set(zip(row.tolist(), token.tolist(), strict=True))
+
+
+def test_paths_are_kept_by_joint_mass() -> None:
+    # Joint masses: .30, .24, .06 and .18, .02, 0; the other position: .98, .01, .01.
+    assert extended_by_hand(Truncation("top", max_branches=1)) == {(0, 0), (2, 0)}
+    assert extended_by_hand(Truncation("top", max_branches=3)) == {
+        *((0, 0), (0, 1), (1, 0)),
+        *((2, 0), (2, 1), (2, 2)),
+    }
+    # 0.7 of 0.8 is 0.56: .30 + .24 falls short, the path of .18 crosses and is kept.
+    assert extended_by_hand(Truncation(nucleus=0.7)) == {(0, 0), (0, 1), (1, 0), (2, 0)}
+    assert extended_by_hand(Truncation(nucleus=0.7, max_branches=2)) == {(0, 0), (0, 1), (2, 0)}
+    # A path of no mass is never kept.
+    assert len(extended_by_hand(Truncation(nucleus=1.0))) == 8
+
+
+@pytest.mark.parametrize("offset", [2, 3])
+def test_samples_are_unbiased_and_their_intervals_cover(offset: int) -> None:
+    n_draws, truncation = 150, Truncation("sample")
+    drawn = [
+        marginalize_fast(offset, truncation, torch.Generator().manual_seed(seed))
+        for seed in range(n_draws)
+    ]
+    probs = torch.stack([probs for probs, _ in drawn]).double()
+    stated = torch.stack([error for _, error in drawn]).double()
+    p = exact("mistral", LAST, offset)
+    z = (probs.mean(0) - p) / (probs.std(0) / math.sqrt(n_draws))
+    heavy = p > 0.005  # a rare token's mean over 150 draws is far from normal
+    assert int(heavy.sum()) >= 10
+    assert float(z[heavy].abs().max()) < 4
+    covered = ((probs - p).abs() <= 1.96 * stated)[:, heavy]
+    assert float(covered.double().mean()) >= 0.95
+    low, high = wilson(probs, truncation.max_branches)
+    assert float(((low <= p) & (p <= high)).double().mean()) >= 0.95  # rare tokens among them
+    # The error stated is that of independent draws, and strata spread less: .26 and .68 of it.
+    ratio = float(probs.var(0)[heavy].sum() / stated.square().mean(0)[heavy].sum())
+    assert ratio < {2: 0.4, 3: 0.8}[offset]
+
+
+@cache
+def sampling_prefix() -> Any:
+    return BranchEngine(sharp()).read(block())
+
+
+def marginalize_fast(
+    offset: int, truncation: Truncation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    position, horizon = torch.tensor([LAST]), torch.tensor([offset])
+    *_, last = estimates(sampling_prefix(), position, horizon, truncation, generator)
+    assert last.standard_error is not None
+    return last.probs[0], last.standard_error[0]
+
+
+def test_samples_of_a_seed_are_reproducible_and_merged() -> None:
+    def draw() -> Any:
+        truncation = Truncation("sample", max_branches=50)
+        return marginalize(sharp(), block(), 5, 3, truncation, torch.Generator().manual_seed(3))
+
+    first, second = draw(), draw()
+    assert torch.equal(first.probs, second.probs)
+    assert first.branches < 50
+    assert 0 < first.retained_mass < 1
+    assert float(first.probs.sum()) == pytest.approx(1, abs=1e-5)
+    assert (first.lower <= first.probs).all()
+    assert (first.probs <= first.upper).all()
+
+
+def masks() -> dict[int, Tensor]:
+    """Positions at offsets 1, 2 and 4; the third of the blocks has none, offset 5 neither."""
+    valid = torch.rand(3, LENGTH, generator=torch.Generator().manual_seed(4)) < 0.6
+    valid[2] = False
+    found = {offset: valid.clone() for offset in (4, 1, 2)}
+    for offset, mask in found.items():
+        mask[:, LENGTH - offset :] = False
+    found[4][0, :6] = False
+    found[2][1, 4:] = False  # positions that are scored further on alone
+    return found | {5: torch.zeros(3, LENGTH, dtype=torch.bool)}
+
+
+def test_the_readout_gives_each_position_its_own_row() -> None:
+    token_ids = torch.stack([block(1), block(2), block(3)])
+    truncation = Truncation(max_branches=9)
+    engine = BranchEngine(sharp(), max_tokens_per_forward=20)
+    readout = Marginalization(engine, truncation)
+    assert isinstance(readout, Readout)
+    assert readout.layers == frozenset()
+    valid = masks()
+    cells = dict(readout.predict(Seen(token_ids, {}, first_block=7), valid))
+    assert list(cells) == [Cell("marginal", 2), Cell("marginal", 4), Cell("marginal", 5)]
+    assert cells[Cell("marginal", 5)].shape == (0, VOCABULARY)
+    records = {(r.block, r.position, r.offset): r for r in readout.records}
+    assert Counter(r.offset for r in readout.records) == {
+        offset: int(valid[offset].sum()) for offset in (2, 4)
+    }
+    for offset in (2, 4):
+        rows = valid[offset].nonzero().tolist()
+        for row, (at, position) in list(enumerate(rows))[::4]:
+            alone = marginalize(sharp(), token_ids[at], position, offset, truncation)
+            found = cells[Cell("marginal", offset)][row].exp()
+            torch.testing.assert_close(found, alone.probs, rtol=0, atol=1e-5)
+            record = records[7 + at, position, offset]
+            assert record.branches == alone.branches
+            assert record.retained_mass == pytest.approx(alone.retained_mass, abs=1e-5)
+            assert record.tv_bound == pytest.approx(alone.tv_bound, abs=1e-5)
+
+
+def test_no_token_is_run_that_no_path_holds() -> None:
+    model: Any = build("mistral")
+    sizes: list[int] = []
+    model.get_output_embeddings().weight.data *= 12
+    readout = Marginalization(BranchEngine(model), Truncation(nucleus=0.9))
+    valid = {2: torch.ones(1, LENGTH, dtype=torch.bool), 3: torch.ones(1, LENGTH, dtype=torch.bool)}
+    list(readout.predict(Seen(block()[None], {}), valid))  # the first check is over
+    readout.records.clear()
+    model.get_input_embeddings().register_forward_hook(lambda *x: sizes.append(x[1][0].numel()))
+    list(readout.predict(Seen(block()[None], {}), valid))
+    counts = [record.branches for record in readout.records]
+    assert sum(sizes) == LENGTH + sum(counts)
+    by_two = [record.branches for record in readout.records if record.offset == 2]
+    assert min(by_two) == 1
+    assert max(by_two) > 3
+
+
+def test_a_probability_of_zero_is_no_infinite_loss() -> None:
+    model: Any = build("gpt_neox")
+    model.get_output_embeddings().weight.data *= 1000
+    readout = Marginalization(BranchEngine(model, "one-by-one"), Truncation("top", max_branches=1))
+    valid = {2: torch.ones(1, 6, dtype=torch.bool)}
+    ((_, log_probs),) = readout.predict(Seen(block(length=6)[None], {}), valid)
+    assert log_probs.isfinite().all()
+    assert float(log_probs.min()) < -80
+
+
+def test_a_route_that_fails_its_check_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "windows", lambda _: {"every layer": None})
+    seen = Seen(block(length=3 * WINDOW)[None], {})
+    valid = {2: torch.ones(1, 3 * WINDOW, dtype=torch.bool)}
+    with pytest.raises(ModelError, match="packed differs from one by one"):
+        list(Marginalization(BranchEngine(sharp(), "packed")).predict(seen, valid))
+    readout = Marginalization(BranchEngine(sharp()), Truncation(max_branches=2))
+    list(readout.predict(seen, valid))
+    assert readout.engine.route == "expanded"
+    assert readout.check is not None
+    assert "packed differs" in readout.check.message
+
+
+def test_a_summary_is_of_one_offset_at_a_time() -> None:
+    records = [Record(0, 4, 3, 0.5, 0.5, 9), Record(0, 4, 2, 0.9, 0.1, 3)]
+    two, three = summarize([*records, Record(1, 0, 2, 0.7, 0.3, 6)], "nucleus", "prose")
+    assert (two.offset, three.offset) == (2, 3)
+    assert (two.n_positions, two.branches_mean, two.branches_max) == (2, 4.5, 6)
+    assert two.retained_mass == pytest.approx(0.8)
+    assert two.tv_bound_mean == pytest.approx(0.2)
+    assert two.tv_bound_max == 0.3
+    assert (two.domain, two.route) == ("prose", "nucleus")
+    with pytest.raises(DataError, match="at least one marginalized position"):
+        summarize([], "nucleus")
+
+
+def test_bad_settings_are_said() -> None:
+    with pytest.raises(SettingsError, match="route must be nucleus, top or sample, got 'all'"):
+        Truncation("all")
+    with pytest.raises(SettingsError, match=r"nucleus must be in \(0, 1\], got 1.5"):
+        Truncation(nucleus=1.5)
+    with pytest.raises(SettingsError, match="max_branches must be 2 or more for sample, got 1"):
+        Truncation("sample", max_branches=1)
+    with pytest.raises(SettingsError, match=r"needs a torch.Generator"):
+        Marginalization(BranchEngine(sharp()), Truncation("sample"))
+    with pytest.raises(DataError, match=r"position must be in 0..13, got 14"):
+        marginalize(sharp(), block(), LENGTH, 2)
+    with pytest.raises(DataError, match="offset must be 2 or more, got 1"):
+        marginalize(sharp(), block(), 3, 1)

@@ -1,0 +1,56 @@
+"""What the paper reports: complete, shares of its positions, found by a model's name."""
+
+import pytest
+from scipy.stats import binomtest
+
+from probekit.paper import numbers as paper
+from probekit.paper.numbers import Share
+from probekit.pipelines.reproduction import reproduce
+
+
+def test_shares_have_wilsons_interval() -> None:
+    for count, n in ((0, 20), (103, 200), (200, 200), (538, 1000)):
+        share = Share.of(count / n, n)
+        expected = binomtest(count, n).proportion_ci(method="wilson")
+        assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_the_papers_file_is_complete() -> None:
+    assert len(paper.models()) == 12
+    for model in paper.models():
+        assert set(model.figure_1) == set(model.figure_4) == {"open_ended", "translation"}
+        assert all(0 < second < first < 1 for first, second in model.figure_1.values())
+    shown = [model for model in paper.models() if model.figure_2]
+    assert len(shown) == 10
+    assert all(
+        ("first_depth" in (m.figure_2 or {})) != ("never" in (m.figure_2 or {})) for m in shown
+    )
+    assert len(paper.strategies()) == 7
+    assert {tuple(s.top5) for s in paper.strategies()} == {tuple(paper.head("table_1")["models"])}
+    labels = {name: paper.head(name)["label"] for name in ("figure_1", "figure_2", "figure_4")}
+    assert (set(labels.values()), paper.head("table_1")["label"]) == ({"FIG"}, "READ-P")
+    assert all(paper.choices(name) for name in (*reproduce.FIGURES, "table-1"))
+
+
+def test_the_papers_points_are_shares_of_its_positions() -> None:
+    for model in paper.models():
+        for task in paper.TASKS:
+            for share in model.shares(task):
+                assert share.value * share.n == pytest.approx(round(share.value * share.n), abs=0.1)
+    best = {key: max(s.top5[key][1] for s in paper.strategies()[1:]) for key in ("pythia-410m",)}
+    assert best == {"pythia-410m": 0.590}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("EleutherAI/pythia-410m", "Pythia 410M"),
+        ("/data/models/pythia-6.9b-deduped", "Pythia 6.9B"),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", "Llama-3 8B"),
+        ("meta-llama/Llama-3.1-8B", None),
+        ("pythia-1b-of-mine", None),
+    ],
+)
+def test_a_model_is_the_papers_by_its_repositorys_name(name: str, expected: str | None) -> None:
+    found = paper.match(name)
+    assert (found and found.name) == expected

@@ -1,0 +1,122 @@
+"""What is fitted, and a run in which everything is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import probekit
+from probekit.errors import RunError
+from probekit.pipelines.analysis.fits import jobs
+from probekit.probes.probe import FORMS
+from probekit.runs.folder import Run, json_schema
+from probekit.settings import Settings
+
+LAYERS = (0, 1, 2, 3)
+
+
+def names(**asked: Any) -> list[tuple[str, int]]:
+    return [(job.name, job.seed) for job in jobs(Settings(**asked), LAYERS)]
+
+
+def test_linear_probes_come_first_and_only_once() -> None:
+    assert names(controls="none") == [("linear", 0)]
+    assert names(controls="none", probe=("concat", "linear")) == [("linear", 0), ("concat", 0)]
+
+
+def test_only_what_is_random_is_fitted_with_every_seed() -> None:
+    assert names(probe=("mlp", "sklearn"), seed=5, seeds=2) == [
+        ("linear", 5), ("mlp", 5), ("mlp", 6), ("sklearn", 5),
+        ("control", 5), ("control", 6), ("random", 5), ("random", 6),
+    ]  # fmt: skip
+
+
+def test_controls_run_at_offset_2_and_three_layers_unless_all_are_asked_for() -> None:
+    found = {job.name: job for job in jobs(Settings(), LAYERS)}
+    assert (found["control"].layers, found["control"].offsets) == ((0, 1, 3), (2,))
+    assert (found["linear"].layers, found["linear"].offsets) == (LAYERS, (1, 2, 3, 4))
+    every = {job.name: job for job in jobs(Settings(controls="all"), LAYERS)}
+    assert (every["random"].layers, every["random"].offsets) == (LAYERS, (1, 2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def everything(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "probekit.probes.nonconvex.MOST_EPOCHS", 2
+        )  # how far it trains is not the question
+        return probekit.analyze(
+            **asked | {"offsets": 3, "layers": (0,)},
+            probe=tuple(FORMS),
+            controls="all",
+            target="model",
+            seeds=2,
+            codelength=True,
+            output=tmp_path_factory.mktemp("everything"),
+        )
+
+
+@pytest.mark.slow
+def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> None:
+    Draft202012Validator(json_schema()).validate(dict(everything.results))
+    scores = everything.scores
+    assert {*FORMS, "control", "random", "marginal", "lens", "model"} < set(scores["readout"])
+    assert set(scores[scores["readout"] != "control"]["target"]) == {"model"}
+    assert set(scores[scores["readout"] == "control"]["target"]) == {"control"}
+    again = set(scores[scores["seed"] == 1]["readout"])
+    assert again == {"mlp", "linear-lowrank", "control", "random"}
+    assert scores["n_parameters"][scores["readout"] == "concat"].min() > 0
+
+
+@pytest.mark.slow
+def test_the_model_agrees_with_its_own_continuation(everything: Run) -> None:
+    scores = everything.scores
+    own = scores[(scores["readout"] == "model") & (scores["split"] == "test")]
+    assert own["top1"].tolist() == pytest.approx([1.0] * len(own))
+    text = probekit.load(everything.folder).settings
+    assert text.target == "model"
+
+
+@pytest.mark.slow
+def test_every_family_has_a_best_layer_and_a_gain_over_the_linear_probe(everything: Run) -> None:
+    rows = everything.results["families"]
+    assert {row["readout"] for row in rows} == set(FORMS)
+    linear = [row for row in rows if row["readout"] == "linear"]
+    assert {row["bits_over_linear"] for row in linear} == {0.0}
+    assert all(row["layer"] is None for row in rows if row["readout"] == "concat")
+    assert {row["seed"] for row in rows if row["readout"] == "mlp"} == {0, 1}
+
+
+@pytest.mark.slow
+def test_controls_codelength_and_sequences_are_there(everything: Run) -> None:
+    results = everything.results
+    at = {(row["layer"], row["offset"], row["seed"]) for row in results["controls"]}
+    assert at == {(layer, k, seed) for layer in (0, 2) for k in (1, 2, 3) for seed in (0, 1)}
+    assert {(row["layer"], row["offset"]) for row in results["codelength"]} == {
+        (layer, k) for layer in (0, 2) for k in (1, 2, 3)
+    }
+    rows = {(r["readout"], r["layer"], r["offset"]): r for r in results["sequences"]}
+    assert {row["target"] for row in rows.values()} == {"model"}
+    assert rows["marginal", None, 3]["kl_nats"] == pytest.approx(0, abs=1e-6)
+    assert rows["linear", 2, 3]["kl_nats"] > 0
+    assert rows["concat", None, 3]["joint"] <= rows["concat", None, 2]["joint"]
+
+
+@pytest.mark.slow
+def test_the_probes_of_a_family_can_be_loaded(everything: Run, finished_run: Run) -> None:
+    found = probekit.load_probes(everything.folder, family="mlp")
+    assert found.family == "mlp"
+    assert set(found.probes) == {(layer, k) for layer in (0, 2) for k in (1, 2, 3)}
+    with pytest.raises(RunError, match="there are no probes at"):
+        probekit.load_probes(finished_run.folder, family="mlp")
+
+
+def test_a_run_without_controls_says_so_by_an_empty_part(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    run = probekit.analyze(**asked, controls="none", marginal="off", output=tmp_path)
+    assert run.results["controls"] == []
+    assert run.results["codelength"] == []
+    Draft202012Validator(json_schema()).validate(dict(run.results))
+    assert {row["kl_nats"] for row in run.results["sequences"]} == {None}

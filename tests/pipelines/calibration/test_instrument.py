@@ -1,0 +1,127 @@
+"""What an analysis of the built-in models must find, whatever the machine and the text."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probekit.runs.folder import Run
+from probekit.scoring.rates import Rates, Tally
+
+pytestmark = pytest.mark.slow
+
+MODELS = ("tiny", "tiny-mtp")
+LAYERS = range(7)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    import probekit
+
+    folder = tmp_path_factory.mktemp("runs")
+    settings: dict[str, Any] = {"offsets": 2, "max_tokens": 12_000, "marginal_positions": 300}
+    return {name: probekit.analyze(name, output=folder / name, **settings) for name in MODELS}
+
+
+@pytest.fixture(scope="session")
+def rates(runs: dict[str, Run]) -> Callable[[str, str], Rates]:
+    def of(model: str, positions: str) -> Rates:
+        table = runs[model].documents
+        owners = dict(zip(table["document"].tolist(), table["domain"].tolist(), strict=True))
+        names = [owners.get(number, "") for number in range(max(owners) + 1)]
+        tally = Tally(table, names, [1.0] * len(names))
+        return tally.rates("all", "test", positions)
+
+    return of
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_probe_is_worse_than_the_lens_at_its_cell(
+    rates: Callable[[str, str], Rates], model: str
+) -> None:
+    found = rates(model, "all")
+    for layer in LAYERS:
+        for offset in (1, 2):
+            loss = found.nats("linear", layer, offset) - found.nats("lens", layer, offset)
+            assert found.summary(loss)[1] <= 0, (layer, offset)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_probe_of_the_last_layer_keeps_what_the_model_has(
+    rates: Callable[[str, str], Rates], model: str
+) -> None:
+    found = rates(model, "all")
+    loss = found.nats("linear", 6, 1) - found.nats("model", None, 1)
+    assert loss[0] <= 0.02
+
+
+def test_marginalization_beats_every_blind_readout_two_tokens_ahead(
+    rates: Callable[[str, str], Rates],
+) -> None:
+    found = rates("tiny", "marginal")
+    ceiling = found.nats("marginal", None, 2)
+    # The labels of the control task are not the text's.
+    others = [key for key in found.cells if key[2] == 2 and key[0] not in ("marginal", "control")]
+    n_random = len([key for key in others if key[0] == "random"])
+    assert n_random == 3
+    assert len(others) == 2 * len(LAYERS) + 2 + n_random
+    for key in others:
+        assert found.summary(found.nats(*key) - ceiling)[1] > 0, key
+
+
+@pytest.mark.parametrize("offset", [1, 2])
+def test_the_unigram_is_the_worst_of_what_is_fitted(
+    rates: Callable[[str, str], Rates], offset: int
+) -> None:
+    found = rates("tiny", "all")
+    unigram = found.nats("unigram", None, offset)
+    fitted = [("skip-bigram", None), *(("linear", layer) for layer in LAYERS)]
+    for readout, layer in fitted:
+        gain = unigram - found.nats(readout, layer, offset)
+        assert found.summary(gain)[1] > 0, (readout, layer)
+
+
+def test_a_skip_bigram_counted_on_little_text_is_called_a_weak_floor(
+    runs: dict[str, Run], rates: Callable[[str, str], Rates]
+) -> None:
+    found = rates("tiny", "all")
+    # Both see the current token alone, but embeddings know it from far more text.
+    gain = found.nats("skip-bigram", None, 2) - found.nats("linear", 0, 2)
+    assert found.summary(gain)[1] > 0
+    assert "weak-floor" in {warning["code"] for warning in runs["tiny"].results["warnings"]}
+
+
+def test_less_specialization_is_found_where_the_model_was_trained_to_see_further(
+    runs: dict[str, Run],
+) -> None:
+    ends = {}
+    for name, run in runs.items():
+        row = run.specialization.query("offset == 2 and domain == 'all'").iloc[0]
+        ends[name] = row["recovered_low"], row["recovered_high"]
+    assert ends["tiny-mtp"][0] > ends["tiny"][1]
+
+
+def test_every_probe_converged(runs: dict[str, Run]) -> None:
+    probes = runs["tiny"].scores.query("readout == 'linear'")
+    assert len(probes) > 0
+    assert probes["converged"].all()
+
+
+def test_bits_follow_from_nats(runs: dict[str, Run]) -> None:
+    every = runs["tiny"].scores
+    scores = every.query("split == 'test' and positions == 'all' and readout != 'control'")
+    assert every[every["readout"] == "control"]["bits"].isna().all()
+    for _, group in scores.groupby(["domain", "offset"]):
+        floor = group.loc[group["readout"] == "unigram", "nats"].item()
+        assert np.allclose(group["bits"], (floor - group["nats"]) / math.log(2))
+
+
+def test_the_run_folder_is_whole(runs: dict[str, Run]) -> None:
+    names = {path.name for path in Path(runs["tiny"].folder).iterdir()}
+    assert names == {
+        "results.json", "scores.parquet", "passages.json", "probes.safetensors", "report.html",
+        "run.toml", "log.jsonl",
+    }  # fmt: skip

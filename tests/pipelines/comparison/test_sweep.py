@@ -1,0 +1,171 @@
+"""A sweep over models, and the commands over several runs."""
+
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probekit.errors import RunError, SettingsError
+from probekit.pipelines.comparison import sweep
+from probekit.pipelines.comparison.sweep import Rung
+from probekit.runs.folder import Run
+from probekit.settings import from_mapping
+from support.commands import call
+
+
+def renamed(run: Run, folder: Path) -> Path:
+    """Return a copy of a run folder."""
+    return Path(shutil.copytree(run.folder, folder))
+
+
+@pytest.fixture
+def within(monkeypatch: pytest.MonkeyPatch, finished_run: Run) -> list[str]:
+    """Copy finished runs instead of analyzing in other processes; return what was asked for."""
+    asked = []
+
+    def analyze(rung: Rung, _: object, say: Any) -> None:
+        asked.append(rung.settings.model)
+        if rung.settings.model == "bad":
+            raise RunError("bad is no model")
+        say(f"analyzed {rung.settings.model}")
+        if not rung.folder.exists():
+            renamed(finished_run, rung.folder)
+
+    monkeypatch.setattr(sweep, "_in_a_process", analyze)
+    return asked
+
+
+def test_each_model_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    asked = sweep.rungs(["a/one", "b/one", "two"], {"offsets": 2}, tmp_path)
+    assert [rung.folder.name for rung in asked] == ["a--one", "b--one", "two"]
+    assert [rung.settings.model for rung in asked] == ["a/one", "b/one", "two"]
+    assert {rung.settings.offsets for rung in asked} == {2}
+    by_models = [sweep.rungs(names, {})[0].folder.parent for names in (["a"], ["a", "b"], ["a"])]
+    assert by_models[0] == by_models[2] != by_models[1]
+    assert by_models[0].name.startswith("sweep-")
+
+
+@pytest.mark.parametrize(
+    ("models", "message"), [([], "needs models"), (["a", "b", "a"], "got a twice")]
+)
+def test_a_sweep_of_nothing_or_of_one_twice_is_refused(models: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        sweep.rungs(models, {})
+
+
+def test_a_model_that_fails_takes_no_other_with_it(within: list[str], tmp_path: Path) -> None:
+    lines: list[str] = []
+    asked = sweep.rungs(["one", "bad", "two"], {}, tmp_path)
+    swept = sweep.sweep(asked, say=lines.append)
+    assert within == ["one", "bad", "two"]
+    assert swept.failed == {"bad": "bad is no model"}
+    assert [run.folder for run in swept.runs] == [tmp_path / "one", tmp_path / "two"]
+    assert swept.page == tmp_path / "compare.html"
+    assert swept.page.is_file()
+    assert "analyzed two" in lines
+
+
+def test_one_finished_run_is_not_compared(within: list[str], tmp_path: Path) -> None:
+    swept = sweep.sweep(sweep.rungs(["one", "bad"], {}, tmp_path))
+    assert (len(swept.runs), swept.comparison, swept.page) == (1, None, None)
+    assert len(within) == 2
+    assert not (tmp_path / "compare.html").exists()
+
+
+@pytest.mark.slow
+def test_a_process_hands_on_its_lines_and_does_nothing_again(
+    asked: dict[str, Any], finished_run: Run, tmp_path: Path
+) -> None:
+    folder = renamed(finished_run, tmp_path / "done")
+    before = (folder / "results.json").stat().st_mtime_ns
+    lines: list[str] = []
+    sweep._in_a_process(Rung(from_mapping(asked), folder), (False, False), lines.append)
+    assert (folder / "results.json").stat().st_mtime_ns == before
+    assert lines[0].startswith("Model: ")
+    assert lines[-1] == f"{folder} holds this run already"
+
+
+def test_a_stated_problem_goes_through_the_pipe(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    settings = {"model": str(tmp_path / "nothing"), "device": "cpu"}
+    sweep._analyze(theirs, settings, tmp_path, (False, False))
+    kind, message = ours.recv()
+    assert kind == "problem"
+    assert "nothing" in message
+
+
+def test_sweep_prints_numbers_and_the_page_last(
+    within: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    given = ["--models", "one,two,bad", "--offsets", "2", "--output", str(tmp_path)]
+    assert call(monkeypatch, "sweep", *given) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.strip().splitlines()
+    assert lines[-1] == f"Comparison: {tmp_path / 'compare.html'}"
+    assert any(line.split()[:2] == ["run", "parameters"] for line in lines)
+    assert printed.err.strip() == "probekit: bad: bad is no model"
+    assert within == ["one", "two", "bad"]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_in_a_process", interrupted)
+    given = ["--models", "one,two", "--output", str(tmp_path)]
+    assert call(monkeypatch, "sweep", *given) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [[], ["--family", "tiny", "--models", "a,b"]])
+def test_a_sweep_is_over_a_family_or_models(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "sweep", *given) == 2
+    assert "either --family or --models" in capsys.readouterr().err
+
+
+def test_a_dry_run_names_each_model_and_writes_nothing(
+    within: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def plan(rung: Rung, how: tuple[bool, bool], say: Any) -> None:
+        assert how == (False, True)
+        say(f"plan of {rung.settings.model}")
+
+    monkeypatch.setattr(sweep, "_in_a_process", plan)
+    given = ["--family", "tiny", "--output", str(tmp_path / "out"), "--dry-run"]
+    assert call(monkeypatch, "sweep", *given) == 0
+    printed = capsys.readouterr().out
+    assert all(f"plan of tiny-{size}" in printed for size in "sml")
+    assert list(tmp_path.iterdir()) == []
+    assert within == []
+
+
+def test_compare_writes_its_page_beside_the_runs(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name in ("one", "two"):
+        renamed(finished_run, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "compare", "one", "two") == 0
+    assert capsys.readouterr().out.strip().splitlines()[-1] == "Comparison: compare.html"
+    assert (tmp_path / "compare.html").is_file()
+    assert call(monkeypatch, "compare", "one", "one") == 1
+    assert "given twice" in capsys.readouterr().err
+
+
+def test_the_table_has_a_dash_where_there_is_no_number() -> None:
+    from probekit.cli.compare import table
+
+    run = {"name": "a", "model": {"n_parameters": 2_000_000}}
+    rows = [{"run": "a", "quantity": "next_token_top1", "offset": 1, "value": 0.25}]
+    head, line = table({"metric": "nats", "runs": [run], "headlines": rows})
+    assert "bits/byte" not in head
+    assert line.split() == ["a", "2.0M", "25.0", "-", "-", "-", "-"]

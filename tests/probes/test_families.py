@@ -1,0 +1,299 @@
+"""Convex probes of other families than `linear`, and what all of them share."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from probekit.data.targets import Targets
+from probekit.errors import SettingsError
+from probekit.models.anatomy import Anatomy
+from probekit.probes import linear
+from probekit.probes import probe as probes
+from probekit.probes.affine_objective import DAMPING
+from probekit.probes.probe import Probes
+from probekit.readout import Seen
+
+VOCABULARY, HIDDEN, LENGTH = 24, 12, 20
+CHANCE = np.log(VOCABULARY)
+FAMILIES = tuple(linear.FAMILIES)
+
+
+def head_of(weight: Tensor) -> Anatomy:
+    """Return the head of a model of two blocks without final norm."""
+    unembedding = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    unembedding.weight.data = weight
+    blocks = (nn.Identity(), nn.Identity())
+    return Anatomy(nn.Identity(), blocks, (), unembedding, d_model=weight.shape[1])
+
+
+def part_of(ids: Tensor, resid: dict[int, Tensor]) -> linear.Part:
+    """Return two batches whose token at each position is what is to be predicted there."""
+    half = len(ids) // 2
+    batches = [
+        Seen(ids[at], {layer: x[at] for layer, x in resid.items()}, first)
+        for at, first in ((slice(0, half), 0), (slice(half, None), half))
+    ]
+    return batches, Targets("text", {1: ids}, {1: torch.ones_like(ids, dtype=torch.bool)})
+
+
+def drawn(n_blocks: int, seed: int, weight: Tensor) -> linear.Part:
+    """Return tokens drawn from softmax(weight z) of layer 2; the other layers are noise."""
+    draw = torch.Generator().manual_seed(seed)
+    shape = (n_blocks, LENGTH, weight.shape[1])
+    # Correlated, of different scales and off centre, so that whitening matters.
+    mix = torch.randn(HIDDEN, HIDDEN, generator=torch.Generator().manual_seed(99)) / 3
+    resid = {layer: torch.randn(shape, generator=draw) @ mix + 0.3 for layer in (0, 1, 2)}
+    probs = (resid[2] @ weight.T).softmax(dim=2).view(-1, VOCABULARY)
+    return part_of(torch.multinomial(probs, 1, generator=draw).view(shape[:2]), resid)
+
+
+def noise(n_blocks: int, seed: int) -> linear.Part:
+    return drawn(n_blocks, seed, torch.zeros(VOCABULARY, HIDDEN))
+
+
+@pytest.fixture(scope="module")
+def weight() -> Tensor:
+    return 0.7 * torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(3))
+
+
+def rows(part: linear.Part, layers: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor]:
+    """Return z and the wanted tokens, selected without the code under test."""
+    z = torch.cat([torch.cat([seen.resid[layer] for seen in part[0]]) for layer in layers], dim=-1)
+    return z.flatten(0, 1), part[1].ids[1].flatten()
+
+
+def logits_of(found: Probes, part: linear.Part) -> Tensor:
+    """Return the logits of the only cell."""
+    valid = part[1].valid
+    parts = [found.predict(seen, {1: valid[1][seen.blocks]}) for seen in part[0]]
+    return torch.cat([logits for cells in parts for _, logits in cells])
+
+
+def held_out(found: Probes, part: linear.Part) -> float:
+    return float(nn.functional.cross_entropy(logits_of(found, part), part[1].ids[1].flatten()))
+
+
+@pytest.mark.parametrize("penalty", [3e-3, 3e-2])
+def test_under_one_penalty_linear_full_is_the_logistic_regression_of_scikit_learn(
+    weight: Tensor, penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Probabilities agree to 1e-3 where the objective is within about 1e-7 of its minimum.
+    monkeypatch.setattr(linear, "MOST_PASSES", 200)
+    train, test = drawn(150, 0, weight), drawn(50, 1, weight)
+    # Without rows of its own the head's start is A = 0, where scikit-learn's penalty pulls to.
+    head = head_of(torch.zeros(VOCABULARY, HIDDEN))
+    found = linear.fit(
+        train, test, head, [2], family="linear-full", penalty=penalty, tolerance_nats=4e-8
+    )
+    (x, y), (held_x, held_y) = (
+        (a.double().numpy(), b.numpy()) for a, b in map(rows, (train, test))
+    )
+    n, mean, covariance = len(x), x.mean(axis=0), np.cov(x.T, ddof=0)
+    covariance += DAMPING * covariance.diagonal().mean() * np.eye(HIDDEN)
+    values, basis = np.linalg.eigh(covariance)
+    whiten = basis / np.sqrt(values)
+
+    def prepared(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        # The prior on c is that on the slope of a constant column.
+        constant = np.full((len(z), 1), np.sqrt(2 * n * penalty))
+        return np.hstack([(z - mean) @ whiten, constant])
+
+    reference = LogisticRegression(
+        C=1 / (2 * n * penalty), fit_intercept=False, tol=1e-7, max_iter=2000
+    ).fit(prepared(x), y)
+    assert reference.classes_.tolist() == list(range(VOCABULARY))
+    expected = log_softmax(reference.decision_function(prepared(held_x)), axis=1)
+    own = logits_of(found, test).double().log_softmax(dim=1).numpy()
+    at = np.arange(len(held_y)), held_y
+    assert found.probes[2, 1].converged
+    assert -own[at].mean() == pytest.approx(-expected[at].mean(), abs=0.002)
+    np.testing.assert_allclose(np.exp(own), np.exp(expected), atol=1e-3)
+    # And it is far from what knows nothing, so that agreement says something.
+    assert -own[at].mean() < CHANCE - 0.5
+
+
+def test_concat_reads_what_is_spread_over_layers() -> None:
+    # The token is the sum of what two layers hold: either alone leaves it uniform.
+    def spread(n_blocks: int, seed: int) -> linear.Part:
+        draw = torch.Generator().manual_seed(seed)
+        parts = torch.randint(2, (2, n_blocks, LENGTH), generator=draw)
+        resid = {layer: torch.randn(n_blocks, LENGTH, 4, generator=draw) for layer in (0, 1, 2)}
+        for layer, part in zip((0, 1), parts, strict=True):
+            resid[layer] = 0.1 * resid[layer] + nn.functional.one_hot(part, 4)
+        return part_of(2 * parts[0] + parts[1], resid)
+
+    train, validation, test = (spread(n, seed) for n, seed in ((60, 0), (20, 1), (30, 2)))
+    head = head_of(torch.eye(4))
+    together = linear.fit(train, validation, head, [2, 0, 1], family="concat")
+    assert together.read == (0, 1, 2)
+    assert set(together.probes) == {(None, 1)}
+    assert held_out(together, test) < 0.1
+    for layer in (0, 1):
+        alone = held_out(linear.fit(train, validation, head, [layer]), test)
+        assert alone > np.log(2) - 0.05
+
+
+def test_concat_starts_as_the_model_where_the_last_layer_is_among_those_read(
+    weight: Tensor,
+) -> None:
+    train, head = drawn(10, 0, weight), head_of(weight)
+    # A huge penalty leaves the slope where it starts.
+    found = linear.fit(train, train, head, [0, 2], family="concat", penalty=1e6).probes[None, 1]
+    expected = torch.cat([torch.zeros(HIDDEN, HIDDEN), torch.eye(HIDDEN)], dim=1)
+    torch.testing.assert_close(found.tensors["A"], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.tensors["b"], torch.zeros(HIDDEN), atol=1e-4, rtol=0)
+    # Elsewhere it starts at the ridge regression.
+    below = linear.fit(train, train, head, [0, 1], family="concat", penalty=1e6).probes[None, 1]
+    assert float((below.tensors["A"] - expected).abs().max()) > 0.3
+
+
+def test_the_lens_of_several_layers_is_that_of_the_last(weight: Tensor) -> None:
+    train, test = drawn(4, 0, weight), drawn(10, 1, weight)
+    fits = [linear._Fit(None, 1, (0, 2))]
+    for free in (False, True):
+        grid = linear._Grid(fits, head_of(weight), free)
+        with torch.no_grad():
+            grid.start(train, finals=train[0])
+            objective = fits[0].objective
+            z, wanted = rows(test, (0, 2))
+            found = objective.nats(objective.lens, z, wanted) / len(z)
+        lens = float(nn.functional.cross_entropy(z[:, HIDDEN:] @ weight.T, wanted))
+        # The products may have been taken in bfloat16.
+        assert found == pytest.approx(lens, abs=2e-3)
+        assert not torch.equal(objective.origin[0], objective.lens[0])
+
+
+def test_linear_full_reads_what_the_rows_of_the_unembedding_cannot(weight: Tensor) -> None:
+    # The model's rows know the first half of the tokens from the second and no more.
+    row = torch.ones(VOCABULARY, 1)
+    row[VOCABULARY // 2 :] = -1
+    head = head_of(row @ torch.randn(1, HIDDEN, generator=torch.Generator().manual_seed(0)))
+    train, validation, test = (drawn(n, seed, weight) for n, seed in ((150, 0), (30, 1), (50, 2)))
+    bound = held_out(linear.fit(train, validation, head, [2]), test)
+    free = held_out(linear.fit(train, validation, head, [2], family="linear-full"), test)
+    z, wanted = rows(test)
+    truth = float(nn.functional.cross_entropy(z @ weight.T, wanted))
+    assert bound > truth + 0.5
+    assert free < truth + 0.15
+
+
+def test_linear_full_starts_at_the_logits_of_linear(weight: Tensor) -> None:
+    train, test = drawn(20, 0, weight), drawn(10, 1, weight)
+    # Under a huge penalty both stay where they start, but for c.
+    own, free = (
+        linear.fit(train, test, head_of(weight), [0], family=family, penalty=1e6)
+        for family in ("linear", "linear-full")
+    )
+    first, second = (logits_of(found, test).log_softmax(dim=1) for found in (own, free))
+    torch.testing.assert_close(first, second, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_loaded_probes_predict_the_same(
+    family: str, weight: Tensor, tmp_path: Path
+) -> None:
+    train, head, path = drawn(10, 0, weight), head_of(weight), tmp_path / "probes.safetensors"
+    before = linear.fit(train, train, head, [0, 2], family=family)
+    probes.save(before, path, {"model_fingerprint": "abc"})
+    after = probes.load(path, head, "abc")
+    assert after.family == family
+    assert after.layers == before.layers == frozenset({0, 2})
+    assert set(after.probes) == ({(None, 1)} if family == "concat" else {(0, 1), (2, 1)})
+    seen = next(iter(train[0]))
+    valid = {1: torch.ones_like(seen.token_ids, dtype=torch.bool)}
+    for (cell, logits), (again, same) in zip(
+        before.predict(seen, valid), after.predict(seen, valid), strict=True
+    ):
+        assert cell == again
+        assert cell.readout == family
+        assert torch.equal(logits, same)
+
+
+def test_parameters_are_as_by_hand(weight: Tensor) -> None:
+    train, head = drawn(4, 0, weight), head_of(weight)
+    counts = {
+        family: [
+            p.n_parameters
+            for p in linear.fit(train, train, head, [0, 2], family=family).probes.values()
+        ]
+        for family in FAMILIES
+    }
+    assert counts == {
+        "linear": 2 * [12 * 12 + 12 + 24],
+        "concat": [12 * 24 + 12 + 24],
+        "linear-full": 2 * [24 * 12 + 24],
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_noise_tells_nothing(family: str, weight: Tensor) -> None:
+    train, validation, test = (noise(n, seed) for n, seed in ((150, 0), (50, 1), (100, 2)))
+    found = linear.fit(train, validation, head_of(weight), [1], family=family)
+    assert held_out(found, test) == pytest.approx(CHANCE, abs=0.03)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_descent_that_ran_out_of_passes_says_so(
+    family: str, weight: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, head = drawn(30, 0, weight), head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
+
+    def fitted(penalty: float | None) -> list[probes.Probe]:
+        found = linear.fit(
+            train, train, head, [0, 2], family=family, penalty=penalty, tolerance_nats=1e-3
+        )
+        return list(found.probes.values())
+
+    assert all(probe.converged for penalty in (1e-3, None) for probe in fitted(penalty))
+    monkeypatch.setattr(linear, "MOST_PASSES", 1)
+    monkeypatch.setattr(linear, "FIRST_TOLERANCE_NATS", 1e-3)
+    for penalty in (1e-3, None):
+        for probe in fitted(penalty):
+            assert not probe.converged
+            assert probe.excess_nats is not None
+            assert probe.excess_nats > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_penalty_that_is_given_is_kept_and_its_minimum_returned(
+    family: str, weight: Tensor
+) -> None:
+    # Validation would rather have the lens, which is what the tokens were drawn from.
+    train, validation = drawn(4, 0, weight), drawn(20, 1, weight)
+    found = linear.fit(train, validation, head_of(weight), [2], family=family, penalty=1e-3)
+    [probe] = found.probes.values()
+    assert (probe.chosen, probe.penalty) == ("minimum", 1e-3)
+    assert probe.validation_nats == pytest.approx(held_out(found, validation), rel=2e-3)
+    free = linear.fit(train, validation, head_of(weight), [2], family=family)
+    [chosen] = free.probes.values()
+    assert chosen.validation_nats < probe.validation_nats - 0.1
+
+
+def test_what_memory_does_not_hold_is_refused_with_the_way_out(
+    weight: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, head = drawn(4, 0, weight), head_of(weight)
+    monkeypatch.setattr(linear, "free_bytes", lambda _: 80_000)
+    linear.fit(train, train, head, [0, 2])
+    with pytest.raises(SettingsError, match=r"fitting 2 linear-full probes .* use linear or"):
+        linear.fit(train, train, head, [0, 2], family="linear-full")
+    monkeypatch.setattr(linear, "free_bytes", lambda _: 2**30)
+    large = replace(head, head=nn.Linear(2048, 50_000, bias=False, device="meta"))
+    message = r"takes about 12\.3 GiB, and 1\.0 GiB are free: it is for small vocabularies"
+    with pytest.raises(SettingsError, match=message):
+        linear.fit(train, train, large, [2], family="linear-full")
+
+
+def test_another_family_or_penalty_is_an_error(weight: Tensor) -> None:
+    train, head = noise(4, 0), head_of(weight)
+    with pytest.raises(SettingsError, match="one of linear, concat, linear-full, got mlp"):
+        linear.fit(train, train, head, [2], family="mlp")
+    with pytest.raises(SettingsError, match=r"penalty must be at least 0, got -1"):
+        linear.fit(train, train, head, [2], penalty=-1.0)

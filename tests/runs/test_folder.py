@@ -1,0 +1,142 @@
+"""The run folder: written whole or not at all, and read again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from probekit.runs import folder as results
+from probekit.errors import RunError
+from probekit.runs.folder import Run
+from probekit.settings import Settings
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    results.write_text(path, "old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        results.write(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/a.txt cannot be written"):
+        results.write_text(tmp_path / "file" / "a.txt", "new")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_no_result(value: float) -> None:
+    with pytest.raises(RunError, match="a result is not a finite number"):
+        results.as_json({"nats": value})
+
+
+def begun(folder: Path, settings: Settings) -> None:
+    results.open_folder(folder, settings, overwrite=False)
+    (folder / "stages").mkdir()
+    (folder / "stages" / "probes").write_text("")
+
+
+def test_a_folder_with_another_run_names_what_differs(tmp_path: Path) -> None:
+    begun(tmp_path, Settings(seed=1))
+    with pytest.raises(RunError, match=r"other settings: offsets, seed\. .*--overwrite"):
+        results.open_folder(tmp_path, Settings(offsets=2), overwrite=False)
+    assert results.open_folder(tmp_path, Settings(seed=1), overwrite=False) is None
+
+
+def test_overwrite_replaces_another_run(tmp_path: Path) -> None:
+    begun(tmp_path, Settings(seed=1))
+    (tmp_path / "results.json").write_text("{}")
+    assert results.open_folder(tmp_path, Settings(offsets=2), overwrite=True) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_run_that_never_began_is_in_nobody_s_way(tmp_path: Path) -> None:
+    results.open_folder(tmp_path, Settings(seed=1), overwrite=False)
+    assert results.open_folder(tmp_path, Settings(seed=2), overwrite=False) is None
+    assert Run(tmp_path, {}).settings == Settings(seed=2)
+
+
+def test_an_output_below_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"the output folder .*file/run cannot be written"):
+        results.open_folder(tmp_path / "file" / "run", Settings(), overwrite=False)
+
+
+def test_a_run_is_read_as_it_was_written(finished_run: Run) -> None:
+    again = results.load(finished_run.folder)
+    assert again.results == finished_run.results
+    assert len(again.scores) == len(again.results["scores"])
+    assert again.scores["layer"].isna().any()
+    assert again.settings.offsets == 2
+    assert list(again.specialization["offset"]) == [1, 2]
+
+
+def test_scores_follow_from_the_sums_by_document(finished_run: Run) -> None:
+    sums = finished_run.documents
+    key = ["readout", "layer", "offset", "split", "positions"]
+    total = sums.groupby(key, dropna=False)[["n", "nats_sum"]].sum()
+    expected = (total["nats_sum"] / total["n"]).sort_index()
+    scored = finished_run.scores.set_index(key)["nats"].sort_index()
+    pd.testing.assert_series_equal(
+        scored.reset_index(drop=True), expected.reset_index(drop=True), check_names=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no finished run"),
+        ("{", "is not JSON"),
+        (json.dumps({"schema": "probekit.results/0"}), r"is not of schema probekit.results/1"),
+        ("[]", r"is not of schema probekit.results/1"),
+    ],
+)
+def test_a_folder_that_holds_no_run_says_why(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        results.load(tmp_path)
+
+
+def test_a_run_may_be_moved(finished_run: Run, tmp_path: Path) -> None:
+    moved = results.load(shutil.copytree(finished_run.folder, tmp_path / "moved"))
+    assert moved.report.is_file()
+    assert len(moved.documents) == len(finished_run.documents)
+
+
+def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(seed=3)
+    results.open_folder(tmp_path, settings, overwrite=True)
+    stage = tmp_path / "stages" / "probes"
+    stage.parent.mkdir()
+    stage.touch()
+    assert results.open_folder(tmp_path, settings, overwrite=True) is None
+    assert stage.exists()
+    results.open_folder(tmp_path, Settings(seed=4), overwrite=True)
+    assert not stage.exists()
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "sha256", "changed"),
+    [("b", "t", "the model"), ("a", "u", "the text"), ("b", "u", "the model and the text")],
+)
+def test_a_run_of_another_model_or_text_is_not_passed_off(
+    tmp_path: Path, fingerprint: str, sha256: str, changed: str
+) -> None:
+    before = {"model": {"fingerprint": "a"}, "text": [{"sha256": "t"}]}
+    results.require_unchanged(tmp_path, before, "a", [{"sha256": "t"}])
+    with pytest.raises(RunError, match=f"but {changed} changed since"):
+        results.require_unchanged(tmp_path, before, fingerprint, [{"sha256": sha256}])

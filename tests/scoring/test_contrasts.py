@@ -1,0 +1,112 @@
+"""Readouts set against each other, on sums that are worked by hand."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from probekit.scoring import contrasts
+from probekit.scoring.rates import Tally
+
+DOCUMENTS = 6
+N = 10
+
+
+def rows(
+    readout: str,
+    layer: int | None,
+    offset: int,
+    nats: float,
+    top1: float = 0.5,
+    joint: float = math.nan,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Return one row a document; documents differ in difficulty, not in what tells readouts."""
+    return [
+        {
+            "readout": readout, "layer": layer, "offset": offset, "blind": True,
+            "positions": "all", "split": "test", "document": document, "n": N,
+            "nats_sum": N * (nats + document), "top1_sum": N * top1, "top5_sum": N * 1.0,
+            "joint_sum": N * joint, "kl_sum": math.nan, "seed": 0,
+        }
+        | more
+        for document in range(DOCUMENTS)
+    ]  # fmt: skip
+
+
+def tally(*parts: list[dict[str, Any]]) -> Tally:
+    table = pd.DataFrame([row for part in parts for row in part]).astype({"layer": "Int64"})
+    return Tally(table, ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
+
+
+def test_a_probe_stands_beside_its_control_and_the_random_model() -> None:
+    bit = math.log(2)
+    found = tally(
+        rows("unigram", None, 2, 5.0),
+        rows("linear", 3, 2, 5.0 - 3 * bit, top1=0.4),
+        rows("control", 3, 2, 1.0, top1=0.7),
+        rows("random", 3, 2, 5.0 - bit),
+        rows("control", 3, 2, 1.0, top1=0.9, seed=1),
+    )
+    first, again = contrasts.controls(found)
+    assert (first["layer"], first["offset"], first["domain"], first["seed"]) == (3, 2, "prose", 0)
+    assert first["selectivity"] == pytest.approx(-0.3)
+    assert first["random_bits"] == pytest.approx(1)
+    assert first["bits_over_random"] == pytest.approx(2)
+    # Paired: documents of different difficulty make no doubt of a constant difference.
+    assert first["bits_over_random_low"] == pytest.approx(first["bits_over_random_high"])
+    assert (again["seed"], again["control_top1"]) == (1, pytest.approx(0.9))
+    assert again["random_bits"] == pytest.approx(1)  # what was fitted once stands for it
+
+
+def test_without_controls_there_are_no_rows() -> None:
+    assert not list(contrasts.controls(tally(rows("unigram", None, 2, 5.0))))
+
+
+def both(nats: Mapping[tuple[str, int | None], tuple[float, float]]) -> list[dict[str, Any]]:
+    """Return rows of test and validation."""
+    found = []
+    for (readout, layer), (validation, test) in nats.items():
+        found += rows(readout, layer, 2, test)
+        found += rows(readout, layer, 2, validation, split="validation")
+    return found
+
+
+def test_the_layer_of_a_family_is_chosen_on_validation() -> None:
+    bit = math.log(2)
+    found = tally(
+        both({
+            ("linear", 0): (2.0, 2.0), ("linear", 1): (3.0, 1.0),
+            ("mlp", 0): (2.5, 9.0), ("mlp", 1): (2.4, 2.0 - bit),
+            ("concat", None): (2.2, 2.0 + bit),
+        })
+    )  # fmt: skip
+    table = {row["readout"]: row for row in contrasts.families(found, ["linear", "mlp", "concat"])}
+    # Layer 1 of the linear probe is better on test, and validation did not know.
+    assert [table[name]["layer"] for name in ("linear", "mlp", "concat")] == [0, 1, None]
+    gains = [table[name]["bits_over_linear"] for name in ("linear", "mlp", "concat")]
+    assert gains == pytest.approx([0, 1, -1])
+
+
+def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> None:
+    at: dict[str, Any] = {"positions": "marginal"}
+    found = tally(
+        rows("linear", 2, 2, 2.0, top1=0.8, joint=0.8, **at),
+        rows("linear", 2, 3, 2.0, top1=0.5, joint=0.2, **at),
+        rows("linear", 2, 1, 2.0, top1=0.9, joint=0.9, **at),
+        rows("lens", 2, 2, 2.0, top1=0.0, joint=0.0, **at),
+        rows("lens", 2, 3, 2.0, top1=0.1, joint=0.0, **at),
+        rows("control", 2, 2, 2.0, **at),
+    )
+    table = {(r["readout"], r["offset"]): r for r in contrasts.sequences(found, "model")}
+    assert set(table) == {("linear", 2), ("linear", 3), ("lens", 2), ("lens", 3)}
+    second, third = table["linear", 2], table["linear", 3]
+    assert (second["conditional"], second["joint"]) == (pytest.approx(0.8), pytest.approx(0.8))
+    assert (third["top1"], third["joint"]) == (pytest.approx(0.5), pytest.approx(0.2))
+    assert third["conditional"] == pytest.approx(0.25)
+    assert third["target"] == "model"
+    assert third["kl_nats"] is None
+    # Never right before: there is nothing to be a share of.
+    assert table["lens", 3]["conditional"] is None

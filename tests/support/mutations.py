@@ -1,0 +1,109 @@
+"""Planted bugs, each of which a named test must catch: `make mutations`.
+
+Each bug is planted in a copy of the repository, and the tests named for it are run there.
+Before that they are run on a copy without any bug, where they must pass.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.paths import ROOT
+from support.planted_bugs import MUTATIONS, Mutation
+
+# What tests need.
+COPIED = ("probekit", "tests", "pyproject.toml")
+
+
+def plant(mutation: Mutation, root: Path) -> None:
+    """Plant a bug in the copy at `root`."""
+    path = mutation.path(root)
+    source = path.read_text(encoding="utf-8")
+    assert source.count(mutation.old) == 1, f"{mutation.module}: {mutation.old!r} is not there once"
+    path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+
+
+@contextmanager
+def copy_of_the_repository() -> Iterator[Path]:
+    """Give a copy in a temporary folder, from which Python imports the package."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve()
+        for name in COPIED:
+            if (ROOT / name).is_file():
+                shutil.copy(ROOT / name, copy / name)
+            else:
+                skipped = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=skipped)
+        _require_own_import(copy)
+        yield copy
+
+
+def _run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Python puts the folder in which it is started before all installed packages.
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False
+    )
+
+
+def _require_own_import(copy: Path) -> None:
+    """Raise if Python, in the copy, would import an installed probekit."""
+    show = "import importlib.util; print(importlib.util.find_spec('probekit').origin)"
+    found = Path(_run(copy, "-c", show).stdout.strip())
+    assert found == copy / "probekit" / "__init__.py", f"{found} would be tested"
+
+
+def tested(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Return pytest's exit status for tests of a copy, and what it said."""
+    options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+    done = _run(copy, "-m", "pytest", *options, *tests)
+    return done.returncode, done.stdout + done.stderr
+
+
+def caught_by(mutation: Mutation) -> str | None:
+    """Return the first test that fails with the bug, None if all pass.
+
+    Raises:
+        RuntimeError: If the tests could not be run.
+    """
+    with copy_of_the_repository() as copy:
+        plant(mutation, copy)
+        status, said = tested(copy, mutation.tests)
+    if status == 0:
+        return None
+    failed = re.search(r"^FAILED (\S+::.*?)(?: - |$)", said, re.MULTILINE)
+    if status != 1 or failed is None:
+        raise RuntimeError(f"{mutation.name}: pytest ended with {status}:\n{said}")
+    return failed[1]
+
+
+def require_healthy() -> None:
+    """Raise if a named test fails where no bug is planted."""
+    tests = sorted({test for mutation in MUTATIONS for test in mutation.tests})
+    with copy_of_the_repository() as copy:
+        status, said = tested(copy, tests)
+    if status != 0:
+        raise RuntimeError(f"without any bug, pytest ended with {status}:\n{said}")
+
+
+def main() -> int:
+    """Print the table; return 1 if a bug survives."""
+    require_healthy()
+    say = sys.stdout.write
+    say("| bug | module | caught by |\n| --- | --- | --- |\n")
+    survivors = 0
+    for mutation in MUTATIONS:
+        test = caught_by(mutation)
+        survivors += test is None
+        shown = "**nothing: it survives**" if test is None else f"`{test}`"
+        say(f"| {mutation.name} | `{mutation.module}` | {shown} |\n")
+        sys.stdout.flush()
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
