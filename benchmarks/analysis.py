@@ -1,6 +1,6 @@
 """What share of an analysis is model, probes and marginalization.
 
-    python benchmarks/analysis.py [--model tiny]
+    python benchmarks/analyze.py [--model tiny]
 
 Runs `probekit analyze` once and prints a table: the seconds of each stage, and the same as
 multiples of one bare forward pass of the model over the same tokens, timed in this process.
@@ -13,14 +13,14 @@ from typing import Annotated
 import torch
 import typer
 
-from probekit.pipelines.analysis import analyze as analysis
-from probekit.runs import setup as preparation
+from probekit.pipelines.analysis import analyze
+from probekit.runs import setup
 from probekit.settings import Settings
 
 ROUNDS = 3
 
 
-def bare_forward_seconds(material: preparation.Material) -> float:
+def bare_forward_seconds(material: setup.Material) -> float:
     """Return the best of a few timings of the model alone over all tokens of the run."""
     model = material.loaded.model
     batches = [
@@ -41,12 +41,12 @@ def bare_forward_seconds(material: preparation.Material) -> float:
 def main(model: Annotated[str, typer.Option(help="Model to analyse.")] = "tiny") -> None:
     """Print where the time of one analysis goes."""
     asked = Settings(model=model)
-    loaded = preparation.load(asked)
-    asked = preparation.resolved(asked, loaded)
-    material = preparation.prepare(loaded, asked)
+    loaded = setup.load(asked)
+    asked = setup.resolved(asked, loaded)
+    material = setup.prepare(loaded, asked)
     bare = bare_forward_seconds(material)
     with tempfile.TemporaryDirectory() as folder:
-        run = analysis.run(loaded, asked, folder, True, lambda _: None).results["run"]
+        run = analyze.run(loaded, asked, folder, True, lambda _: None).results["run"]
     total = run["seconds"]
     print(f"{model}: {material.plan.n_tokens:,} tokens, bare forward pass {bare:.2f} s\n")
     print("| stage | seconds | share | bare forward passes |\n|---|---|---|---|")

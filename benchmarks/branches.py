@@ -19,15 +19,15 @@ from pages import DOCS, line, put
 
 from probekit.activations.residual_stream import stream
 from probekit.data import blocks as tokens
-from probekit.data import builtin_text as corpus
+from probekit.data import builtin_text
 from probekit.data.blocks import Blocks
 from probekit.data.targets import draw_positions, text_targets
-from probekit.marginalization import nucleus_size as branching
+from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization, summarize
 from probekit.marginalization.nucleus_size import Spread
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.setup import Material
 from probekit.scoring.rates import Rates, Tally
 from probekit.scoring.score import score
@@ -79,17 +79,17 @@ def shown(found: Summary, digits: int) -> str:
 @torch.no_grad()
 def costs(settings: Settings) -> Iterator[Cost]:
     """Yield what each domain takes of one model: nothing is fitted, so all documents count."""
-    material = preparation.prepare(preparation.load(settings), settings)
+    material = setup.prepare(setup.load(settings), settings)
     blocks = _packed(material, settings.block)
     last = [material.head.n_layers]
     read = stream(material.loaded.model, material.head, blocks.token_ids, last, batch_size=16)
-    table = branching.count(read, material.head, blocks, settings.nucleus)
+    table = nucleus_size.count(read, material.head, blocks, settings.nucleus)
     whole: dict[str, Spread] = {}
-    for spread in branching.spreads(table, material.domains, settings.block, settings.seed):
+    for spread in nucleus_size.spreads(table, material.domains, settings.block, settings.seed):
         whole.setdefault(spread.domain, spread)  # the whole block comes before its parts
     readout, tally = _marginal(material, blocks, settings)
     owners = np.array([*material.domains, ""])[blocks.documents]  # -1 is nobody's
-    for domain in corpus.DOMAINS:
+    for domain in builtin_text.DOMAINS:
         records = [r for r in readout.records if owners[r.block, r.position] == domain]
         (kept,) = summarize(records, settings.marginal, domain)
         rates = tally.rates(domain, "held-out", "marginal")
@@ -127,7 +127,7 @@ def _marginal(
 def steps(found: dict[tuple[str, str], Cost]) -> Iterator[str]:
     """Yield the differences of neighbouring sizes, paired over documents, and what follows."""
     needs: set[str] = set()
-    for domain in corpus.DOMAINS:
+    for domain in builtin_text.DOMAINS:
         for small, large in pairwise(LADDER):
             # The documents and positions are the same for all models.
             one, other = (found[name, domain].spread for name in (small, large))
@@ -169,7 +169,7 @@ def main(
     counted = ", ".join(
         f"{domain} {found[LADDER[0], domain].spread.n_positions:,} positions of "
         f"{found[LADDER[0], domain].spread.n_documents} documents"
-        for domain in corpus.DOMAINS
+        for domain in builtin_text.DOMAINS
     )
     made = [*table, "", f"Tokens and entropy: {counted}.", "", "Paired over documents:", "",
             *steps(found)]  # fmt: skip

@@ -1,6 +1,6 @@
 """What capturing every layer costs, against the bare forward pass of the same model.
 
-    python benchmarks/capture.py
+    python benchmarks/residual_stream.py
 
 A random Llama of 28 million parameters reads the same tokens in four ways, turn by turn in
 one process; each way's time is given as a multiple of the bare pass of its own round, as the
@@ -16,7 +16,7 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from probekit.activations import residual_stream as capture
+from probekit.activations import residual_stream
 from probekit.models import anatomy
 
 VOCABULARY = 4_096
@@ -40,7 +40,7 @@ def build() -> PreTrainedModel:
 def ways(model: PreTrainedModel, token_ids: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Return the ways by name; the bare pass computes no logits, as capture does not."""
     head = anatomy.find(model)
-    stream = capture.stream(
+    stream = residual_stream.stream(
         model, head, token_ids, range(head.n_layers + 1), batch_size=len(token_ids)
     )
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 from pages import DOCS, line, put
 
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
 from probekit.paper.protocol import EXTENDED, Protocol
-from probekit.pipelines.head_study import study_heads as head_study
+from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study_heads import HeadRun
 from probekit.pipelines.reproduction import table_1 as strategies
@@ -32,7 +32,9 @@ def main(
     output: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/heads"),
 ) -> None:
     """Train, score, and write the tables between the page's comments."""
-    studies = [head_study.study_heads(model, output=output / model, say=print) for model in STUDIED]
+    studies = [
+        study_heads.study_heads(model, output=output / model, say=print) for model in STUDIED
+    ]
     asked = Protocol(samples=50)
     runs = [strategies.train(model, {}, output / "table-1", print) for model in LADDER]
     document = strategies.document(runs, asked, output / "table-1", print)
@@ -88,7 +90,7 @@ def table_1(rows: Sequence[Row]) -> Iterator[str]:
         "strategy", *(f"`{model}`: {token}" for model in models for token in ("next", "second"))
     )
     yield line(*["---"] * (1 + 2 * len(models)))
-    for strategy in paper.strategies():
+    for strategy in numbers.strategies():
         cells = [
             shown(row, "top5", 3)
             for model in models

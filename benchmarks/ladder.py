@@ -13,15 +13,12 @@ from typing import Annotated
 import torch
 import typer
 
-from probekit.activations import residual_stream as capture
+from probekit.activations import residual_stream
 from probekit.data import blocks as tokens
-from probekit.data import builtin_text as corpus
+from probekit.data import builtin_text, targets, tokenization
 from probekit.data import documents as text
-from probekit.data import targets
-from probekit.data import tokenization as encoding
-from probekit.models import anatomy
-from probekit.models import loading as models
-from probekit.probes import logit_lens as lens
+from probekit.models import anatomy, loading
+from probekit.probes import logit_lens
 from probekit.scoring import rates as tally
 from probekit.scoring import score
 
@@ -29,35 +26,39 @@ LADDER = ("tiny-s", "tiny-m", "tiny-l")
 BLOCK = 256
 
 
-def rates(name: str, max_tokens: int) -> tuple[models.Loaded, dict[str, tally.Rates]]:
+def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, tally.Rates]]:
     """Return the model's rates by domain on held-out documents."""
-    loaded = models.load(name)
+    loaded = loading.load(name)
     head = anatomy.find(loaded.model)
     tokenizer = loaded.tokenizer
     found = []
     for argument in text.BUILT_IN:
         documents = text.read(text.Source.parse(argument))
-        found += encoding.tokenize(documents, tokenizer, max_tokens)
+        found += tokenization.tokenize(documents, tokenizer, max_tokens)
     ids = [document.ids for document in found]
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     blocks = tokens.pack(ids, range(len(ids)), BLOCK, *ends)
-    stream = capture.stream(loaded.model, head, blocks.token_ids, [head.n_layers], batch_size=16)
+    stream = residual_stream.stream(
+        loaded.model, head, blocks.token_ids, [head.n_layers], batch_size=16
+    )
     wanted = targets.text_targets(blocks, 1)
     with torch.no_grad():
         table = score.score(
-            [lens.Model(head)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
+            [logit_lens.Model(head)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
         )
     domains = [document.domain for document in found]
     whole = tally.Tally(table.assign(split="held-out"), domains, [1.0] * len(domains))
-    return loaded, {domain: whole.rates(domain, "held-out", "all") for domain in corpus.DOMAINS}
+    return loaded, {
+        domain: whole.rates(domain, "held-out", "all") for domain in builtin_text.DOMAINS
+    }
 
 
 def main(
     max_tokens: Annotated[int, typer.Option(help="Tokens a domain.")] = 100_000,
 ) -> None:
     """Print the table."""
-    print("| model | parameters |" + "".join(f" {d}, nats |" for d in corpus.DOMAINS))
-    print("|---|---|" + "---|" * len(corpus.DOMAINS))
+    print("| model | parameters |" + "".join(f" {d}, nats |" for d in builtin_text.DOMAINS))
+    print("|---|---|" + "---|" * len(builtin_text.DOMAINS))
     nats = {}
     for name in (*LADDER, "tiny-mtp"):
         loaded, by_domain = rates(name, max_tokens)
@@ -69,7 +70,7 @@ def main(
         gaps = [
             # The documents are the same for all models.
             f"{domain} {_shown(by_domain[domain], nats[small][domain] - nats[large][domain])}"
-            for domain in corpus.DOMAINS
+            for domain in builtin_text.DOMAINS
         ]
         print(f"- {small} - {large}: {', '.join(gaps)}")
 

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, text_targets
 from probekit.models.anatomy import Anatomy
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
 from probekit.probes import linear
 from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
 from probekit.probes.probe import Probes, Tensors
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.setup import Material
-from probekit.scoring import losses as metrics
+from probekit.runs.streams import SITE_OF_MODEL, Streams
+from probekit.scoring import losses
 from probekit.settings import Settings
 
 # Of github.com/AlignmentResearch/tuned-lens, its train command: rate, momentum, decay.
@@ -92,7 +92,7 @@ def held_out(data: Data, cell: Cell, tensors: Tensors, *, seen: bool = False) ->
     if seen:
         known = torch.isin(ids, data.of("train", cell)[1])
         z, ids = z[known], ids[known]
-    return float(metrics.losses(applied(data.material.head, tensors, z), ids).nats.mean())
+    return float(losses.losses(applied(data.material.head, tensors, z), ids).nats.mean())
 
 
 def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
@@ -120,7 +120,7 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
     """Return the seconds of the tuned lens' optimizer on all cells, and held-out nats."""
     head, width = data.material.head, data.material.head.d_hidden
     output, bias = scaled_unembedding(head), scaled_bias(head)
-    narrow = output.to(metrics.product_dtype(output.device))
+    narrow = output.to(losses.product_dtype(output.device))
     found, seconds = {}, 0.0
     for cell in cells:
         z, ids = data.of("train", cell)
@@ -135,7 +135,7 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
         start = time.perf_counter()
         for _ in range(STEPS):
             moved = lens(z)
-            slope = metrics.cross_entropy(moved.detach(), narrow, bias, ids).hidden / len(ids)
+            slope = losses.cross_entropy(moved.detach(), narrow, bias, ids).hidden / len(ids)
             optimizer.zero_grad()
             moved.backward(slope)
             nn.utils.clip_grad_norm_(lens.parameters(), 1.0)
@@ -150,7 +150,7 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
 def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
     """Return the least seconds that the passes of the grid take here."""
     head = data.material.head
-    narrow = scaled_unembedding(head).to(metrics.product_dtype(head.unembedding.device))
+    narrow = scaled_unembedding(head).to(losses.product_dtype(head.unembedding.device))
     chunk = torch.randn(4_096, head.d_hidden).to(narrow)
     products = min(timed(lambda: (chunk @ narrow.T) @ narrow) for _ in range(ROUNDS)) / len(chunk)
     positions = {k: int(data.targets["train"].valid[k].sum()) for _, k in cells}
@@ -164,9 +164,9 @@ def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
 def lines(model: str, max_tokens: int) -> Iterator[str]:
     """Yield the table."""
     asked = Settings(model=model, max_tokens=max_tokens)
-    loaded = preparation.load(asked)
-    asked = preparation.resolved(asked, loaded)
-    material = preparation.prepare(loaded, asked)
+    loaded = setup.load(asked)
+    asked = setup.resolved(asked, loaded)
+    material = setup.prepare(loaded, asked)
     blocks = material.blocks
     targets = {part: text_targets(blocks[part], asked.offsets) for part in blocks}
     streams = Streams(material, material.layers, SITE_OF_MODEL)

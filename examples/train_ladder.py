@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from probekit.data import builtin_text as corpus
+from probekit.data import builtin_text
 from probekit.models.loading import fingerprint, load
 
 VOCABULARY = 2_048
@@ -256,7 +256,7 @@ def main(
     """Train the ladder, one model after another."""
     work.mkdir(parents=True, exist_ok=True)
     texts = {
-        part: [t for d in corpus.DOMAINS for t in corpus.documents(d, part).values()]
+        part: [t for d in builtin_text.DOMAINS for t in builtin_text.documents(d, part).values()]
         for part in ("train", "early-stop")
     }
     tokenizer = train_tokenizer(texts["train"])

@@ -7,25 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
-from probekit.activations.residual_stream import ResidualStream
-from probekit.readout import Seen
-
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """A stream with a bar, on a terminal, for each pass over it."""
-
-    stream: ResidualStream
-    label: str
-
-    def __iter__(self) -> Iterator[Seen]:
-        """Yield the batches of the stream."""
-        # disable=None: no bar where standard error is not a terminal.
-        yield from tqdm(self.stream, self.label, leave=False, disable=None, unit="batch")
 
 
 @dataclass

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
 from probekit.models.anatomy import find
-from probekit.progress import Journal, Tracked
+from probekit.progress import Journal
+from probekit.runs.streams import Tracked
 
 
 def test_a_stage_is_logged_and_said_when_it_ends(tmp_path: Path) -> None:

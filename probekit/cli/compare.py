@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.export_figures import Figures, write_figures
-from probekit.cli.printing import aligned, show
 from probekit.cli.flags import with_settings
+from probekit.cli.printing import aligned, show
 from probekit.errors import SettingsError
 from probekit.settings import Settings, from_file
 

@@ -14,10 +14,10 @@ Figures = Annotated[
 
 def write_figures(files: Mapping[str, bytes], folder: Path) -> None:
     """Write the files of figures, and say where they are."""
-    from probekit.runs import folder as results
+    from probekit.files import write
 
     for name, content in files.items():
-        results.write(folder / name, partial(_put, content))
+        write(folder / name, partial(_put, content))
     typer.echo(f"Figures: {folder} ({len(files)} files)")
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.export_figures import Figures, write_figures
-from probekit.cli.printing import aligned, show
 from probekit.cli.flags import described, tokens, with_settings
+from probekit.cli.printing import aligned, show
 from probekit.errors import SettingsError
 from probekit.pipelines.head_study.settings import SHARED, TOKENS_ON_CPU, USUAL, HeadSettings, split
 from probekit.settings import from_file
@@ -58,15 +58,15 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
     from transformers.utils import logging
 
     from probekit import reports
-    from probekit.pipelines.head_study import study_heads as head_study
-    from probekit.runs import setup as preparation
+    from probekit.pipelines.head_study import study_heads
+    from probekit.runs import setup
 
     logging.disable_progress_bar()
-    loaded = preparation.load(asked)
+    loaded = setup.load(asked)
     if dry_run:
-        typer.echo("\n".join(head_study.dry_run(loaded, asked, of_heads)))
+        typer.echo("\n".join(study_heads.dry_run(loaded, asked, of_heads)))
         return
-    run = head_study.run(loaded, asked, of_heads, output, overwrite, typer.echo)
+    run = study_heads.run(loaded, asked, of_heads, output, overwrite, typer.echo)
     show(run.document, table(run.document))
     if figures:
         write_figures(reports.paper_heads(run.document), run.folder / "figures")

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli import compare as scales
+from probekit import files
+from probekit.cli import compare
 from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
@@ -149,25 +150,25 @@ def report(
 ) -> None:
     """Render the report of a finished run, or of a study of heads, again."""
     from probekit import reports
-    from probekit.pipelines.head_study import study_heads as head_study
-    from probekit.runs import folder as results
+    from probekit.pipelines.head_study import study_heads
     from probekit.reports.heads.page import render as render_heads
+    from probekit.runs import folder
 
-    if (run / head_study.FILE).exists():
-        study = head_study.load(run)
-        results.write_text(study.report, render_heads(study.document))
+    if (run / study_heads.FILE).exists():
+        study = study_heads.load(run)
+        files.write_text(study.report, render_heads(study.document))
         if figures:
             write_figures(reports.paper_heads(study.document), run / "figures")
     else:
-        finished = results.load(run)
-        results.write_text(finished.report, reports.render(finished.results, finished.passages))
+        finished = folder.load(run)
+        files.write_text(finished.report, reports.render(finished.results, finished.passages))
         if figures:
             write_figures(reports.paper(finished.results), run / "figures")
     typer.echo(f"Report: {run / 'report.html'}")
 
 
-command()(scales.compare)
-for _function in (scales.sweep, heads, reproduce):
+command()(compare.compare)
+for _function in (compare.sweep, heads, reproduce):
     command(RESUMABLE)(_function)
 
 
@@ -183,10 +184,10 @@ def _calibrate() -> None:
 def _load(asked: Settings) -> Any:
     from transformers.utils import logging
 
-    from probekit.runs import setup as preparation
+    from probekit.runs import setup
 
     logging.disable_progress_bar()
-    loaded = preparation.load(asked)
+    loaded = setup.load(asked)
     place = loaded.repository or loaded.source
     revision = f" at {loaded.revision}" if loaded.revision else ""
     typer.echo(

@@ -57,9 +57,9 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     from transformers.utils import logging
 
+    from probekit.paper.protocol import Protocol
     from probekit.pipelines.reproduction import reproduce
     from probekit.runs import folder as results
-    from probekit.paper.protocol import Protocol
 
     logging.disable_progress_bar()
     folder = output or Path("runs") / f"reproduce-{figure}"
@@ -111,12 +111,12 @@ def _table_1(
     if heads and (model or more):
         given = ", ".join(f"--{name.replace('_', '-')}" for name in more) or "--model"
         raise SettingsError(f"--heads names trained heads, their model and text: leave out {given}")
-    from probekit.pipelines.reproduction import table_1 as strategies
+    from probekit.pipelines.reproduction import table_1
 
     runs = heads or [
-        strategies.train(name, settings, folder, typer.echo) for name in model or ["tiny"]
+        table_1.train(name, settings, folder, typer.echo) for name in model or ["tiny"]
     ]
-    return strategies.document(runs, asked, folder, typer.echo)
+    return table_1.document(runs, asked, folder, typer.echo)
 
 
 def _show(document: dict[str, Any], folder: Path) -> None:

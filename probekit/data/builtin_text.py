@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Domain = Literal["prose", "code"]
-Part = Literal["train", "early-stop", "held-out"]
+ModelSplit = Literal["train", "early-stop", "held-out"]
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 
@@ -32,10 +32,10 @@ LEFT_OUT = {
 SHORTEST_DOCUMENT = 400
 
 # Upper ends of the hash intervals that make the parts.
-PARTS: dict[Part, float] = {"train": 0.65, "early-stop": 0.70, "held-out": 1.0}
+PARTS: dict[ModelSplit, float] = {"train": 0.65, "early-stop": 0.70, "held-out": 1.0}
 
 
-def documents(domain: Domain, part: Part) -> dict[str, str]:
+def documents(domain: Domain, part: ModelSplit) -> dict[str, str]:
     """Return the documents of one domain and part, by name.
 
     Args:
@@ -61,7 +61,7 @@ def documents(domain: Domain, part: Part) -> dict[str, str]:
     }
 
 
-def part_of(name: str) -> Part:
+def part_of(name: str) -> ModelSplit:
     """Return the part that the document called `name` belongs to.
 
     >>> part_of("json.decoder")

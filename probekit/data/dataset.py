@@ -7,8 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from probekit import provenance
 from probekit.data import documents as text
-from probekit.data import pairs, prompted
-from probekit.data import tokenization as encoding
+from probekit.data import pairs, prompted, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import SPLITS, Document, Source
 from probekit.settings import Settings
@@ -63,8 +62,8 @@ def read(
 def _documents(source: Source, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> OfSource:
     most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
     found = text.read(source, settings.text_field, settings.limit, most)
-    cut, was_cut = encoding.pieces(found, tokenizer)
-    tokenized = encoding.tokenize(cut, tokenizer, settings.max_tokens)
+    cut, was_cut = tokenization.pieces(found, tokenizer)
+    tokenized = tokenization.tokenize(cut, tokenizer, settings.max_tokens)
     return found, tokenized, [_cut_warning(source, len(found), len(cut))] if was_cut else []
 
 
@@ -100,7 +99,7 @@ def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, s
     return {
         "code": "cut-into-pieces",
         "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
-        f"about {encoding.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as "
+        f"about {tokenization.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as "
         "independent.",
     }
 

@@ -15,8 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from probekit.data import builtin_text as corpus
-from probekit.data import rows
+from probekit.data import builtin_text, rows
 from probekit.errors import DataError, SettingsError
 
 Split = Literal["train", "validation", "test"]
@@ -31,7 +30,7 @@ WAY_OUT = (
 
 OTHER_ROWS = {".json", ".csv", ".tsv", ".gz", ".zst"}
 
-BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in corpus.DOMAINS)
+BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in builtin_text.DOMAINS)
 
 
 @dataclass(frozen=True)
@@ -164,9 +163,9 @@ def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
 
 
 def _built_in(domain: str) -> Iterator[tuple[str, str]]:
-    if domain not in corpus.DOMAINS:
-        raise DataError(f"the built-in text has the domains {corpus.DOMAINS}, got {domain!r}")
-    yield from corpus.documents(domain, "held-out").items()
+    if domain not in builtin_text.DOMAINS:
+        raise DataError(f"the built-in text has the domains {builtin_text.DOMAINS}, got {domain!r}")
+    yield from builtin_text.documents(domain, "held-out").items()
 
 
 def _folder(folder: Path) -> Iterator[tuple[str, str]]:

@@ -5,14 +5,12 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from probekit.data import blocks as tokens
-from probekit.data import pairs
+from probekit.data import blocks, pair_tokens, pairs
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document, Source, split
 from probekit.data.pairs import Pair
 from probekit.data.tokenization import within
 from probekit.errors import DataError
-from probekit.paper import samples
 
 
 def read(
@@ -79,7 +77,7 @@ def tokenize(
         DataError: If no pair fits into a block, or too few do to split them.
     """
     encoded = [_encoded(pair, tokenizer) for pair in found]
-    needed = [tokens.block_of(ids, tokenizer) for ids, _ in encoded]
+    needed = [blocks.block_of(ids, tokenizer) for ids, _ in encoded]
     short = [i for i, length in enumerate(needed) if length <= block]
     if not short:
         raise DataError(
@@ -104,7 +102,7 @@ def tokenize(
 
 def _encoded(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
     """Return token ids without BOS, and how many of them stand before the target."""
-    made = samples.sample(pair, tokenizer)
+    made = pair_tokens.sample(pair, tokenizer)
     n_bos = tokenizer.bos_token_id is not None
     ids: list[int] = made.token_ids[n_bos:].tolist()
     return ids, int(made.target.nonzero()[0]) - n_bos

@@ -20,7 +20,7 @@ from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Estimate, Truncation, estimates
 from probekit.readout import Cell, Seen
-from probekit.scoring.losses import wilson
+from probekit.scoring.intervals import wilson
 from probekit.shapes import Logits, Mask
 
 # Positions of a block whose trees are alive together: their keys and values are what counts,

@@ -23,7 +23,8 @@ from probekit.data.blocks import Blocks
 from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.readout import Seen
-from probekit.scoring.losses import chunk_length, document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
+from probekit.scoring.losses import chunk_length
 from probekit.scoring.rates import ALL, RESAMPLES, Rate
 from probekit.shapes import Targets1d
 

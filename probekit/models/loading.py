@@ -6,8 +6,7 @@ ever put in its place.
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,13 +25,14 @@ from transformers import (
 
 from probekit.errors import ModelError, SettingsError
 from probekit.models.catalogue import Known, family, known
+from probekit.models.devices import resolve_device, resolve_dtype
 from probekit.models.locations import Place, Source, find_place
+
+# Settings that say how a model is loaded.
+LOADING = "revision", "dtype", "device", "trust_remote_code"
 
 __all__ = ["Known", "Loaded", "family", "fingerprint", "known", "load", "wrap"]
 
-DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-# Words of accelerate for a model that does not fit on one device.
-SPREAD = ("balanced", "sequential")
 
 # What transformers raises for files that are missing, damaged or of an unknown kind.
 FAILURES = (
@@ -109,13 +109,13 @@ def load(
         ModelError: If there is no such model, or it is incomplete or not causal.
         UnreachableError: If its repository is gated or out of reach.
     """
-    chosen = _device(device)
+    chosen = resolve_device(device)
     place = find_place(name, revision)
     options = place.options | {"trust_remote_code": trust_remote_code}
     config = _config(place, options)
     _require_causal(place, config)
     tokenizer = _tokenizer(place, options)
-    options |= {"dtype": _dtype(dtype, chosen), "device_map": chosen}
+    options |= {"dtype": resolve_dtype(dtype, chosen), "device_map": chosen}
     model = _model(place, options)
     return _loaded(place, model, tokenizer)
 
@@ -248,28 +248,34 @@ def _loaded(place: Place, model: PreTrainedModel, tokenizer: PreTrainedTokenizer
     )
 
 
-def _device(device: str) -> str:
-    """Return a device of torch or a word of accelerate; `auto` takes this process's own."""
-    if device in SPREAD:
-        return device
-    if device == "auto":
-        if torch.cuda.is_available():
-            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        return "cpu"
-    if device.startswith("mps"):
-        raise SettingsError("device mps has no float64, in which sums are taken; use cpu or cuda")
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise SettingsError(
-            f"device must be auto, {', '.join(SPREAD)} or one that torch has here (CUDA: "
-            f"{torch.cuda.device_count()} devices), got {device!r}"
-        ) from error
-    return device
+def resolve_model(
+    model: str | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Any], Loaded | None]:
+    """Return settings that name the model, and the model itself if it was given as an object.
 
+    Args:
+        model: Short name, Hub repository, local folder, or a causal model of transformers.
+        tokenizer: The tokenizer of a model given as an object.
+        settings: What else is asked. An object is taken as it is: nothing of how to load one.
 
-def _dtype(dtype: str, device: str) -> str:
-    if dtype not in DTYPES:
-        raise SettingsError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    on_cpu = device == "cpu" or (device in SPREAD and not torch.cuda.is_available())
-    return "float32" if dtype == "auto" and on_cpu else dtype
+    Raises:
+        SettingsError: If an object comes without its tokenizer or with settings of loading, or
+            a name with a tokenizer.
+        ModelError: If the tokenizer has ids that the model does not.
+
+    >>> resolve_model("tiny", None, {"offsets": 2})
+    ({'model': 'tiny', 'offsets': 2}, None)
+    """
+    if isinstance(model, str):
+        if tokenizer is not None:
+            raise SettingsError(f"the tokenizer of {model!r} is loaded with it: leave it out")
+        return {"model": model, **settings}, None
+    if tokenizer is None:
+        raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
+    fixed = [name for name in LOADING if name in settings]
+    if fixed:
+        raise SettingsError(f"a model given as an object is taken as it is: leave out {fixed}")
+    loaded = wrap(model, tokenizer)
+    return {"model": loaded.name, **settings}, loaded

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from probekit.scoring.losses import wilson
+from probekit.scoring.intervals import wilson
 
 Task = Literal["open_ended", "translation"]
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from probekit.activations import residual_stream as capture
+from probekit.activations import residual_stream
+from probekit.data.pair_tokens import LAST, Sample
 from probekit.data.targets import Targets
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
@@ -23,10 +24,10 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import Anatomy
 from probekit.paper.numbers import Share
-from probekit.paper.samples import LAST, Sample, asking
-from probekit.probes import logit_lens as lens
+from probekit.paper.samples import asking
+from probekit.probes import logit_lens
 from probekit.readout import Readout
-from probekit.scoring.losses import document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.rates import RESAMPLES
 from probekit.scoring.score import score
 from probekit.settings import LARGEST_SEED
@@ -110,10 +111,10 @@ class Subject:
     head: Anatomy
     name: str
 
-    def stream(self, sample: Sample, layers: Iterable[int]) -> capture.ResidualStream:
+    def stream(self, sample: Sample, layers: Iterable[int]) -> residual_stream.ResidualStream:
         """Return the residual stream of one sample, nothing packed, nothing padded."""
         ids = sample.token_ids[None]
-        return capture.stream(self.model, self.head, ids, layers, batch_size=1)
+        return residual_stream.stream(self.model, self.head, ids, layers, batch_size=1)
 
 
 def scored(
@@ -239,7 +240,7 @@ def top5(
     """
     truncation = protocol.truncation(subject.head.vocab_size)
     ceiling = Marginalization(BranchEngine(subject.model), truncation)
-    readouts: dict[int, list[Readout]] = {NEXT: [lens.Model(subject.head)], SECOND: [ceiling]}
+    readouts: dict[int, list[Readout]] = {NEXT: [logit_lens.Model(subject.head)], SECOND: [ceiling]}
     table = scored(subject, samples, readouts, protocol)
     return table, _kept(ceiling, samples, protocol)
 
@@ -289,7 +290,7 @@ def divergence(
         valid = asking(sample.target, NEXT)[None]
         documents = torch.full(valid.shape, number)
         stream = subject.stream(sample, [*layers, last])
-        tables.append(lens.divergences(stream, subject.head, layers, valid, documents))
+        tables.append(logit_lens.divergences(stream, subject.head, layers, valid, documents))
     table = pd.concat(tables, ignore_index=True)
     found = []
     for layer in layers:

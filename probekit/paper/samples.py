@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document
-from probekit.data.pairs import TEMPLATE, Pair
-from probekit.errors import DataError, ModelError
+from probekit.data.pair_tokens import Sample, _encoded, _with_bos, sample
+from probekit.data.pairs import Pair
+from probekit.errors import DataError
 
 FEWEST_TARGET_TOKENS = 20
-LAST = 20
 # "About 200 tokens", as the paper's open-ended texts; from half of it on a text is taken whole.
 OPEN_TOKENS = 200
 FEWEST_OPEN_TOKENS = 100
@@ -30,34 +30,6 @@ FEWEST_OPEN_TOKENS = 100
 OPEN_SKIPPED = 2
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Token ids of one sample, and which of them are its target's.
-
-    Attributes:
-        name: Line, row or file.
-        token_ids: Token ids, BOS included where the tokenizer has one, shape (pos,).
-        target: True where the token belongs to the target, shape (pos,).
-    """
-
-    name: str
-    token_ids: Int[Tensor, " pos"]
-    target: Bool[Tensor, " pos"]
-
-    def last(self, count: int = LAST) -> Bool[Tensor, " pos"]:
-        """Return the mask of the last `count` tokens of the target, shape (pos,).
-
-        Raises:
-            DataError: If the target has fewer.
-        """
-        places = self.target.nonzero()[:, 0]
-        if len(places) < count:
-            raise DataError(f"{self.name}: its target has {len(places)} tokens, {count} are needed")
-        mask = torch.zeros_like(self.target)
-        mask[places[-count:]] = True
-        return mask
 
 
 def asking(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
@@ -71,52 +43,11 @@ def asking(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
     return found
 
 
-def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:
-    """Return a pair in the paper's template, with the mask of the target's tokens.
-
-    Raises:
-        ModelError: If the tokenizer does not say which characters a token stands for.
-        DataError: If its tokens do not reach from the first to the last character of the target.
-    """
-    prompt = TEMPLATE.format(source=pair.source)
-    ids, spans = _encoded(prompt + pair.target, tokenizer)
-    start, end = len(prompt), len(prompt) + len(pair.target)
-    # A token that holds the space before the target, too, is the target's first token.
-    inside = [last > start for _, last in spans]
-    covered = spans[inside.index(True) :] if any(inside) else []
-    if not covered or covered[0][0] > start or covered[-1][1] < end:
-        raise DataError(
-            f"{pair.name}: this tokenizer's offsets do not cover the target, so that its tokens "
-            "cannot be told from the prompt's"
-        )
-    return _with_bos(pair.name, ids, inside, tokenizer)
-
-
 def open_sample(document: Document, tokenizer: PreTrainedTokenizerBase) -> Sample:
     """Return the first 200 tokens of a document; its target is all but the first two."""
     ids, _ = _encoded(document.text, tokenizer)
     inside = [place >= OPEN_SKIPPED for place in range(len(ids[:OPEN_TOKENS]))]
     return _with_bos(document.name, ids[:OPEN_TOKENS], inside, tokenizer)
-
-
-def _encoded(
-    string: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[tuple[int, int]]]:
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{type(tokenizer).__name__} does not say which characters a token stands for; pairs "
-            "need a fast tokenizer (tokenizer.json)"
-        )
-    found = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return found["input_ids"], found["offset_mapping"]
-
-
-def _with_bos(
-    name: str, ids: Sequence[int], inside: Sequence[bool], tokenizer: PreTrainedTokenizerBase
-) -> Sample:
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    target = torch.tensor([False] * len(bos) + list(inside))
-    return Sample(name, torch.tensor([*bos, *ids]), target)
 
 
 def pair_samples(

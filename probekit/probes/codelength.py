@@ -27,7 +27,7 @@ from torch import Tensor
 from probekit.data.targets import Targets
 from probekit.errors import DataError, NumericalError
 from probekit.readout import Readout, Seen
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 from probekit.shapes import Mask
 
 # Where portions end, in parts per million of the positions: 0.1 % … 100 %.
@@ -201,7 +201,7 @@ def _sent(
         valid = {k: mask[seen.blocks].to(device) for k, mask in targets.valid.items()}
         for cell, logits in readout.predict(seen, valid):
             ids = targets.ids[cell.offset][seen.blocks].to(device)
-            nats = metrics.losses(logits, ids[valid[cell.offset]]).nats.double().sum()
+            nats = losses.losses(logits, ids[valid[cell.offset]]).nats.double().sum()
             if not bool(nats.isfinite()):
                 raise NumericalError(
                     f"{cell.readout} at layer {cell.layer}, offset {cell.offset}: a codelength "

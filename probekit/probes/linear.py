@@ -33,24 +33,26 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from probekit.data.targets import Targets
 from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
+from probekit.models.devices import free_bytes
 from probekit.probes.affine_objective import AffineObjective, scaled_bias, scaled_unembedding
 from probekit.probes.lbfgs import Descent, Point
 from probekit.probes.moments import Moments
-from probekit.probes.probe import Key, Probe, Probes, inputs
+from probekit.probes.probe import Examples, Key, Probe, Probes, inputs
 from probekit.readout import Seen
-from probekit.runs.plan import FIT_COPIES, free_bytes
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
+
+# Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
+# other penalties, and a dozen of points, sums, gradients and factors.
+FIT_COPIES = 32
 
 # Other λ, relative to the usual one, and how well the first has to be minimised.
 RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1, 0.03)
 FIRST_TOLERANCE_NATS = 0.01
-# The estimate of what is left must be well below the 0.01 nats that are promised.
-TOLERANCE_NATS = 0.003
-# With a free output, whose curvature is diagonal, it was seen six times too low.
-FREE_SHARE = 0.25
+# What is left is an estimate: well below the 0.01 nats promised, and lower with a free output,
+# whose diagonal curvature was seen to give a sixth of it.
+TOLERANCE_NATS, FREE_SHARE = 0.003, 0.25
 MOST_PASSES = 60
 
 # The families that are fitted here, and what to do where one takes too much memory.
@@ -62,13 +64,11 @@ FAMILIES = {
 
 Label = TypeVar("Label", str, float)
 
-Part = tuple[Iterable[Seen], Targets]
-
 
 @torch.no_grad()
 def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last has a usual value
-    train: Part,
-    validation: Part,
+    train: Examples,
+    validation: Examples,
     head: Anatomy,
     layers: Sequence[int],
     *,
@@ -175,7 +175,7 @@ class _Grid:
                 f"and {free:,.1f} GiB are free: {FAMILIES[family]}"
             )
 
-    def cells(self, part: Part, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
+    def cells(self, part: Examples, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
         """Yield, batch by batch, each cell with its z and its targets."""
         stream, targets = part
         for seen in stream:
@@ -186,7 +186,7 @@ class _Grid:
                     valid = targets.valid[fit.offset][rows].to(device)
                     yield fit, z[valid], targets.ids[fit.offset][rows].to(device)[valid]
 
-    def start(self, train: Part, finals: Iterable[Seen] | None) -> None:
+    def start(self, train: Examples, finals: Iterable[Seen] | None) -> None:
         """Find the starting points, and look at every position from there."""
         self._place(self._moments(train, finals), as_model=finals is None)
         for fit, z, wanted in self.cells(train, self.fits):
@@ -211,13 +211,13 @@ class _Grid:
         rows = scaled_unembedding(self.head).float()
         rows -= rows.mean(dim=0)
         if not self.free:
-            rows = rows.to(metrics.product_dtype(rows.device))
+            rows = rows.to(losses.product_dtype(rows.device))
         bias = scaled_bias(self.head)
         for fit in self.fits:
             as_lens = as_model and (fit.read[-1], fit.offset) == (self.head.n_layers, 1)
             fit.objective = AffineObjective(moments.pop(fit.key), rows, bias, as_lens, self.free)
 
-    def _moments(self, train: Part, finals: Iterable[Seen] | None) -> dict[Key, Moments]:
+    def _moments(self, train: Examples, finals: Iterable[Seen] | None) -> dict[Key, Moments]:
         """Collect z at t against the last layer's z at t + offset - 1."""
         stream, targets = train
         moments = {fit.key: Moments() for fit in self.fits}
@@ -232,7 +232,7 @@ class _Grid:
                     moments[fit.key].update(z[block, pos], final[block, pos + fit.offset - 1])
         return moments
 
-    def choose_penalties(self, validation: Part, tolerance_nats: float) -> None:
+    def choose_penalties(self, validation: Examples, tolerance_nats: float) -> None:
         """Give each cell the λ under which validation likes the predicted minimum best."""
         trials: dict[Key, dict[float, Point]] = {}
         for fit in self.fits:
@@ -251,7 +251,7 @@ class _Grid:
             fit.descent = Descent(start, fit.objective.newton, tolerance_nats)
 
     def _validate(
-        self, part: Part, points: Mapping[Key, Mapping[Label, Point]]
+        self, part: Examples, points: Mapping[Key, Mapping[Label, Point]]
     ) -> dict[Key, dict[Label, float]]:
         """Return the mean cross-entropy of each cell at each of its points."""
         sums = {key: dict.fromkeys(own, 0.0) for key, own in points.items()}
@@ -265,7 +265,7 @@ class _Grid:
             for key, own in sums.items()
         }
 
-    def descend(self, train: Part) -> None:
+    def descend(self, train: Examples) -> None:
         """Minimise every cell that has not converged, one pass after another."""
         for _ in range(MOST_PASSES):
             active = [fit for fit in self.fits if not fit.descent.converged]
@@ -280,7 +280,7 @@ class _Grid:
                     fit.objective.set_curvature()
             self.n_passes += 1
 
-    def chosen(self, validation: Part) -> dict[Key, Probe]:
+    def chosen(self, validation: Examples) -> dict[Key, Probe]:
         """Return for each cell what validation prefers."""
         points = {fit.key: fit.points for fit in self.fits}
         scores = self._validate(validation, points)

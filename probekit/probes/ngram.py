@@ -19,7 +19,7 @@ from probekit.shapes import Logits, Mask
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 # Train and validation differ in blocks, not in their length.
-Part = tuple[Int[Tensor, "_ pos"], Targets]
+TokensAndTargets = tuple[Int[Tensor, "_ pos"], Targets]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class SkipBigram:
             yield Cell("skip-bigram", offset), logits
 
 
-def fit(train: Part, validation: Part, vocab_size: int) -> tuple[Unigram, SkipBigram]:
+def fit(
+    train: TokensAndTargets, validation: TokensAndTargets, vocab_size: int
+) -> tuple[Unigram, SkipBigram]:
     """Count targets at every offset of the training part.
 
     Args:
@@ -103,7 +105,7 @@ def fit(train: Part, validation: Part, vocab_size: int) -> tuple[Unigram, SkipBi
     return floor, SkipBigram(counts, strengths, floor)
 
 
-def _pairs(part: Part, offset: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pairs(part: TokensAndTargets, offset: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     token_ids, targets = part
     valid = targets.valid[offset]
     # Copies: scipy wants arrays whose memory is their own.

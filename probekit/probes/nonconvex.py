@@ -24,14 +24,13 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.moments import Moments
 from probekit.probes.nonconvex_families import FAMILIES, Output, Start, Values
-from probekit.probes.probe import Probe, Probes
+from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 
 # The rate times the root of the number of inputs, so that a step moves the outputs alike at
 # any width. Chosen on 19,000 positions of a model of width 128, by validation: a third of it
@@ -48,14 +47,13 @@ PATIENCE = 3
 # Adam's own (Kingma & Ba, 2015).
 MEMORY, MEMORY_OF_SQUARES, SMALL = 0.9, 0.999, 1e-8
 
-Part = tuple[Iterable[Seen], Targets]
 Place = tuple[int, int]
 
 
 @torch.no_grad()
 def fit(  # noqa: PLR0913 -- the data, the model, where to read, what to train, how to draw
-    train: Part,
-    validation: Part,
+    train: Examples,
+    validation: Examples,
     head: Anatomy,
     layers: Sequence[int],
     family: str,
@@ -131,7 +129,7 @@ class _Cell:
 
     def summed_nats(self, z: Tensor, wanted: Tensor) -> float:
         hidden = self.family.hidden(self.values, self.frame.inputs(z))
-        return metrics.summed_nats(hidden, self.output, self.values["c"], wanted)
+        return losses.summed_nats(hidden, self.output, self.values["c"], wanted)
 
     def learn(self, z: Tensor, wanted: Tensor) -> None:
         """Take a step for each minibatch of a batch."""
@@ -157,7 +155,7 @@ class _Cell:
         if "B" in self.values:
             by_hidden, summed = _of_free_output(*given)
         else:
-            found = metrics.cross_entropy(*given)
+            found = losses.cross_entropy(*given)
             by_hidden, summed = found.hidden, {"c": found.bias}
         by_leaf = torch.autograd.grad(hidden, list(leaves.values()), by_hidden)
         summed |= dict(zip(leaves, by_leaf, strict=True))
@@ -199,7 +197,7 @@ def _of_free_output(
     hidden: Tensor, output: Tensor, bias: Tensor, wanted: Tensor
 ) -> tuple[Tensor, Values]:
     """Return the gradient of the summed cross-entropy by `hidden`, and by B and c."""
-    length = metrics.chunk_length(len(output), hidden.device)
+    length = losses.chunk_length(len(output), hidden.device)
     by_hidden, summed = [], {"B": torch.zeros_like(output), "c": torch.zeros_like(bias)}
     for inputs, ids in zip(hidden.split(length), wanted.split(length), strict=True):
         excess = torch.addmm(bias, inputs, output.T).softmax(dim=1)
@@ -211,7 +209,7 @@ def _of_free_output(
 
 
 def _inputs(
-    part: Part, head: Anatomy, cells: Sequence[_Cell]
+    part: Examples, head: Anatomy, cells: Sequence[_Cell]
 ) -> Iterator[tuple[_Cell, Tensor, Tensor]]:
     """Yield, batch by batch, each cell with its z and its targets."""
     stream, targets = part
@@ -225,7 +223,7 @@ def _inputs(
 
 
 def _moments(
-    train: Part, finals: Iterable[Seen] | None, head: Anatomy, places: Sequence[Place]
+    train: Examples, finals: Iterable[Seen] | None, head: Anatomy, places: Sequence[Place]
 ) -> dict[Place, Moments]:
     """Collect z at t against the last layer's z at t + offset - 1."""
     stream, targets = train
@@ -242,7 +240,7 @@ def _moments(
     return moments
 
 
-def _validate(part: Part, head: Anatomy, cells: Sequence[_Cell]) -> None:
+def _validate(part: Examples, head: Anatomy, cells: Sequence[_Cell]) -> None:
     """Tell each cell its mean cross-entropy on the validation positions."""
     sums, counts = dict.fromkeys(cells, 0.0), dict.fromkeys(cells, 0)
     for cell, z, wanted in _inputs(part, head, cells):

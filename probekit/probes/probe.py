@@ -13,7 +13,7 @@ sklearn         log p of the N most frequent tokens, A z + c, and of all others 
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -28,13 +28,15 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import silu
 
+from probekit.data.targets import Targets
 from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import scaled_unembedding
 from probekit.readout import Cell, Seen
 from probekit.shapes import Hidden, Logits, Mask
 
-Key = tuple[int | None, int]
+Key = tuple[int | None, int]  # layer and offset
+Examples = tuple[Iterable[Seen], Targets]  # a stream, read once a pass, and its targets
 Tensors = Mapping[str, Tensor]
 
 

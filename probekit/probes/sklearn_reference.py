@@ -14,7 +14,7 @@ tokens. All training positions are used. They are held in memory for one layer a
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,12 +24,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
-from probekit.probes.probe import FORMS, Key, Probe, Probes
-from probekit.readout import Seen
-from probekit.scoring import losses as metrics
+from probekit.probes.probe import FORMS, Examples, Key, Probe, Probes
+from probekit.scoring import losses
 from probekit.shapes import Hidden, Targets1d
 
 N_TOKENS = 100
@@ -38,8 +36,6 @@ N_TOKENS = 100
 STRENGTHS = (1e-3, 1e-2, 3e-2, 1e-1)
 # Of lbfgs, whose default of 100 is made for fewer classes.
 MOST_ITERATIONS = 500
-
-Part = tuple[Iterable[Seen], Targets]
 
 
 class _Pairs(NamedTuple):
@@ -50,8 +46,8 @@ class _Pairs(NamedTuple):
 
 
 def fit(
-    train: Part,
-    validation: Part,
+    train: Examples,
+    validation: Examples,
     head: Anatomy,
     layers: Sequence[int],
     n_tokens: int = N_TOKENS,
@@ -88,7 +84,7 @@ def fit(
 
 
 @torch.no_grad()
-def _pairs(part: Part, head: Anatomy, layer: int) -> dict[int, _Pairs]:
+def _pairs(part: Examples, head: Anatomy, layer: int) -> dict[int, _Pairs]:
     """Collect, by offset, z of one layer and the targets, on the CPU."""
     stream, targets = part
     found: dict[int, list[_Pairs]] = {offset: [] for offset in targets.valid}
@@ -189,9 +185,9 @@ def _regressions(z: NDArray[np.float64], classes: NDArray[np.int64]) -> Iterator
 
 
 def _mean_nats(tensors: dict[str, Tensor], pairs: _Pairs, vocabulary: int) -> float:
-    length = metrics.chunk_length(vocabulary, pairs.z.device)
+    length = losses.chunk_length(vocabulary, pairs.z.device)
     nats = 0.0
     for z, wanted in zip(pairs.z.split(length), pairs.wanted.split(length), strict=True):
         logits = FORMS["sklearn"](tensors, z, z)
-        nats += float(metrics.losses(logits, wanted).nats.double().sum())
+        nats += float(losses.losses(logits, wanted).nats.double().sum())
     return nats / len(pairs.wanted)

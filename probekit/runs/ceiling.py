@@ -8,17 +8,16 @@ import pandas as pd
 import torch
 
 from probekit.checks import Check
-from probekit.pipelines.analysis.fits import Streams
-from probekit.marginalization.marginalize import Marginalization, summarize
+from probekit.data.targets import Targets
 from probekit.marginalization.joint_paths import Truncation
-from probekit.runs.setup import Material
-from probekit.progress import Tracked
+from probekit.marginalization.marginalize import Marginalization, summarize
 from probekit.readout import Readout
+from probekit.runs.setup import Material
+from probekit.runs.streams import Streams, Tracked
+from probekit.scoring.rates import ALL
 from probekit.scoring.score import score
 from probekit.settings import Settings
 from probekit.shapes import Mask
-from probekit.scoring.rates import ALL
-from probekit.data.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Ceiling:
 
     Attributes:
         name: Name of the readout.
-        table: Rows of `probekit.scoring.score.score`, of the ceiling and of what was compared with it.
+        table: Rows of `scoring.score.score`, of the ceiling and of what was compared with it.
         rows: Rows of `marginal` in results.json.
         checks: Of the branch engine, against one by one.
     """

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from probekit.models.anatomy import Anatomy, tolerance
 from probekit.activations.residual_stream import stream
 from probekit.checks import Check
 from probekit.errors import DataError, NumericalError
+from probekit.models.anatomy import Anatomy, tolerance
 from probekit.models.loading import Loaded
 from probekit.shapes import Mask, TokenIds
 

@@ -11,10 +11,8 @@ log.jsonl           progress events
 """
 
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -24,6 +22,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from probekit.errors import RunError
+from probekit.files import write_text
 from probekit.settings import Settings, from_file, from_mapping
 
 # What says that a folder holds a finished job, and of which kind.
@@ -153,52 +152,6 @@ def json_schema(name: Literal["results", "passages", "heads"] = "results") -> di
     text = (files("probekit.runs") / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
-
-
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `save` gets a temporary path, which is then renamed.
-
-    Raises:
-        RunError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            save(temporary)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def as_json(results: Mapping[str, Any], indent: int | None = 1) -> str:
-    """Return results as JSON; a number that is not finite is an error, not a null.
-
-    Args:
-        results: What is to be written.
-        indent: Spaces by level; None for one line without any, which is much shorter.
-
-    Raises:
-        RunError: If a value is NaN or infinite.
-    """
-    apart = (",", ":") if indent is None else None
-    try:
-        text = json.dumps(
-            results, indent=indent, separators=apart, allow_nan=False, ensure_ascii=False
-        )
-    except ValueError as error:
-        raise RunError(f"a result is not a finite number: {error}") from None
-    return text + "\n"
 
 
 def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None:

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
 import torch
 
-from probekit.scoring import losses as metrics
-from probekit.models.anatomy import Anatomy
-from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
 from probekit.activations.residual_stream import Store
 from probekit.errors import SettingsError
+from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
+from probekit.models.anatomy import Anatomy
+from probekit.models.devices import free_bytes
+from probekit.probes.linear import FIT_COPIES
+from probekit.scoring import losses
 
 # Float32 copies of one batch's logits that are alive at once while a cell is scored.
 LOGIT_COPIES = 3
@@ -23,9 +24,6 @@ MOST_BLOCKS = 64
 # Passes over the training positions that a grid of probes was seen to take.
 USUAL_PASSES = 12
 TIMED_POSITIONS = 1024
-# Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
-# other penalties, and a dozen of points, sums, gradients and factors.
-FIT_COPIES = 32
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,6 @@ class Plan:
             f"({self.store_bytes / 2**20:,.0f} MiB), optimizer {self.fit_bytes / 2**20:,.0f} MiB, "
             f"about {_duration(seconds)} for the probes"
         )
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the free memory of a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
 
 
 def make(
@@ -134,13 +125,13 @@ def _store(device: torch.device, kept: int) -> Store:
 def seconds(plan: Plan, head: Anatomy) -> float:
     """Estimate how long fitting the probes takes, in seconds, from one measured product."""
     device = head.unembedding.device
-    unembedding = head.unembedding.to(metrics.product_dtype(device))
+    unembedding = head.unembedding.to(losses.product_dtype(device))
     hidden = torch.zeros(TIMED_POSITIONS, head.d_hidden, device=device)
     bias = torch.zeros(head.vocab_size, device=device)
     targets = torch.zeros(TIMED_POSITIONS, dtype=torch.long, device=device)
-    metrics.cross_entropy(hidden, unembedding, bias, targets)
+    losses.cross_entropy(hidden, unembedding, bias, targets)
     start = time.perf_counter()
-    metrics.cross_entropy(hidden, unembedding, bias, targets)
+    losses.cross_entropy(hidden, unembedding, bias, targets)
     each = (time.perf_counter() - start) / TIMED_POSITIONS
     return each * plan.n_tokens * plan.n_cells * USUAL_PASSES
 

@@ -5,23 +5,18 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from probekit.models import anatomy
-from probekit.runs import doctor
-from probekit.models import loading as models
-from probekit.runs import plan
-from probekit.data import dataset as reading
-from probekit.data import blocks as tokens
-from probekit.marginalization.branch_engine import BranchEngine
 from probekit.activations.residual_stream import ResidualStream, Site, stream
 from probekit.checks import Check
-from probekit.errors import ModelError, SettingsError
-from probekit.models.loading import Loaded
-from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
-from probekit.data.documents import Split
+from probekit.data import blocks as tokens
+from probekit.data import dataset
 from probekit.data.blocks import Blocks, TokenizedDocument
-
-# Settings that say how a model is loaded.
-LOADING = "revision", "dtype", "device", "trust_remote_code"
+from probekit.data.documents import Split
+from probekit.errors import ModelError, SettingsError
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.models import anatomy, loading
+from probekit.models.loading import Loaded
+from probekit.runs import doctor, plan
+from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Material:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the model: configuration and weights."""
-        return models.fingerprint(self.loaded)
+        return loading.fingerprint(self.loaded)
 
     def stream(
         self, part: Split, layers: Sequence[int], site: Site, batch_size: int | None = None
@@ -93,7 +88,7 @@ def prepare(loaded: Loaded, settings: Settings) -> Material:
     head = anatomy.find(loaded.model)
     layers = _layers(settings, head.n_layers)
     block = _block(loaded, settings)
-    documents, rows, warnings = reading.read(loaded.tokenizer, settings, block)
+    documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
     block = tokens.shortened(block, documents, loaded.tokenizer)
     blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
@@ -128,7 +123,7 @@ def _layers(settings: Settings, n_layers: int) -> tuple[int, ...]:
 
 
 def _block(loaded: Loaded, settings: Settings) -> int:
-    block = min(settings.block, models.longest(loaded.model) or settings.block)
+    block = min(settings.block, loading.longest(loaded.model) or settings.block)
     if settings.offsets > block - 2:
         raise SettingsError(
             f"--offsets must be in 1..{block - 2} for blocks of {block} tokens, which is all "
@@ -152,7 +147,7 @@ def load(settings: Settings) -> Loaded:
     Raises:
         ModelError: If there is no such model, or it cannot be loaded.
     """
-    return models.load(
+    return loading.load(
         settings.model,
         revision=settings.revision,
         dtype=settings.dtype,

@@ -15,12 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probekit.errors import DataError
-from probekit.scoring.losses import (
-    document_bootstrap,
-    effective_documents,
-    interval,
-    v_information_bits,
-)
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
+from probekit.scoring.losses import v_information_bits
 
 Rate = NDArray[np.float64]
 CellKey = tuple[str, int | None, int]

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import tiny_run
 import torch
 from transformers import LlamaForCausalLM, T5Config
 
 import probekit
-from probekit.cli import main as cli
+from probekit.cli import main
 from probekit.errors import DataError, ModelError, ProbekitError, RunError, SettingsError
 from probekit.runs.folder import Run
+from support import tiny_run
 
 
 @pytest.fixture
@@ -145,6 +145,6 @@ def test_a_file_of_settings_with_an_unknown_key_stops_the_program(
     command = ["probekit", "analyze", "--config", str(tmp_path / "a.toml")]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        main.main()
     assert stopped.value.code == 2
     assert "unknown setting 'ofsets'. Did you mean 'offsets'?" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """The command line, as its user sees it."""
 
-from support.commands import call, flags
 import os
 import subprocess
 import sys
@@ -11,11 +10,12 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from probekit.models import loading as models
-from probekit.cli import main as cli
+from probekit.cli import main
+from probekit.models import loading
 from probekit.pipelines.head_study.settings import split
 from probekit.runs.folder import Run, load
 from probekit.settings import Settings
+from support.commands import call, flags
 
 
 def test_help_needs_no_torch() -> None:
@@ -98,15 +98,15 @@ def test_debug_shows_where_a_problem_arose(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(sys, "argv", ["probekit", "analyze", "--model", "lama", "--debug"])
     with pytest.raises(ModelError, match="lama"):
-        cli.main()
+        main.main()
 
 
-COMMANDS = [each.callback.__name__ for each in cli.app.registered_commands if each.callback]
+COMMANDS = [each.callback.__name__ for each in main.app.registered_commands if each.callback]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_offers_debug(command: str) -> None:
-    help_text = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=80).output
+    help_text = CliRunner().invoke(main.app, [command, "--help"], terminal_width=80).output
     assert help_text.count("--debug") == 1
 
 
@@ -123,7 +123,7 @@ def test_idle_threads_do_not_spin_unless_the_user_says_so(
         seen.append(os.environ.get("OMP_WAIT_POLICY"))
         return []
 
-    monkeypatch.setattr(models, "known", known)
+    monkeypatch.setattr(loading, "known", known)
     assert call(monkeypatch, "models") == 0
     assert seen == [policy]
 
@@ -142,7 +142,7 @@ def test_doctor_checks_every_assumption(
     [("analyze", "4", "10,000 on a CPU"), ("heads", "2", "40,000 on a CPU")],
 )
 def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, tokens: str) -> None:
-    given: Any = get_command(cli.app)
+    given: Any = get_command(main.app)
     shown = {p.name: p.show_default for p in given.commands[command].params}
     assert shown["offsets"] == offsets
     assert shown["max_tokens"].startswith(tokens)
@@ -151,7 +151,7 @@ def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, toke
 
 
 def test_models_lists_short_names() -> None:
-    done = CliRunner().invoke(cli.app, ["models"])
+    done = CliRunner().invoke(main.app, ["models"])
     assert done.exit_code == 0
     assert "meta-llama/Llama-3.2-1B  (gated" in done.stdout
 
@@ -159,6 +159,6 @@ def test_models_lists_short_names() -> None:
 def test_report_renders_a_run_again(finished_run: Run, tmp_path: Path) -> None:
     for name in ("results.json", "passages.json"):
         (tmp_path / name).write_bytes((finished_run.folder / name).read_bytes())
-    done = CliRunner().invoke(cli.app, ["report", str(tmp_path)])
+    done = CliRunner().invoke(main.app, ["report", str(tmp_path)])
     assert done.exit_code == 0, done.exception
     assert (tmp_path / "report.html").read_text() == finished_run.report.read_text()

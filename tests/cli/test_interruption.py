@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import call, flags
 
 from probekit.runs import doctor
+from support.commands import call, flags
 
 RESUMABLE = "probekit: interrupted; the same command goes on from here\n"
 

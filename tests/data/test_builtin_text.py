@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from probekit.data import builtin_text as corpus
+from probekit.data import builtin_text
 from probekit.data.builtin_text import (
     DOMAINS,
     PARTS,
@@ -53,7 +53,7 @@ def domain(request: pytest.FixtureRequest) -> Domain:
 
 @pytest.fixture(scope="module")
 def parts(domain: Domain) -> dict[str, dict[str, str]]:
-    return {part: corpus.documents(domain, part) for part in PARTS}
+    return {part: builtin_text.documents(domain, part) for part in PARTS}
 
 
 def test_no_document_is_in_two_parts(parts: dict[str, dict[str, str]]) -> None:
@@ -72,7 +72,7 @@ def test_every_module_is_in_some_part_unless_it_is_short(
     kept = {name for documents in parts.values() for name in documents}
     text_of = docstrings if domain == "prose" else without_docstrings
     for module in (json.decoder, inspect, textwrap, ast):
-        long = len(text_of(inspect.getsource(module))) >= corpus.SHORTEST_DOCUMENT
+        long = len(text_of(inspect.getsource(module))) >= builtin_text.SHORTEST_DOCUMENT
         assert (module.__name__ in kept) == long
 
 
@@ -87,14 +87,14 @@ def test_parts_have_the_shares_that_their_hash_intervals_promise(
 
 
 def test_the_same_call_gives_the_same_documents_in_the_same_order(domain: Domain) -> None:
-    first, second = (corpus.documents(domain, "early-stop") for _ in range(2))
+    first, second = (builtin_text.documents(domain, "early-stop") for _ in range(2))
     assert list(first.items()) == list(second.items())
     assert list(first) == sorted(first)
 
 
 def test_every_document_is_long_enough(parts: dict[str, dict[str, str]]) -> None:
     lengths = [len(text) for documents in parts.values() for text in documents.values()]
-    assert min(lengths) >= corpus.SHORTEST_DOCUMENT
+    assert min(lengths) >= builtin_text.SHORTEST_DOCUMENT
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,16 @@ def test_the_split_is_pinned(name: str, part: str) -> None:
 def test_platform_modules_and_tests_are_left_out(parts: dict[str, dict[str, str]]) -> None:
     for documents in parts.values():
         for name in documents:
-            assert name.split(".")[0] not in corpus.LEFT_OUT
+            assert name.split(".")[0] not in builtin_text.LEFT_OUT
             assert not {"test", "tests"} & set(name.split("."))
             assert not name.startswith("_sysconfigdata")
 
 
 def test_prose_has_the_language_reference_and_code_has_not() -> None:
-    assert any(name.startswith("topics.") for name in corpus.documents("prose", "held-out"))
-    assert not any(name.startswith("topics.") for name in corpus.documents("code", "held-out"))
+    assert any(name.startswith("topics.") for name in builtin_text.documents("prose", "held-out"))
+    assert not any(
+        name.startswith("topics.") for name in builtin_text.documents("code", "held-out")
+    )
 
 
 def test_docstrings_are_taken_in_order_and_cleaned() -> None:

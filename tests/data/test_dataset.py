@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 import probekit
 from probekit.errors import DataError
 from probekit.pipelines.head_study.study_heads import study_heads
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.folder import json_schema
 from probekit.runs.setup import Material
 from probekit.settings import from_mapping
@@ -43,11 +43,11 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def prepare(asked: dict[str, Any], pairs_file: str) -> Any:
-    loaded = preparation.load(from_mapping(asked))
+    loaded = setup.load(from_mapping(asked))
 
     def prepared(**more: Any) -> Material:
         settings = from_mapping({**asked, **QUICK, "text": (pairs_file,), **more})
-        return preparation.prepare(loaded, preparation.resolved(settings, loaded))
+        return setup.prepare(loaded, setup.resolved(settings, loaded))
 
     return prepared
 

@@ -5,9 +5,10 @@ import torch
 from transformers import PreTrainedModel
 
 from probekit.data.blocks import pack
-from probekit.data.targets import draw_positions, model_targets, text_targets
+from probekit.data.targets import draw_positions, text_targets
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
+from probekit.marginalization.greedy_targets import model_targets
 
 BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, bos=0, end=9)
 

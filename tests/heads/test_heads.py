@@ -13,7 +13,7 @@ from probekit.errors import ModelError, RunError, SettingsError
 from probekit.heads.files import load, save
 from probekit.heads.heads import build
 from probekit.heads.kinds import Kind
-from probekit.models import loading as models
+from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find
 from support.architectures import CONFIGS, each
 from support.architectures import build as model_of
@@ -125,7 +125,7 @@ def test_random_blocks_follow_the_models_own_rule_and_the_seed(anatomy: Anatomy)
 
 def test_random_blocks_are_new_in_a_model_that_was_loaded(model_folder: Path) -> None:
     # transformers marks loaded weights as not to be touched.
-    found = find(models.load(str(model_folder)).model)
+    found = find(loading.load(str(model_folder)).model)
     head = build("block", found, (2,)).heads["2"]
     for name, weight in head.named_parameters():
         assert weight.ndim < 2 or not torch.equal(weight, found.blocks[-1].get_parameter(name))

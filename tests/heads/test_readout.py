@@ -16,7 +16,7 @@ from probekit.errors import RunError
 from probekit.heads import heads as heads_module
 from probekit.heads.files import load
 from probekit.heads.heads import HeadReadout, Heads, build
-from probekit.models import loading as models
+from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find
 from probekit.readout import Cell, Readout, Seen
 from probekit.scoring.score import score
@@ -91,10 +91,10 @@ def test_a_cell_names_the_layer_read_and_is_blind(
 
 
 def test_the_heads_that_come_with_a_model_beat_new_ones_two_tokens_ahead() -> None:
-    loaded = models.load("tiny-mtp")
+    loaded = loading.load("tiny-mtp")
     found, folder = find(loaded.model), Path(heads_module.__file__).parent / "bundled" / "tiny-mtp"
     backbone = Backbone(loaded.model, found)
-    own = models.fingerprint(loaded)
+    own = loading.fingerprint(loaded)
     heads = load(folder / "heads.safetensors", found, own, "block").float()
     assert heads.offsets == (1, 2, 3, 4)
     assert heads.reads == {5}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probekit.errors import DataError, SettingsError
-from probekit.marginalization import branch_routes as routes
+from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine, _pieces
 from support.architectures import CONFIGS, VOCABULARY, WINDOW, build
 
@@ -96,7 +96,7 @@ def boolean(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def test_a_boolean_mask_is_caught_and_the_next_route_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "additive", boolean)
+    monkeypatch.setattr(branch_routes, "additive", boolean)
     model = built("llama", "eager")
     asked = BranchEngine(model, "packed").check_first(block())
     assert not asked.passed
@@ -116,8 +116,8 @@ def test_a_missing_window_is_caught_by_the_last_position_alone(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(name)
-    kinds = routes.windows(model)
-    monkeypatch.setattr(routes, "windows", lambda _: dict.fromkeys(kinds))
+    kinds = branch_routes.windows(model)
+    monkeypatch.setattr(branch_routes, "windows", lambda _: dict.fromkeys(kinds))
     engine = BranchEngine(model, "packed")
     assert engine.check_first(block(WINDOW - 2)).passed
     assert not engine.check_first(block()).passed
@@ -126,14 +126,14 @@ def test_a_missing_window_is_caught_by_the_last_position_alone(
 def test_branches_that_do_not_see_their_ancestors_are_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = routes._visible
+    right = branch_routes._visible
 
     def forgetful(nodes: Any, spans: Any, window: int | None) -> Tensor:
         visible = right(nodes, spans, window)
         visible[:, spans[0].stop : -len(nodes.tokens)] = False
         return visible
 
-    monkeypatch.setattr(routes, "_visible", forgetful)
+    monkeypatch.setattr(branch_routes, "_visible", forgetful)
     assert not BranchEngine(build("llama"), "packed").check_first(block()).passed
 
 
@@ -141,7 +141,7 @@ def test_a_route_that_the_model_refuses_is_replaced(monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setitem(routes._RUN, "packed", refuse)
+    monkeypatch.setitem(branch_routes._RUN, "packed", refuse)
     engine = BranchEngine(build("llama"))
     check = engine.check_first(block())
     assert check.passed
@@ -157,7 +157,7 @@ def test_the_check_allows_the_rounding_of_bfloat16_and_no_more(
     check = BranchEngine(model, "packed").check_first(block())
     assert check.passed
     assert check.allowed == 0.5
-    monkeypatch.setattr(routes, "additive", lambda visible, _: visible[None, None])
+    monkeypatch.setattr(branch_routes, "additive", lambda visible, _: visible[None, None])
     assert not BranchEngine(model, "packed").check_first(block()).passed
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probekit.errors import DataError, ModelError, SettingsError
-from probekit.marginalization import branch_routes as routes
+from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Paths, Truncation, _most_probable, estimates
 from probekit.marginalization.marginalize import Marginalization, Record, marginalize, summarize
 from probekit.readout import Cell, Readout, Seen
-from probekit.scoring.losses import wilson
+from probekit.scoring.intervals import wilson
 from support.architectures import VOCABULARY, WINDOW, build
 
 LENGTH = WINDOW + 6
@@ -250,7 +250,7 @@ def test_a_probability_of_zero_is_no_infinite_loss() -> None:
 
 
 def test_a_route_that_fails_its_check_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "windows", lambda _: {"every layer": None})
+    monkeypatch.setattr(branch_routes, "windows", lambda _: {"every layer": None})
     seen = Seen(block(length=3 * WINDOW)[None], {})
     valid = {2: torch.ones(1, 3 * WINDOW, dtype=torch.bool)}
     with pytest.raises(ModelError, match="packed differs from one by one"):

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from probekit.activations.residual_stream import stream
 from probekit.data.blocks import Blocks
 from probekit.errors import SettingsError
-from probekit.marginalization import nucleus_size as branching
+from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
@@ -22,7 +22,7 @@ from probekit.marginalization.nucleus_size import BUCKETS, nucleus_sizes, spans,
 from probekit.models.anatomy import Anatomy, find
 from probekit.readout import Seen
 from probekit.runs.folder import Run
-from probekit.scoring.losses import document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.rates import RESAMPLES
 
 BLOCK = 10
@@ -45,7 +45,7 @@ def probs(tiny_llama: PreTrainedModel) -> torch.Tensor:
 
 def counted(model: PreTrainedModel, head: Anatomy, nucleus: float, size: int = 2) -> pd.DataFrame:
     read = stream(model, head, IDS, [head.n_layers], batch_size=size)
-    return branching.count(read, head, BLOCKS, nucleus)
+    return nucleus_size.count(read, head, BLOCKS, nucleus)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ def test_neither_batches_nor_chunks_change_a_count(
 ) -> None:
     whole = counted(tiny_llama, head, 0.9, size=3)
     sizes: list[int] = []
-    count = branching.nucleus_sizes
+    count = nucleus_size.nucleus_sizes
 
     def noted(probs: torch.Tensor, nucleus: float) -> torch.Tensor:
         sizes.append(len(probs))
         return count(probs, nucleus)
 
-    monkeypatch.setattr(branching, "chunk_length", lambda *_: 3 * branching.SORT_COPIES)
-    monkeypatch.setattr(branching, "nucleus_sizes", noted)
+    monkeypatch.setattr(nucleus_size, "chunk_length", lambda *_: 3 * nucleus_size.SORT_COPIES)
+    monkeypatch.setattr(nucleus_size, "nucleus_sizes", noted)
     pd.testing.assert_frame_equal(counted(tiny_llama, head, 0.9, size=1), whole)
     assert max(sizes) == 3  # never more positions at once
     assert sum(sizes) == len(whole)
@@ -153,7 +153,7 @@ def test_neither_batches_nor_chunks_change_a_count(
 
 def test_without_a_preference_the_entropy_is_that_of_all_tokens(head: Anatomy) -> None:
     nothing = Seen(IDS, {head.n_layers: torch.zeros(3, BLOCK, head.d_model)})
-    table = branching.count([nothing], head, BLOCKS, 0.5)
+    table = nucleus_size.count([nothing], head, BLOCKS, 0.5)
     assert table["nats"].tolist() == pytest.approx([math.log(head.vocab_size)] * len(table))
     assert set(table["tokens"]) == {math.ceil(head.vocab_size / 2)}
 

@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 from transformers import BertConfig, PreTrainedTokenizerFast, T5Config
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
-from probekit.models import locations as places
+from probekit.models import locations
 from probekit.models.loading import family, fingerprint, known, load, wrap
 from support.architectures import VOCABULARY, build
 
@@ -214,7 +214,7 @@ def test_a_repository_out_of_reach_gives_the_ways_out(
     monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     monkeypatch.setattr(HfApi, "auth_check", refuse(error))
-    monkeypatch.setattr(places, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(UnreachableError, match=message) as caught:
         load("somebody/some-model")
     for way_out in ("hf auth login", "ungated mirror", "local folder", "`tiny`"):
@@ -222,7 +222,7 @@ def test_a_repository_out_of_reach_gives_the_ways_out(
 
 
 def test_offline_a_gated_short_name_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(UnreachableError, match=r"meta-llama/Llama-3\.2-1B .* and gated"):
         load("llama")
 
@@ -230,15 +230,15 @@ def test_offline_a_gated_short_name_says_both(monkeypatch: pytest.MonkeyPatch) -
 def test_offline_a_cached_repository_is_read_without_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, "try_to_load_from_cache", lambda *_, **__: "/cache/config.json")
-    place = places.find_place("somebody/some-model", "v1")
+    monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: "/cache/config.json")
+    place = locations.find_place("somebody/some-model", "v1")
     assert place.local
     assert place.options == {"revision": "v1", "local_files_only": True}
 
 
 def test_a_repository_within_reach_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "auth_check", lambda *_, **__: None)
-    place = places.find_place("pythia-70m", None)
+    place = locations.find_place("pythia-70m", None)
     assert (place.path, place.local) == ("EleutherAI/pythia-70m", False)
     assert place.known is not None
 

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
 from probekit.paper.numbers import Share
 from probekit.pipelines.reproduction import reproduce
 
@@ -16,28 +16,30 @@ def test_shares_have_wilsons_interval() -> None:
 
 
 def test_the_papers_file_is_complete() -> None:
-    assert len(paper.models()) == 12
-    for model in paper.models():
+    assert len(numbers.models()) == 12
+    for model in numbers.models():
         assert set(model.figure_1) == set(model.figure_4) == {"open_ended", "translation"}
         assert all(0 < second < first < 1 for first, second in model.figure_1.values())
-    shown = [model for model in paper.models() if model.figure_2]
+    shown = [model for model in numbers.models() if model.figure_2]
     assert len(shown) == 10
     assert all(
         ("first_depth" in (m.figure_2 or {})) != ("never" in (m.figure_2 or {})) for m in shown
     )
-    assert len(paper.strategies()) == 7
-    assert {tuple(s.top5) for s in paper.strategies()} == {tuple(paper.head("table_1")["models"])}
-    labels = {name: paper.head(name)["label"] for name in ("figure_1", "figure_2", "figure_4")}
-    assert (set(labels.values()), paper.head("table_1")["label"]) == ({"FIG"}, "READ-P")
-    assert all(paper.choices(name) for name in (*reproduce.FIGURES, "table-1"))
+    assert len(numbers.strategies()) == 7
+    assert {tuple(s.top5) for s in numbers.strategies()} == {
+        tuple(numbers.head("table_1")["models"])
+    }
+    labels = {name: numbers.head(name)["label"] for name in ("figure_1", "figure_2", "figure_4")}
+    assert (set(labels.values()), numbers.head("table_1")["label"]) == ({"FIG"}, "READ-P")
+    assert all(numbers.choices(name) for name in (*reproduce.FIGURES, "table-1"))
 
 
 def test_the_papers_points_are_shares_of_its_positions() -> None:
-    for model in paper.models():
-        for task in paper.TASKS:
+    for model in numbers.models():
+        for task in numbers.TASKS:
             for share in model.shares(task):
                 assert share.value * share.n == pytest.approx(round(share.value * share.n), abs=0.1)
-    best = {key: max(s.top5[key][1] for s in paper.strategies()[1:]) for key in ("pythia-410m",)}
+    best = {key: max(s.top5[key][1] for s in numbers.strategies()[1:]) for key in ("pythia-410m",)}
     assert best == {"pythia-410m": 0.590}
 
 
@@ -52,5 +54,5 @@ def test_the_papers_points_are_shares_of_its_positions() -> None:
     ],
 )
 def test_a_model_is_the_papers_by_its_repositorys_name(name: str, expected: str | None) -> None:
-    found = paper.match(name)
+    found = numbers.match(name)
     assert (found and found.name) == expected

@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from probekit.data import pairs
+from probekit.data import pair_tokens, pairs
 from probekit.data.documents import Document
+from probekit.data.pair_tokens import Sample
 from probekit.data.pairs import Pair
 from probekit.errors import DataError, ModelError
 from probekit.models.catalogue import HERE
 from probekit.paper import samples
-from probekit.paper.samples import Sample
 from support import tiny_run
 from support.json_lines import jsonl
 
@@ -35,7 +35,7 @@ def words() -> PreTrainedTokenizerBase:
 def test_the_mask_is_exactly_the_tokens_of_the_target(
     bpe: PreTrainedTokenizerBase, target: str
 ) -> None:
-    made = samples.sample(Pair("line 1", GERMAN, target), bpe)
+    made = pair_tokens.sample(Pair("line 1", GERMAN, target), bpe)
     whole = pairs.TEMPLATE.format(source=GERMAN) + target
     assert bpe.decode(made.token_ids[1:]) == whole
     # The space before it is in the first of them, or is a token of the prompt's.
@@ -51,7 +51,7 @@ def test_the_mask_is_exactly_the_tokens_of_the_target(
 def test_the_first_token_of_the_target_is_not_lost_where_it_holds_the_space(
     bpe: PreTrainedTokenizerBase,
 ) -> None:
-    made = samples.sample(Pair("line 1", GERMAN, ENGLISH), bpe)
+    made = pair_tokens.sample(Pair("line 1", GERMAN, ENGLISH), bpe)
     prompt = pairs.TEMPLATE.format(source=GERMAN)
     naive = len(bpe(prompt, add_special_tokens=False)["input_ids"]) + 1  # and BOS
     first = int(made.target.nonzero()[0])
@@ -61,7 +61,7 @@ def test_the_first_token_of_the_target_is_not_lost_where_it_holds_the_space(
 
 def test_a_tokenizer_that_drops_spaces_masks_the_same_words(words: PreTrainedTokenizerBase) -> None:
     target = " ".join(f"w{n}" for n in range(5))
-    made = samples.sample(Pair("line 1", "w9", target), words)
+    made = pair_tokens.sample(Pair("line 1", "w9", target), words)
     assert words.convert_ids_to_tokens(made.token_ids[made.target].tolist()) == target.split()
     assert made.token_ids[0] == tiny_run.BOS
     assert not made.target[0]
@@ -126,4 +126,4 @@ def test_a_tokenizer_without_offsets_is_refused(
 ) -> None:
     monkeypatch.setattr(type(words), "is_fast", property(lambda _: False))
     with pytest.raises(ModelError, match="need a fast tokenizer"):
-        samples.sample(Pair("line 1", "w1", "w2"), words)
+        pair_tokens.sample(Pair("line 1", "w1", "w2"), words)

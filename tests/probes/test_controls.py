@@ -16,7 +16,7 @@ from probekit.errors import DataError, ModelError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.probes import controls, linear
 from probekit.readout import Seen
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 from support.architectures import CONFIGS, build
 
 TYPES = 3000
@@ -92,7 +92,7 @@ def accuracy(text: str, *, control: bool) -> float:
     probes = linear.fit(parts[0], parts[1], anatomy, [0])
     stream, targets = parts[2]
     [(_, logits)] = probes.predict(stream[0], targets.valid)
-    return float(metrics.losses(logits, targets.ids[1][targets.valid[1]]).top1.mean())
+    return float(losses.losses(logits, targets.ids[1][targets.valid[1]]).top1.mean())
 
 
 def test_a_representation_of_the_token_alone_learns_the_control_task_by_heart() -> None:

@@ -17,7 +17,7 @@ from probekit.models.anatomy import Anatomy
 from probekit.probes import linear
 from probekit.probes import probe as probes
 from probekit.probes.affine_objective import DAMPING
-from probekit.probes.probe import Probes
+from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
 
 VOCABULARY, HIDDEN, LENGTH = 24, 12, 20
@@ -33,7 +33,7 @@ def head_of(weight: Tensor) -> Anatomy:
     return Anatomy(nn.Identity(), blocks, (), unembedding, d_model=weight.shape[1])
 
 
-def part_of(ids: Tensor, resid: dict[int, Tensor]) -> linear.Part:
+def part_of(ids: Tensor, resid: dict[int, Tensor]) -> Examples:
     """Return two batches whose token at each position is what is to be predicted there."""
     half = len(ids) // 2
     batches = [
@@ -43,7 +43,7 @@ def part_of(ids: Tensor, resid: dict[int, Tensor]) -> linear.Part:
     return batches, Targets("text", {1: ids}, {1: torch.ones_like(ids, dtype=torch.bool)})
 
 
-def drawn(n_blocks: int, seed: int, weight: Tensor) -> linear.Part:
+def drawn(n_blocks: int, seed: int, weight: Tensor) -> Examples:
     """Return tokens drawn from softmax(weight z) of layer 2; the other layers are noise."""
     draw = torch.Generator().manual_seed(seed)
     shape = (n_blocks, LENGTH, weight.shape[1])
@@ -54,7 +54,7 @@ def drawn(n_blocks: int, seed: int, weight: Tensor) -> linear.Part:
     return part_of(torch.multinomial(probs, 1, generator=draw).view(shape[:2]), resid)
 
 
-def noise(n_blocks: int, seed: int) -> linear.Part:
+def noise(n_blocks: int, seed: int) -> Examples:
     return drawn(n_blocks, seed, torch.zeros(VOCABULARY, HIDDEN))
 
 
@@ -63,20 +63,20 @@ def weight() -> Tensor:
     return 0.7 * torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(3))
 
 
-def rows(part: linear.Part, layers: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor]:
+def rows(part: Examples, layers: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor]:
     """Return z and the wanted tokens, selected without the code under test."""
     z = torch.cat([torch.cat([seen.resid[layer] for seen in part[0]]) for layer in layers], dim=-1)
     return z.flatten(0, 1), part[1].ids[1].flatten()
 
 
-def logits_of(found: Probes, part: linear.Part) -> Tensor:
+def logits_of(found: Probes, part: Examples) -> Tensor:
     """Return the logits of the only cell."""
     valid = part[1].valid
     parts = [found.predict(seen, {1: valid[1][seen.blocks]}) for seen in part[0]]
     return torch.cat([logits for cells in parts for _, logits in cells])
 
 
-def held_out(found: Probes, part: linear.Part) -> float:
+def held_out(found: Probes, part: Examples) -> float:
     return float(nn.functional.cross_entropy(logits_of(found, part), part[1].ids[1].flatten()))
 
 
@@ -121,7 +121,7 @@ def test_under_one_penalty_linear_full_is_the_logistic_regression_of_scikit_lear
 
 def test_concat_reads_what_is_spread_over_layers() -> None:
     # The token is the sum of what two layers hold: either alone leaves it uniform.
-    def spread(n_blocks: int, seed: int) -> linear.Part:
+    def spread(n_blocks: int, seed: int) -> Examples:
         draw = torch.Generator().manual_seed(seed)
         parts = torch.randint(2, (2, n_blocks, LENGTH), generator=draw)
         resid = {layer: torch.randn(n_blocks, LENGTH, 4, generator=draw) for layer in (0, 1, 2)}

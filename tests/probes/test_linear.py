@@ -14,7 +14,7 @@ from probekit.errors import DataError
 from probekit.probes import linear
 from probekit.probes.affine_objective import AffineObjective
 from probekit.probes.moments import Moments
-from probekit.probes.probe import Probe, Probes
+from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
 from support.heads import head_of
 from support.planted_parts import IDENTITY, LENGTH, VOCABULARY, pairs, part
@@ -30,7 +30,7 @@ def fitted() -> Probes:
     return linear.fit(TRAIN, VALIDATION, IDENTITY, LAYERS)
 
 
-def held_out(probes: Probes, of: linear.Part, layer: int, offset: int) -> float:
+def held_out(probes: Probes, of: Examples, layer: int, offset: int) -> float:
     z, wanted = pairs(of, layer, offset)
     probe = probes.probes[layer, offset]
     hidden = z @ probe.tensors["A"].T + probe.tensors["b"]
@@ -135,7 +135,7 @@ def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(
 def test_random_labels_give_no_information() -> None:
     draw = torch.Generator().manual_seed(7)
 
-    def shuffled(of: linear.Part) -> linear.Part:
+    def shuffled(of: Examples) -> Examples:
         targets = of[1]
         ids = {
             k: torch.randint(VOCABULARY, x.shape, generator=draw) for k, x in targets.ids.items()
@@ -163,7 +163,7 @@ def test_the_probe_of_the_last_layer_is_never_worse_than_the_lens_on_validation(
 
 def test_validation_keeps_the_lens_where_the_model_is_already_right() -> None:
     # The next token is drawn from the model's own softmax: nothing can be learned.
-    def drawn(n_blocks: int, seed: int) -> linear.Part:
+    def drawn(n_blocks: int, seed: int) -> Examples:
         draw = torch.Generator().manual_seed(seed)
         resid = 2 * torch.randn(n_blocks, LENGTH, VOCABULARY, generator=draw)
         probs = resid.softmax(dim=2).view(-1, VOCABULARY)
@@ -247,7 +247,7 @@ def test_a_probe_of_nothing_is_the_unigram(family: str) -> None:
     head = head_of(30 * torch.randn(VOCABULARY, VOCABULARY, generator=draw), None)
     weights = torch.arange(1.0, VOCABULARY + 1).square()
 
-    def drawn(n_blocks: int) -> linear.Part:
+    def drawn(n_blocks: int) -> Examples:
         resid = torch.randn(n_blocks, LENGTH, VOCABULARY, generator=draw)
         ids = torch.multinomial(weights, n_blocks * LENGTH, True, generator=draw)
         ids = ids.view(n_blocks, LENGTH)

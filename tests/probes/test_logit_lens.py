@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
 from probekit.models.anatomy import Anatomy, find
-from probekit.probes import logit_lens as lens
+from probekit.probes import logit_lens
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.readout import Cell, Readout, Seen
 
@@ -91,7 +91,7 @@ def test_the_model_predicts_the_next_token_alone(
 def test_the_divergence_is_zero_at_the_last_layer_and_that_of_torch_elsewhere(
     batches: list[Seen], head: Anatomy, lenses: dict[int, Tensor]
 ) -> None:
-    table = lens.divergences(batches, head, LAYERS, VALID, DOCUMENTS)
+    table = logit_lens.divergences(batches, head, LAYERS, VALID, DOCUMENTS)
     assert list(table.columns) == ["layer", "document", "kl_sum", "n"]
     assert table[["layer", "document"]].values.tolist() == [
         [i, j] for i in LAYERS for j in (2, 4, 7)
@@ -119,7 +119,7 @@ def test_every_valid_position_is_counted_once_for_its_document(
 
 
 def check_counts(batches: list[Seen], head: Anatomy, valid: Tensor) -> None:
-    table = lens.divergences(batches, head, [0], valid, DOCUMENTS)
+    table = logit_lens.divergences(batches, head, [0], valid, DOCUMENTS)
     expected = {n: int((valid & (n == DOCUMENTS)).sum()) for n in (2, 4, 7)}
     assert dict(zip(table["document"], table["n"], strict=True)) == {
         n: count for n, count in expected.items() if count

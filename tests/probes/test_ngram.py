@@ -17,7 +17,7 @@ from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.readout import Cell, Seen
 
 
-def part(rows: list[list[int]], horizon: int = 1) -> ngram.Part:
+def part(rows: list[list[int]], horizon: int = 1) -> ngram.TokensAndTargets:
     """Return blocks that are one document each."""
     ids = torch.tensor(rows)
     found, valid = {}, {}
@@ -27,19 +27,21 @@ def part(rows: list[list[int]], horizon: int = 1) -> ngram.Part:
     return ids, Targets("text", found, valid)
 
 
-def probs_of(readout: Unigram | SkipBigram, of: ngram.Part, offset: int) -> Tensor:
+def probs_of(readout: Unigram | SkipBigram, of: ngram.TokensAndTargets, offset: int) -> Tensor:
     [(cell, logits)] = readout.predict(Seen(of[0], {}), {offset: of[1].valid[offset]})
     assert cell == Cell("unigram" if isinstance(readout, Unigram) else "skip-bigram", offset)
     assert logits.dtype == torch.float32
     return logits.exp()
 
 
-def nats_of(readout: Unigram | SkipBigram, of: ngram.Part, offset: int) -> float:
+def nats_of(readout: Unigram | SkipBigram, of: ngram.TokensAndTargets, offset: int) -> float:
     wanted = of[1].ids[offset][of[1].valid[offset]]
     return -float(probs_of(readout, of, offset).gather(1, wanted[:, None]).log().mean())
 
 
-def random_part(seed: int, vocabulary: int, horizon: int = 1, size: int = 20) -> ngram.Part:
+def random_part(
+    seed: int, vocabulary: int, horizon: int = 1, size: int = 20
+) -> ngram.TokensAndTargets:
     draw = torch.Generator().manual_seed(seed)
     return part(torch.randint(vocabulary, (4, size), generator=draw).tolist(), horizon)
 

@@ -13,36 +13,34 @@ from torch import nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.models.anatomy import Anatomy
-from probekit.probes import linear
-from probekit.probes import nonconvex as trained
-from probekit.probes import nonconvex_families as trainable
+from probekit.probes import linear, nonconvex, nonconvex_families
 from probekit.probes import probe as probes
 from probekit.probes.affine_objective import RIDGE
-from probekit.probes.probe import Probes
+from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 from support.heads import head_of
 from support.planted_parts import IDENTITY, LENGTH, VOCABULARY, in_two, logits_of, pairs, part
 
 HIDDEN = 8
-FAMILIES = tuple(trainable.FAMILIES)
+FAMILIES = tuple(nonconvex_families.FAMILIES)
 CHANCE = math.log(VOCABULARY)
 TRAIN, VALIDATION, TEST = part(60, 0), part(30, 1), part(60, 2)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def fitted(request: pytest.FixtureRequest) -> Probes:
-    return trained.fit(TRAIN, VALIDATION, IDENTITY, [0, 1, 2], request.param, seed=0)
+    return nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [0, 1, 2], request.param, seed=0)
 
 
-def held_out(found: Probes, of: trained.Part, layer: int, offset: int) -> float:
+def held_out(found: Probes, of: Examples, layer: int, offset: int) -> float:
     _, wanted = pairs(of, layer, offset)
     return float(nn.functional.cross_entropy(logits_of(found, of, layer, offset), wanted))
 
 
 def start_of(family: str, head: Anatomy, monkeypatch: pytest.MonkeyPatch) -> Probes:
-    monkeypatch.setattr(trained, "MOST_EPOCHS", 0)
-    return trained.fit(TRAIN, VALIDATION, head, [1, 2], family, seed=0)
+    monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 0)
+    return nonconvex.fit(TRAIN, VALIDATION, head, [1, 2], family, seed=0)
 
 
 def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(fitted: Probes) -> None:
@@ -58,11 +56,11 @@ def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(fitted: Pr
 def test_random_labels_give_no_information(family: str) -> None:
     draw = torch.Generator().manual_seed(7)
 
-    def shuffled(of: trained.Part) -> trained.Part:
+    def shuffled(of: Examples) -> Examples:
         ids = {k: torch.randint(12, x.shape, generator=draw) for k, x in of[1].ids.items()}
         return of[0], replace(of[1], ids=ids)
 
-    found = trained.fit(shuffled(TRAIN), shuffled(VALIDATION), IDENTITY, [1], family, seed=0)
+    found = nonconvex.fit(shuffled(TRAIN), shuffled(VALIDATION), IDENTITY, [1], family, seed=0)
     assert found.probes[1, 2].converged
     assert held_out(found, shuffled(TEST), 1, 2) == pytest.approx(CHANCE, abs=0.06)
 
@@ -76,7 +74,7 @@ def test_what_validation_liked_best_is_kept(fitted: Probes) -> None:
     found = fitted.probes[1, 2]
     assert found.chosen == "trained"
     assert found.excess_nats is None
-    assert found.penalty == trained.DECAY
+    assert found.penalty == nonconvex.DECAY
 
 
 def test_training_beats_the_start_on_text_that_nobody_saw(
@@ -86,7 +84,7 @@ def test_training_beats_the_start_on_text_that_nobody_saw(
     assert held_out(fitted, TEST, 1, 2) < held_out(start, TEST, 1, 2) - 0.05
 
 
-def signs(n_blocks: int, seed: int) -> trained.Part:
+def signs(n_blocks: int, seed: int) -> Examples:
     """Return text whose next token is told by the product of two coordinates' signs."""
     draw = torch.Generator().manual_seed(seed)
     z = torch.randn(n_blocks, LENGTH, 4, generator=draw)
@@ -99,13 +97,13 @@ def test_the_mlp_finds_what_no_linear_probe_can() -> None:
     head = head_of(torch.eye(4))
     known, held, test = signs(150, 0), signs(50, 1), signs(100, 2)
     straight = linear.fit(known, held, head, [1])
-    bent = trained.fit(known, held, head, [1], "mlp", seed=0)
+    bent = nonconvex.fit(known, held, head, [1], "mlp", seed=0)
     assert held_out(straight, test, 1, 1) > math.log(2) - 0.01
     assert held_out(bent, test, 1, 1) < math.log(2) - 0.15
 
 
 def test_at_full_rank_the_low_rank_is_as_good_as_the_linear_probe() -> None:
-    low = trained.fit(TRAIN, VALIDATION, IDENTITY, [1, 2], "linear-lowrank", seed=0)
+    low = nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [1, 2], "linear-lowrank", seed=0)
     straight = linear.fit(TRAIN, VALIDATION, IDENTITY, [1, 2])
     for cell in ((1, 2), (2, 1)):
         reached = held_out(low, TEST, *cell)
@@ -143,8 +141,8 @@ def test_without_an_epoch_the_mlp_is_the_ridge_regression_of_scikit_learn(
 
 
 def test_the_low_rank_starts_where_it_loses_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainable, "RANK", 3)
-    monkeypatch.setattr(trainable, "DAMPING", 1e-9)
+    monkeypatch.setattr(nonconvex_families, "RANK", 3)
+    monkeypatch.setattr(nonconvex_families, "DAMPING", 1e-9)
     weight = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(3))
     start = start_of("linear-lowrank", head_of(weight), monkeypatch)
     tensors = start.probes[2, 1].tensors
@@ -159,27 +157,27 @@ def test_the_low_rank_starts_where_it_loses_least(monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_that_is_already_right_is_left_at_the_start() -> None:
     # The next token is drawn from the model's own softmax: nothing can be learned.
-    def drawn(n_blocks: int, seed: int) -> trained.Part:
+    def drawn(n_blocks: int, seed: int) -> Examples:
         draw = torch.Generator().manual_seed(seed)
         resid = 2 * torch.randn(n_blocks, LENGTH, VOCABULARY, generator=draw)
         probs = resid.softmax(dim=2).view(-1, VOCABULARY)
         ids = torch.multinomial(probs, 1, generator=draw).view(n_blocks, LENGTH)
         return [Seen(ids, {2: resid})], Targets("text", {1: ids}, {1: torch.ones_like(ids) > 0})
 
-    found = trained.fit(drawn(4, 0), drawn(40, 1), IDENTITY, [2], "mlp", seed=0)
+    found = nonconvex.fit(drawn(4, 0), drawn(40, 1), IDENTITY, [2], "mlp", seed=0)
     probe = found.probes[2, 1]
     assert probe.chosen == "start"
     assert probe.converged
     # The start, and as many epochs as patience has.
-    assert found.n_passes == 1 + trained.PATIENCE
+    assert found.n_passes == 1 + nonconvex.PATIENCE
     torch.testing.assert_close(probe.tensors["A"], torch.eye(VOCABULARY))
 
 
 def test_who_has_not_been_stopped_at_the_last_epoch_has_not_converged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trained, "MOST_EPOCHS", 2)
-    found = trained.fit(TRAIN, VALIDATION, IDENTITY, [1], "mlp", seed=0)
+    monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 2)
+    found = nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [1], "mlp", seed=0)
     assert not found.probes[1, 2].converged
     assert found.n_passes == 3
 
@@ -188,10 +186,10 @@ def test_who_has_not_been_stopped_at_the_last_epoch_has_not_converged(
 def test_the_seed_decides_and_the_company_does_not(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "MOST_EPOCHS", 2)
-    alone = trained.fit(TRAIN, VALIDATION, IDENTITY, [1], family, seed=0).probes[1, 2]
-    beside = trained.fit(TRAIN, VALIDATION, IDENTITY, [0, 1], family, seed=0).probes[1, 2]
-    other = trained.fit(TRAIN, VALIDATION, IDENTITY, [1], family, seed=1).probes[1, 2]
+    monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 2)
+    alone = nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [1], family, seed=0).probes[1, 2]
+    beside = nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [0, 1], family, seed=0).probes[1, 2]
+    other = nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [1], family, seed=1).probes[1, 2]
     for name, tensor in alone.tensors.items():
         assert torch.equal(tensor, beside.tensors[name])
         assert not torch.equal(tensor, other.tensors[name])
@@ -201,11 +199,11 @@ def test_the_seed_decides_and_the_company_does_not(
 def test_no_graph_is_kept_and_the_model_is_left_as_it_was(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 2)
     norm = nn.RMSNorm(VOCABULARY)
     head = replace(head_of(torch.eye(VOCABULARY)), final=(norm,))
     before = torch.random.get_rng_state()
-    found = trained.fit(TRAIN, VALIDATION, head, [2], family, seed=0)
+    found = nonconvex.fit(TRAIN, VALIDATION, head, [2], family, seed=0)
     assert not any(x.requires_grad for x in found.probes[2, 1].tensors.values())
     assert norm.weight.grad is None
     assert head.head.weight.grad is None
@@ -227,14 +225,14 @@ def test_saved_and_loaded_probes_predict_the_same(fitted: Probes, tmp_path: Path
     [("mlp", 3 * 64 + 2 * 8 + 12), ("linear-lowrank", 3 * 8 + 12 * 3 + 12)],
 )
 def test_parameters_are_counted(family: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainable, "RANK", 3)
-    monkeypatch.setattr(trained, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(nonconvex_families, "RANK", 3)
+    monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 1)
     batches, targets = TRAIN
     narrow = [
         replace(seen, resid={k: x[..., :HIDDEN] for k, x in seen.resid.items()}) for seen in batches
     ]
     head = head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
-    found = trained.fit((narrow, targets), (narrow, targets), head, [1], family, seed=0)
+    found = nonconvex.fit((narrow, targets), (narrow, targets), head, [1], family, seed=0)
     assert found.probes[1, 2].n_parameters == number
 
 
@@ -242,7 +240,7 @@ def test_the_gradient_of_a_free_output_is_that_of_autograd(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Chunks of two positions, the last of one.
-    monkeypatch.setattr(metrics, "CHUNK_CPU", 2 * VOCABULARY)
+    monkeypatch.setattr(losses, "CHUNK_CPU", 2 * VOCABULARY)
     draw = torch.Generator().manual_seed(0)
     hidden, output, bias = (
         torch.randn(*shape, generator=draw, requires_grad=True)
@@ -251,7 +249,7 @@ def test_the_gradient_of_a_free_output_is_that_of_autograd(
     wanted = torch.tensor([0, 3, 3, 7, 11])
     nats = nn.functional.cross_entropy(hidden @ output.T + bias, wanted, reduction="sum")
     expected = torch.autograd.grad(nats, [hidden, output, bias])
-    by_hidden, summed = trained._of_free_output(
+    by_hidden, summed = nonconvex._of_free_output(
         hidden.detach(), output.detach(), bias.detach(), wanted
     )
     torch.testing.assert_close((by_hidden, summed["B"], summed["c"]), expected)
@@ -260,13 +258,13 @@ def test_the_gradient_of_a_free_output_is_that_of_autograd(
 def test_the_steps_are_those_of_adamw_with_decay_to_the_start() -> None:
     draw = torch.Generator().manual_seed(0)
     origin, frame = torch.randn(4, generator=draw), torch.ones(1)
-    cell = object.__new__(trained._Cell)
+    cell = object.__new__(nonconvex._Cell)
     cell.n_steps, cell.origin = 0, {"c": origin}
     cell.values, cell.slopes, cell.squares = (
         {"c": x} for x in (origin.clone(), torch.zeros(4), torch.zeros(4))
     )
     moved = torch.zeros(4)
-    reference = torch.optim.AdamW([moved], lr=0.1, weight_decay=trained.DECAY)
+    reference = torch.optim.AdamW([moved], lr=0.1, weight_decay=nonconvex.DECAY)
     for _ in range(5):
         gradient = torch.randn(4, generator=draw) * frame
         cell._step({"c": gradient}, 0.1)
@@ -282,7 +280,7 @@ def test_at_another_site_the_start_comes_from_the_stream_of_finals(
     # The other site calls its last layer 2 too; the final layer is that of `finals`.
     batches, targets = TRAIN
     elsewhere = [replace(seen, resid={1: seen.resid[1], 2: seen.resid[0]}) for seen in batches]
-    found = trained.fit(
+    found = nonconvex.fit(
         (elsewhere, targets), VALIDATION, IDENTITY, [1, 2], "mlp", seed=0, finals=batches
     )
     torch.testing.assert_close(found.probes[1, 2].tensors["A"], own.probes[1, 2].tensors["A"])
@@ -292,9 +290,9 @@ def test_at_another_site_the_start_comes_from_the_stream_of_finals(
 
 def test_what_cannot_be_trained_is_an_error() -> None:
     with pytest.raises(SettingsError, match="family must be mlp or linear-lowrank, got 'linear'"):
-        trained.fit(TRAIN, VALIDATION, IDENTITY, [1], "linear", seed=0)
+        nonconvex.fit(TRAIN, VALIDATION, IDENTITY, [1], "linear", seed=0)
     nowhere = TRAIN[1].at(torch.zeros_like(TRAIN[1].valid[1]))
     with pytest.raises(DataError, match="moments of no data"):
-        trained.fit((TRAIN[0], nowhere), VALIDATION, IDENTITY, [1], "mlp", seed=0)
+        nonconvex.fit((TRAIN[0], nowhere), VALIDATION, IDENTITY, [1], "mlp", seed=0)
     with pytest.raises(DataError, match="validation has no position with a target at offset 1"):
-        trained.fit(TRAIN, (TRAIN[0], nowhere), IDENTITY, [1], "mlp", seed=0)
+        nonconvex.fit(TRAIN, (TRAIN[0], nowhere), IDENTITY, [1], "mlp", seed=0)

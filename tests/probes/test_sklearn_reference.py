@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
-from probekit.probes import linear
+from probekit.probes import linear, sklearn_reference
 from probekit.probes import probe as probes
-from probekit.probes import sklearn_reference as frequent
-from probekit.probes.probe import FORMS, Probe
+from probekit.probes.probe import FORMS, Examples, Probe
 from probekit.readout import Seen
 
 VOCABULARY, HIDDEN, LENGTH = 9, 4, 12
@@ -32,7 +31,7 @@ def head() -> Anatomy:
     return Anatomy(nn.Identity(), (nn.Identity(), nn.Identity()), (), unembedding, HIDDEN)
 
 
-def part(n_blocks: int, seed: int, shares: Tensor = SHARES) -> frequent.Part:
+def part(n_blocks: int, seed: int, shares: Tensor = SHARES) -> Examples:
     """Return two batches whose layer 1 holds the token at t + 2, off centre, layer 2 noise."""
     draw = torch.Generator().manual_seed(seed)
     ids = torch.multinomial(shares, n_blocks * LENGTH, replacement=True, generator=draw)
@@ -51,25 +50,25 @@ def part(n_blocks: int, seed: int, shares: Tensor = SHARES) -> frequent.Part:
 HEAD, TRAIN, VALIDATION, TEST = head(), part(30, 0), part(15, 1), part(40, 2)
 
 
-def pairs(of: frequent.Part, layer: int) -> tuple[Tensor, Tensor]:
+def pairs(of: Examples, layer: int) -> tuple[Tensor, Tensor]:
     z = torch.cat([seen.resid[layer] for seen in of[0]])
     valid = of[1].valid[2]
     return z[valid], of[1].ids[2][valid]
 
 
-def held_out(probe: Probe, of: frequent.Part, layer: int) -> float:
+def held_out(probe: Probe, of: Examples, layer: int) -> float:
     z, wanted = pairs(of, layer)
     logits = FORMS["sklearn"](probe.tensors, z, z)
     return float(nn.functional.cross_entropy(logits, wanted))
 
 
-def unigram_nats(of: frequent.Part) -> float:
+def unigram_nats(of: Examples) -> float:
     _, wanted = pairs(of, 1)
     return float(-SHARES.log()[wanted].mean())
 
 
 def test_a_planted_token_is_found_and_noise_gives_no_more_than_the_unigram() -> None:
-    found = frequent.fit(TRAIN, VALIDATION, HEAD, [1, 2])
+    found = sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1, 2])
     assert set(found.probes) == {(1, 2), (2, 2)}
     assert held_out(found.probes[1, 2], TEST, 1) < unigram_nats(TEST) - 0.4
     assert held_out(found.probes[2, 2], TEST, 2) == pytest.approx(unigram_nats(TEST), abs=0.05)
@@ -77,7 +76,7 @@ def test_a_planted_token_is_found_and_noise_gives_no_more_than_the_unigram() -> 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 3, 100])
 def test_every_token_has_a_probability_and_they_sum_to_one(n_tokens: int) -> None:
-    probe = frequent.fit(TRAIN, VALIDATION, HEAD, [1], n_tokens).probes[1, 2]
+    probe = sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1], n_tokens).probes[1, 2]
     # The rarest of the four types that were seen stands among the others.
     n_frequent = min(n_tokens, 3)
     assert probe.tensors["tokens"].tolist()[:2] == [7, 2][:n_frequent]
@@ -90,7 +89,7 @@ def test_every_token_has_a_probability_and_they_sum_to_one(n_tokens: int) -> Non
 
 def test_where_every_token_is_seen_nothing_is_left_over() -> None:
     train = part(30, 0, torch.ones(VOCABULARY))
-    probe = frequent.fit(train, train, HEAD, [1]).probes[1, 2]
+    probe = sklearn_reference.fit(train, train, HEAD, [1]).probes[1, 2]
     assert len(probe.tensors["tokens"]) == VOCABULARY - 1
     z, _ = pairs(train, 1)
     total = FORMS["sklearn"](probe.tensors, z, z).exp().sum(dim=1)
@@ -99,7 +98,7 @@ def test_where_every_token_is_seen_nothing_is_left_over() -> None:
 
 def test_the_last_class_is_shared_by_counts_with_one_pseudo_count() -> None:
     counts = torch.tensor([1, 4, 0, 6])
-    tokens, rest = frequent._classes(counts, n_tokens=1)
+    tokens, rest = sklearn_reference._classes(counts, n_tokens=1)
     assert tokens.tolist() == [3]
     expected = torch.tensor([1.25, 4.25, 0.25]) / 5.75
     torch.testing.assert_close(rest[:3].exp(), expected)
@@ -107,8 +106,8 @@ def test_the_last_class_is_shared_by_counts_with_one_pseudo_count() -> None:
 
 @pytest.mark.parametrize("n_tokens", [1, 3])
 def test_it_is_the_pipeline_of_scikit_learn(n_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frequent, "STRENGTHS", (0.01,))
-    probe = frequent.fit(TRAIN, VALIDATION, HEAD, [1], n_tokens).probes[1, 2]
+    monkeypatch.setattr(sklearn_reference, "STRENGTHS", (0.01,))
+    probe = sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1], n_tokens).probes[1, 2]
     assert probe.penalty == 100
     z, wanted = pairs(TRAIN, 1)
     order = probe.tensors["tokens"].tolist()
@@ -122,14 +121,14 @@ def test_it_is_the_pipeline_of_scikit_learn(n_tokens: int, monkeypatch: pytest.M
 
 
 def test_validation_chooses_the_strength_by_all_tokens() -> None:
-    [chosen] = frequent.fit(TRAIN, VALIDATION, HEAD, [1]).probes.values()
+    [chosen] = sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]).probes.values()
     assert chosen.validation_nats == pytest.approx(held_out(chosen, VALIDATION, 1), abs=1e-5)
     assert chosen.excess_nats is None
     tried = []
-    for strength in frequent.STRENGTHS:
+    for strength in sklearn_reference.STRENGTHS:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(frequent, "STRENGTHS", (strength,))
-            tried.append(frequent.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2])
+            patch.setattr(sklearn_reference, "STRENGTHS", (strength,))
+            tried.append(sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2])
     best = min(tried, key=lambda probe: held_out(probe, VALIDATION, 1))
     assert chosen.penalty == best.penalty
 
@@ -137,11 +136,11 @@ def test_validation_chooses_the_strength_by_all_tokens() -> None:
 def test_a_fit_that_scikit_learn_warns_of_has_not_converged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert frequent.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2].converged
-    monkeypatch.setattr(frequent, "MOST_ITERATIONS", 1)
+    assert sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2].converged
+    monkeypatch.setattr(sklearn_reference, "MOST_ITERATIONS", 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
-        assert not frequent.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2].converged
+        assert not sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2].converged
 
 
 def test_as_many_classes_as_tokens_are_as_good_as_the_linear_probe() -> None:
@@ -155,12 +154,15 @@ def test_as_many_classes_as_tokens_are_as_good_as_the_linear_probe() -> None:
     hidden = z @ straight.tensors["A"].T + straight.tensors["b"]
     logits = hidden @ identity.unembedding.T + straight.tensors["c"]
     of_linear = float(nn.functional.cross_entropy(logits, wanted))
-    found = frequent.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2]
+    found = sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]).probes[1, 2]
     assert held_out(found, TEST, 1) == pytest.approx(of_linear, abs=0.1)
 
 
 def test_saved_and_loaded_probes_predict_the_same(tmp_path: Path) -> None:
-    before, path = frequent.fit(TRAIN, VALIDATION, HEAD, [1]), tmp_path / "probes.safetensors"
+    before, path = (
+        sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]),
+        tmp_path / "probes.safetensors",
+    )
     probes.save(before, path, {"model_fingerprint": "abc"})
     after = probes.load(path, HEAD, "abc")
     [seen, *_] = TEST[0]
@@ -175,7 +177,7 @@ def test_saved_and_loaded_probes_predict_the_same(tmp_path: Path) -> None:
 def test_what_cannot_be_fitted_is_an_error() -> None:
     only = part(3, 0, torch.eye(VOCABULARY)[4])
     with pytest.raises(DataError, match="needs two kinds of training target at least, got 1"):
-        frequent.fit(only, VALIDATION, HEAD, [1])
+        sklearn_reference.fit(only, VALIDATION, HEAD, [1])
     nowhere = VALIDATION[1].at(torch.zeros_like(VALIDATION[1].valid[2]))
     with pytest.raises(DataError, match="validation has no position with a target at offset 2"):
-        frequent.fit(TRAIN, (VALIDATION[0], nowhere), HEAD, [1])
+        sklearn_reference.fit(TRAIN, (VALIDATION[0], nowhere), HEAD, [1])

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import synthetic_heads
-from support import synthetic_reproduction
-from support.synthetic_comparison import document
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import Size, results
 
 from probekit.reports import render, render_comparison
 from probekit.reports.heads import page as heads
 from probekit.reports.reproduction import page as reproduction
+from support import synthetic_heads, synthetic_reproduction
+from support.synthetic_comparison import document
+from support.synthetic_passages import Held, passages
+from support.synthetic_run import Size, results
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from support.architectures import CONFIGS, VOCABULARY, build
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from probekit.runs import doctor
-from probekit.models.anatomy import Anatomy, find
 from probekit.checks import Check
-from probekit.runs.doctor import check_model, lines
 from probekit.errors import DataError
+from probekit.models.anatomy import Anatomy, find
 from probekit.models.loading import Loaded, load
+from probekit.runs import doctor
+from probekit.runs.doctor import check_model, lines
+from support.architectures import CONFIGS, VOCABULARY, build
 
 IDS = torch.randint(0, VOCABULARY, (5, 70), generator=torch.Generator().manual_seed(0))
 TEXT = """Return the number of items in a container. The argument may be a sequence, such as a

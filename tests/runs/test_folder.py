@@ -7,22 +7,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from probekit.runs import folder as results
+from probekit import files
 from probekit.errors import RunError
+from probekit.runs import folder as results
 from probekit.runs.folder import Run
 from probekit.settings import Settings
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    results.write_text(path, "old")
+    files.write_text(path, "old")
 
     def fail(temporary: Path) -> None:
         temporary.write_text("half")
         raise ValueError("stopped")
 
     with pytest.raises(ValueError, match="stopped"):
-        results.write(path, fail)
+        files.write(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -30,13 +31,13 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file/a.txt cannot be written"):
-        results.write_text(tmp_path / "file" / "a.txt", "new")
+        files.write_text(tmp_path / "file" / "a.txt", "new")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_no_result(value: float) -> None:
     with pytest.raises(RunError, match="a result is not a finite number"):
-        results.as_json({"nats": value})
+        files.as_json({"nats": value})
 
 
 def begun(folder: Path, settings: Settings) -> None:

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 import probekit
-from probekit.runs import setup as preparation
-from probekit.runs.setup import Material
-from probekit.runs.folder import Run
-from probekit.settings import from_mapping
 from probekit.data.blocks import Blocks
+from probekit.runs import setup
+from probekit.runs.folder import Run
+from probekit.runs.setup import Material
+from probekit.settings import from_mapping
 
 # What a readout is, and what it scores on the documents that choose.
 FITTED = ["readout", "layer", "offset", "split", "n_parameters", "nats", "top1", "top5"]
@@ -21,8 +21,8 @@ FITTED = ["readout", "layer", "offset", "split", "n_parameters", "nats", "top1",
 
 def test_the_blocks_of_a_split_hold_its_documents_alone(asked: dict[str, Any]) -> None:
     settings = from_mapping(asked)
-    loaded = preparation.load(settings)
-    material = preparation.prepare(loaded, preparation.resolved(settings, loaded))
+    loaded = setup.load(settings)
+    material = setup.prepare(loaded, setup.resolved(settings, loaded))
     seen = 0
     for part, blocks in material.blocks.items():
         numbers = set(blocks.documents.unique().tolist()) - {-1}
@@ -34,7 +34,7 @@ def test_the_blocks_of_a_split_hold_its_documents_alone(asked: dict[str, Any]) -
 def test_other_test_documents_change_nothing_that_was_fitted_or_chosen(
     finished_run: Run, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = preparation.prepare
+    prepare = setup.prepare
 
     def with_other_tests(*args: Any, **named: Any) -> Material:
         material = prepare(*args, **named)
@@ -42,7 +42,7 @@ def test_other_test_documents_change_nothing_that_was_fitted_or_chosen(
         other = (test.token_ids + 7) % material.head.vocab_size
         return replace(material, blocks={**material.blocks, "test": Blocks(other, test.documents)})
 
-    monkeypatch.setattr(preparation, "prepare", with_other_tests)
+    monkeypatch.setattr(setup, "prepare", with_other_tests)
     changed = probekit.analyze(**asked, output=tmp_path)
     first, second = (
         load_file(run.folder / "probes.safetensors") for run in (finished_run, changed)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from probekit.models import anatomy
-from probekit.runs import plan
-from probekit.marginalization.branch_engine import TOKENS_ON_CPU
 from probekit.errors import SettingsError
+from probekit.marginalization.branch_engine import TOKENS_ON_CPU
+from probekit.models import anatomy, devices
+from probekit.runs import plan
 
 
 @pytest.fixture
@@ -52,4 +52,4 @@ def test_a_plan_is_one_line_with_a_time(head: anatomy.Anatomy) -> None:
 
 
 def test_free_memory_is_some() -> None:
-    assert plan.free_bytes(torch.device("cpu")) > 2**20
+    assert devices.free_bytes(torch.device("cpu")) > 2**20

@@ -4,16 +4,14 @@
 """
 
 import copy
-from pathlib import Path
-
-from support.paths import ROOT
 from typing import Any
 
 import pytest
-from support import synthetic_run
 from jsonschema import Draft202012Validator, ValidationError
 
 from probekit.runs.folder import SCHEMA, Run, json_schema
+from support import synthetic_run
+from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "schema.md"
 
@@ -104,7 +102,10 @@ def head() -> str:
 def page() -> str:
     """Return what the documentation should be."""
     parts = [head() + tables(json_schema())]
-    for name, schema in {"passages": json_schema("passages"), "heads": json_schema("heads")}.items():
+    for name, schema in {
+        "passages": json_schema("passages"),
+        "heads": json_schema("heads"),
+    }.items():
         title = f"# {name}.json\n\n{schema['description']} Schema `{schema['title']}`.\n\n"
         parts.append(title + tables(schema))
     return "\n".join(parts)

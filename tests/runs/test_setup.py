@@ -4,22 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import tiny_run
 
-from probekit.runs import setup as preparation
 from probekit.checks import Check
 from probekit.errors import ModelError
+from probekit.runs import setup
 from probekit.runs.setup import Material
 from probekit.settings import from_mapping
+from support import tiny_run
 
 
 @pytest.fixture(scope="module")
 def prepare(asked: dict[str, Any]) -> Any:
-    loaded = preparation.load(from_mapping(asked))
+    loaded = setup.load(from_mapping(asked))
 
     def prepared(**more: Any) -> Material:
         settings = from_mapping({**asked, **more})
-        return preparation.prepare(loaded, preparation.resolved(settings, loaded))
+        return setup.prepare(loaded, setup.resolved(settings, loaded))
 
     return prepared
 
@@ -53,7 +53,7 @@ def test_one_file_is_cut_with_a_warning(prepare: Any, tmp_path: Path) -> None:
 
 def test_a_failed_check_forbids_an_analysis_unless_it_is_advice() -> None:
     advice = Check("training", False, 2.0, 1.0, "Hardly trained.")
-    assert preparation.unmet([advice]) == [{"code": "check-training", "message": "Hardly trained."}]
+    assert setup.unmet([advice]) == [{"code": "check-training", "message": "Hardly trained."}]
     fatal = Check("decoding", False, 2.0, 1.0, "Not its logits.")
     with pytest.raises(ModelError, match=r"cannot be analysed: Not its logits\."):
-        preparation.unmet([advice, fatal])
+        setup.unmet([advice, fatal])

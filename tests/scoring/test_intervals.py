@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from probekit.scoring.losses import document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.rates import METRICS, RESAMPLES, Tally
 
 Array = NDArray[np.float64]

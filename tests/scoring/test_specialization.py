@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
+from probekit.pipelines.analysis.verdict import Findings, find
 from probekit.scoring.rates import Tally
-from probekit.scoring.specialization import Findings, find
 
 Key = tuple[str, int | None, int]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probekit.cli import main as cli
+from probekit.cli import main
 
 
 def flags(asked: dict[str, Any]) -> list[str]:
@@ -18,5 +18,5 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the program in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["probekit", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        main.main()
     return int(stopped.value.code or 0)

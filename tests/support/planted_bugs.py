@@ -195,7 +195,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intervals are plain percentiles, too narrow where documents are few",
-        "probekit.scoring.losses",
+        "probekit.scoring.intervals",
         "    if documents > 1:",
         "    tail = (1 - level) / 2\n    if documents < 1:",
         ("tests/scoring/test_intervals.py::test_intervals_cover_the_truth_as_often_as_they_say",),
@@ -258,9 +258,9 @@ MUTATIONS = (
         "a strategy of table 1 is scored on the model without its adapter",
         "probekit.pipelines.head_study.train_strategies",
         """    if recipe.joint:
-        adapters.load(""",
+        lora.load(""",
         """    if recipe.finetuned:
-        adapters.load(""",
+        lora.load(""",
         (
             "tests/pipelines/reproduction/test_table_1.py::"
             "test_heads_are_scored_on_the_model_that_was_trained_with_them",

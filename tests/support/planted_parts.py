@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.data.targets import Targets
-from probekit.probes.linear import Part
-from probekit.probes.probe import Probes
+from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
 from support.heads import head_of
 
@@ -21,7 +20,7 @@ def targets_of(ids: Tensor, horizon: int = 2) -> Targets:
     return Targets("text", {k: ids.roll(-k, dims=1) for k in valid}, valid)
 
 
-def part(n_blocks: int, seed: int) -> Part:
+def part(n_blocks: int, seed: int) -> Examples:
     """Return noise that holds one signal: layer 1 holds the token at t + 2, in two batches.
 
     The last layer holds the next token, weakly, as a model's does.
@@ -41,14 +40,14 @@ def in_two(ids: Tensor, resid: dict[int, Tensor]) -> list[Seen]:
     return [Seen(ids[a:b], {k: x[a:b] for k, x in resid.items()}, a) for a, b in ends]
 
 
-def pairs(of: Part, layer: int, offset: int) -> tuple[Tensor, Tensor]:
+def pairs(of: Examples, layer: int, offset: int) -> tuple[Tensor, Tensor]:
     """Return z and targets of a cell, selected without the code under test."""
     valid = of[1].valid[offset]
     z = torch.cat([seen.resid[layer] for seen in of[0]])
     return z[valid], of[1].ids[offset][valid]
 
 
-def logits_of(found: Probes, of: Part, layer: int, offset: int) -> Tensor:
+def logits_of(found: Probes, of: Examples, layer: int, offset: int) -> Tensor:
     rows = []
     for seen in of[0]:
         valid = {offset: of[1].valid[offset][seen.blocks]}

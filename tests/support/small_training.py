@@ -14,7 +14,7 @@ from probekit.data.blocks import Blocks
 from probekit.data.targets import text_targets
 from probekit.heads.heads import Heads
 from probekit.heads.kinds import Form
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.heads.training.recipes import RECIPES, Recipe
 from probekit.heads.training.train import Batches, Data, History, train
 from probekit.models import anatomy
@@ -74,7 +74,7 @@ class World:
         return {k for k, v in self.before.items() if not torch.equal(now[k], v)}
 
     def values(self) -> dict[str, Tensor]:
-        found = dict(self.heads.named_parameters()) | adapters.parameters(self.model)
+        found = dict(self.heads.named_parameters()) | lora.parameters(self.model)
         return {name: p.detach().clone() for name, p in found.items()}
 
 

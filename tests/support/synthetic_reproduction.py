@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
 from probekit.paper.protocol import EXTENDED, PAPER
 from probekit.pipelines.reproduction.reproduce import SCHEMA
 
@@ -36,7 +36,7 @@ def _document(figure: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "strangers": [STRANGER],
         "samples": 12,
         "runs": [],
-        "choices": [list(pair) for pair in paper.choices(figure)],
+        "choices": [list(pair) for pair in numbers.choices(figure)],
         "rows": rows,
     }
 

@@ -25,7 +25,7 @@ from probekit.heads.training.learner import Learner, ReadsBackbone, ReadsItself
 from probekit.heads.training.recipes import Balance, Products
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 from probekit.shapes import Hidden, PerPosition, Targets1d, TokenIds
 
 # Of a loss that is nothing: the other heads are then not blown up by it.
@@ -127,7 +127,7 @@ class Objective:
                 nats = float(self._nats(hidden, wanted, offset).sum())
             else:
                 bias = self.biases[offset]
-                nats = metrics.summed_nats(hidden, self.unembedding, bias, wanted)
+                nats = losses.summed_nats(hidden, self.unembedding, bias, wanted)
             sums[offset] = _finite(nats, offset), len(wanted)
         return sums
 
@@ -144,7 +144,7 @@ class Objective:
         """Return the cross-entropies, and the derivative of their weighted sum by `hidden`."""
         if self.unembedding is not None:
             bias = self.biases[offset]
-            found = metrics.cross_entropy(hidden, self.unembedding, bias, wanted)
+            found = losses.cross_entropy(hidden, self.unembedding, bias, wanted)
             return found.by_position, found.hidden * weigh(found.by_position)
         with torch.no_grad():
             nats = self._nats(hidden, wanted, offset)
@@ -166,7 +166,7 @@ class Objective:
         return torch.cat(parts)
 
     def _chunks(self, hidden: Hidden, wanted: Targets1d) -> Iterator[tuple[Tensor, Tensor]]:
-        length = metrics.chunk_length(self.backbone.anatomy.vocab_size, self.device)
+        length = losses.chunk_length(self.backbone.anatomy.vocab_size, self.device)
         return zip(hidden.split(length), wanted.split(length), strict=True)
 
     @contextmanager
@@ -210,7 +210,7 @@ def _dtypes(anatomy: Anatomy, products: Products) -> tuple[bool, torch.dtype]:
     if products == "bfloat16":
         return True, torch.bfloat16
     # On a CPU the many casts of autocast cost small models more than their products gain.
-    return device.type == "cuda", metrics.product_dtype(device)
+    return device.type == "cuda", losses.product_dtype(device)
 
 
 def _own_output(learner: Learner, anatomy: Anatomy) -> bool:

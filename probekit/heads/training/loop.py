@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from probekit.errors import RunError
+from probekit.files import write
 from probekit.heads.heads import Heads
 from probekit.heads.training.balanced_loss import Batches, Objective
 from probekit.heads.training.learner import Learner
 from probekit.heads.training.recipes import Recipe
-from probekit.runs.folder import write
 from probekit.settings import LARGEST_SEED
 
 CLIP = 1.0

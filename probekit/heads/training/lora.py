@@ -25,8 +25,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from probekit.errors import ModelError, RunError, SettingsError
+from probekit.files import write
 from probekit.models.anatomy import Anatomy
-from probekit.runs.folder import write
 
 # q_proj, key, W_v … or two or three of them in one: query_key_value, qkv_proj, Wqkv, c_attn,
 # and the compressed ones of multi-head latent attention: q_a_proj, kv_b_proj.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from probekit.activations.backbone import Backbone
 from probekit.errors import DataError, SettingsError
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.heads.training.balanced_loss import Batches, Objective
 from probekit.heads.training.learner import Learner, NextToken, ReadsBackbone
 from probekit.heads.training.loop import Course, Data, History, Row
@@ -46,8 +46,8 @@ def train(
         learner: Heads or queries, with parameters in float32 or float64; None for the model
             itself, by the cross-entropy of its next token.
         backbone: The model, without adapters, in eval mode. Where the recipe is joint LoRA
-            stays on it, on the blocks that the heads read; `adapters.off`, `adapters.detach`
-            and `adapters.merged` say what becomes of it. All else of it stays as it is.
+            stays on it, on the blocks that the heads read; `lora.off`, `lora.detach`
+            and `lora.merged` say what becomes of it. All else of it stays as it is.
             Where the training fails LoRA comes off, and heads are what they were at first.
         data: Text to train and to validate on; holds the offsets of the heads.
         recipe: How to train.
@@ -120,8 +120,8 @@ def _adapted(
     assert isinstance(learner, ReadsBackbone)  # `_require_trainable` has asked
     model, layers = backbone.model, range(1, max(learner.reads) + 1)
     with ExitStack() as undo:
-        undo.callback(adapters.detach, model)
-        yield adapters.attach(
+        undo.callback(lora.detach, model)
+        yield lora.attach(
             model,
             backbone.anatomy,
             layers,

@@ -12,25 +12,22 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probekit import provenance, reports
+from probekit import files, provenance, reports
 from probekit.checks import Check
 from probekit.marginalization.branch_engine import BranchEngine
-from probekit.models import anatomy
-from probekit.models import loading as models
-from probekit.models.given import named
-from probekit.models.loading import Loaded
+from probekit.models import anatomy, loading
+from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL
+from probekit.pipelines.analysis import verdict
 from probekit.pipelines.analysis.measure import Measurement
-from probekit.probes import probe as probes
+from probekit.probes import probe
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
-from probekit.runs import doctor, plan
+from probekit.runs import doctor, plan, setup
 from probekit.runs import folder as results
-from probekit.runs import setup as preparation
 from probekit.runs.folder import Run
 from probekit.runs.setup import Material
-from probekit.scoring import specialization
+from probekit.runs.streams import SITE_OF_MODEL
 from probekit.settings import Settings, from_file, from_mapping
 
 
@@ -60,29 +57,29 @@ def analyze(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    given, loaded = named(model, tokenizer, settings)
+    given, loaded = resolve_model(model, tokenizer, settings)
     asked = from_mapping(given)
-    return run(loaded or preparation.load(asked), asked, output, overwrite, say)
+    return run(loaded or setup.load(asked), asked, output, overwrite, say)
 
 
 def run(
     loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
-    settings = preparation.resolved(settings, loaded)
+    settings = setup.resolved(settings, loaded)
     folder = Path(output) if output else default_folder(settings)
     finished = results.open_folder(folder, settings, overwrite)
     if finished is not None:
-        now = preparation.prepare(loaded, settings)
+        now = setup.prepare(loaded, settings)
         results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        material = preparation.prepare(loaded, settings)
+        material = setup.prepare(loaded, settings)
         test = material.blocks["test"]
         checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
-        unmet = preparation.unmet(checks)
+        unmet = setup.unmet(checks)
     say(material.plan.line(plan.seconds(material.plan, material.head)))
     measured = Measurement(
         material, settings, journal, folder / "stages", _fingerprint(material, settings)
@@ -91,7 +88,7 @@ def run(
         tally, _, passages = measured.tally, measured.codelength, measured.passages
     rows = measured.ceilings[0].rows if measured.ceilings else []
     bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
-    findings = specialization.find(
+    findings = verdict.find(
         tally,
         material.head.n_layers,
         settings.offsets,
@@ -110,8 +107,8 @@ def run(
 
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
-    settings = preparation.resolved(settings, loaded)
-    material = preparation.prepare(loaded, settings)
+    settings = setup.resolved(settings, loaded)
+    material = setup.prepare(loaded, settings)
     lines = [material.plan.line(plan.seconds(material.plan, material.head))]
     for row in material.text:
         documents, counts = row["documents"], row["tokens"]
@@ -122,8 +119,8 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
 
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     """Check every assumption on this model, and the branch engine on its longest block."""
-    settings = preparation.resolved(settings, loaded)
-    material = preparation.prepare(loaded, settings)
+    settings = setup.resolved(settings, loaded)
+    material = setup.prepare(loaded, settings)
     token_ids = material.blocks["test"].token_ids
     checks = doctor.check_model(loaded, material.head, token_ids)
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
@@ -147,12 +144,12 @@ def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page:
         # Of several seeds the first.
         if job.name == job.family and job.seed == measured.settings.seed:
             stored = measured.path(f"{job.label}.safetensors")
-            results.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
-    results.write(folder / "scores.parquet", measured.tally.named().to_parquet)
-    passages = results.as_json(measured.passages, indent=None)
-    results.write_text(folder / "passages.json", passages)
-    results.write_text(folder / "report.html", page)
-    results.write_text(folder / "results.json", results.as_json(document))
+            files.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
+    files.write(folder / "scores.parquet", measured.tally.named().to_parquet)
+    passages = files.as_json(measured.passages, indent=None)
+    files.write_text(folder / "passages.json", passages)
+    files.write_text(folder / "report.html", page)
+    files.write_text(folder / "results.json", files.as_json(document))
     shutil.rmtree(folder / "stages")
 
 
@@ -183,6 +180,6 @@ def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = 
         RunError: If there are no probes, or they were fitted to another model.
     """
     finished = results.load(folder)
-    loaded = loaded or preparation.load(finished.settings)
+    loaded = loaded or setup.load(finished.settings)
     path = finished.folder / _probes_file(family)
-    return probes.load(path, anatomy.find(loaded.model), models.fingerprint(loaded))
+    return probe.load(path, anatomy.find(loaded.model), loading.fingerprint(loaded))

@@ -1,28 +1,22 @@
 """What is fitted: families of probes and controls, each to its inputs and targets."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from probekit.activations.residual_stream import Site
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
 from probekit.models import anatomy
-from probekit.probes import codelength, controls, linear
-from probekit.probes import nonconvex as trained
-from probekit.probes import sklearn_reference as frequent
-from probekit.probes.linear import Part
-from probekit.probes.probe import Probes
-from probekit.progress import Tracked
+from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
+from probekit.probes.probe import Examples, Probes
 from probekit.readout import Readout, Seen
-from probekit.runs.setup import Material
+from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Family, Settings
 
-SITE_OF_MODEL: Site = "resid_post"
 # Families that are not convex: what they find depends on a seed.
 TRAINED: tuple[Family, ...] = ("mlp", "linear-lowrank")
 CONTROLS = "control", "random"
@@ -72,39 +66,6 @@ def jobs(settings: Settings, layers: tuple[int, ...]) -> Iterator[Job]:
 
 
 @dataclass(frozen=True)
-class Streams:
-    """The residual streams of one model, each captured once.
-
-    Attributes:
-        material: Model and text.
-        layers: Layers to read.
-        site: Where in a block.
-        opened: Streams by split and site, filled as they are asked for.
-    """
-
-    material: Material
-    layers: tuple[int, ...]
-    site: Site
-    opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
-
-    def read(self, part: Split) -> Iterable[Seen]:
-        """Return the layers to read, at the site asked for."""
-        return self._open(part, self.site, self.layers)
-
-    def finals(self, part: Split) -> Iterable[Seen]:
-        """Return the last layer of the residual stream, from which the model predicts."""
-        if self.site == SITE_OF_MODEL:
-            return self.read(part)
-        return self._open(part, SITE_OF_MODEL, (self.material.head.n_layers,))
-
-    def _open(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
-        if (part, site) not in self.opened:
-            found = self.material.stream(part, layers, site)
-            self.opened[part, site] = Tracked(found, f"{part} {site}")
-        return self.opened[part, site]
-
-
-@dataclass(frozen=True)
 class Inputs:
     """What one fit reads and predicts.
 
@@ -121,7 +82,7 @@ class Inputs:
         """The last layer on the training part, where `train` does not hold it."""
         return None if self.streams.site == SITE_OF_MODEL else self.streams.finals("train")
 
-    def part(self, split: Split) -> Part:
+    def part(self, split: Split) -> Examples:
         """Return stream and targets of a split."""
         return self.streams.read(split), self.targets[split]
 
@@ -158,9 +119,9 @@ def fit(job: Job, inputs: Inputs) -> Probes:
     train, validation = inputs.part("train"), inputs.part("validation")
     head = inputs.streams.material.head
     if job.family == "sklearn":
-        return frequent.fit(train, validation, head, job.layers)
+        return sklearn_reference.fit(train, validation, head, job.layers)
     if job.family in TRAINED:
-        return trained.fit(
+        return nonconvex.fit(
             train, validation, head, job.layers, job.family, seed=job.seed, finals=inputs.finals
         )
     fitted = linear.fit(

@@ -7,12 +7,13 @@ from typing import Any
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets
 from probekit.pipelines.analysis import passages
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Job, Streams
-from probekit.probes import logit_lens as lens
+from probekit.pipelines.analysis.fits import Job
+from probekit.probes import logit_lens
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
-from probekit.runs import ceiling as ceilings
+from probekit.runs import ceiling
 from probekit.runs.setup import Material
+from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Settings
 
 
@@ -49,11 +50,11 @@ def _runs(
 ) -> Iterator[passages.Run]:
     """Yield the readouts with the stream that they read."""
     layers = passages.chosen_layers(material.layers)
-    readouts: list[Readout] = [lens.LogitLens(layers, material.head)]
+    readouts: list[Readout] = [logit_lens.LogitLens(layers, material.head)]
     readouts += _probes(settings, fitted, layers)
-    if ceilings.wanted(settings):
-        readouts.append(ceilings.marginalization(material, settings, "marginal"))
-    model = lens.Model(material.head)
+    if ceiling.wanted(settings):
+        readouts.append(ceiling.marginalization(material, settings, "marginal"))
+    model = logit_lens.Model(material.head)
     read = frozenset[int]().union(*(readout.layers for readout in readouts))
     streams = Streams(material, tuple(sorted(read)), settings.site)
     if settings.site == SITE_OF_MODEL:

@@ -13,23 +13,24 @@ from typing import Any
 
 import pandas as pd
 
+from probekit import files
 from probekit.checks import Check
 from probekit.data.documents import Split
-from probekit.data.targets import Targets, draw_positions, model_targets, text_targets
-from probekit.marginalization import nucleus_size as branching
-from probekit.pipelines.analysis import fits as fitting
-from probekit.pipelines.analysis import inspect_passages as inspection
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Inputs, Job
-from probekit.probes import logit_lens as lens
-from probekit.probes import ngram
+from probekit.data.targets import Targets, draw_positions, text_targets
+from probekit.marginalization import nucleus_size
+from probekit.marginalization.greedy_targets import model_targets
+from probekit.pipelines.analysis import fits, inspect_passages
+from probekit.pipelines.analysis.fits import Inputs, Job
+from probekit.probes import logit_lens, ngram
 from probekit.probes import probe as probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal
 from probekit.readout import Readout, Seen
 from probekit.runs import ceiling as ceilings
-from probekit.runs import folder as results
+from probekit.runs import streams
 from probekit.runs.ceiling import Ceiling
 from probekit.runs.setup import Material
+from probekit.runs.streams import SITE_OF_MODEL
 from probekit.scoring import score, specialization
 from probekit.scoring.rates import ALL, MUCH_ADAPTATION_NATS, Tally
 from probekit.settings import Settings
@@ -57,7 +58,7 @@ class Measurement:
     @cached_property
     def jobs(self) -> list[Job]:
         """What is fitted, the linear probes first."""
-        return list(fitting.jobs(self.settings, self.material.layers))
+        return list(fits.jobs(self.settings, self.material.layers))
 
     @cached_property
     def fitted(self) -> dict[Job, Probes]:
@@ -75,8 +76,8 @@ class Measurement:
         if not ceilings.wanted(self.settings):
             return []
         adapted = self._adapted
-        readouts = [p for job, p in self.fitted.items() if job.name not in fitting.CONTROLS]
-        lenses = lens.LogitLens(self.material.layers, self.material.head)
+        readouts = [p for job, p in self.fitted.items() if job.name not in fits.CONTROLS]
+        lenses = logit_lens.LogitLens(self.material.layers, self.material.head)
         plain = self._ceiling("marginal", [lenses, *readouts])
         return [plain, *([] if adapted is None else [adapted])]
 
@@ -92,7 +93,7 @@ class Measurement:
             return {}
         stream, material = self._streams.read("test"), self.material
         valid, documents = self._targets["test"].valid[1], material.blocks["test"].documents
-        table = lens.divergences(stream, material.head, material.layers, valid, documents)
+        table = logit_lens.divergences(stream, material.head, material.layers, valid, documents)
         table["domain"] = [material.domains[number] for number in table["document"]]
         found: dict[tuple[str, int], float] = {}
         for domain, group in [(ALL, table), *table.groupby("domain")]:
@@ -107,8 +108,10 @@ class Measurement:
         material, settings = self.material, self.settings
         stream, blocks = self._streams.finals("test"), material.blocks["test"]
         with self.journal.stage("branching"):
-            table = branching.count(stream, material.head, blocks, settings.nucleus)
-        found = branching.spreads(table, material.domains, len(blocks.token_ids[0]), settings.seed)
+            table = nucleus_size.count(stream, material.head, blocks, settings.nucleus)
+        found = nucleus_size.spreads(
+            table, material.domains, len(blocks.token_ids[0]), settings.seed
+        )
         return [spread.row(settings.nucleus) for spread in found]
 
     @cached_property
@@ -119,7 +122,7 @@ class Measurement:
         job, seed = self.jobs[0], self.settings.seed
         found: list[dict[str, Any]] = self._kept(
             "codelength",
-            lambda: fitting.send(job, self._inputs, seed).to_json(orient="records"),
+            lambda: fits.send(job, self._inputs, seed).to_json(orient="records"),
         )
         return found
 
@@ -129,8 +132,8 @@ class Measurement:
         targets = self._targets["test"]
 
         def inspected() -> str:
-            found = inspection.inspect(self.material, self.settings, targets, self.fitted)
-            return results.as_json(found, indent=None)
+            found = inspect_passages.inspect(self.material, self.settings, targets, self.fitted)
+            return files.as_json(found, indent=None)
 
         found: dict[str, Any] = self._kept("passages", inspected)
         return found
@@ -163,12 +166,12 @@ class Measurement:
         path = self.path(f"{name}.json")
         if not path.exists():
             with self.journal.stage(name):
-                results.write_text(path, measured())
+                files.write_text(path, measured())
         return json.loads(path.read_text(encoding="utf-8"))
 
     @cached_property
-    def _streams(self) -> fitting.Streams:
-        return fitting.Streams(self.material, self.material.layers, self.settings.site)
+    def _streams(self) -> streams.Streams:
+        return streams.Streams(self.material, self.material.layers, self.settings.site)
 
     @cached_property
     def _targets(self) -> dict[Split, Targets]:
@@ -200,7 +203,7 @@ class Measurement:
     @cached_property
     def _job_inputs(self) -> dict[Job, Inputs]:
         shares = self._ngrams[0].probs
-        return {job: fitting.inputs_of(job, self._inputs, shares) for job in self.jobs}
+        return {job: fits.inputs_of(job, self._inputs, shares) for job in self.jobs}
 
     def _fitted(self, job: Job) -> Probes:
         """Return the probes of a finished fit, finishing it first if need be."""
@@ -211,7 +214,7 @@ class Measurement:
         return probes.load(path, inputs.streams.material.head, self.material.fingerprint)
 
     def _fit(self, job: Job, inputs: Inputs, path: Path) -> None:
-        fitted = fitting.fit(job, inputs)
+        fitted = fits.fit(job, inputs)
         self.journal.note(job.label, "fitted", passes=fitted.n_passes)
         notes = {
             "model_fingerprint": self.material.fingerprint,
@@ -219,7 +222,7 @@ class Measurement:
             "seed": str(job.seed),
             "norm": "z is what enters the unembedding: the model's final norm is applied first",
         }
-        results.write(path, lambda temporary: probes.save(fitted, temporary, notes))
+        files.write(path, lambda temporary: probes.save(fitted, temporary, notes))
 
     @cached_property
     def _scores(self) -> pd.DataFrame:
@@ -227,9 +230,9 @@ class Measurement:
         fitted, head = self.fitted, self.material.head
         own = self._inputs
         with self.journal.stage("scores"):
-            lenses = [lens.LogitLens(self.material.layers, head)]
+            lenses = [logit_lens.LogitLens(self.material.layers, head)]
             tables = [
-                self._score("test", [lens.Model(head)], self._streams.finals("test"), own),
+                self._score("test", [logit_lens.Model(head)], self._streams.finals("test"), own),
                 self._score("test", lenses, self._streams.read("test"), own),
             ]
             for part in ("validation", "test"):
@@ -263,9 +266,9 @@ class Measurement:
                 drawn, targets = self._positions["marginal"], self._targets["test"]
                 plan = ceilings.Asked(name, self._streams, targets, drawn, compared)
                 ceiling = ceilings.measure(self.material, self.settings, plan)
-            results.write(table, ceiling.table.to_parquet)
+            files.write(table, ceiling.table.to_parquet)
             noted = {"rows": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
-            results.write_text(notes, json.dumps(noted))
+            files.write_text(notes, json.dumps(noted))
         noted = json.loads(notes.read_text(encoding="utf-8"))
         checks = [Check(**check) for check in noted["checks"]]
         return Ceiling(name, pd.read_parquet(table), noted["rows"], checks)

@@ -19,7 +19,7 @@ from probekit.data.token_text import spell
 from probekit.errors import DataError, NumericalError
 from probekit.readout import Cell, Readout, Seen
 from probekit.runs.folder import PASSAGES
-from probekit.scoring import losses as metrics
+from probekit.scoring import losses
 from probekit.shapes import Logits, Targets1d
 
 MOST_TOKENS = 200
@@ -184,7 +184,7 @@ def _entries(
 def _said(cell: Cell, logits: Logits, targets: Targets1d) -> list[Said]:
     """Return loss, rank of the target, first tokens and their probabilities, by position."""
     logits, targets = logits.float(), targets.to(logits.device)
-    nats = metrics.losses(logits, targets).nats
+    nats = losses.losses(logits, targets).nats
     if not bool(nats.isfinite().all()):
         layer = "" if cell.layer is None else f" at layer {cell.layer}"
         raise NumericalError(

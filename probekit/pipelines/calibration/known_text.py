@@ -14,16 +14,15 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import Anatomy, find
+from probekit.pipelines.analysis import verdict
+from probekit.pipelines.analysis.verdict import Findings
 from probekit.pipelines.calibration.known import Known, blocks
-from probekit.probes import linear, ngram
-from probekit.probes import logit_lens as lens
+from probekit.probes import linear, logit_lens, ngram
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
-from probekit.scoring import specialization
 from probekit.scoring.rates import Rates, Tally
 from probekit.scoring.score import score
-from probekit.scoring.specialization import Findings
 
 SEQUENCES: Mapping[Split, int] = {"train": 400, "validation": 100, "test": 200}
 LENGTH = 48
@@ -92,7 +91,10 @@ class Rehearsal:
         """The scores of all readouts."""
         probes = self.fit(self.targets)
         floors = self.floors(self.targets)
-        own: list[Readout] = [lens.Model(self.head), lens.LogitLens(list(self.layers), self.head)]
+        own: list[Readout] = [
+            logit_lens.Model(self.head),
+            logit_lens.LogitLens(list(self.layers), self.head),
+        ]
         tables = [
             self.scored("validation", [probes, *floors], self.targets),
             self.scored("test", [*own, probes, *floors], self.targets),
@@ -128,4 +130,4 @@ class Rehearsal:
     @cached_property
     def findings(self) -> Findings:
         """What follows from the scores."""
-        return specialization.find(self.tally, self.head.n_layers, HORIZON)
+        return verdict.find(self.tally, self.head.n_layers, HORIZON)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from probekit.errors import DataError, SettingsError
-from probekit.pipelines.calibration import llama_weights as written
+from probekit.pipelines.calibration import llama_weights
 from probekit.shapes import TokenIds
 
 # Rounding of a few float64 sums, far below any probability that is meant.
@@ -214,7 +214,7 @@ class MarkovChain:
         A probability of 0 becomes 1e-38. Of order 2, the token before the first is taken to be
         the first: only the predictions at position 0 are not those of the text.
         """
-        return written.markov(self.transition.clamp_min(ZERO).log())
+        return llama_weights.markov(self.transition.clamp_min(ZERO).log())
 
 
 def _conditional_nats(joint: Float[Tensor, "state token"]) -> float:

@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from probekit.errors import SettingsError
-from probekit.pipelines.calibration import llama_weights as written
+from probekit.pipelines.calibration import llama_weights
 from probekit.shapes import TokenIds
 
 
@@ -52,7 +52,7 @@ class Planted:
                 "n_tokens must be 2 or more and noise in (0, 1), got "
                 f"{self.n_tokens} and {self.noise}"
             )
-        written.require_order(self.planted_layer, self.erased_layer, self.n_layers)
+        llama_weights.require_order(self.planted_layer, self.erased_layer, self.n_layers)
 
     def sample(self, n: int, length: int, generator: torch.Generator) -> TokenIds:
         """Draw token sequences, each from the stationary distribution on.
@@ -76,7 +76,7 @@ class Planted:
     def model(self) -> LlamaForCausalLM:
         """Return the model; it predicts the next token as well as can be."""
         odds = math.log(self._hit(1) / ((1 - self._hit(1)) / (self.n_tokens - 1)))
-        return written.planted(
+        return llama_weights.planted(
             odds * torch.eye(self.n_tokens), self.n_layers, self.planted_layer, self.erased_layer
         )
 

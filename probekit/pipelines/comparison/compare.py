@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import reports
+from probekit import files, reports
 from probekit.errors import RunError
-from probekit.pipelines.comparison import configuration as differing
+from probekit.pipelines.comparison import configuration
 from probekit.pipelines.comparison import verdict as ladders
 from probekit.pipelines.comparison.paired_differences import QUANTITIES, Pair, Side, whole_block
-from probekit.runs import folder as results
+from probekit.runs import folder
 from probekit.runs.folder import Run
 from probekit.scoring.specialization import PROBE
 
@@ -38,7 +38,7 @@ class Comparison:
 
     Attributes:
         runs: The runs, smallest model first.
-        scores: The scores of all runs, one row a run and row of its results.json, with `run`,
+        scores: The scores of all runs, one row a run and row of its folder.json, with `run`,
             `n_parameters_model`, `n_layers`, `depth` (layer by number of layers) and the
             interval of `bpb`.
         document: The whole comparison, schema probekit.comparison/1, as JSON can hold it.
@@ -79,7 +79,7 @@ class Comparison:
         Raises:
             RunError: If it cannot be written.
         """
-        results.write_text(Path(path), self.html)
+        files.write_text(Path(path), self.html)
         return Path(path)
 
 
@@ -98,7 +98,7 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     """
     sides = _sides(runs)
     rows = [row for side in sides for row in _scores(side)]
-    same = differing.same(sides)
+    same = configuration.same(sides)
     differences = [row for pair in _pairs(sides) for row in pair.differences()]
     headlines = [row for side in sides for row in _headlines(side, rows)]
     document = {
@@ -114,8 +114,8 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
         },
         "headlines": headlines,
         "differences": differences,
-        "configuration": differing.configuration(sides),
-        "warnings": differing.warnings(sides),
+        "configuration": configuration.configuration(sides),
+        "warnings": configuration.warnings(sides),
     }
     scores = pd.DataFrame(rows).astype({"layer": "Int64"})
     return Comparison(tuple(side.run for side in sides), scores, document)
@@ -125,7 +125,7 @@ def _sides(given: Sequence[str | Path | Run]) -> list[Side]:
     """Return the runs, smallest model first, each with a name of its own."""
     if isinstance(given, (str, Path)) or len(given) < 2:
         raise RunError(f"a comparison needs two runs at least, got {given!r}")
-    runs = [each if isinstance(each, Run) else results.load(each) for each in given]
+    runs = [each if isinstance(each, Run) else folder.load(each) for each in given]
     places = [run.folder.resolve() for run in runs]
     twice = sorted({str(run.folder) for run in runs if places.count(run.folder.resolve()) > 1})
     if twice:
@@ -197,7 +197,7 @@ def _is_first_fit(row: Mapping[str, Any], sides: Sequence[Side]) -> bool:
 
 
 def _headlines(side: Side, scores: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield `headlines` of a comparison: numbers of results.json, one a row."""
+    """Yield `headlines` of a comparison: numbers of folder.json, one a row."""
     own = {
         (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"]): row
         for row in scores

@@ -17,7 +17,8 @@ import pandas as pd
 
 from probekit.errors import DataError, RunError
 from probekit.runs.folder import Run
-from probekit.scoring.losses import interval, v_information_bits
+from probekit.scoring.intervals import interval
+from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import ALL, Rate, Rates, Tally
 from probekit.scoring.specialization import PROBE, Domain
 

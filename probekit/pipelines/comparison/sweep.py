@@ -17,11 +17,11 @@ from tqdm import tqdm
 from probekit import provenance
 from probekit.errors import ProbekitError, RunError, SettingsError
 from probekit.models import catalogue
-from probekit.pipelines.analysis import analyze as analysis
+from probekit.pipelines.analysis import analyze
 from probekit.pipelines.comparison.compare import Comparison, compare
 from probekit.progress import Say
 from probekit.runs import folder as results
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.folder import Run
 from probekit.settings import Settings, from_mapping
 
@@ -197,13 +197,13 @@ def _analyze(
     overwrite, dry = how
     try:
         asked = from_mapping(settings)
-        loaded = preparation.load(asked)
+        loaded = setup.load(asked)
         say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
         if dry:
-            for line in analysis.dry_run(loaded, asked):
+            for line in analyze.dry_run(loaded, asked):
                 say(line)
         else:
-            analysis.run(loaded, asked, folder, overwrite, say)
+            analyze.run(loaded, asked, folder, overwrite, say)
     except ProbekitError as error:
         pipe.send(("problem", str(error)))
     except KeyboardInterrupt:

@@ -5,13 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 from probekit.checks import Check
-from probekit.pipelines.analysis import document as assembly
-from probekit.pipelines.head_study import findings as head_findings
-from probekit.pipelines.head_study import layer_sweep as head_sweep
-from probekit.pipelines.head_study import score_strategies as head_scores
+from probekit.pipelines.head_study import findings, layer_sweep, score_strategies
 from probekit.pipelines.head_study import verdict as head_verdict
 from probekit.pipelines.head_study.layer_sweep import Sweep
 from probekit.pipelines.head_study.study import Study
+from probekit.runs import metadata
 from probekit.runs.setup import Material
 from probekit.scoring.rates import WIDE_BOUND, Tally
 
@@ -34,22 +32,22 @@ def document(
     """
     names = [name for name in study.asked.trained if name in trained]
     kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
-    own = [head_scores.OWN] if head_scores.own_heads(study) is not None else []
+    own = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
     verdict = head_verdict.sentences(tally, kept)
-    verdict += [head_sweep.answer(swept)] if swept is not None else []
+    verdict += [layer_sweep.answer(swept)] if swept is not None else []
     given = asdict(study.settings) | asdict(study.asked)
     return {
         "schema": SCHEMA,
-        "run": assembly.run_row(study.material, given, study.journal),
-        "model": assembly.model_row(study.material),
+        "run": metadata.run_row(study.material, given, study.journal),
+        "model": metadata.model_row(study.material),
         "text": study.material.text,
         "verdict": verdict,
-        "scores": head_findings.score_rows(tally),
-        "differences": head_findings.difference_rows(tally, own),
-        "gaps": head_findings.gap_rows(tally, names),
+        "scores": findings.score_rows(tally),
+        "differences": findings.difference_rows(tally, own),
+        "gaps": findings.gap_rows(tally, names),
         "training": [_training(name, notes) for name, notes in trained.items()],
         "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
-        "sweep": head_sweep.rows(swept) if swept is not None else [],
+        "sweep": layer_sweep.rows(swept) if swept is not None else [],
     }
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from probekit import files
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
 from probekit.probes import linear
 from probekit.probes import probe as probes
 from probekit.probes.probe import Probes
-from probekit.runs import folder as results
 
 # By offset, A, b and c of a linear probe.
 Starts = Mapping[int, Mapping[str, Tensor]]
@@ -35,7 +35,7 @@ def fitted(study: Study, layers: Sequence[int], offsets: Sequence[int]) -> Probe
             )
             found = linear.fit(train, validation, material.head, layers)
             notes = {"model_fingerprint": material.fingerprint}
-            results.write(path, lambda temporary: probes.save(found, temporary, notes))
+            files.write(path, lambda temporary: probes.save(found, temporary, notes))
     return probes.load(path, material.head, material.fingerprint)
 
 

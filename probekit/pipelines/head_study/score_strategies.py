@@ -14,18 +14,17 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from probekit.errors import ModelError
-from probekit.heads import files as head_files
-from probekit.heads import native
+from probekit.heads import files, native
 from probekit.heads.heads import HeadReadout
 from probekit.models import anatomy
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import restored, train_strategy
-from probekit.probes import logit_lens as lens
+from probekit.probes import logit_lens
 from probekit.readout import Readout
 from probekit.runs import ceiling as ceilings
 from probekit.runs.setup import Material
+from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.scoring.rates import Tally
 from probekit.scoring.score import score
 
@@ -75,7 +74,7 @@ def own_heads(study: Study) -> Path | None:
     """Return the heads that lie beside the model's weights, if there are any of probekit's."""
     folder = study.material.loaded.model.config.name_or_path
     path = Path(folder) / OWN_FILE if folder else None
-    return path if path is not None and head_files.holds_heads(path) else None
+    return path if path is not None and files.holds_heads(path) else None
 
 
 def brings_layers(study: Study) -> bool:
@@ -129,7 +128,7 @@ def _as(material: Material, model: PreTrainedModel) -> Material:
 
 def _score_model(study: Study, name: str, material: Material) -> dict[str, Any]:
     """Score a model: the next token by itself, later ones marginalized."""
-    readouts: list[Readout] = [lens.Model(material.head)]
+    readouts: list[Readout] = [logit_lens.Model(material.head)]
     if name == BASE:
         readouts.append(study.unigram)
     own = scored(study, readouts, material)
@@ -146,7 +145,7 @@ def _score_model(study: Study, name: str, material: Material) -> dict[str, Any]:
 def _score_own(study: Study) -> dict[str, Any]:
     path = own_heads(study)
     assert path is not None  # `references` has asked
-    own = head_files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
+    own = files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
     readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
     study.keep_table(OWN, scored(study, [readout], study.material))
     return {"offsets": list(own.offsets), "read": str(own.form.read)}

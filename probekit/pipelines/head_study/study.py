@@ -13,18 +13,17 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import provenance
+from probekit import files, provenance
 from probekit.activations.backbone import Backbone
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.heads.training.recipes import RECIPES, Recipe, learning_rate, query_rate_factor
 from probekit.heads.training.train import Batches, Data
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
 from probekit.pipelines.head_study.settings import BASELINE, HeadSettings
 from probekit.probes import ngram
 from probekit.progress import Journal
-from probekit.runs import folder as results
 from probekit.runs.setup import Material
+from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Settings
 from probekit.shapes import Mask
 
@@ -152,14 +151,14 @@ class Study:
             with self.journal.stage(name):
                 found = {"seconds": None} | dict(measure())
             found["seconds"] = self.journal.seconds[name]
-            results.write_text(path, results.as_json(found))
+            files.write_text(path, files.as_json(found))
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         self.journal.seconds.setdefault(name, known["seconds"])
         return known
 
     def keep_table(self, name: str, table: pd.DataFrame) -> None:
         """Write the scores of a stage."""
-        results.write(self.path(f"{name}.parquet"), table.to_parquet)
+        files.write(self.path(f"{name}.parquet"), table.to_parquet)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the scores of a finished stage."""

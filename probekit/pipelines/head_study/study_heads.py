@@ -17,21 +17,17 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probekit import provenance
+from probekit import files, provenance
 from probekit.errors import DataError, ModelError, RunError
-from probekit.models.given import named
-from probekit.models.loading import Loaded
+from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.head_study import document as head_assembly
-from probekit.pipelines.head_study import layer_sweep as head_sweep
-from probekit.pipelines.head_study import score_strategies as head_scores
-from probekit.pipelines.head_study import train_strategies as head_training
+from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
 from probekit.pipelines.head_study.document import SCHEMA
 from probekit.pipelines.head_study.settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
 from probekit.pipelines.head_study.study import Study
 from probekit.progress import Journal, Say
-from probekit.runs import doctor
+from probekit.runs import doctor, setup
 from probekit.runs import folder as results
-from probekit.runs import setup as preparation
 from probekit.scoring.rates import Tally
 from probekit.settings import Settings
 
@@ -94,9 +90,9 @@ def study_heads(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    given, loaded = named(model, tokenizer, settings)
+    given, loaded = resolve_model(model, tokenizer, settings)
     asked, of_heads = split(given)
-    return run(loaded or preparation.load(asked), asked, of_heads, output, overwrite, say)
+    return run(loaded or setup.load(asked), asked, of_heads, output, overwrite, say)
 
 
 def run(
@@ -113,23 +109,23 @@ def run(
     folder = Path(output) if output else default_folder(settings, toml)
     finished = _open(folder, toml, overwrite)
     if finished is not None:
-        now = preparation.prepare(loaded, settings)
+        now = setup.prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        material = preparation.prepare(loaded, settings)
+        material = setup.prepare(loaded, settings)
         test = material.blocks["test"]
         study = Study(material, settings, asked, journal, folder / "stages")
-        head_training.require_possible(study)
+        train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
-        unmet = preparation.unmet(checks)
+        unmet = setup.unmet(checks)
     say(line(study))
-    trained = head_scores.strategies(study)
-    references = head_scores.references(study)
-    swept = head_sweep.sweep(study) if study.sweeps else None
-    tally = head_scores.tally(study)
+    trained = score_strategies.strategies(study)
+    references = score_strategies.references(study)
+    swept = layer_sweep.sweep(study) if study.sweeps else None
+    tally = score_strategies.tally(study)
     document = head_assembly.document(study, tally, trained, swept)
     document |= head_assembly.told(material, tally, references, checks, unmet)
     _finish(study, folder, document, tally)
@@ -157,7 +153,7 @@ def reopened(folder: str | Path) -> Study:
     finished = load(folder)
     settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
     try:
-        material = preparation.prepare(preparation.load(settings), settings)
+        material = setup.prepare(setup.load(settings), settings)
     except (DataError, ModelError) as error:
         raise RunError(
             f"the model or text of {folder}, as its run.toml names them, cannot be read from here: "
@@ -178,15 +174,15 @@ def resolved(settings: Settings, loaded: Loaded) -> Settings:
     """Return settings with what depends on the machine made plain."""
     if settings.max_tokens is None and loaded.model.device.type == "cpu":
         settings = replace(settings, max_tokens=TOKENS_ON_CPU)
-    return preparation.resolved(settings, loaded)
+    return setup.resolved(settings, loaded)
 
 
 def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str]:
     """Return what a study would take, line by line, without doing it."""
     settings = resolved(settings, loaded)
-    material = preparation.prepare(loaded, settings)
+    material = setup.prepare(loaded, settings)
     study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
-    head_training.require_possible(study)
+    train_strategies.require_possible(study)
     lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
@@ -240,7 +236,7 @@ def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
             weights.unlink()
     if (folder / FILE).exists():
         return load(folder)
-    results.write_text(folder / "run.toml", toml)
+    files.write_text(folder / "run.toml", toml)
     return None
 
 
@@ -248,8 +244,8 @@ def _finish(study: Study, folder: Path, document: dict[str, Any], tally: Tally) 
     """Write the run folder; heads.json, which says that it is whole, comes last."""
     from probekit.reports.heads.page import render
 
-    document["weights"] = head_scores.weights(study, folder)
-    results.write(folder / "scores.parquet", tally.named().to_parquet)
-    results.write_text(folder / "report.html", render(document))
-    results.write_text(folder / FILE, results.as_json(document))
+    document["weights"] = score_strategies.weights(study, folder)
+    files.write(folder / "scores.parquet", tally.named().to_parquet)
+    files.write_text(folder / "report.html", render(document))
+    files.write_text(folder / FILE, files.as_json(document))
     shutil.rmtree(folder / "stages")

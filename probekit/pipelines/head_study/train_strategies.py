@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from probekit import files
 from probekit.activations.backbone import Backbone
 from probekit.errors import ModelError, SettingsError
 from probekit.heads import files as head_files
@@ -21,7 +22,7 @@ from probekit.heads import heads
 from probekit.heads.heads import HeadReadout, Heads
 from probekit.heads.native import native
 from probekit.heads.queries import QueryHeads, QueryReadout
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.train import Data, History, Row, train
 from probekit.models import anatomy
@@ -29,7 +30,6 @@ from probekit.pipelines.head_study.probe_starts import Starts, of_reading
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
 from probekit.readout import Readout
-from probekit.runs import folder as results
 
 QUERIES = "query/embeddings"
 
@@ -67,7 +67,7 @@ class Pupil:
     def n_parameters(self) -> int:
         """Values that were fitted or trained, adapters included."""
         own = 0 if self.learner is None else self.learner.n_values
-        return own + sum(p.numel() for p in adapters.parameters(self.model).values())
+        return own + sum(p.numel() for p in lora.parameters(self.model).values())
 
 
 def require_possible(study: Study) -> None:
@@ -104,7 +104,7 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
             "or more, or strategies that leave the model frozen, such as heads-only"
         )
     if recipe.joint:
-        adapters.targets(study.material.loaded.model, head, range(1, max(reads) + 1))
+        lora.targets(study.material.loaded.model, head, range(1, max(reads) + 1))
 
 
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
         _save(study, pupil.learner, study.weights("heads", strategy))
     if recipe.joint:
         notes = {"model_fingerprint": study.material.fingerprint}
-        adapters.save(pupil.model, study.weights("adapter", strategy), notes)
+        lora.save(pupil.model, study.weights("adapter", strategy), notes)
     return noted(history, pupil.n_parameters, recipe)
 
 
@@ -158,7 +158,7 @@ def restored(study: Study, strategy: str) -> Pupil:
     # Before adapters: a copy of the last block must not carry any.
     learner = None if strategy == BASELINE else _read(study, backbone, strategy)
     if recipe.joint:
-        adapters.load(backbone.model, backbone.anatomy, study.weights("adapter", strategy))
+        lora.load(backbone.model, backbone.anatomy, study.weights("adapter", strategy))
     return Pupil(backbone, learner)
 
 
@@ -179,8 +179,8 @@ def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads
 def finetuned(study: Study) -> PreTrainedModel:
     """Return a copy of the model with what `finetune` trained merged into it."""
     model = copy.deepcopy(study.material.loaded.model)
-    adapters.load(model, anatomy.find(model), study.weights("adapter", BASELINE))
-    return adapters.merged(model)
+    lora.load(model, anatomy.find(model), study.weights("adapter", BASELINE))
+    return lora.merged(model)
 
 
 def train_at(
@@ -245,11 +245,11 @@ def _queries(study: Study, backbone: Backbone) -> QueryHeads:
 def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
     fingerprint = study.material.fingerprint
     if isinstance(learner, Heads):
-        results.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
+        files.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
         return
     tensors = {QUERIES: learner.embeddings.detach().cpu().contiguous()}
     notes = {"kind": "query", "model_fingerprint": fingerprint}
-    results.write(path, lambda temporary: save_file(tensors, temporary, notes))
+    files.write(path, lambda temporary: save_file(tensors, temporary, notes))
 
 
 @torch.no_grad()

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probekit.data.documents import Source
+from probekit.data.pair_tokens import Sample
 from probekit.errors import ModelError
 from probekit.models.loading import Loaded
-from probekit.paper import numbers as paper
-from probekit.paper import protocol
+from probekit.paper import numbers, protocol
 from probekit.paper.numbers import PaperModel, Share, Task
 from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
-from probekit.paper.samples import Sample
 
 Row = dict[str, Any]
 
@@ -40,7 +39,7 @@ class Setting:
     @property
     def paper(self) -> PaperModel | None:
         """The paper's row of this model, if it has one."""
-        return paper.match(self.loaded.repository or self.loaded.name)
+        return numbers.match(self.loaded.repository or self.loaded.name)
 
     def columns(self) -> Row:
         """Return the columns that say which model and text a row is of."""
@@ -102,7 +101,7 @@ def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
         raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
     known = setting.paper.figure_2 if setting.paper else None
     found = protocol.divergence(setting.subject, setting.samples, asked.seed)
-    limit = paper.head("figure_2")["threshold_nats"]
+    limit = numbers.head("figure_2")["threshold_nats"]
     first = next((depth for _, depth, kl in found if kl.value < limit), None)
     rows = []
     for layer, depth, kl in found:

@@ -16,22 +16,20 @@ from typing import Any
 
 import pandas as pd
 
-from probekit import provenance
+from probekit import files, provenance
 from probekit.data import documents as text
-from probekit.data import pairs, prompted
-from probekit.data import tokenization as encoding
+from probekit.data import pairs, prompted, tokenization
 from probekit.data.documents import Source
 from probekit.errors import SettingsError
 from probekit.models import anatomy
 from probekit.models import loading as models
 from probekit.models.catalogue import family
 from probekit.models.loading import Loaded
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
 from probekit.paper.numbers import Task
 from probekit.paper.protocol import Protocol, Subject
 from probekit.paper.samples import open_samples, pair_samples
 from probekit.pipelines.reproduction.figures import Row, Setting, figure_1, figure_2
-from probekit.runs import folder as results
 from probekit.settings import Settings
 
 SCHEMA = "probekit.reproduction/1"
@@ -131,7 +129,7 @@ def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterato
         if each.task == "translation":
             made = pair_samples(each.items, loaded.tokenizer, asked.seed, longest)
         else:
-            pieces, _ = encoding.pieces(each.items, loaded.tokenizer)
+            pieces, _ = tokenization.pieces(each.items, loaded.tokenizer)
             made = open_samples(pieces, loaded.tokenizer, asked.seed, longest)
         yield Setting(loaded, subject, each.source, each.task, asked.draw(made))
 
@@ -166,7 +164,7 @@ def _kept_rows(
     count = sum(int(sample.target.sum()) for sample in setting.samples)
     say(f"  {where}: {len(setting.samples)} samples, {count:,} target tokens")
     rows = measure(setting, asked.protocol)
-    results.write_text(path, json.dumps(rows, allow_nan=False))
+    files.write_text(path, json.dumps(rows, allow_nan=False))
     return rows
 
 
@@ -197,7 +195,7 @@ def document(
         "strangers": strangers,
         "samples": samples,
         "runs": list(runs),
-        "choices": [list(pair) for pair in paper.choices(figure)],
+        "choices": [list(pair) for pair in numbers.choices(figure)],
         "rows": list(rows),
     }
 
@@ -214,12 +212,12 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
     """
     from probekit.reports.reproduction import page as reproduction
 
-    results.write_text(folder / FILE, results.as_json(found))
+    files.write_text(folder / FILE, files.as_json(found))
     csv = pd.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n")
-    results.write_text(folder / "table.csv", csv)
-    results.write_text(folder / "table.md", reproduction.markdown(found))
+    files.write_text(folder / "table.csv", csv)
+    files.write_text(folder / "table.md", reproduction.markdown(found))
     for name, content in reproduction.files(found).items():
-        results.write(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+        files.write(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     report = folder / "report.html"
-    results.write_text(report, reproduction.render(found))
+    files.write_text(report, reproduction.render(found))
     return report

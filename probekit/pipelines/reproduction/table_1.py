@@ -18,21 +18,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit import provenance
+from probekit import files, provenance
 from probekit.data.documents import Source
-from probekit.paper import numbers as paper
-from probekit.paper import protocol
+from probekit.data.pair_tokens import Sample
+from probekit.paper import numbers, protocol
 from probekit.paper.numbers import PaperModel, Share, Task
 from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
-from probekit.paper.samples import Sample, tokenized_samples
-from probekit.pipelines.head_study import study_heads as head_study
+from probekit.paper.samples import tokenized_samples
+from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import restored
 from probekit.pipelines.reproduction import reproduce
 from probekit.pipelines.reproduction.figures import Row, share_columns
 from probekit.progress import Say
-from probekit.runs import folder as results
 
 # What the paper calls the finetuned model: marginalized at the second token.
 BASELINE_OF_PAPER = "finetuned-marginalized"
@@ -55,15 +54,15 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
         folder: Where the run's folder is to be.
         say: Called with each line of progress.
     """
-    rows = [each.key for each in paper.strategies() if each.key != BASELINE_OF_PAPER]
+    rows = [each.key for each in numbers.strategies() if each.key != BASELINE_OF_PAPER]
     asked = {"strategies": tuple(rows), "sweep": "none", **given}
-    known = paper.match(model)
-    if known is not None and known.key in paper.head("table_1")["models"]:
+    known = numbers.match(model)
+    if known is not None and known.key in numbers.head("table_1")["models"]:
         asked = PAPERS_WAY | asked
     # One folder for each way of training: the same call goes on, another one begins anew.
     key = provenance.digest([model, sorted(asked.items())])[:6]
     run = folder / "heads" / f"{Path(model).name}-{key}"
-    return head_study.study_heads(model, output=run, say=say, **asked).folder
+    return study_heads.study_heads(model, output=run, say=say, **asked).folder
 
 
 def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> Row:
@@ -81,7 +80,7 @@ def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> R
     """
     rows = [row for run in runs for row in measure(run, asked, folder, say)]
     trained = [_trained(run) for run in runs]
-    texts = [row for run in runs for row in head_study.load(run).document["text"]]
+    texts = [row for run in runs for row in study_heads.load(run).document["text"]]
     sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
     return reproduce.document("table-1", rows, list(sources), asked.samples, trained)
 
@@ -102,7 +101,7 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
         RunError: If the run is not finished, or its model or text is another now.
         DataError: If no test document is long enough for the protocol.
     """
-    study = head_study.reopened(run)
+    study = study_heads.reopened(run)
     bos = study.material.loaded.tokenizer.bos_token_id
     own = [document for document in study.material.documents if document.split == "test"]
     samples = asked.draw(tokenized_samples(own, bos, asked.seed))
@@ -124,7 +123,7 @@ def _kept(
     if not path.exists():
         say(f"  {name}")
         found = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")
-        results.write_text(path, json.dumps(found, allow_nan=False))
+        files.write_text(path, json.dumps(found, allow_nan=False))
     return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -159,7 +158,7 @@ def _name(study: Study) -> str:
 
 
 def _known(study: Study) -> PaperModel | None:
-    return paper.match(_name(study))
+    return numbers.match(_name(study))
 
 
 def _comparable(study: Study) -> PaperModel | None:
@@ -171,7 +170,7 @@ def _comparable(study: Study) -> PaperModel | None:
 
 def _trained(run: Path) -> Row:
     """Return how the heads of a run were trained."""
-    study = head_study.load(run).document
+    study = study_heads.load(run).document
     settings, curves = study["run"]["settings"], study["curves"]
     # A warm-up comes on top of what all strategies have in common.
     warm = {row["strategy"] for row in curves if row["stage"] == "warm-up"}
@@ -222,11 +221,11 @@ def _apart(rows: pd.DataFrame, strategy: str, reference: str, seed: int) -> Shar
 def _papers(strategy: str, offset: int, known: PaperModel | None) -> Share | None:
     """Return the paper's number, with the interval of its positions."""
     rows: Mapping[str, Mapping[str, tuple[float, float]]] = {
-        each.key: each.top5 for each in paper.strategies()
+        each.key: each.top5 for each in numbers.strategies()
     }
     if known is None or known.key not in rows.get(strategy, {}):
         return None
-    return Share.of(rows[strategy][known.key][offset - 1], paper.head("table_1")["n_positions"])
+    return Share.of(rows[strategy][known.key][offset - 1], numbers.head("table_1")["n_positions"])
 
 
 def _share(name: str, share: Share | None) -> Row:

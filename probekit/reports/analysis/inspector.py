@@ -8,11 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.components.escape import clean
-from probekit.reports.components.visible_text import NEWLINE, pieces, right_to_left
 from probekit.reports.analysis.passages import CEILING, Passages, pack, read
 from probekit.reports.analysis.rows import TEXT, Run
 from probekit.reports.analysis.shades import percent, shade
+from probekit.reports.components.escape import clean
+from probekit.reports.components.visible_text import NEWLINE, pieces, right_to_left
 
 _OFFSET = 2  # shown first: the first offset of which the model says nothing itself
 _TITLES = {"lens": "logit lens", CEILING: "the model itself", "concat": "all layers at once"}

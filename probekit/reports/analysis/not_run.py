@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import get_args
 
 from probekit.reports.analysis.rows import MODEL, Run
-from probekit.settings import Family
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS
+from probekit.settings import Family
 
 
 def not_run(run: Run) -> list[str]:

@@ -3,17 +3,32 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
-from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored
-from probekit.reports.components.colours import map_steps, offset_colours
-from probekit.reports.analysis.contrasts import codelength_table, control_table, families_run, family_tables, sequence_tables
+from probekit.reports.analysis.contrasts import (
+    codelength_table,
+    control_table,
+    families_run,
+    family_tables,
+    sequence_tables,
+)
 from probekit.reports.analysis.curves import curve_figures, curve_metrics, depth_curve
 from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
-from probekit.reports.components.numbers import Metric, compact, facts, fixed, headline
+from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
+from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored
 from probekit.reports.analysis.rows import MODEL, Run, index
-from probekit.reports.analysis.tables import check_table, comparison_tables, depth_table, marginal_table, next_token_table, readout_tables, specialization_table, text_table
+from probekit.reports.analysis.tables import (
+    check_table,
+    comparison_tables,
+    depth_table,
+    marginal_table,
+    next_token_table,
+    readout_tables,
+    specialization_table,
+    text_table,
+)
+from probekit.reports.components.colours import map_steps, offset_colours
+from probekit.reports.components.numbers import Metric, compact, facts, fixed, headline
 from probekit.reports.components.templates import assets, environment
 from probekit.scoring.rates import WIDE_BOUND
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from probekit.reports.components.numbers import METRICS, Metric
 from probekit.reports.analysis.rows import Run
+from probekit.reports.components.numbers import METRICS, Metric
 
 MOST_PAGE = 1_850_000  # bytes; above 2 MB pages are slow to open and hard to send
 MOST_POINTS = 6_000  # of curves: about 95 bytes a point with band and lens, 0.6 MB

@@ -6,9 +6,9 @@ from itertools import chain
 from typing import Any
 
 from probekit.errors import RunError
-from probekit.reports.components.visible_text import pieces
 from probekit.reports.analysis.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
 from probekit.reports.analysis.rows import Run, ceiling
+from probekit.reports.components.visible_text import pieces
 
 SCHEMA = "probekit.passages/1"
 CEILING = "ceiling"  # the model at t+1 and its marginal from t+2 on: one choice of the page

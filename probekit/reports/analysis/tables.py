@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probekit.reports.analysis.page_budget import scored
-from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
-from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
 from probekit.reports.analysis.rows import OUTPUT_SITE, Row, Run, branched, ceiling
+from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
+from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
 
 NO_CEILING = "marginalization did not run"
 NOT_HERE = "not computed for this model or site"

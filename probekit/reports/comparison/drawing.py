@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probekit.reports.comparison.axis_positions import name_rows, places_of, share_of, step_of, ticks_of
+from probekit.reports.comparison.axis_positions import (
+    name_rows,
+    places_of,
+    share_of,
+    step_of,
+    ticks_of,
+)
 from probekit.reports.components.series import DASHES
 from probekit.reports.components.svg import INK, MARK, ink
 

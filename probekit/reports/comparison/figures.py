@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probekit.reports.comparison.drawing import SizePanel, Trace, short_count, size_figure
 from probekit.reports.comparison.quantities import Quantity, quantity
 from probekit.reports.comparison.rows import Compared
-from probekit.reports.comparison.drawing import SizePanel, Trace, short_count, size_figure
 from probekit.reports.components.svg import inline
 
 if TYPE_CHECKING:

@@ -3,13 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.reports.components.colours import offset_colours
-from probekit.reports.comparison.curves import BANDED, MOST_LAYERS, curve_metrics, curve_pieces, is_thinned
+from probekit.reports.comparison.curves import (
+    BANDED,
+    MOST_LAYERS,
+    curve_metrics,
+    curve_pieces,
+    is_thinned,
+)
+from probekit.reports.comparison.drawing import short_count
 from probekit.reports.comparison.figures import Piece, labels, ladders, size_groups, size_pieces
 from probekit.reports.comparison.rows import Compared, compared
-from probekit.reports.comparison.tables import branching_table, configuration_table, difference_table, glance_table, headline_table, marginal_table, model_table, text_table
+from probekit.reports.comparison.tables import (
+    branching_table,
+    configuration_table,
+    difference_table,
+    glance_table,
+    headline_table,
+    marginal_table,
+    model_table,
+    text_table,
+)
+from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.numbers import facts
-from probekit.reports.comparison.drawing import short_count
 from probekit.reports.components.series import DASHES, run_colours
 from probekit.reports.components.templates import assets, environment
 from probekit.scoring.rates import WIDE_BOUND

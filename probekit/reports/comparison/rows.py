@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from probekit.errors import RunError
-from probekit.reports.components.numbers import known
 from probekit.reports.analysis.rows import CONTRASTS, NOT_PROBES, Row, ceiling
+from probekit.reports.components.numbers import known
 from probekit.scoring.rates import ALL
 
 SCHEMA = "probekit.comparison/1"

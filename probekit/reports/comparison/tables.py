@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
+from probekit.reports.analysis.rows import Row, branched
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import Compared, Place
 from probekit.reports.components.numbers import compact, fixed, known
-from probekit.reports.analysis.rows import Row, branched
+from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
 from probekit.scoring.rates import ALL, WIDE_BOUND
 
 MOST_HEADLINES = 600  # rows of the table, at about 1 kB each

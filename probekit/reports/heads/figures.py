@@ -5,10 +5,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from probekit.reports.heads.panels import Dots, draw_dots, draw_learning, draw_sweep, learned, order, read, score_dots, scored, validated
-from probekit.reports.heads.tables import READOUTS, domains, named
 from probekit.reports.components.numbers import METRICS, Metric, known
 from probekit.reports.components.svg import INK, inline
+from probekit.reports.heads.panels import (
+    Dots,
+    draw_dots,
+    draw_learning,
+    draw_sweep,
+    learned,
+    order,
+    read,
+    score_dots,
+    scored,
+    validated,
+)
+from probekit.reports.heads.tables import READOUTS, domains, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,13 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.reports.components.colours import offset_colours
-from probekit.reports.heads.figures import Picture, learning_figures, strategy_figures, sweep_figures
-from probekit.reports.heads.panels import order
-from probekit.reports.heads.tables import checked, cost_tables, difference_tables, domains, named, strategy_tables, sweep_tables, training_table
-from probekit.reports.components.numbers import compact, facts, fixed
 from probekit.reports.analysis.tables import check_table, text_table
+from probekit.reports.components.colours import offset_colours
+from probekit.reports.components.numbers import compact, facts, fixed
 from probekit.reports.components.templates import assets, environment
+from probekit.reports.heads.figures import (
+    Picture,
+    learning_figures,
+    strategy_figures,
+    sweep_figures,
+)
+from probekit.reports.heads.panels import order
+from probekit.reports.heads.tables import (
+    checked,
+    cost_tables,
+    difference_tables,
+    domains,
+    named,
+    strategy_tables,
+    sweep_tables,
+    training_table,
+)
 
 
 def render(document: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from probekit.reports.components.line_figures import DASHES, Point
-from probekit.reports.heads.tables import BASE, BASELINE, READOUTS
 from probekit.reports.components.numbers import Metric, known
 from probekit.reports.components.svg import INK, MARK, ink
+from probekit.reports.heads.tables import BASE, BASELINE, READOUTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

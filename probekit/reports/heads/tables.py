@@ -4,8 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probekit.errors import RunError
-from probekit.reports.components.tables import Cell, Table, absent, mark, plain, score_cell, valued, word
 from probekit.reports.components.numbers import METRICS, compact
+from probekit.reports.components.tables import (
+    Cell,
+    Table,
+    absent,
+    mark,
+    plain,
+    score_cell,
+    valued,
+    word,
+)
 
 Row = Mapping[str, Any]
 SCHEMA = "probekit.heads/1"

@@ -4,17 +4,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from probekit.reports.analysis.curves import Divergence, divergence, panels
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored
+from probekit.reports.analysis.rows import Row, Run, ceiling, index
 from probekit.reports.components.colours import offset_colours
-from probekit.reports.analysis.curves import Divergence, divergence, panels
 from probekit.reports.components.line_figures import Panel, draw_curves, draw_depths, draw_positions
 from probekit.reports.components.numbers import Metric
-from probekit.reports.publication.export import Drawing, drawable, exported
-from probekit.reports.publication.layout import grid, inner, kind_legend, marked, offset_legend, series_legend, thin
-from probekit.reports.publication.layer_maps import map_drawings
-from probekit.reports.analysis.rows import Row, Run, ceiling, index
 from probekit.reports.components.svg import MARK
+from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.layer_maps import map_drawings
+from probekit.reports.publication.layout import (
+    grid,
+    inner,
+    kind_legend,
+    marked,
+    offset_legend,
+    series_legend,
+    thin,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

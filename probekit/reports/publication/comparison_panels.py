@@ -5,9 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from probekit.reports.comparison.axis_positions import name_rows
-from probekit.reports.publication.layout import grid, inner, kind_legend, marked, number_legend, offset_legend, opened, run_legend, series_legend
 from probekit.reports.comparison.drawing import DepthPanel, Line, SizePanel, draw_lines, draw_sizes
 from probekit.reports.components.svg import INK, MARK, ink
+from probekit.reports.publication.layout import (
+    grid,
+    inner,
+    kind_legend,
+    marked,
+    number_legend,
+    offset_legend,
+    opened,
+    run_legend,
+    series_legend,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -36,8 +36,8 @@ class Drawing:
 
     Attributes:
         name: Of its files, without an ending: small letters, digits, dots and hyphens.
-        draw: Draws it in the colours `INK` and `ink(n)` of `probekit.reports.components.svg`, at the size
-            at which it is printed.
+        draw: Draws it in the colours `INK` and `ink(n)` of `components.svg`, at the size at
+            which it is printed.
         rows: What is drawn, one row a point, all rows with the same columns; NaN is no number.
         inks: The colour of text, then those of series 1, 2, ...
     """

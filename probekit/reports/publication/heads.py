@@ -5,13 +5,37 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit.reports.components.colours import offset_colours
-from probekit.reports.heads.panels import Dots, difference_dots, draw_dots, draw_learning, draw_sweep, ends, learned, order, read, score_dots, scored, sweep_style, validated
-from probekit.reports.heads.tables import NAMES, READOUTS, checked, domains
 from probekit.reports.components.numbers import METRICS, Metric
+from probekit.reports.components.svg import INK, MARK
+from probekit.reports.heads.panels import (
+    Dots,
+    difference_dots,
+    draw_dots,
+    draw_learning,
+    draw_sweep,
+    ends,
+    learned,
+    order,
+    read,
+    score_dots,
+    scored,
+    sweep_style,
+    validated,
+)
+from probekit.reports.heads.tables import NAMES, READOUTS, checked, domains
 from probekit.reports.publication.analysis import TEXT
 from probekit.reports.publication.export import Drawing, drawable, exported
-from probekit.reports.publication.layout import Legend, grid, inner, kind_legend, marked, number_legend, offset_legend, opened, run_legend
-from probekit.reports.components.svg import INK, MARK
+from probekit.reports.publication.layout import (
+    Legend,
+    grid,
+    inner,
+    kind_legend,
+    marked,
+    number_legend,
+    offset_legend,
+    opened,
+    run_legend,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

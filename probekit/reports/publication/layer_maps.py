@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from probekit.reports.analysis.page_budget import scored
-from probekit.reports.components.colours import STEPS, map_steps
 from probekit.reports.analysis.layer_maps import map_scale
+from probekit.reports.analysis.page_budget import scored
+from probekit.reports.analysis.rows import Run
+from probekit.reports.components.colours import STEPS, map_steps
 from probekit.reports.components.numbers import Metric, fixed, known
+from probekit.reports.components.svg import INK, MARK
 from probekit.reports.publication.export import COLUMN, Drawing, drawable
 from probekit.reports.publication.layout import Legend, label, place_legends
-from probekit.reports.analysis.rows import Run
-from probekit.reports.components.svg import INK, MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from probekit.reports.components.line_figures import DASHES, KIND_DASHES
-from probekit.reports.publication.export import COLUMN, PAGE, drawable
 from probekit.reports.components.svg import INK, ink
+from probekit.reports.publication.export import COLUMN, PAGE, drawable
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
 from probekit.reports.components.line_figures import DASHES
 from probekit.reports.components.svg import INK, ink
 
@@ -60,8 +60,8 @@ def _by_text(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _paper_sizes(axes: "Axes", task: str, offset: int, mark: str) -> None:
-    sizes = [_size(model.key) for model in paper.models()]
-    values = [model.figure_1[task][offset - 1] for model in paper.models()]  # type: ignore[index]
+    sizes = [_size(model.key) for model in numbers.models()]
+    values = [model.figure_1[task][offset - 1] for model in numbers.models()]  # type: ignore[index]
     label = "the paper" if offset == 1 else None
     axes.plot(
         sizes, values, mark, color=INK, markerfacecolor="none", markersize=4, alpha=0.55,
@@ -92,7 +92,7 @@ def depth_figure(rows: Sequence[Row]) -> "Figure":
         line.set_label(", ".join(name) if several else name[0])
         low, high = ([row[f"kl_nats_{end}"] for row in own] for end in ("low", "high"))
         axes.fill_between(depths, low, high, color=INK, alpha=0.08, linewidth=0)
-    known = [model.figure_2["last_layer_nats"] for model in paper.models() if model.figure_2]
+    known = [model.figure_2["last_layer_nats"] for model in numbers.models() if model.figure_2]
     axes.plot([1.0] * len(known), known, "o", color=ink(2), markerfacecolor="none",
               markersize=4, clip_on=False, label="the paper's models, last layer")  # fmt: skip
     axes.set_ylim(bottom=0)

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from probekit.paper import numbers as paper
-from probekit.reports.components.tables import Table
+from probekit.paper import numbers
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.numbers import fixed, known
+from probekit.reports.components.svg import inline
+from probekit.reports.components.tables import Table
+from probekit.reports.components.templates import assets, environment
 from probekit.reports.publication.export import Drawing, exported
 from probekit.reports.reproduction.figures import TASKS, depth_figure, size_figure
 from probekit.reports.reproduction.paper_tables import papers_table
 from probekit.reports.reproduction.tables import SETS, measured, trained
-from probekit.reports.components.svg import inline
-from probekit.reports.components.templates import assets, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -193,7 +193,7 @@ def _missing(document: Row) -> list[str]:
             found.append(f"{where}: {few} of the {asked} samples asked for were there.")
         if row.get("positions") == SETS[1] and few < 2:
             found.append(f"{where}: one sample has no interval; the one shown is empty.")
-    head = paper.head("table_1")
+    head = numbers.head("table_1")
     for run in document["runs"]:
         if run["steps"] * run["step_blocks"] < head["n_steps"] * head["n_step_samples"] / FEW:
             found.append(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from probekit.paper import numbers as paper
-from probekit.reports.components.tables import Cell, Table, absent, word
+from probekit.paper import numbers
 from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.reproduction.figures import TASKS
 
 Row = Mapping[str, Any]
@@ -29,24 +29,24 @@ def _paper_1() -> Table:
     for task in TASKS.values():
         head += [f"{task}: next", "second", "tokens summed over"]
     rows = []
-    for model in paper.models():
+    for model in numbers.models():
         cells = [word(model.name)]
-        for task in paper.TASKS:
+        for task in numbers.TASKS:
             for share in model.shares(task):
                 ends = f"{fixed(share.low, 3)} to {fixed(share.high, 3)}"
                 cells.append(Cell(fixed(share.value, 3), ends))
             cells.append(Cell(compact(model.figure_4[task])))
         rows.append(cells)
-    by_eye = ", ".join(model.name for model in paper.models() if model.by_eye)
+    by_eye = ", ".join(model.name for model in numbers.models() if model.by_eye)
     fewer = ", ".join(
-        f"{model.name} {model.n_open_ended}" for model in paper.models() if model.n_open_ended
+        f"{model.name} {model.n_open_ended}" for model in numbers.models() if model.n_open_ended
     )
     caption = f"{_caption('figure_1', 'figure_4')} (open-ended: {fewer})"
     return Table(f"{caption}; open-ended next read by eye: {by_eye}", head, rows)
 
 
 def _caption(*names: str) -> str:
-    heads = [paper.head(name) for name in names]
+    heads = [numbers.head(name) for name in names]
     said = "; ".join(f"{head['source']} ({HOW[head['label']]})" for head in heads)
     n = next((head["n_positions"] for head in heads if "n_positions" in head), None)
     return f"The paper, {said}" + (f"; binomial intervals of {n:,} positions" if n else "")
@@ -60,20 +60,20 @@ def _paper_2() -> Table:
             number(model.figure_2, "last_layer_nats", 1, "not recorded"),
             number(model.figure_2, "first_depth", 2, "never"),
         ]
-        for model in paper.models()
+        for model in numbers.models()
         if model.figure_2 is not None
     ]
     return Table(_caption("figure_2"), head, rows)
 
 
 def _paper_table() -> Table:
-    keys = paper.head("table_1")["models"]
-    n = paper.head("table_1")["n_positions"]
+    keys = numbers.head("table_1")["models"]
+    n = numbers.head("table_1")["n_positions"]
     rows = []
-    for strategy in paper.strategies():
+    for strategy in numbers.strategies():
         cells = [word(strategy.name)]
         for value in (value for key in keys for value in strategy.top5[key]):
-            share = paper.Share.of(value, n)
+            share = numbers.Share.of(value, n)
             ends = f"{fixed(share.low, 3)} to {fixed(share.high, 3)}"
             cells.append(Cell(fixed(share.value, 3), ends))
         rows.append(cells)

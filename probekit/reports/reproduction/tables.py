@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.paper import numbers as paper
+from probekit.paper import numbers
+from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.heads.tables import NAMES
-from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.reproduction.figures import TASKS
 from probekit.reports.reproduction.paper_tables import TOKENS, number
 
@@ -66,7 +66,7 @@ def _share(row: Row | None, name: str, reason: str = "not recorded") -> Cell:
 
 
 def _figure_2(rows: Sequence[Row]) -> Table:
-    limit = paper.head("figure_2")["threshold_nats"]
+    limit = numbers.head("figure_2")["threshold_nats"]
     head = (
         "Model", "Text", "KL at the last backbone layer (nats)", "The paper",
         f"First depth with KL < {limit}", "The paper", "Layer", "Positions", "Samples",
@@ -96,7 +96,7 @@ def _table_1(rows: Sequence[Row]) -> Table:
     apart = any(known(row.get("above_baseline")) is not None for row in rows)
     runs = len({(row["model"], row["run"]) for row in rows}) > len({row["model"] for row in rows})
     names = {name: f"{said} (ours)" for name, said in NAMES.items()}
-    names |= {strategy.key: strategy.name for strategy in paper.strategies()}
+    names |= {strategy.key: strategy.name for strategy in numbers.strategies()}
     head = [*(["Run"] if runs else []), "Model", "Strategy", *(["Positions"] if several else [])]
     for token in TOKENS.values():
         less = [f"{token.capitalize()} less the baseline"] if apart else []
@@ -139,7 +139,7 @@ def trained(document: Row) -> Table | None:
         ]
         for run in document["runs"]
     ]
-    its = paper.head("table_1")
+    its = numbers.head("table_1")
     unsaid = absent("the paper does not say")
     theirs = [
         *(word(text) for text in ("the paper", "Pythia", "block", "random")),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.heads.training.balanced_loss import Objective, Weight
 from probekit.heads.training.learner import NextToken
 from support.architectures import each
@@ -45,7 +45,7 @@ def test_one_head_at_a_time_gives_the_gradient_of_the_sum(name: str, balance: An
 def _live_adapters(world: World) -> dict[str, nn.Parameter]:
     """Put adapters on that do something, and freeze the rest."""
     world.model.requires_grad_(False)
-    added = dict(adapters.attach(world.model, world.anatomy, [1, 2], rank=2, alpha=4.0))
+    added = dict(lora.attach(world.model, world.anatomy, [1, 2], rank=2, alpha=4.0))
     with torch.no_grad():
         for parameter in added.values():
             parameter.add_(0.05)

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from probekit.errors import ModelError, RunError, SettingsError
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.models import anatomy
 from support.architectures import CONFIGS, SHAPE, VOCABULARY, build, each
 
@@ -36,7 +36,7 @@ def adapted(name: str, layers: tuple[int, ...] = (1, 3)) -> tuple[PreTrainedMode
     """Return a model whose adapters do something."""
     model = build(name)
     found = anatomy.find(model)
-    added = adapters.attach(model, found, layers, rank=2, alpha=4.0)
+    added = lora.attach(model, found, layers, rank=2, alpha=4.0)
     with torch.no_grad():
         for seed, parameter in enumerate(added.values()):
             draw = torch.Generator().manual_seed(seed)
@@ -48,7 +48,7 @@ def adapted(name: str, layers: tuple[int, ...] = (1, 3)) -> tuple[PreTrainedMode
 def test_queries_keys_and_values_are_found_in_every_architecture(name: str) -> None:
     model = build(name)
     before = logits(model)
-    added = adapters.attach(model, anatomy.find(model), [2], rank=2, alpha=4.0)
+    added = lora.attach(model, anatomy.find(model), [2], rank=2, alpha=4.0)
     fused = FUSED.get(name)
     modules = {key.partition(".lora_")[0].rpartition(".")[2] for key in added}
     assert modules == ({fused} if fused else {"q_proj", "k_proj", "v_proj"})
@@ -62,41 +62,41 @@ def test_off_and_detached_restore_the_model_bit_for_bit(name: str) -> None:
     model, found = adapted(name)
     changed = logits(model)
     assert not torch.allclose(changed, logits(base), atol=1e-3)
-    with adapters.off(model):
+    with lora.off(model):
         assert torch.equal(logits(model), logits(base))
     assert torch.equal(logits(model), changed)
-    assert all(p.requires_grad for p in adapters.parameters(model).values())
-    adapters.detach(model)
+    assert all(p.requires_grad for p in lora.parameters(model).values())
+    lora.detach(model)
     assert torch.equal(logits(model), logits(base))
-    assert not adapters.parameters(model)
+    assert not lora.parameters(model)
     state = base.state_dict()
     assert dict.fromkeys(state, True) == {
         key: torch.equal(value, state[key]) for key, value in model.state_dict().items()
     }
     assert all(p.requires_grad for p in model.parameters())
-    adapters.attach(model, found, [1], rank=1, alpha=1.0)
+    lora.attach(model, found, [1], rank=1, alpha=1.0)
 
 
 @pytest.mark.parametrize("name", each(["gpt_neox", "gpt2", "llama", "bloom", "opt", "falcon"]))
 def test_a_merged_copy_computes_what_the_adapted_model_does(name: str) -> None:
     model, _ = adapted(name)
     changed = logits(model)
-    whole = adapters.merged(model)
+    whole = lora.merged(model)
     largest = float(changed.abs().max())
     assert float((logits(whole) - changed).abs().max()) < 1e-5 * max(1.0, largest)
     assert type(whole) is type(model)
-    assert not adapters.parameters(whole)
+    assert not lora.parameters(whole)
     assert whole.state_dict().keys() == build(name).state_dict().keys()
     assert torch.equal(logits(model), changed), "the model itself keeps its adapters"
     # The fused or split weights of other blocks are copies, and unchanged.
-    with adapters.off(model):
+    with lora.off(model):
         assert not torch.allclose(logits(whole), logits(model), atol=1e-3)
 
 
 def test_only_the_asked_blocks_get_adapters() -> None:
     _, found = adapted("llama", layers=(1, 3))
     with_some = [
-        number for number, block in enumerate(found.blocks, start=1) if adapters.parameters(block)
+        number for number, block in enumerate(found.blocks, start=1) if lora.parameters(block)
     ]
     assert with_some == [1, 3]
 
@@ -106,7 +106,7 @@ def test_the_first_values_come_from_the_seed_and_touch_no_other_generator() -> N
     for seed in (0, 0, 1):
         model = build("llama")
         torch.manual_seed(7)
-        added = adapters.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0, seed=seed)
+        added = lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0, seed=seed)
         found.append(torch.cat([p.detach().flatten() for p in added.values()]))
         assert torch.initial_seed() == 7
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.manual_seed(7)))
@@ -116,18 +116,18 @@ def test_the_first_values_come_from_the_seed_and_touch_no_other_generator() -> N
 
 def test_saved_adapters_come_back_bit_for_bit(tmp_path: Path) -> None:
     model, _ = adapted("gpt2")
-    adapters.save(model, tmp_path / "lora.safetensors", {"model_fingerprint": "abc"})
+    lora.save(model, tmp_path / "lora.safetensors", {"model_fingerprint": "abc"})
     again = build("gpt2")
-    notes = adapters.load(again, anatomy.find(again), tmp_path / "lora.safetensors")
+    notes = lora.load(again, anatomy.find(again), tmp_path / "lora.safetensors")
     assert notes["model_fingerprint"] == "abc"
     assert torch.equal(logits(again), logits(model))
     other = build("llama")
     with pytest.raises(RunError, match="of a model that is built otherwise"):
-        adapters.load(other, anatomy.find(other), tmp_path / "lora.safetensors")
+        lora.load(other, anatomy.find(other), tmp_path / "lora.safetensors")
     with pytest.raises(RunError, match="there are no adapters at"):
-        adapters.load(other, anatomy.find(other), tmp_path / "none.safetensors")
+        lora.load(other, anatomy.find(other), tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="no adapters to save"):
-        adapters.save(other, tmp_path / "none.safetensors", {})
+        lora.save(other, tmp_path / "none.safetensors", {})
 
 
 def test_names_of_queries_keys_and_values_are_told_from_others() -> None:
@@ -135,15 +135,15 @@ def test_names_of_queries_keys_and_values_are_told_from_others() -> None:
         "q_proj k_proj v_proj query key value q k v wq wk wv W_Q q_lin query_key_value "
         "qkv_proj Wqkv qkv c_attn q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj query_proj"
     )
-    assert all(adapters.QKV.fullmatch(name) for name in names.split())
+    assert all(lora.QKV.fullmatch(name) for name in names.split())
     others = "o_proj out_proj dense c_proj gate_proj up_proj in_proj x_proj fc1 c_fc kq vo w1"
-    assert not any(adapters.QKV.fullmatch(name) for name in others.split())
+    assert not any(lora.QKV.fullmatch(name) for name in others.split())
 
 
 def test_a_projection_that_is_fused_and_grouped_is_found() -> None:
     model = hf.Phi3ForCausalLM(hf.Phi3Config(**SHAPE | {"pad_token_id": 0})).eval()
     before = logits(model)
-    added = adapters.attach(model, anatomy.find(model), [1, 2], rank=2, alpha=4.0)
+    added = lora.attach(model, anatomy.find(model), [1, 2], rank=2, alpha=4.0)
     assert len(added) == 4
     assert all("qkv_proj" in name for name in added)
     assert torch.equal(logits(model), before)
@@ -152,25 +152,25 @@ def test_a_projection_that_is_fused_and_grouped_is_found() -> None:
 def test_a_block_without_queries_is_an_error_that_names_what_it_has() -> None:
     model = build("mamba")
     with pytest.raises(ModelError, match=r"block 1 of MambaFor.* called in_proj, x_proj, dt_proj"):
-        adapters.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
+        lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
 
 
 def test_what_is_not_allowed_is_named() -> None:
     model, found = adapted("llama")
     with pytest.raises(ModelError, match="adapters already; take them off with `detach`"):
-        adapters.attach(model, found, [1], rank=2, alpha=4.0)
-    adapters.detach(model)
+        lora.attach(model, found, [1], rank=2, alpha=4.0)
+    lora.detach(model)
     with pytest.raises(SettingsError, match=r"blocks in 1\.\.3, got \[4\]"):
-        adapters.attach(model, found, [1, 4], rank=2, alpha=4.0)
+        lora.attach(model, found, [1, 4], rank=2, alpha=4.0)
     with pytest.raises(SettingsError, match=r"blocks in 1\.\.3, got none"):
-        adapters.attach(model, found, [], rank=2, alpha=4.0)
+        lora.attach(model, found, [], rank=2, alpha=4.0)
     with pytest.raises(SettingsError, match="rank of LoRA must be at least 1, got 0"):
-        adapters.attach(model, found, [1], rank=0, alpha=4.0)
+        lora.attach(model, found, [1], rank=0, alpha=4.0)
 
 
 def test_a_missing_peft_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("llama")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError, match=r"pip install 'probekit-mtp\[heads\]'"):
-        adapters.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
-    assert not adapters.parameters(model)
+        lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
+    assert not lora.parameters(model)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from probekit.errors import DataError, NumericalError, SettingsError
 from probekit.heads.heads import build as build_heads
 from probekit.heads.queries import QueryHeads
-from probekit.heads.training import lora as adapters
+from probekit.heads.training import lora
 from probekit.heads.training.train import Data, train
 from support.architectures import build, each
 from support.small_training import (
@@ -40,7 +40,7 @@ def test_joint_training_moves_adapters_and_heads_alone(name: str, tmp_path: Path
     history = world.train(recipe("joint-diff", learning_rate=1e-3, evaluations=1), tmp_path)
     assert min(history.best_steps.values()) > 0, "nothing better than the start was found"
     assert not world.moved()
-    frozen = set(world.model.parameters()) - set(adapters.parameters(world.model).values())
+    frozen = set(world.model.parameters()) - set(lora.parameters(world.model).values())
     assert all(p.grad is None for p in frozen)
     now = world.values()
     unmoved = {k for k in start if torch.equal(now[k], start[k])}
@@ -49,7 +49,7 @@ def test_joint_training_moves_adapters_and_heads_alone(name: str, tmp_path: Path
     assert {k for k in now if ".lora_B" in k and not now[k].any()} == set()
     assert any(".lora_" in k for k in now)
     with_adapters = world.model(DATA.train.token_ids, use_cache=False).logits
-    with adapters.off(world.model):
+    with lora.off(world.model):
         without = world.model(DATA.train.token_ids, use_cache=False).logits
     base = build(name)(DATA.train.token_ids, use_cache=False).logits
     assert torch.equal(without, base)
@@ -59,7 +59,7 @@ def test_joint_training_moves_adapters_and_heads_alone(name: str, tmp_path: Path
 def test_adapters_are_on_the_blocks_that_are_read_and_no_others(tmp_path: Path) -> None:
     world = World(read=1)
     world.train(recipe("joint"), tmp_path)
-    assert [bool(adapters.parameters(b)) for b in world.anatomy.blocks] == [True, False, False]
+    assert [bool(lora.parameters(b)) for b in world.anatomy.blocks] == [True, False, False]
 
 
 def test_heads_alone_leave_the_whole_model_as_it_is(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_heads_alone_leave_the_whole_model_as_it_is(tmp_path: Path) -> None:
     start = world.values()
     world.train(recipe("heads-only"), tmp_path)
     assert not world.moved()
-    assert not adapters.parameters(world.model)
+    assert not lora.parameters(world.model)
     now = world.values()
     assert all(not torch.equal(now[k], start[k]) for k in start)
     assert all(p.grad is None for p in world.model.parameters())
@@ -149,11 +149,11 @@ def test_the_model_itself_learns_the_next_token_of_new_text(tmp_path: Path) -> N
     nats = validation(history, 1)
     assert nats[-1] < 0.6 * nats[0]
     assert not world.moved()
-    assert all(bool(adapters.parameters(block)) for block in world.anatomy.blocks)
+    assert all(bool(lora.parameters(block)) for block in world.anatomy.blocks)
     assert {row.stage for row in history.rows} == {"model"}
     # What it learned is there in the model's own logits, and in those of a merged copy.
     ids = DATA.validation.token_ids
-    for model in (world.model, adapters.merged(world.model)):
+    for model in (world.model, lora.merged(world.model)):
         logits = model(ids, use_cache=False).logits.detach()[:, :-1]
         own = float(cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
         assert own == pytest.approx(min(nats), rel=1e-4)
@@ -213,4 +213,4 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_model(
     with pytest.raises(NumericalError, match="cross-entropy at offset 1 is not finite"):
         world.train(recipe("joint"), tmp_path)
     assert not world.moved()
-    assert not adapters.parameters(world.model)
+    assert not lora.parameters(world.model)

@@ -15,9 +15,9 @@ from probekit.activations.residual_stream import stream
 from probekit.data.targets import text_targets
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import find
-from probekit.pipelines.analysis import analyze as analysis
+from probekit.pipelines.analysis import analyze
 from probekit.pipelines.analysis.measure import Measurement
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.folder import Run
 from probekit.scoring.score import score
 from probekit.settings import from_mapping
@@ -109,12 +109,12 @@ def test_a_stage_of_another_model_or_text_is_not_taken_up(
     asked: dict[str, Any], text_file: Path, tmp_path: Path
 ) -> None:
     settings = from_mapping(asked)
-    loaded = preparation.load(settings)
-    prepared = preparation.prepare(loaded, preparation.resolved(settings, loaded))
+    loaded = setup.load(settings)
+    prepared = setup.prepare(loaded, setup.resolved(settings, loaded))
     other = tiny_run.jsonl(tmp_path / text_file.name, tiny_run.documents(seed=5))
     changed = from_mapping({**asked, "text": (str(other),)})
-    read = preparation.prepare(loaded, preparation.resolved(changed, loaded))
-    digests = {analysis._fingerprint(each, settings) for each in (prepared, read)}
+    read = setup.prepare(loaded, setup.resolved(changed, loaded))
+    digests = {analyze._fingerprint(each, settings) for each in (prepared, read)}
     assert len(digests) == 2
 
 
@@ -122,8 +122,8 @@ def test_the_model_s_cross_entropy_is_what_transformers_says(
     finished_run: Run, asked: dict[str, Any]
 ) -> None:
     settings = finished_run.settings
-    loaded = preparation.load(settings)
-    blocks = preparation.prepare(loaded, settings).blocks["test"]
+    loaded = setup.load(settings)
+    blocks = setup.prepare(loaded, settings).blocks["test"]
     model = AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32)
     with torch.no_grad():
         losses = torch.nn.functional.cross_entropy(
@@ -156,8 +156,8 @@ def test_the_lens_at_the_last_layer_is_the_model(finished_run: Run) -> None:
 
 def test_probes_are_applied_to_new_text(finished_run: Run) -> None:
     probes = probekit.load_probes(finished_run.folder)
-    loaded = preparation.load(finished_run.settings)
-    blocks = preparation.prepare(loaded, finished_run.settings).blocks["test"]
+    loaded = setup.load(finished_run.settings)
+    blocks = setup.prepare(loaded, finished_run.settings).blocks["test"]
     seen = stream(loaded.model, find(loaded.model), blocks.token_ids, probes.layers, batch_size=4)
     targets = text_targets(blocks, 2)
     table = score([probes], seen, targets, {"all": blocks.valid(1)}, blocks.documents)
@@ -229,15 +229,15 @@ def test_without_an_output_runs_lie_under_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = from_mapping(asked)
-    first = analysis.default_folder(settings)
+    first = analyze.default_folder(settings)
     assert str(first) == "runs/mini"
     (first / "stages").mkdir(parents=True)
     (first / "stages" / "probes").write_text("")
     (first / "run.toml").write_text(settings.as_toml())
-    assert analysis.default_folder(settings) == first
+    assert analyze.default_folder(settings) == first
 
     def name(seed: int) -> str:
-        return analysis.default_folder(from_mapping({**asked, "seed": seed})).name
+        return analyze.default_folder(from_mapping({**asked, "seed": seed})).name
 
     assert name(1).startswith("mini-")
     assert name(1) != name(2)

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import probekit
+from probekit import files
 from probekit.activations.residual_stream import stream
-from probekit.cli import main as cli
+from probekit.cli import main
 from probekit.data.blocks import Blocks
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, text_targets
@@ -24,15 +25,13 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import find
-from probekit.pipelines.analysis import analyze as analysis
-from probekit.pipelines.analysis import inspect_passages as inspection
+from probekit.pipelines.analysis import analyze, inspect_passages
 from probekit.pipelines.analysis.fits import Job
 from probekit.pipelines.analysis.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Readout, Seen
-from probekit.runs import folder as results
-from probekit.runs import setup as preparation
+from probekit.runs import folder, setup
 from probekit.runs.folder import Run
 from probekit.runs.setup import Material
 from probekit.settings import Settings
@@ -148,8 +147,8 @@ def test_lens_model_and_marginalization_are_what_the_model_says(
 def test_a_run_holds_what_the_schema_says(finished_run: Run) -> None:
     document = finished_run.passages
     assert document is not None
-    Draft202012Validator.check_schema(results.json_schema("passages"))
-    Draft202012Validator(results.json_schema("passages")).validate(document)
+    Draft202012Validator.check_schema(folder.json_schema("passages"))
+    Draft202012Validator(folder.json_schema("passages")).validate(document)
     cells = [(each["readout"], each["layer"], each["offset"]) for each in document["readings"]]
     layered = {
         (name, layer, k) for name in ("lens", "linear") for layer in range(3) for k in (1, 2)
@@ -166,16 +165,16 @@ def test_a_run_holds_what_the_schema_says(finished_run: Run) -> None:
 @pytest.fixture(scope="module")
 def material(finished_run: Run) -> Material:
     settings = finished_run.settings
-    return preparation.prepare(preparation.load(settings), settings)
+    return setup.prepare(setup.load(settings), settings)
 
 
 def test_the_same_run_gives_the_same_bytes(finished_run: Run, material: Material) -> None:
-    fitted = analysis.load_probes(finished_run.folder, material.loaded)
+    fitted = analyze.load_probes(finished_run.folder, material.loaded)
     job = Job("linear", "linear", 0, material.layers, (1, 2))
     targets = text_targets(material.blocks["test"], 2)
-    again = inspection.inspect(material, finished_run.settings, targets, {job: fitted})
+    again = inspect_passages.inspect(material, finished_run.settings, targets, {job: fitted})
     text = (finished_run.folder / "passages.json").read_text(encoding="utf-8")
-    assert results.as_json(again, indent=None) == text
+    assert files.as_json(again, indent=None) == text
 
 
 @pytest.mark.parametrize("part", ["test", "train"])
@@ -185,9 +184,9 @@ def test_readings_are_of_the_place_that_they_name(
     """The probes on the whole text say the same as on the blocks of passages alone."""
     blocks, settings = material.blocks[part], replace(finished_run.settings, marginal="off")
     inspected, targets = replace(material, blocks={"test": blocks}), text_targets(blocks, 2)
-    fitted = analysis.load_probes(finished_run.folder, material.loaded)
+    fitted = analyze.load_probes(finished_run.folder, material.loaded)
     job = Job("linear", "linear", 0, material.layers, (1, 2))
-    document = inspection.inspect(inspected, settings, targets, {job: fitted})
+    document = inspect_passages.inspect(inspected, settings, targets, {job: fitted})
     ids = ids_of(document)
     chosen = [_found(blocks, each, ids) for each in document["passages"]]
     for seen in inspected.stream("test", material.layers, "resid_post", len(blocks.token_ids)):
@@ -220,7 +219,7 @@ def test_linear_one_more_family_and_all_layers_together_are_shown_of_the_first_s
             made = Probes(cells, material.head, 0, family, name=name)
             fitted[Job(family, family, seed, (0, 1, 2), (1,))] = made
     fitted[Job("control", "linear", 0, (0,), (1,))] = Probes({}, material.head, 0, name="control")
-    shown = list(inspection._probes(Settings(), fitted, [0, 2]))
+    shown = list(inspect_passages._probes(Settings(), fitted, [0, 2]))
     assert [each.name for each in shown] == [
         "linear of seed 0", "linear-lowrank of seed 0", "concat of seed 0",
     ]  # fmt: skip
@@ -250,7 +249,7 @@ def test_an_interrupted_run_goes_on_behind_its_passages_and_without_marginal_has
         return ""
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "inspect", stop)
+        patch.setattr(inspect_passages, "inspect", stop)
         patch.setattr("probekit.reports.render", note)
         run = probekit.analyze(**given, output=tmp_path)
     assert run.passages is not None
@@ -271,9 +270,9 @@ def test_the_report_command_shows_the_passages_where_a_run_has_some(
         return ""
 
     monkeypatch.setattr("probekit.reports.render", note)
-    cli.report(tmp_path)
+    main.report(tmp_path)
     (tmp_path / "passages.json").write_text((finished_run.folder / "passages.json").read_text())
-    cli.report(tmp_path)
+    main.report(tmp_path)
     assert shown == [None, finished_run.passages]
 
 

@@ -25,7 +25,7 @@ from probekit.models.anatomy import Anatomy, find
 from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3, rrxor
 from probekit.probes import linear
 from probekit.probes.probe import Probes
-from probekit.scoring.losses import document_bootstrap, interval
+from probekit.scoring.intervals import document_bootstrap, interval
 from support.belief_models import next_token_nats, trained
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from probekit.errors import DataError, SettingsError
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import marginalize
-from probekit.pipelines.calibration import llama_weights as written
+from probekit.pipelines.calibration import llama_weights
 from probekit.pipelines.calibration.markov import MarkovChain
 from probekit.pipelines.calibration.planted_signal import Planted
 from support.worlds import (
@@ -45,17 +45,17 @@ def test_a_written_chain_predicts_its_transition_at_every_position(
 def test_a_head_sees_the_previous_position_alone_as_far_as_the_model_reaches() -> None:
     model = Planted().model()
     block = model.model.layers[0]
-    embedded = model.get_input_embeddings()(torch.arange(written.LONGEST)[None] % 8)
+    embedded = model.get_input_embeddings()(torch.arange(llama_weights.LONGEST)[None] % 8)
     normed = block.input_layernorm(embedded)
     torch.testing.assert_close(normed, embedded, rtol=0, atol=0)
-    angles = torch.arange(written.LONGEST).double()[:, None] * model.model.rotary_emb.inv_freq
+    angles = torch.arange(llama_weights.LONGEST).double()[:, None] * model.model.rotary_emb.inv_freq
     turn = torch.polar(torch.ones_like(angles), angles)
     sides = []
     for projection in (block.self_attn.q_proj, block.self_attn.k_proj):
         real, imaginary = projection(normed)[0].double().chunk(2, dim=1)
         sides.append(torch.complex(real, imaginary) * turn)
     scores = (sides[0] @ sides[1].conj().T).real * block.self_attn.scaling
-    at = torch.arange(1, written.LONGEST)
+    at = torch.arange(1, llama_weights.LONGEST)
     peak = scores[at, at - 1]
     scores[at, at - 1] = -torch.inf
     others = scores.tril().masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)

@@ -12,9 +12,9 @@ from probekit.activations.residual_stream import stream
 from probekit.data.targets import Targets
 from probekit.errors import SettingsError
 from probekit.models.anatomy import find
-from probekit.pipelines.calibration import llama_weights as written
+from probekit.pipelines.analysis import verdict
+from probekit.pipelines.calibration import llama_weights
 from probekit.pipelines.calibration.planted_signal import Planted
-from probekit.scoring import specialization
 from support.worlds import LENGTH, World, log_probs, seeded
 
 
@@ -87,7 +87,7 @@ def test_the_signal_is_written_and_erased_exactly(planted: int, erased: int) -> 
     text = Planted(planted_layer=planted, erased_layer=erased)
     model, token_ids = text.model(), text.sample(4, LENGTH, seeded(7))
     (seen,) = stream(model, find(model), token_ids, range(7), batch_size=4)
-    _, previous, total, output = written.planted_slots(8)
+    _, previous, total, output = llama_weights.planted_slots(8)
     before = token_ids.roll(1, dims=1)
     summed = torch.nn.functional.one_hot((token_ids + before) % 8, 8).float()
     moved = summed.roll(1, dims=1)
@@ -126,7 +126,7 @@ def test_what_cannot_be_planted_is_refused() -> None:
     with pytest.raises(SettingsError, match="1 <= planted < erased <= 6"):
         Planted(planted_layer=4, erased_layer=4)
     with pytest.raises(SettingsError, match="1 <= planted < erased <= 2"):
-        written.planted(torch.eye(4), 2, 1, 3)
+        llama_weights.planted(torch.eye(4), 2, 1, 3)
     with pytest.raises(SettingsError, match=r"noise in \(0, 1\), got 8 and 0.0"):
         Planted(noise=0.0)
     with pytest.raises(SettingsError, match=r"offset in 1\.\.5, got 3 and 6"):
@@ -151,7 +151,7 @@ def test_the_instrument_finds_the_planted_signal_and_nothing_else(world: World) 
         world.scored(readouts, "test", whole["test"] | some),
         world.scored([world.ceiling()], "test", some),
     )
-    next_token, signal, beyond = specialization.find(tally, TEXT.n_layers, HORIZON).rows
+    next_token, signal, beyond = verdict.find(tally, TEXT.n_layers, HORIZON).rows
 
     assert next_token["best_layer"] in TEXT.best_layers(1)
     assert next_token["forgotten_bits"] == pytest.approx(TEXT.forgotten_bits(1), abs=0.02)

@@ -15,7 +15,7 @@ import probekit
 from probekit import reports
 from probekit.pipelines.comparison.compare import Comparison
 from probekit.runs.folder import Run
-from probekit.scoring.losses import document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from support import tiny_run
 from support.comparing import codes, copy
 

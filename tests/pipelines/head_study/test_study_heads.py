@@ -18,16 +18,16 @@ from probekit.activations.backbone import Backbone
 from probekit.cli.main import app
 from probekit.data.targets import draw_positions, text_targets
 from probekit.errors import RunError
-from probekit.heads import files as head_files
-from probekit.heads.training import lora as adapters
-from probekit.pipelines.analysis.fits import SITE_OF_MODEL, Streams
+from probekit.heads import files
+from probekit.heads.training import lora
 from probekit.pipelines.head_study import study_heads as head_study
 from probekit.pipelines.head_study.settings import split
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.probes import linear
 from probekit.runs import folder as results
-from probekit.runs import setup as preparation
+from probekit.runs import setup
 from probekit.runs.folder import Run
+from probekit.runs.streams import SITE_OF_MODEL, Streams
 from support import tiny_run
 from support.head_runs import QUICK, rows
 
@@ -57,10 +57,10 @@ def test_the_weights_in_the_folder_give_the_numbers(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = preparation.prepare(preparation.load(settings), settings)
+    material = setup.prepare(setup.load(settings), settings)
     model, head, test = material.loaded.model, material.head, material.blocks["test"]
-    learned = head_files.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
-    adapters.load(model, head, study.folder / "adapter-joint.safetensors")
+    learned = files.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
+    lora.load(model, head, study.folder / "adapter-joint.safetensors")
     targets = text_targets(test, 2)
     reading = Backbone(model, head).read(test.token_ids, learned.reads)
     for offset in (1, 2):
@@ -101,7 +101,7 @@ def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = preparation.prepare(preparation.load(settings), settings)
+    material = setup.prepare(setup.load(settings), settings)
     test, most = material.blocks["test"], settings.marginal_positions
     drawn = draw_positions(test, material.domains, settings.offsets, most, settings.seed)
     numbers = test.documents[drawn].bincount()
@@ -140,7 +140,7 @@ def test_the_probe_of_the_sweep_is_the_one_that_is_fitted_alone(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = preparation.prepare(preparation.load(settings), settings)
+    material = setup.prepare(setup.load(settings), settings)
     layers = (0, 1, 2)
     streams = Streams(material, layers, SITE_OF_MODEL)
     parts = [

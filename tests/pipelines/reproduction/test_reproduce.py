@@ -12,14 +12,14 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from probekit.cli import main as cli
+from probekit.cli import main
 from probekit.data import pairs
 from probekit.data.documents import Source
+from probekit.data.pair_tokens import Sample
 from probekit.errors import ModelError, SettingsError
-from probekit.marginalization import marginalize as marginal
+from probekit.marginalization import marginalize
 from probekit.marginalization.joint_paths import Truncation
-from probekit.models import anatomy
-from probekit.models import loading as models
+from probekit.models import anatomy, loading
 from probekit.models.anatomy import Anatomy
 from probekit.models.loading import Loaded
 from probekit.paper.protocol import (
@@ -32,9 +32,8 @@ from probekit.paper.protocol import (
     resampled,
     top5,
 )
-from probekit.paper.samples import Sample, asking, pair_samples
-from probekit.pipelines.reproduction import figures as repeated
-from probekit.pipelines.reproduction import reproduce
+from probekit.paper.samples import asking, pair_samples
+from probekit.pipelines.reproduction import figures, reproduce
 from probekit.pipelines.reproduction.reproduce import Asked
 from probekit.reports.reproduction import page as reproduction
 from support import tiny_run
@@ -44,7 +43,7 @@ FIELDS = ("source", "target")
 
 @pytest.fixture(scope="module")
 def loaded(model_folder: Path) -> Loaded:
-    return models.load(str(model_folder), device="cpu")
+    return loading.load(str(model_folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
     ids = samples[0].token_ids
     whole = Truncation("nucleus", 0.99, subject.head.vocab_size)
     by_hand = [
-        marginal.marginalize(subject.model, ids, position, 2, whole)
+        marginalize.marginalize(subject.model, ids, position, 2, whole)
         for position in range(len(ids) - 22, len(ids) - 2)
     ]
     expected = hits(torch.stack([each.probs for each in by_hand]), ids[-20:])
@@ -262,13 +261,13 @@ def test_a_model_of_one_block_has_no_backbone(subject: Subject, loaded: Loaded) 
     one = Subject(loaded.model, head, "one")
     source = Source("a", "a.jsonl")
     with pytest.raises(ModelError, match="has a single block"):
-        repeated.figure_2(repeated.Setting(loaded, one, source, "translation", []), Protocol())
+        figures.figure_2(figures.Setting(loaded, one, source, "translation", []), Protocol())
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["probekit", "reproduce", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        main.main()
     return int(stopped.value.code or 0)
 
 

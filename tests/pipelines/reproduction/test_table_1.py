@@ -18,8 +18,8 @@ from scipy.stats import binomtest
 from probekit import provenance
 from probekit.activations.backbone import Backbone
 from probekit.errors import DataError, RunError
-from probekit.heads import files as head_files
-from probekit.heads.training import lora as adapters
+from probekit.heads import files
+from probekit.heads.training import lora
 from probekit.heads.training.recipes import RECIPES
 from probekit.marginalization.marginalize import Marginalization
 from probekit.paper.numbers import match
@@ -28,8 +28,8 @@ from probekit.pipelines.head_study import study_heads as head_study
 from probekit.pipelines.head_study.settings import split
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
-from probekit.pipelines.reproduction import table_1 as strategies
-from probekit.runs import setup as preparation
+from probekit.pipelines.reproduction import table_1
+from probekit.runs import setup
 from support import tiny_run
 
 PROTOCOL = Protocol(samples=2, extended=125)  # all five test pairs
@@ -55,7 +55,7 @@ def study(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> He
 
 @pytest.fixture(scope="module")
 def rows(study: HeadRun, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    found = strategies.measure(study.folder, PROTOCOL, tmp_path_factory.mktemp("table"))
+    found = table_1.measure(study.folder, PROTOCOL, tmp_path_factory.mktemp("table"))
     return pd.DataFrame(found)
 
 
@@ -69,16 +69,16 @@ def of(rows: pd.DataFrame, strategy: str, offset: int, positions: str) -> Any:
 def hits_by_hand(study: HeadRun, asked: dict[str, Any], strategy: str, offset: int) -> list[int]:
     """Return the top-5 hits of each test pair, its 25 target tokens and no other asked for."""
     settings, _ = split(asked)
-    material = preparation.prepare(preparation.load(settings), settings)
+    material = setup.prepare(setup.load(settings), settings)
     model, head = material.loaded.model, material.head
     if strategy == "finetune":
-        adapters.load(model, head, study.folder / "adapter-finetune.safetensors")
+        lora.load(model, head, study.folder / "adapter-finetune.safetensors")
     else:
-        heads = head_files.load(
+        heads = files.load(
             study.folder / f"heads-{strategy}.safetensors", head, material.fingerprint
         )
         if strategy == "joint":
-            adapters.load(model, head, study.folder / "adapter-joint.safetensors")
+            lora.load(model, head, study.folder / "adapter-joint.safetensors")
     found = []
     for document in material.documents:
         if document.split != "test":
@@ -119,7 +119,7 @@ def test_heads_are_scored_on_the_model_that_was_trained_with_them(
     save_file(strong, path, notes)
     hits = hits_by_hand(copied, asked, "joint", 2)
     assert sum(hits) < sum(hits_by_hand(study, asked, "joint", 2)) - 10
-    found = pd.DataFrame(strategies.measure(copied.folder, PROTOCOL, tmp_path))
+    found = pd.DataFrame(table_1.measure(copied.folder, PROTOCOL, tmp_path))
     assert of(found, "joint", 2, EXTENDED).top5 == pytest.approx(sum(hits) / (25 * len(hits)))
 
 
@@ -149,16 +149,16 @@ def test_the_papers_positions_are_the_last_20_of_its_samples(rows: pd.DataFrame)
 def test_what_is_done_is_not_done_again(
     study: HeadRun, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = strategies.measure(study.folder, PROTOCOL, tmp_path)
+    first = table_1.measure(study.folder, PROTOCOL, tmp_path)
     pd.testing.assert_frame_equal(pd.DataFrame(first), rows)
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was marginalized again")
 
     monkeypatch.setattr(Marginalization, "predict", never)
-    assert strategies.measure(study.folder, PROTOCOL, tmp_path) == first
+    assert table_1.measure(study.folder, PROTOCOL, tmp_path) == first
     with pytest.raises(AssertionError, match="marginalized again"):
-        strategies.measure(study.folder, Protocol(samples=3, extended=125), tmp_path)
+        table_1.measure(study.folder, Protocol(samples=3, extended=125), tmp_path)
 
 
 def test_a_run_whose_text_is_another_now_is_refused(
@@ -169,11 +169,11 @@ def test_a_run_whose_text_is_another_now_is_refused(
     try:
         path.write_text(before + json.dumps({"source": "w1", "target": "w2 " * 25}) + "\n")
         with pytest.raises(RunError, match=r"the text changed since\. Train again"):
-            strategies.measure(study.folder, PROTOCOL, tmp_path)
+            table_1.measure(study.folder, PROTOCOL, tmp_path)
     finally:
         path.write_text(before)
     with pytest.raises(RunError, match="no finished study of heads"):
-        strategies.measure(tmp_path, PROTOCOL, tmp_path)
+        table_1.measure(tmp_path, PROTOCOL, tmp_path)
 
 
 def test_texts_too_short_for_the_protocol_are_said(
@@ -182,17 +182,17 @@ def test_texts_too_short_for_the_protocol_are_said(
     short = {**asked, "text": (str(text_file),), "strategies": ("heads-only",)}
     run = study_heads(**short, output=tmp_path / "run")
     with pytest.raises(DataError, match="no test documents of 100 tokens, or pairs"):
-        strategies.measure(run.folder, PROTOCOL, tmp_path)
+        table_1.measure(run.folder, PROTOCOL, tmp_path)
 
 
 def test_the_papers_number_stands_beside_a_strategy_that_it_has() -> None:
     known = match("EleutherAI/pythia-410m")
-    share = strategies._papers("joint-diff-whs", 2, known)
+    share = table_1._papers("joint-diff-whs", 2, known)
     assert share is not None
     assert (share.value, share.n) == (0.590, 1000)
-    assert strategies._papers("heads-from-probes", 2, known) is None
-    assert strategies._papers("joint", 2, match("tiny")) is None
-    assert strategies._papers("joint", 2, match("EleutherAI/pythia-70m")) is None
+    assert table_1._papers("heads-from-probes", 2, known) is None
+    assert table_1._papers("joint", 2, match("tiny")) is None
+    assert table_1._papers("joint", 2, match("EleutherAI/pythia-70m")) is None
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_papers_numbers_are_for_its_heads_on_translation_alone(
     head = SimpleNamespace(n_layers=6)
     material = SimpleNamespace(loaded=loaded, documents=documents, head=head)
     study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), material=material)
-    assert (strategies._comparable(study) is not None) is its
+    assert (table_1._comparable(study) is not None) is its
 
 
 def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,13 +224,13 @@ def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.M
         return HeadRun(Path(settings["output"]), {})
 
     monkeypatch.setattr(head_study, "study_heads", record)
-    folder = strategies.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print)
+    folder = table_1.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print)
     assert re.fullmatch(r"x/heads/pythia-1b-[0-9a-f]{6}", str(folder))
-    assert strategies.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print) == folder
+    assert table_1.train("EleutherAI/pythia-1b", {"block": 128}, Path("x"), print) == folder
     for other in ({"block": 128, "seed": 1}, {"block": 128, "max_tokens": 9}):
-        assert strategies.train("EleutherAI/pythia-1b", other, Path("x"), print) != folder
-    assert strategies.train("other/pythia-1b", {"block": 128}, Path("x"), print) != folder
-    strategies.train("EleutherAI/pythia-1b", {"block": 128, "seed": 7}, Path("x"), print)
+        assert table_1.train("EleutherAI/pythia-1b", other, Path("x"), print) != folder
+    assert table_1.train("other/pythia-1b", {"block": 128}, Path("x"), print) != folder
+    table_1.train("EleutherAI/pythia-1b", {"block": 128, "seed": 7}, Path("x"), print)
     assert asked["seed"] == 7
     assert (asked["epochs"], asked["step_blocks"], asked["rate"]) == (1, 64, "paper-table")
     assert (asked["init"], asked["block"], asked["sweep"]) == ("random", 128, "none")
@@ -243,12 +243,12 @@ def test_a_model_of_the_table_is_trained_as_the_paper_says(monkeypatch: pytest.M
     }
     assert set(asked["strategies"]) == set(RECIPES) - ours
     asked.clear()
-    strategies.train("tiny", {}, Path("x"), print)
+    table_1.train("tiny", {}, Path("x"), print)
     assert "rate" not in asked
 
 
 def test_a_document_names_the_texts_of_the_runs(study: HeadRun, tmp_path: Path) -> None:
-    found = strategies.document([study.folder], PROTOCOL, tmp_path, print)
+    found = table_1.document([study.folder], PROTOCOL, tmp_path, print)
     assert [text["domain"] for text in found["texts"]] == ["pairs"]
     assert found["versions"] == dict(provenance.versions())
     assert found["strangers"] == [study.document["model"]["name"]]

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from probekit.reports import render
 from support.synthetic_passages import Held, passages
 from support.synthetic_run import Size, results
 from support.watched_pages import CONTRAST
-
-from probekit.reports import render
 
 pytestmark = pytest.mark.browser
 

@@ -5,18 +5,18 @@ from html import escape
 from typing import Any
 
 import pytest
-from support.synthetic_run import HOSTILE, Size, results
 
 from probekit.reports import render
-from probekit.reports.components.tables import Table
 from probekit.reports.analysis.contrasts import FEW_ROWS, control_table
 from probekit.reports.analysis.curves import curve_figures
-from probekit.reports.components.escape import clean
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
+from probekit.reports.components.escape import clean
+from probekit.reports.components.tables import Table
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, WIDE_BOUND
+from support.synthetic_run import HOSTILE, Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 3, "domains": ("prose",)}
 MINUS = "\N{MINUS SIGN}"

@@ -3,14 +3,13 @@
 import re
 from typing import Any
 
-from support.synthetic_run import Size, results
-
 from probekit.reports import render
-from probekit.reports.components.tables import Table
 from probekit.reports.analysis.contrasts import codelength_table, family_tables, sequence_tables
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
+from probekit.reports.components.tables import Table
+from support.synthetic_run import Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 3, "domains": ("prose",)}
 MINUS = "\N{MINUS SIGN}"

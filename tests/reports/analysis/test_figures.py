@@ -4,17 +4,17 @@ import re
 from functools import partial
 
 import pytest
+
+from probekit.reports import render
+from probekit.reports.analysis.curves import curve_message
+from probekit.reports.analysis.rows import index
+from probekit.reports.components.colours import DARK, LIGHT, contrast, map_steps, offset_colours
+from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure
+from probekit.reports.components.numbers import METRICS
+from probekit.reports.components.svg import inline
 from support import shared_pages
 from support.parsed_pages import Page
 from support.synthetic_run import Size, results
-
-from probekit.reports import render
-from probekit.reports.components.colours import DARK, LIGHT, contrast, map_steps, offset_colours
-from probekit.reports.analysis.curves import curve_message
-from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure
-from probekit.reports.components.numbers import METRICS
-from probekit.reports.analysis.rows import index
-from probekit.reports.components.svg import inline
 
 
 @pytest.fixture(scope="module")

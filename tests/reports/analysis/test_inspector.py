@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from support import shared_pages
-from support.synthetic_passages import STRANGE, Held, passages
-from support.synthetic_run import Size, results
 
 from probekit.errors import RunError
 from probekit.reports import render
-from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.components.visible_text import pieces
 from probekit.reports.analysis.inspector import Inspector, build_inspector
+from probekit.reports.analysis.page_budget import MOST_INSPECTED
 from probekit.reports.analysis.passages import pack, read
 from probekit.reports.analysis.rows import index
+from probekit.reports.components.visible_text import pieces
+from support import shared_pages
+from support.synthetic_passages import STRANGE, Held, passages
+from support.synthetic_run import Size, results
 
 SMALL = Size(layers=3, offsets=3)
 FEW = Held(tokens=40, others=90)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from probekit.reports import render
 from support.shared_pages import of_one_metric
 from support.synthetic_passages import Held, passages
 from support.synthetic_run import Size, results
-
-from probekit.reports import render
 
 pytestmark = pytest.mark.browser
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from support.synthetic_run import HOSTILE, Size, results
 
 from probekit.reports import render
-from probekit.reports.analysis import nucleus_size as branching
-from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
-from probekit.reports.components.line_figures import position_figure
+from probekit.reports.analysis import nucleus_size
 from probekit.reports.analysis.not_run import not_run
+from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.rows import index
-from probekit.reports.components.svg import inline
 from probekit.reports.analysis.tables import NO_CEILING
+from probekit.reports.components.line_figures import position_figure
+from probekit.reports.components.svg import inline
+from support.synthetic_run import HOSTILE, Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 2}
 HEAD = "How many tokens the next one might be"
@@ -111,7 +111,7 @@ def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval(
         drawn.extend(series)
         return Figure()
 
-    monkeypatch.setattr(branching, "position_figure", draw)
+    monkeypatch.setattr(nucleus_size, "position_figure", draw)
     entropy_by_position(index(run_of()))
     prose, code = drawn
     assert prose[0] == pytest.approx((15.5, 3.9, 3.78, 4.02))

@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from probekit.errors import RunError
+from probekit.reports import render
+from probekit.reports.components.escape import clean
 from support import shared_pages
 from support.parsed_pages import Page
 from support.shared_pages import SMALL
 from support.synthetic_passages import Held, passages
 from support.synthetic_run import HOSTILE, Size, results
-
-from probekit.errors import RunError
-from probekit.reports import render
-from probekit.reports.components.escape import clean
 
 SECTIONS = [
     "verdict",

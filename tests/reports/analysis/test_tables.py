@@ -2,11 +2,18 @@
 
 from typing import Any
 
+from probekit.reports.analysis.rows import index
+from probekit.reports.analysis.tables import (
+    FEW_ROWS,
+    NO_ROOM,
+    NOT_HERE,
+    marginal_table,
+    next_token_table,
+    readout_tables,
+    specialization_table,
+)
 from support.shared_pages import SMALL
 from support.synthetic_run import Size, results
-
-from probekit.reports.analysis.rows import index
-from probekit.reports.analysis.tables import FEW_ROWS, NO_ROOM, NOT_HERE, marginal_table, next_token_table, readout_tables, specialization_table
 
 
 def _scored(rows: list[dict[str, Any]], split: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.synthetic_comparison import page as made
 from support.watched_pages import CONTRAST
 

@@ -2,21 +2,21 @@
 
 import numpy as np
 import pytest
-from support.parsed_pages import Page
-from support.synthetic_comparison import Ladder, document, given, page
-from support.synthetic_run import Size
 
 from probekit.reports import comparison_pieces
-from probekit.reports.components.colours import DARK, LIGHT, contrast
 from probekit.reports.comparison.curves import MOST_LAYERS, is_thinned, thinned
+from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
 from probekit.reports.comparison.figures import labels, ladders, size_groups
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import compared
 from probekit.reports.comparison.tables import glance_table
+from probekit.reports.components.colours import DARK, LIGHT, contrast
 from probekit.reports.components.numbers import fixed
-from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
 from probekit.reports.components.series import run_colours
 from probekit.reports.components.svg import inline
+from support.parsed_pages import Page
+from support.synthetic_comparison import Ladder, document, given, page
+from support.synthetic_run import Size
 
 TINY = Size(layers=2, offsets=2, domains=("prose",), seeds=0, families=("linear",))
 

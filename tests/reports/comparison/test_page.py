@@ -5,10 +5,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support.parsed_pages import Page
-from support.shared_pages import of_one_metric
-from support.synthetic_comparison import Ladder, document, given, page
-from support.synthetic_run import HOSTILE, Size
 
 from probekit.errors import RunError
 from probekit.reports import comparison_pieces, render_comparison
@@ -18,6 +14,10 @@ from probekit.reports.comparison.rows import compared
 from probekit.reports.comparison.tables import MOST_DIFFERENCES, difference_table, headline_table
 from probekit.reports.components.escape import clean
 from probekit.reports.components.numbers import DASH, fixed
+from support.parsed_pages import Page
+from support.shared_pages import of_one_metric
+from support.synthetic_comparison import Ladder, document, given, page
+from support.synthetic_run import HOSTILE, Size
 
 SECTIONS = [
     "verdict", "warnings", "glance", "scale", "depth", "differences", "headlines",

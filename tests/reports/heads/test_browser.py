@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import synthetic_heads
-from support import synthetic_reproduction
-from support.watched_pages import CONTRAST
 
 from probekit.reports.heads import page as heads
 from probekit.reports.reproduction import page as reproduction
+from support import synthetic_heads, synthetic_reproduction
+from support.watched_pages import CONTRAST
 
 pytestmark = pytest.mark.browser
 

@@ -4,14 +4,20 @@ import copy
 import re
 
 import pytest
-from support.parsed_pages import Page
-from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 from probekit.errors import RunError
+from probekit.reports.components.numbers import METRICS, MINUS, fixed
 from probekit.reports.components.tables import Cell
 from probekit.reports.heads.page import render
-from probekit.reports.heads.tables import cost_tables, difference_tables, strategy_tables, sweep_tables, training_table
-from probekit.reports.components.numbers import METRICS, MINUS, fixed
+from probekit.reports.heads.tables import (
+    cost_tables,
+    difference_tables,
+    strategy_tables,
+    sweep_tables,
+    training_table,
+)
+from support.parsed_pages import Page
+from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 
 def test_the_page_is_the_same_bytes_and_loads_nothing() -> None:

@@ -11,23 +11,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import shared_pages
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
-from support.synthetic_comparison import Ladder, document, given
-from support.synthetic_run import HOSTILE, Size
 from typer.testing import CliRunner
 
 from probekit import reports
-from probekit.pipelines.comparison import compare as comparison
-from probekit.pipelines.comparison import sweep
 from probekit.cli.main import app
 from probekit.errors import RunError
+from probekit.pipelines.comparison import compare, sweep
 from probekit.reports import comparison_pieces
 from probekit.reports.comparison.rows import compared
+from probekit.reports.components.svg import MARK
 from probekit.reports.publication.comparison import comparison_drawings
 from probekit.reports.publication.export import Drawing, print_style
-from probekit.reports.components.svg import MARK
+from support import shared_pages
+from support.synthetic_comparison import Ladder, document, given
+from support.synthetic_run import HOSTILE, Size
 
 
 @cache
@@ -215,11 +214,11 @@ def test_another_schema_is_refused() -> None:
 def test_both_commands_write_the_figures_beside_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = comparison.Comparison((), pd.DataFrame(), given("mixed"))
+    made = compare.Comparison((), pd.DataFrame(), given("mixed"))
     swept = sweep.Swept((), {}, made, tmp_path / "compare.html")
     monkeypatch.setattr(reports, "paper_comparison", lambda _: {"a.svg": b"<svg/>"})
-    monkeypatch.setattr(comparison.Comparison, "html", "")
-    monkeypatch.setattr(comparison, "compare", lambda _: made)
+    monkeypatch.setattr(compare.Comparison, "html", "")
+    monkeypatch.setattr(compare, "compare", lambda _: made)
     monkeypatch.setattr(sweep, "sweep", lambda *_: swept)
     folder = tmp_path / "figures"
     runs = [str(tmp_path / name) for name in ("a", "b")]

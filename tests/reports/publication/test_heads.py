@@ -6,17 +6,17 @@ import io
 from typing import Any
 
 import pytest
-from support import shared_pages
 from matplotlib.figure import Figure
-from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 from probekit import reports
 from probekit.errors import RunError
-from probekit.reports.heads.panels import difference_dots, order, score_dots
 from probekit.reports.components.numbers import METRICS
+from probekit.reports.components.svg import MARK
+from probekit.reports.heads.panels import difference_dots, order, score_dots
 from probekit.reports.publication.export import FORMATS, Drawing, print_style
 from probekit.reports.publication.heads import heads_drawings
-from probekit.reports.components.svg import MARK
+from support import shared_pages
+from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 NAMES = {
     "strategies-nats", "strategies-top1", "strategies-top5", "differences-nats",

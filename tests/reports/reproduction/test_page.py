@@ -5,14 +5,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from support.parsed_pages import Page
-from support.synthetic_reproduction import DOCUMENTS, KNOWN, STRANGER, figure_1, figure_2, table_1
 
-from probekit.paper import numbers as paper
-from probekit.reports.reproduction import page as reproduction
+from probekit.paper import numbers
 from probekit.reports.components.numbers import fixed
+from probekit.reports.reproduction import page as reproduction
 from probekit.reports.reproduction.paper_tables import papers_table
 from probekit.reports.reproduction.tables import measured, trained
+from support.parsed_pages import Page
+from support.synthetic_reproduction import DOCUMENTS, KNOWN, STRANGER, figure_1, figure_2, table_1
 
 EVIL = "<script>alert(1)</script>"
 
@@ -105,7 +105,7 @@ def test_no_name_of_the_run_is_markup(name: str) -> None:
 def test_what_the_paper_leaves_open_is_answered_on_the_page_and_as_markdown() -> None:
     text = Page(reproduction.render(figure_2())).text
     markdown = reproduction.markdown(figure_2())
-    for left, taken in paper.choices("figure-2"):
+    for left, taken in numbers.choices("figure-2"):
         assert left in text
         assert taken in text
         assert f"- {left} {taken}" in markdown

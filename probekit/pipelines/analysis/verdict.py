@@ -1,0 +1,176 @@
+"""From specialization to sentences, headline numbers and warnings."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.scoring.rates import (
+    MUCH_ADAPTATION_NATS,
+    ONE_DOCUMENT,
+    WIDE_BOUND,
+    Rate,
+    Tally,
+    few_documents,
+)
+from probekit.scoring.specialization import PROBE, Domain, _row
+
+# A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
+WEAK_FLOOR_NATS = 0.05
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the scores say.
+
+    Attributes:
+        rows: `specialization` of results.json, one row a domain and offset.
+        verdict: Sentences.
+        headlines: The headline numbers.
+        warnings: Code and message of what a reader must know.
+    """
+
+    rows: list[dict[str, Any]]
+    verdict: list[str]
+    headlines: list[dict[str, Any]]
+    warnings: list[dict[str, str]]
+
+
+def find(
+    tally: Tally,
+    n_layers: int,
+    horizon: int,
+    bounds: Mapping[int, float] | None = None,
+    at_output: bool = True,
+    target: str = "text",
+) -> Findings:
+    """Return the findings of a run.
+
+    Args:
+        tally: What was scored on `validation` (positions `all`) and on `test` (positions
+            `all` and `marginal`).
+        n_layers: Number of blocks of the model.
+        horizon: Largest offset.
+        bounds: By offset, the mean bound on the ceiling's error over all domains; a ceiling
+            with a wide bound is called an estimate.
+        at_output: Whether probes read what the output layer reads. Elsewhere the (L, 1) probe
+            says nothing of adaptation.
+        target: What readouts are scored against.
+    """
+    bounds = bounds or {}
+    domains = [
+        Domain(
+            name,
+            n_layers,
+            tally.rates(name, "validation", "all"),
+            tally.rates(name, "test", "all"),
+            tally.rates(name, "test", "marginal"),
+            at_output,
+            target,
+        )
+        for name in tally.groups
+    ]
+    offsets = range(1, horizon + 1)
+    rows = [_row(domain, offset) for domain in domains for offset in offsets]
+    first = domains[0]
+    ahead = [k for k in offsets if k > 1]
+    verdict = [_next_token_sentence(first)]
+    verdict += [_sentence(rows[k - 1], first, bounds.get(k, 0.0)) for k in ahead]
+    if first.test.n_documents.max() < 2:
+        verdict = [ONE_DOCUMENT]
+    return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
+
+
+def _next_token_sentence(domain: Domain) -> str:
+    layer = domain.saturation_layer()
+    if layer is None:
+        return "No layer's logit lens reaches 95 % of the model's next-token accuracy."
+    return (
+        f"The next token is settled at layer {layer} of {domain.n_layers}: from there on the "
+        f"logit lens has at least 95 % of the model's top-1 accuracy."
+    )
+
+
+def _sentence(row: dict[str, Any], domain: Domain, bound: float) -> str:
+    offset, best = row["offset"], row["best_layer"]
+    start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
+    if row["recovered"] is None:
+        share = "how that compares with what the model itself knows cannot be told here"
+    else:
+        share = (
+            f"a linear probe there recovers {_percent(row['recovered'])} "
+            f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}] of what the "
+            "model itself knows beyond the current token"
+        )
+        if row["recovered_adapted"] is not None:
+            share += f" ({_percent(row['recovered_adapted'])} with its output adapted to this text)"
+        if bound > WIDE_BOUND:
+            share += " (an estimate: marginalization left much probability out)"
+    return f"{start}; {share}; {row['verdict']}."
+
+
+def _percent(share: float) -> str:
+    """Return a share as whole per cent, without the sign of a negative zero."""
+    return f"{round(100 * share)} %"
+
+
+def _headlines(domain: Domain, horizon: int) -> Iterator[dict[str, Any]]:
+    if domain.test.has("model", None, 1):
+        accuracy = domain.test.summary(domain.test.rate("top1", "model", None, 1))
+        yield _headline("Next token, the model", accuracy, "top-1", "test positions")
+    if horizon < 2:
+        return
+    best, at = domain.best_layer(2), domain.marginal
+    probe = at.summary(at.rate("top1", PROBE, best, 2))
+    yield _headline(f"t+2, best probe (layer {best})", probe, "top-1", "marginal positions")
+    if at.has("marginal", None, 2):
+        ceiling = at.summary(at.rate("top1", "marginal", None, 2))
+        yield _headline("t+2, marginalization", ceiling, "top-1", "marginal positions")
+    recovered, note = domain.recovered(2), "of what the model knows of t+2 beyond a skip-bigram"
+    adapted = domain.recovered(2, "marginal-adapted")
+    if adapted is not None:
+        yield _headline(
+            "Recovered at t+2", at.summary(adapted), "share", f"{note}, its output adapted"
+        )
+    elif recovered is not None:
+        yield _headline("Recovered at t+2", at.summary(recovered), "share", note)
+    note = f"cross-entropy at the last layer minus at layer {best}"
+    forgotten = domain.test.summary(domain.forgotten_bits(2))
+    yield _headline("Forgotten at t+2", forgotten, "bits", note)
+
+
+def _headline(
+    label: str, interval: tuple[float, float, float], unit: str, note: str
+) -> dict[str, Any]:
+    value, low, high = interval
+    return {"label": label, "value": value, "low": low, "high": high, "unit": unit, "note": note}
+
+
+def _warnings(domains: list[Domain]) -> Iterator[dict[str, str]]:
+    for domain in domains:
+        yield from few_documents(domain.name, domain.test)
+        if domain.test.has(PROBE, 0, 2):
+            floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(PROBE, 0, 2)
+            if domain.test.summary(floor)[1] > WEAK_FLOOR_NATS:
+                yield {
+                    "code": "weak-floor",
+                    "message": f"{domain.name}: the probe at layer 0, which sees the current "
+                    f"token alone, beats the skip-bigram at t+2 by {floor[0]:.3f} nats: so few "
+                    "tokens are too few to count pairs. Recovered, measured from the skip-bigram, "
+                    "is too high.",
+                }
+        gain = domain.adaptation_nats()
+        if gain is not None and gain[0] > MUCH_ADAPTATION_NATS:
+            yield {"code": "adaptation", "message": f"{domain.name}: {_gained(domain, gain)}"}
+
+
+def _gained(domain: Domain, gain: Rate) -> str:
+    beaten = f"the (L, 1) probe beats the model by {gain[0]:.3f} nats"
+    if domain.target == "model":
+        return (
+            f"{beaten}: the model's own most probable token is always right here, and the model, "
+            "which was trained on text, is less sure. Compare accuracies rather than nats."
+        )
+    return (
+        f"{beaten} by adapting to this text, which the ceiling does not. Recovered is too high; "
+        "see it against the adapted ceiling, where there is one."
+    )

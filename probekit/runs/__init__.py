@@ -1,0 +1,1 @@
+"""Run folders, finished stages, the plan and the checks before a run."""

@@ -1,0 +1,59 @@
+"""The residual streams of a run, each captured once, with a progress bar a pass."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from probekit.activations.residual_stream import ResidualStream, Site
+from probekit.data.documents import Split
+from probekit.readout import Seen
+from probekit.runs.setup import Material
+
+SITE_OF_MODEL: Site = "resid_post"
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A stream with a bar, on a terminal, for each pass over it."""
+
+    stream: ResidualStream
+    label: str
+
+    def __iter__(self) -> Iterator[Seen]:
+        """Yield the batches of the stream."""
+        # disable=None: no bar where standard error is not a terminal.
+        yield from tqdm(self.stream, self.label, leave=False, disable=None, unit="batch")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The residual streams of one model, each captured once.
+
+    Attributes:
+        material: Model and text.
+        layers: Layers to read.
+        site: Where in a block.
+        opened: Streams by split and site, filled as they are asked for.
+    """
+
+    material: Material
+    layers: tuple[int, ...]
+    site: Site
+    opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
+
+    def read(self, part: Split) -> Iterable[Seen]:
+        """Return the layers to read, at the site asked for."""
+        return self._open(part, self.site, self.layers)
+
+    def finals(self, part: Split) -> Iterable[Seen]:
+        """Return the last layer of the residual stream, from which the model predicts."""
+        if self.site == SITE_OF_MODEL:
+            return self.read(part)
+        return self._open(part, SITE_OF_MODEL, (self.material.head.n_layers,))
+
+    def _open(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
+        if (part, site) not in self.opened:
+            found = self.material.stream(part, layers, site)
+            self.opened[part, site] = Tracked(found, f"{part} {site}")
+        return self.opened[part, site]
