@@ -14,19 +14,19 @@ import torch
 import typer
 
 from probekit.pipelines.analysis import analyze
-from probekit.runs import setup
+from probekit.runs.setup import load_model, prepare, with_machine_defaults
 from probekit.settings import Settings
 
 ROUNDS = 3
 
 
-def bare_forward_seconds(material: setup.Material) -> float:
+def bare_forward_seconds(setup: setup.Setup) -> float:
     """Return the best of a few timings of the model alone over all tokens of the run."""
-    model = material.loaded.model
+    model = setup.loaded.model
     batches = [
         ids.to(model.device)
-        for blocks in material.blocks.values()
-        for ids in blocks.token_ids.split(material.plan.batch_size)
+        for blocks in setup.blocks.values()
+        for ids in blocks.token_ids.split(setup.plan.batch_size)
     ]
     best = float("inf")
     for _ in range(ROUNDS):
@@ -41,14 +41,14 @@ def bare_forward_seconds(material: setup.Material) -> float:
 def main(model: Annotated[str, typer.Option(help="Model to analyse.")] = "tiny") -> None:
     """Print where the time of one analysis goes."""
     asked = Settings(model=model)
-    loaded = setup.load(asked)
-    asked = setup.resolved(asked, loaded)
-    material = setup.prepare(loaded, asked)
-    bare = bare_forward_seconds(material)
+    loaded = load_model(asked)
+    asked = with_machine_defaults(asked, loaded)
+    setup = prepare(loaded, asked)
+    bare = bare_forward_seconds(setup)
     with tempfile.TemporaryDirectory() as folder:
         run = analyze.run(loaded, asked, folder, True, lambda _: None).results["run"]
     total = run["seconds"]
-    print(f"{model}: {material.plan.n_tokens:,} tokens, bare forward pass {bare:.2f} s\n")
+    print(f"{model}: {setup.plan.n_tokens:,} tokens, bare forward pass {bare:.2f} s\n")
     print("| stage | seconds | share | bare forward passes |\n|---|---|---|---|")
     for stage, seconds in run["stage_seconds"].items():
         print(f"| {stage} | {seconds:.1f} | {seconds / total:.0%} | {seconds / bare:.1f} |")

@@ -27,9 +27,8 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization, summarize
 from probekit.marginalization.nucleus_size import Spread
-from probekit.runs import setup
-from probekit.runs.setup import Material
-from probekit.scoring.rates import Rates, Tally
+from probekit.runs.setup import Setup, load_model, prepare
+from probekit.scoring.rates import DocumentSums, Rates
 from probekit.scoring.score import score
 from probekit.settings import Settings
 
@@ -79,26 +78,26 @@ def shown(found: Summary, digits: int) -> str:
 @torch.no_grad()
 def costs(settings: Settings) -> Iterator[Cost]:
     """Yield what each domain takes of one model: nothing is fitted, so all documents count."""
-    material = setup.prepare(setup.load(settings), settings)
-    blocks = _packed(material, settings.block)
-    last = [material.head.n_layers]
-    read = stream(material.loaded.model, material.head, blocks.token_ids, last, batch_size=16)
-    table = nucleus_size.count(read, material.head, blocks, settings.nucleus)
+    setup = prepare(load_model(settings), settings)
+    blocks = _packed(setup, settings.block)
+    last = [setup.anatomy.n_layers]
+    read = stream(setup.loaded.model, setup.anatomy, blocks.token_ids, last, batch_size=16)
+    table = nucleus_size.count(read, setup.anatomy, blocks, settings.nucleus)
     whole: dict[str, Spread] = {}
-    for spread in nucleus_size.spreads(table, material.domains, settings.block, settings.seed):
+    for spread in nucleus_size.spreads(table, setup.domains, settings.block, settings.seed):
         whole.setdefault(spread.domain, spread)  # the whole block comes before its parts
-    readout, tally = _marginal(material, blocks, settings)
-    owners = np.array([*material.domains, ""])[blocks.documents]  # -1 is nobody's
+    readout, sums = _marginal(setup, blocks, settings)
+    owners = np.array([*setup.domains, ""])[blocks.documents]  # -1 is nobody's
     for domain in builtin_text.DOMAINS:
         records = [r for r in readout.records if owners[r.block, r.position] == domain]
         (kept,) = summarize(records, settings.marginal, domain)
-        rates = tally.rates(domain, "held-out", "marginal")
+        rates = sums.rates(domain, "held-out", "marginal")
         mass, branches = kept.retained_mass, kept.branches_mean
         yield Cost(settings.model, whole[domain], mass, branches, rates)
 
 
-def _packed(material: Material, block: int) -> Blocks:
-    documents, tokenizer = material.documents, material.loaded.tokenizer
+def _packed(setup: Setup, block: int) -> Blocks:
+    documents, tokenizer = setup.documents, setup.loaded.tokenizer
     return tokens.pack(
         [document.ids for document in documents],
         range(len(documents)),
@@ -110,18 +109,18 @@ def _packed(material: Material, block: int) -> Blocks:
 
 
 def _marginal(
-    material: Material, blocks: Blocks, settings: Settings
-) -> tuple[Marginalization, Tally]:
-    engine = BranchEngine(material.loaded.model)
+    setup: Setup, blocks: Blocks, settings: Settings
+) -> tuple[Marginalization, DocumentSums]:
+    engine = BranchEngine(setup.loaded.model)
     truncation = Truncation("nucleus", settings.nucleus, settings.max_branches)
     readout = Marginalization(engine, truncation)
     count, seed = settings.marginal_positions, settings.seed
-    drawn = draw_positions(blocks, material.domains, OFFSET, count, seed)
-    read = stream(material.loaded.model, material.head, blocks.token_ids, (), batch_size=1)
+    drawn = draw_positions(blocks, setup.domains, OFFSET, count, seed)
+    read = stream(setup.loaded.model, setup.anatomy, blocks.token_ids, (), batch_size=1)
     targets = text_targets(blocks, OFFSET)
     table = score([readout], read, targets, {"marginal": drawn}, blocks.documents)
     table = table.assign(split="held-out", seed=seed)
-    return readout, Tally(table, material.domains, material.bytes_per_token, seed)
+    return readout, DocumentSums(table, setup.domains, setup.bytes_per_token, seed)
 
 
 def steps(found: dict[tuple[str, str], Cost]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from probekit.activations import residual_stream
-from probekit.models import anatomy
+from probekit.models.anatomy import find_anatomy
 
 VOCABULARY = 4_096
 BLOCKS, BLOCK = 8, 256
@@ -39,18 +39,18 @@ def build() -> PreTrainedModel:
 
 def ways(model: PreTrainedModel, token_ids: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Return the ways by name; the bare pass computes no logits, as capture does not."""
-    head = anatomy.find(model)
+    anatomy = find_anatomy(model)
     stream = residual_stream.stream(
-        model, head, token_ids, range(head.n_layers + 1), batch_size=len(token_ids)
+        model, anatomy, token_ids, range(anatomy.n_layers + 1), batch_size=len(token_ids)
     )
 
     def bare() -> None:
         with torch.no_grad():
-            head.decoder(input_ids=token_ids, use_cache=False)
+            anatomy.decoder(input_ids=token_ids, use_cache=False)
 
     def output_hidden_states() -> None:
         with torch.no_grad():
-            head.decoder(input_ids=token_ids, use_cache=False, output_hidden_states=True)
+            anatomy.decoder(input_ids=token_ids, use_cache=False, output_hidden_states=True)
 
     return {
         "bare forward pass, no logits": bare,

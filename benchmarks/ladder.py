@@ -17,19 +17,20 @@ from probekit.activations import residual_stream
 from probekit.data import blocks as tokens
 from probekit.data import builtin_text, targets, tokenization
 from probekit.data import documents as text
-from probekit.models import anatomy, loading
+from probekit.models import loading
+from probekit.models.anatomy import find_anatomy
 from probekit.probes import logit_lens
-from probekit.scoring import rates as tally
+from probekit.scoring import rates as sums
 from probekit.scoring import score
 
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 BLOCK = 256
 
 
-def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, tally.Rates]]:
+def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, sums.Rates]]:
     """Return the model's rates by domain on held-out documents."""
     loaded = loading.load(name)
-    head = anatomy.find(loaded.model)
+    anatomy = find_anatomy(loaded.model)
     tokenizer = loaded.tokenizer
     found = []
     for argument in text.BUILT_IN:
@@ -39,15 +40,15 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, tally.R
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     blocks = tokens.pack(ids, range(len(ids)), BLOCK, *ends)
     stream = residual_stream.stream(
-        loaded.model, head, blocks.token_ids, [head.n_layers], batch_size=16
+        loaded.model, anatomy, blocks.token_ids, [anatomy.n_layers], batch_size=16
     )
     wanted = targets.text_targets(blocks, 1)
     with torch.no_grad():
         table = score.score(
-            [logit_lens.Model(head)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
+            [logit_lens.Model(anatomy)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
         )
     domains = [document.domain for document in found]
-    whole = tally.Tally(table.assign(split="held-out"), domains, [1.0] * len(domains))
+    whole = sums.DocumentSums(table.assign(split="held-out"), domains, [1.0] * len(domains))
     return loaded, {
         domain: whole.rates(domain, "held-out", "all") for domain in builtin_text.DOMAINS
     }
@@ -75,7 +76,7 @@ def main(
         print(f"- {small} - {large}: {', '.join(gaps)}")
 
 
-def _shown(rates: tally.Rates, rate: tally.Rate) -> str:
+def _shown(rates: sums.Rates, rate: sums.Rate) -> str:
     value, low, high = rates.summary(rate)
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 

@@ -29,8 +29,7 @@ from probekit.models.anatomy import Anatomy
 from probekit.probes import linear
 from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
 from probekit.probes.probe import Probes, Tensors
-from probekit.runs import setup
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.scoring import losses
 from probekit.settings import Settings
@@ -45,7 +44,7 @@ Cell = tuple[int, int]
 class Data:
     """What enters the unembedding at a layer, and the targets at an offset."""
 
-    material: Material
+    setup: Setup
     streams: Streams
     targets: dict[Split, Targets]
 
@@ -57,7 +56,7 @@ class Data:
             count = len(seen.token_ids)
             place = slice(seen.first_block, seen.first_block + count)
             valid = self.targets[part].valid[offset][place]
-            rows.append(self.material.head.hidden(seen.resid[layer][valid]))
+            rows.append(self.setup.anatomy.hidden(seen.resid[layer][valid]))
             ids.append(self.targets[part].ids[offset][place][valid])
         return torch.cat(rows), torch.cat(ids)
 
@@ -75,7 +74,7 @@ def grid(data: Data, layers: Sequence[int]) -> tuple[float, Probes]:
         (data.streams.read(part), data.targets[part]) for part in ("train", "validation")
     )
     start = time.perf_counter()
-    found = linear.fit(train, validation, data.material.head, layers)
+    found = linear.fit(train, validation, data.setup.anatomy, layers)
     return time.perf_counter() - start, found
 
 
@@ -92,7 +91,7 @@ def held_out(data: Data, cell: Cell, tensors: Tensors, *, seen: bool = False) ->
     if seen:
         known = torch.isin(ids, data.of("train", cell)[1])
         z, ids = z[known], ids[known]
-    return float(losses.losses(applied(data.material.head, tensors, z), ids).nats.mean())
+    return float(losses.losses(applied(data.setup.anatomy, tensors, z), ids).nats.mean())
 
 
 def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
@@ -109,17 +108,17 @@ def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
     return seconds, float(-logs[np.arange(len(columns)), columns].mean())
 
 
-def applied(head: Anatomy, tensors: Tensors, z: Tensor) -> Tensor:
+def applied(anatomy: Anatomy, tensors: Tensors, z: Tensor) -> Tensor:
     """Return the logits of a linear probe."""
     moved = z.float() @ tensors["A"].T + tensors["b"]
-    logits: Tensor = moved @ scaled_unembedding(head).float().T + tensors["c"]
+    logits: Tensor = moved @ scaled_unembedding(anatomy).float().T + tensors["c"]
     return logits
 
 
 def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, float]]:
     """Return the seconds of the tuned lens' optimizer on all cells, and held-out nats."""
-    head, width = data.material.head, data.material.head.d_hidden
-    output, bias = scaled_unembedding(head), scaled_bias(head)
+    anatomy, width = data.setup.anatomy, data.setup.anatomy.d_hidden
+    output, bias = scaled_unembedding(anatomy), scaled_bias(anatomy)
     narrow = output.to(losses.product_dtype(output.device))
     found, seconds = {}, 0.0
     for cell in cells:
@@ -149,32 +148,32 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
 
 def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
     """Return the least seconds that the passes of the grid take here."""
-    head = data.material.head
-    narrow = scaled_unembedding(head).to(losses.product_dtype(head.unembedding.device))
-    chunk = torch.randn(4_096, head.d_hidden).to(narrow)
+    anatomy = data.setup.anatomy
+    narrow = scaled_unembedding(anatomy).to(losses.product_dtype(anatomy.unembedding.device))
+    chunk = torch.randn(4_096, anatomy.d_hidden).to(narrow)
     products = min(timed(lambda: (chunk @ narrow.T) @ narrow) for _ in range(ROUNDS)) / len(chunk)
     positions = {k: int(data.targets["train"].valid[k].sum()) for _, k in cells}
     each = sum(positions[offset] for _, offset in cells) * products
-    ids = data.material.blocks["train"].token_ids
+    ids = data.setup.blocks["train"].token_ids
     with torch.no_grad():
-        bare = timed(lambda: [head.decoder(rows, use_cache=False) for rows in ids.split(8)])
+        bare = timed(lambda: [anatomy.decoder(rows, use_cache=False) for rows in ids.split(8)])
     return n_passes * (each + bare)
 
 
 def lines(model: str, max_tokens: int) -> Iterator[str]:
     """Yield the table."""
     asked = Settings(model=model, max_tokens=max_tokens)
-    loaded = setup.load(asked)
-    asked = setup.resolved(asked, loaded)
-    material = setup.prepare(loaded, asked)
-    blocks = material.blocks
+    loaded = load_model(asked)
+    asked = with_machine_defaults(asked, loaded)
+    setup = prepare(loaded, asked)
+    blocks = setup.blocks
     targets = {part: text_targets(blocks[part], asked.offsets) for part in blocks}
-    streams = Streams(material, material.layers, SITE_OF_MODEL)
+    streams = Streams(setup, setup.layers, SITE_OF_MODEL)
     for part in blocks:
         list(streams.read(part))  # captured once, for all ways alike
-    data = Data(material, streams, targets)
-    cells = [(layer, k) for layer in material.layers for k in range(1, asked.offsets + 1)]
-    own, fitted = grid(data, material.layers)
+    data = Data(setup, streams, targets)
+    cells = [(layer, k) for layer in setup.layers for k in range(1, asked.offsets + 1)]
+    own, fitted = grid(data, setup.layers)
     yield f"{model}: {len(cells)} cells, {int(targets['train'].valid[1].sum()):,} positions, "
     yield f"{fitted.n_passes} passes in {own:.1f} s\n"
     yield "| way | its time / the grid's | held-out nats, its / the grid's, on the same |"

@@ -10,6 +10,12 @@ from typing import Protocol, runtime_checkable
 
 from probekit.shapes import Logits, Mask, Resid, TokenIds
 
+# Names of readouts, as in tables and plots. Heads are `head:<kind>`.
+MODEL, LENS, UNIGRAM, SKIP_BIGRAM = "model", "lens", "unigram", "skip-bigram"
+LINEAR, CONCAT, LINEAR_FULL, LINEAR_LOWRANK = "linear", "concat", "linear-full", "linear-lowrank"
+MLP, SKLEARN, CONTROL, RANDOM = "mlp", "sklearn", "control", "random"
+MARGINAL, MARGINAL_ADAPTED = "marginal", "marginal-adapted"
+
 
 @dataclass(frozen=True)
 class Cell:

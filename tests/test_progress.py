@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.progress import Journal
 from probekit.runs.streams import Tracked
 
@@ -51,7 +51,7 @@ def test_a_tracked_stream_is_the_stream_each_time(
     tiny_llama: PreTrainedModel, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ids = torch.arange(24).view(3, 8)
-    tracked = Tracked(stream(tiny_llama, find(tiny_llama), ids, (), batch_size=2), "label")
+    tracked = Tracked(stream(tiny_llama, find_anatomy(tiny_llama), ids, (), batch_size=2), "label")
     for _ in range(2):
         assert [seen.first_block for seen in tracked] == [0, 2]
     assert capfd.readouterr().err == ""

@@ -21,6 +21,7 @@ from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
+from probekit.runs.setup import load_model
 from probekit.settings import Settings, from_file, from_mapping
 
 app = typer.Typer(
@@ -134,9 +135,9 @@ def doctor(
 @command()
 def models() -> None:
     """List the models with short names, ladder by ladder."""
-    from probekit.models.loading import known
+    from probekit.models.catalogue import entries
 
-    for model in known():
+    for model in entries():
         place = model.repository or "built in"
         gated = "  (gated: log in to the Hub)" if model.gated else ""
         size = f"{model.parameters / 1e6:,.1f}M"
@@ -184,10 +185,8 @@ def _calibrate() -> None:
 def _load(asked: Settings) -> Any:
     from transformers.utils import logging
 
-    from probekit.runs import setup
-
     logging.disable_progress_bar()
-    loaded = setup.load(asked)
+    loaded = load_model(asked)
     place = loaded.repository or loaded.source
     revision = f" at {loaded.revision}" if loaded.revision else ""
     typer.echo(

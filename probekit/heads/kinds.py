@@ -59,7 +59,7 @@ class Medusa(nn.Module):
 
 
 class Output(nn.Module):
-    """An unembedding with a bias of another: what `Anatomy.head` is asked for."""
+    """An unembedding with a bias of another: what `Anatomy.output_embeddings` is asked for."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -97,7 +97,9 @@ class ProbeMap(nn.Module):
     def decoder(self, anatomy: Anatomy) -> Anatomy:
         """Return an anatomy that decodes a residual stream as the probe does: without soft-cap."""
         output = Output(anatomy.unembedding, (self.c / anatomy.scale).to(anatomy.unembedding))
-        return replace(anatomy, final=(*anatomy.final, self), head=output, softcap=None)
+        return replace(
+            anatomy, final=(*anatomy.final, self), output_embeddings=output, softcap=None
+        )
 
 
 def start_map(form: Form, anatomy: Anatomy) -> nn.Module:

@@ -64,12 +64,12 @@ def nucleus_sizes(probs: Float[Tensor, "n vocab"], nucleus: float) -> Targets1d:
 
 
 @torch.no_grad()
-def count(stream: Iterable[Seen], head: Anatomy, blocks: Blocks, nucleus: float) -> pd.DataFrame:
+def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: float) -> pd.DataFrame:
     """Return the number of tokens in the nucleus and the entropy, position by position.
 
     Args:
         stream: Holds the last layer of the residual stream, from which the model predicts.
-        head: How the model decodes it.
+        anatomy: How the model decodes it.
         blocks: The same blocks; positions with a next token in their own document count.
         nucleus: Share of the next token's probability, in (0, 1].
 
@@ -79,12 +79,12 @@ def count(stream: Iterable[Seen], head: Anatomy, blocks: Blocks, nucleus: float)
     Raises:
         SettingsError: If the share is not in (0, 1].
     """
-    length = max(1, chunk_length(head.vocab_size, head.unembedding.device) // SORT_COPIES)
+    length = max(1, chunk_length(anatomy.vocab_size, anatomy.unembedding.device) // SORT_COPIES)
     valid, found = blocks.valid(1), []
     for seen in stream:
         inside = valid[seen.blocks]
-        resid = seen.resid[head.n_layers][inside.to(seen.token_ids.device)]
-        parts = [_spread(head, rows, nucleus) for rows in resid.split(length)]
+        resid = seen.resid[anatomy.n_layers][inside.to(seen.token_ids.device)]
+        parts = [_spread(anatomy, rows, nucleus) for rows in resid.split(length)]
         columns = {
             "document": blocks.documents[seen.blocks][inside],
             "position": inside.nonzero()[:, 1],
@@ -96,9 +96,9 @@ def count(stream: Iterable[Seen], head: Anatomy, blocks: Blocks, nucleus: float)
 
 
 def _spread(
-    head: Anatomy, resid: Float[Tensor, "n model"], nucleus: float
+    anatomy: Anatomy, resid: Float[Tensor, "n model"], nucleus: float
 ) -> tuple[Targets1d, Float[Tensor, " n"]]:
-    probs = head.decode(resid).float().softmax(dim=1)
+    probs = anatomy.decode(resid).float().softmax(dim=1)
     return nucleus_sizes(probs, nucleus), torch.special.entr(probs).sum(dim=1).double()
 
 

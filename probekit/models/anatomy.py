@@ -1,11 +1,11 @@
 """Where a causal language model keeps its blocks, its final norm and its unembedding.
 
-Nothing here knows a model by its name. `find` runs the model once on a few tokens and watches
-which modules fire: the blocks are the list of modules that fire one after another, as many as
-the configuration has layers; what fires between the last block and the unembedding is the
-final path (a norm, in some models a projection); what happens to the logits afterwards (a
-factor, a soft-cap) is measured. Each finding is verified by computing the model's own numbers
-from it, so that a model that is built otherwise is an error and never a wrong result.
+Nothing here knows a model by its name. `find_anatomy` runs the model once on a few tokens and
+watches which modules fire: the blocks are the list of modules that fire one after another, as many
+as the configuration has layers; what fires between the last block and the unembedding is the final
+path (a norm, in some models a projection); what happens to the logits afterwards (a factor, a soft-
+cap) is measured. Each finding is verified by computing the model's own numbers from it, so that a
+model that is built otherwise is an error and never a wrong result.
 """
 
 from collections.abc import Callable
@@ -31,15 +31,15 @@ class Anatomy:
         decoder: The module that runs the model without its logits.
         blocks: The transformer (or state-space) blocks, in order.
         final: The modules between the last block and the unembedding, in order.
-        head: The output embeddings, a module with a weight of shape (vocab, hidden).
-        scale: Factor between what `head` gives and the logits; 1.0 in most models.
+        output_embeddings: A module with a weight of shape (vocab, hidden).
+        scale: Factor between what they give and the logits; 1.0 in most models.
         softcap: Bound c of logits c·tanh(x/c), or None.
     """
 
     decoder: nn.Module
     blocks: tuple[nn.Module, ...]
     final: tuple[nn.Module, ...]
-    head: nn.Module
+    output_embeddings: nn.Module
     d_model: int
     scale: float = 1.0
     softcap: float | None = None
@@ -52,13 +52,13 @@ class Anatomy:
     @property
     def unembedding(self) -> Float[Tensor, "vocab hidden"]:
         """The unembedding, shape (vocab, hidden): a view of the model's weight, detached."""
-        weight: Tensor = self.head.weight  # type: ignore[assignment]
+        weight: Tensor = self.output_embeddings.weight  # type: ignore[assignment]
         return weight.detach()
 
     @property
     def bias(self) -> Float[Tensor, " vocab"] | None:
         """The bias of the unembedding, shape (vocab,), detached; None where there is none."""
-        bias: Tensor | None = getattr(self.head, "bias", None)
+        bias: Tensor | None = getattr(self.output_embeddings, "bias", None)
         return None if bias is None else bias.detach()
 
     @property
@@ -108,7 +108,7 @@ class Anatomy:
         return self.logits(self.hidden(resid))
 
 
-def find(model: PreTrainedModel) -> Anatomy:
+def find_anatomy(model: PreTrainedModel) -> Anatomy:
     """Find the anatomy of a causal language model by running it once on a few tokens.
 
     Args:
@@ -124,16 +124,16 @@ def find(model: PreTrainedModel) -> Anatomy:
     head = _output_embeddings(model)
     calls, logits = watch(model)
     _require_causal(model, logits)
-    head_call = _head_call(model, head, calls)
+    head_call = _unembedding_call(model, head, calls)
     block_calls = _blocks(model, calls)
     final = _final_path(model, calls, block_calls[-1], head_call)
     assert block_calls[-1].left is not None
-    scale, softcap = _after_the_head(model, head_call, logits)
+    scale, softcap = _after_unembedding(model, head_call, logits)
     return Anatomy(
         decoder=_decoder(model, calls, block_calls, head_call),
         blocks=tuple(call.module for call in block_calls),
         final=final,
-        head=head,
+        output_embeddings=head,
         d_model=block_calls[-1].left.shape[-1],
         scale=scale,
         softcap=softcap,
@@ -181,7 +181,7 @@ def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
         )
 
 
-def _head_call(model: PreTrainedModel, head: nn.Module, calls: list[Call]) -> Call:
+def _unembedding_call(model: PreTrainedModel, head: nn.Module, calls: list[Call]) -> Call:
     fired = [call for call in calls if call.module is head]
     if len(fired) != 1 or fired[0].entered is None or fired[0].left is None:
         raise ModelError(
@@ -221,22 +221,22 @@ def _inside_another(calls: list[Call], found: list[list[Call]]) -> bool:
 
 
 def _final_path(
-    model: PreTrainedModel, calls: list[Call], last: Call, head: Call
+    model: PreTrainedModel, calls: list[Call], last: Call, unembedding: Call
 ) -> tuple[nn.Module, ...]:
-    """Return what fires between the last block and the head; verify that it is all there is."""
-    between = [call for call in calls if last.end < call.start and call.end < head.start]
+    """Return what fires between the last block and the unembedding; verify that it is all."""
+    between = [call for call in calls if last.end < call.start and call.end < unembedding.start]
     outermost = [call for call in between if not any(call.within(other) for other in between)]
     final = tuple(call.module for call in outermost)
     names = ", ".join(type(module).__name__ for module in final) or "nothing"
     shape = None if last.left is None else tuple(last.left.shape[:-1])
-    assert head.entered is not None
-    if last.left is None or shape != tuple(head.entered.shape[:-1]):
+    assert unembedding.entered is not None
+    if last.left is None or shape != tuple(unembedding.entered.shape[:-1]):
         raise ModelError(
             f"residual stream of {type(model).__name__}: the last block must give a tensor of "
             f"shape (batch, pos, model), got leading axes {shape}. {WAY_OUT}"
         )
     hidden = _recompute(lambda resid: _apply(final, resid), last.left)
-    if hidden is None or not _close(hidden, head.entered, model.dtype):
+    if hidden is None or not _close(hidden, unembedding.entered, model.dtype):
         raise ModelError(
             f"final path of {type(model).__name__}: {names} applied to the last block's output "
             f"does not give what enters the unembedding. {WAY_OUT}"
@@ -258,12 +258,12 @@ def _recompute(compute: Callable[[Tensor], Tensor], value: Tensor) -> Tensor | N
         return None
 
 
-def _after_the_head(
-    model: PreTrainedModel, head: Call, logits: Tensor
+def _after_unembedding(
+    model: PreTrainedModel, unembedding: Call, logits: Tensor
 ) -> tuple[float, float | None]:
-    """Return the factor and the soft-cap between the head's output and the logits."""
-    assert head.left is not None
-    before, after = head.left.double(), logits.double()
+    """Return the factor and the soft-cap between the unembedding's output and the logits."""
+    assert unembedding.left is not None
+    before, after = unembedding.left.double(), logits.double()
     if before.shape == after.shape:
         cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         if cap is not None and _close(cap * torch.tanh(before / cap), after, model.dtype):
@@ -278,11 +278,11 @@ def _after_the_head(
 
 
 def _decoder(
-    model: PreTrainedModel, calls: list[Call], blocks: list[Call], head: Call
+    model: PreTrainedModel, calls: list[Call], blocks: list[Call], unembedding: Call
 ) -> nn.Module:
     """Return the outermost module that runs all blocks and ends before the unembedding."""
     for call in calls:  # in order of start, so an outer module comes before an inner one
-        if call.start < blocks[0].start and blocks[-1].end < call.end < head.start:
+        if call.start < blocks[0].start and blocks[-1].end < call.end < unembedding.start:
             return call.module
     raise ModelError(
         f"decoder of {type(model).__name__}: no module runs all blocks without the unembedding, "

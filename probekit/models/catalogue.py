@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Known:
+class Entry:
     """A model with a short name: one entry of models.toml.
 
     Attributes:
@@ -41,19 +41,19 @@ class Known:
 
 
 @cache
-def known() -> tuple[Known, ...]:
+def entries() -> tuple[Entry, ...]:
     """Return the models that have a short name, family by family, smallest first.
 
-    >>> [model.name for model in known() if model.family == "tiny"]
+    >>> [model.name for model in entries() if model.family == "tiny"]
     ['tiny-s', 'tiny-m', 'tiny-l']
     """
     rows = tomllib.loads((HERE / "models.toml").read_text(encoding="utf-8"))["model"]
-    models = [Known(**row | {"aliases": tuple(row.get("aliases", ()))}) for row in rows]
+    models = [Entry(**row | {"aliases": tuple(row.get("aliases", ()))}) for row in rows]
     order = list(dict.fromkeys(model.family for model in models))
     return tuple(sorted(models, key=lambda model: (order.index(model.family), model.parameters)))
 
 
-def family(name: str) -> tuple[Known, ...]:
+def family(name: str) -> tuple[Entry, ...]:
     """Return the ladder called `name`, smallest model first.
 
     Raises:
@@ -62,8 +62,8 @@ def family(name: str) -> tuple[Known, ...]:
     >>> [model.name for model in family("olmo-2")]
     ['olmo-2-1b', 'olmo-2-7b', 'olmo-2-13b']
     """
-    ladder = tuple(model for model in known() if model.family == name)
+    ladder = tuple(model for model in entries() if model.family == name)
     if not ladder:
-        families = dict.fromkeys(model.family for model in known())
+        families = dict.fromkeys(model.family for model in entries())
         raise SettingsError(f"family must be one of {', '.join(families)}, got {name!r}")
     return ladder

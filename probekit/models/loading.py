@@ -24,14 +24,11 @@ from transformers import (
 )
 
 from probekit.errors import ModelError, SettingsError
-from probekit.models.catalogue import Known, family, known
 from probekit.models.devices import resolve_device, resolve_dtype
 from probekit.models.locations import Place, Source, find_place
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
-
-__all__ = ["Known", "Loaded", "family", "fingerprint", "known", "load", "wrap"]
 
 
 # What transformers raises for files that are missing, damaged or of an unknown kind.

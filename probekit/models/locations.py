@@ -14,7 +14,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
-from probekit.models.catalogue import Known, known
+from probekit.models.catalogue import Entry, entries
 
 Source = Literal["bundled", "folder", "hub", "python"]
 
@@ -39,7 +39,7 @@ class Place:
     path: str
     source: Source
     revision: str | None = None
-    known: Known | None = None
+    known: Entry | None = None
     local: bool = True
 
     @property
@@ -56,7 +56,7 @@ def find_place(name: str, revision: str | None) -> Place:
         ModelError: If there is no such model, or its folder lacks files.
         UnreachableError: If its repository is gated or out of reach.
     """
-    for model in known():
+    for model in entries():
         if name in (model.name, *model.aliases):
             return _known_place(model, revision)
     if Path(name).expanduser().is_dir():
@@ -68,7 +68,7 @@ def find_place(name: str, revision: str | None) -> Place:
 
 
 def _no_such_model(name: str) -> str:
-    names = [word for model in known() for word in (model.name, *model.aliases)]
+    names = [word for model in entries() for word in (model.name, *model.aliases)]
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
@@ -77,7 +77,7 @@ def _no_such_model(name: str) -> str:
     )
 
 
-def _known_place(model: Known, revision: str | None) -> Place:
+def _known_place(model: Entry, revision: str | None) -> Place:
     if model.bundled is not None:
         _require_no_revision(model.name, revision)
         place = _folder_place(model.name, model.bundled, "bundled")

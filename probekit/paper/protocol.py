@@ -103,18 +103,18 @@ class Subject:
 
     Attributes:
         model: A Hugging Face causal language model.
-        head: Its anatomy.
+        anatomy: Its anatomy.
         name: What to call it while it is run.
     """
 
     model: Any
-    head: Anatomy
+    anatomy: Anatomy
     name: str
 
     def stream(self, sample: Sample, layers: Iterable[int]) -> residual_stream.ResidualStream:
         """Return the residual stream of one sample, nothing packed, nothing padded."""
         ids = sample.token_ids[None]
-        return residual_stream.stream(self.model, self.head, ids, layers, batch_size=1)
+        return residual_stream.stream(self.model, self.anatomy, ids, layers, batch_size=1)
 
 
 def scored(
@@ -238,9 +238,12 @@ def top5(
     Returns:
         The rows of `scored`, and by set of positions what marginalization kept.
     """
-    truncation = protocol.truncation(subject.head.vocab_size)
+    truncation = protocol.truncation(subject.anatomy.vocab_size)
     ceiling = Marginalization(BranchEngine(subject.model), truncation)
-    readouts: dict[int, list[Readout]] = {NEXT: [logit_lens.Model(subject.head)], SECOND: [ceiling]}
+    readouts: dict[int, list[Readout]] = {
+        NEXT: [logit_lens.Model(subject.anatomy)],
+        SECOND: [ceiling],
+    }
     table = scored(subject, samples, readouts, protocol)
     return table, _kept(ceiling, samples, protocol)
 
@@ -283,14 +286,14 @@ def divergence(
         Layer, depth (l - 1)/(L - 2) as in the paper's figure 2, and the mean in nats with its
         interval from a bootstrap over samples.
     """
-    last = subject.head.n_layers
+    last = subject.anatomy.n_layers
     layers = range(1, last)
     tables = []
     for number, sample in enumerate(tqdm(samples, subject.name, leave=False, disable=None)):
         valid = asking(sample.target, NEXT)[None]
         documents = torch.full(valid.shape, number)
         stream = subject.stream(sample, [*layers, last])
-        tables.append(logit_lens.divergences(stream, subject.head, layers, valid, documents))
+        tables.append(logit_lens.divergences(stream, subject.anatomy, layers, valid, documents))
     table = pd.concat(tables, ignore_index=True)
     found = []
     for layer in layers:

@@ -28,16 +28,16 @@ DAMPING = 1e-4
 USUAL_SHARE = 2.0
 
 
-def scaled_unembedding(head: Anatomy) -> Float[Tensor, "vocab hidden"]:
+def scaled_unembedding(anatomy: Anatomy) -> Float[Tensor, "vocab hidden"]:
     """Return the unembedding with the model's output scale."""
-    return head.unembedding.detach() * head.scale
+    return anatomy.unembedding.detach() * anatomy.scale
 
 
-def scaled_bias(head: Anatomy) -> Float[Tensor, " vocab"]:
+def scaled_bias(anatomy: Anatomy) -> Float[Tensor, " vocab"]:
     """Return the head's own bias with the model's output scale, zeros where it has none."""
-    if head.bias is None:
-        return torch.zeros(len(head.unembedding), device=head.unembedding.device)
-    return head.bias.detach().float() * head.scale
+    if anatomy.bias is None:
+        return torch.zeros(len(anatomy.unembedding), device=anatomy.unembedding.device)
+    return anatomy.bias.detach().float() * anatomy.scale
 
 
 class AffineObjective:

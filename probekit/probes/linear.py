@@ -69,7 +69,7 @@ Label = TypeVar("Label", str, float)
 def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last has a usual value
     train: Examples,
     validation: Examples,
-    head: Anatomy,
+    anatomy: Anatomy,
     layers: Sequence[int],
     *,
     finals: Iterable[Seen] | None = None,
@@ -82,7 +82,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     Args:
         train: A re-iterable stream that holds `layers` and the last layer, and its targets.
         validation: The same for the positions that choose λ, and between probe and lens.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         layers: Layers to read.
         finals: Where `train` reads another site than `resid_post`: a stream of the same
             blocks that holds the last layer of `resid_post`.
@@ -109,7 +109,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     fits = [_Fit(layer, offset, own) for layer, own in groups.items() for offset in offsets]
     free = family == "linear-full"
     tolerance_nats *= FREE_SHARE if free else 1.0
-    grid = _Grid(fits, head, free)
+    grid = _Grid(fits, anatomy, free)
     grid.require_memory(family)
     grid.start(train, finals)
     grid.begin(penalty, tolerance_nats if penalty is not None else FIRST_TOLERANCE_NATS)
@@ -117,7 +117,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     if penalty is None:
         grid.choose_penalties(validation, tolerance_nats)
         grid.descend(train)
-    return Probes(grid.chosen(validation), head, grid.n_passes, family, read if together else ())
+    return Probes(grid.chosen(validation), anatomy, grid.n_passes, family, read if together else ())
 
 
 class _Minimum(NamedTuple):
@@ -157,18 +157,18 @@ class _Fit:
 class _Grid:
     """All cells; each method takes the passes over the data that its name says."""
 
-    def __init__(self, fits: Sequence[_Fit], head: Anatomy, free: bool) -> None:
-        self.fits, self.head, self.free = fits, head, free
+    def __init__(self, fits: Sequence[_Fit], anatomy: Anatomy, free: bool) -> None:
+        self.fits, self.anatomy, self.free = fits, anatomy, free
         self.n_passes = 0
 
     def require_memory(self, family: str) -> None:
         """Raise a SettingsError if the fit takes more memory than is free."""
-        width = len(self.fits[0].read) * self.head.d_hidden
-        outputs = self.head.vocab_size if self.free else self.head.d_hidden
+        width = len(self.fits[0].read) * self.anatomy.d_hidden
+        outputs = self.anatomy.vocab_size if self.free else self.anatomy.d_hidden
         # Beside the copies of a probe, four of the covariance of what it reads.
-        each = FIT_COPIES * (outputs * width + self.head.vocab_size) + 4 * width**2
+        each = FIT_COPIES * (outputs * width + self.anatomy.vocab_size) + 4 * width**2
         needed = 4 * each * len(self.fits) / 2**30
-        free = free_bytes(self.head.unembedding.device) / 2**30
+        free = free_bytes(self.anatomy.unembedding.device) / 2**30
         if needed > free:
             raise SettingsError(
                 f"fitting {len(self.fits)} {family} probes at once takes about {needed:,.1f} GiB, "
@@ -181,7 +181,7 @@ class _Grid:
         for seen in stream:
             rows, device = seen.blocks, seen.token_ids.device
             for read, group in groupby(fits, key=lambda fit: fit.read):
-                z = inputs(self.head, seen, read)
+                z = inputs(self.anatomy, seen, read)
                 for fit in group:
                     valid = targets.valid[fit.offset][rows].to(device)
                     yield fit, z[valid], targets.ids[fit.offset][rows].to(device)[valid]
@@ -192,7 +192,7 @@ class _Grid:
         for fit, z, wanted in self.cells(train, self.fits):
             objective = fit.objective
             objective.evaluate(objective.origin, z, wanted)
-            objective.seen += wanted.bincount(minlength=self.head.vocab_size) / objective.count
+            objective.seen += wanted.bincount(minlength=self.anatomy.vocab_size) / objective.count
         self.n_passes += 2
 
     def begin(self, penalty: float | None, tolerance_nats: float) -> None:
@@ -208,13 +208,13 @@ class _Grid:
     def _place(self, moments: dict[Key, Moments], as_model: bool) -> None:
         """Give each cell its objective; as the model the one that reads what the model does."""
         # Rows about their mean give the same probabilities, with more digits of narrow products.
-        rows = scaled_unembedding(self.head).float()
+        rows = scaled_unembedding(self.anatomy).float()
         rows -= rows.mean(dim=0)
         if not self.free:
             rows = rows.to(losses.product_dtype(rows.device))
-        bias = scaled_bias(self.head)
+        bias = scaled_bias(self.anatomy)
         for fit in self.fits:
-            as_lens = as_model and (fit.read[-1], fit.offset) == (self.head.n_layers, 1)
+            as_lens = as_model and (fit.read[-1], fit.offset) == (self.anatomy.n_layers, 1)
             fit.objective = AffineObjective(moments.pop(fit.key), rows, bias, as_lens, self.free)
 
     def _moments(self, train: Examples, finals: Iterable[Seen] | None) -> dict[Key, Moments]:
@@ -223,9 +223,9 @@ class _Grid:
         moments = {fit.key: Moments() for fit in self.fits}
         same = ((seen, seen) for seen in stream)
         for seen, seen_last in same if finals is None else zip(stream, finals, strict=True):
-            final = self.head.hidden(seen_last.resid[self.head.n_layers]).float()
+            final = self.anatomy.hidden(seen_last.resid[self.anatomy.n_layers]).float()
             for read, group in groupby(self.fits, key=lambda fit: fit.read):
-                z = inputs(self.head, seen, read)
+                z = inputs(self.anatomy, seen, read)
                 for fit in group:
                     valid = targets.valid[fit.offset][seen.blocks].to(z.device)
                     block, pos = valid.nonzero(as_tuple=True)

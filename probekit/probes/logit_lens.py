@@ -26,11 +26,11 @@ class LogitLens:
 
     Attributes:
         read: Layers to read.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
     """
 
     read: Sequence[int]
-    head: Anatomy
+    anatomy: Anatomy
 
     @property
     def layers(self) -> frozenset[int]:
@@ -42,36 +42,36 @@ class LogitLens:
         for layer in self.read:
             resid = seen.resid[layer]
             for offset, mask in valid.items():
-                yield Cell("lens", offset, layer), self.head.decode(resid[mask]).float()
+                yield Cell("lens", offset, layer), self.anatomy.decode(resid[mask]).float()
 
 
 @dataclass(frozen=True)
 class Model:
     """The model itself, as a readout called `model`: offset 1, its own output."""
 
-    head: Anatomy
+    anatomy: Anatomy
 
     @property
     def layers(self) -> frozenset[int]:
         """The last layer, from which the model predicts."""
-        return frozenset({self.head.n_layers})
+        return frozenset({self.anatomy.n_layers})
 
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield the model's logits at offset 1."""
         if 1 in valid:
-            resid = seen.resid[self.head.n_layers][valid[1]]
-            yield Cell("model", 1), self.head.decode(resid).float()
+            resid = seen.resid[self.anatomy.n_layers][valid[1]]
+            yield Cell("model", 1), self.anatomy.decode(resid).float()
 
 
 @torch.no_grad()
 def divergences(
-    stream: Iterable[Seen], head: Anatomy, layers: Sequence[int], valid: Mask, documents: Tensor
+    stream: Iterable[Seen], anatomy: Anatomy, layers: Sequence[int], valid: Mask, documents: Tensor
 ) -> pd.DataFrame:
     """Return KL(p_l || p_final) of each layer in nats, summed by document.
 
     Args:
         stream: Holds the layers and the last one.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         layers: Layers to compare with the last.
         valid: Positions to compare at, shape (block, pos).
         documents: Document number of each position, shape (block, pos).
@@ -84,9 +84,9 @@ def divergences(
         block = seen.blocks
         inside = valid[block]
         mask = inside.to(seen.token_ids.device)
-        final = head.decode(seen.resid[head.n_layers][mask])
+        final = anatomy.decode(seen.resid[anatomy.n_layers][mask])
         for layer in layers:
-            nats = divergence(head.decode(seen.resid[layer][mask]), final)
+            nats = divergence(anatomy.decode(seen.resid[layer][mask]), final)
             values = {"document": documents[block][inside], "kl_sum": nats.double().cpu()}
             rows.append(pd.DataFrame({k: v.numpy() for k, v in values.items()}).assign(layer=layer))
     table = pd.concat(rows).assign(n=1)

@@ -54,7 +54,7 @@ Place = tuple[int, int]
 def fit(  # noqa: PLR0913 -- the data, the model, where to read, what to train, how to draw
     train: Examples,
     validation: Examples,
-    head: Anatomy,
+    anatomy: Anatomy,
     layers: Sequence[int],
     family: str,
     *,
@@ -66,7 +66,7 @@ def fit(  # noqa: PLR0913 -- the data, the model, where to read, what to train, 
     Args:
         train: A re-iterable stream that holds `layers` and the last layer, and its targets.
         validation: The same for the positions that say when to stop.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         layers: Layers to read.
         family: `mlp` or `linear-lowrank`.
         seed: Seed of the first values and of the order of positions.
@@ -84,22 +84,22 @@ def fit(  # noqa: PLR0913 -- the data, the model, where to read, what to train, 
     if family not in FAMILIES:
         raise SettingsError(f"family must be {' or '.join(FAMILIES)}, got {family!r}")
     places = [(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
-    moments, output = _moments(train, finals, head, places), Output(head)
+    moments, output = _moments(train, finals, anatomy, places), Output(anatomy)
     cells = []
     for place in places:
-        as_lens = place == (head.n_layers, 1) and finals is None
+        as_lens = place == (anatomy.n_layers, 1) and finals is None
         own = moments.pop(place)
         cells.append(_Cell(place, Start(own, output, as_lens), own.count, family, seed))
-    _validate(validation, head, cells)
+    _validate(validation, anatomy, cells)
     n_passes = 1
     while active := [cell for cell in cells if cell.goes_on]:
-        for cell, z, wanted in _inputs(train, head, active):
+        for cell, z, wanted in _inputs(train, anatomy, active):
             cell.learn(z, wanted)
         for cell in active:
             cell.epochs += 1
-        _validate(validation, head, active)
+        _validate(validation, anatomy, active)
         n_passes += 1
-    return Probes({cell.place: cell.probe for cell in cells}, head, n_passes, family)
+    return Probes({cell.place: cell.probe for cell in cells}, anatomy, n_passes, family)
 
 
 class _Cell:
@@ -209,13 +209,13 @@ def _of_free_output(
 
 
 def _inputs(
-    part: Examples, head: Anatomy, cells: Sequence[_Cell]
+    part: Examples, anatomy: Anatomy, cells: Sequence[_Cell]
 ) -> Iterator[tuple[_Cell, Tensor, Tensor]]:
     """Yield, batch by batch, each cell with its z and its targets."""
     stream, targets = part
     for seen in stream:
         for layer, group in groupby(cells, key=lambda cell: cell.place[0]):
-            z = head.hidden(seen.resid[layer]).float()
+            z = anatomy.hidden(seen.resid[layer]).float()
             for cell in group:
                 _, offset = cell.place
                 valid = targets.valid[offset][seen.blocks].to(z.device)
@@ -223,16 +223,16 @@ def _inputs(
 
 
 def _moments(
-    train: Examples, finals: Iterable[Seen] | None, head: Anatomy, places: Sequence[Place]
+    train: Examples, finals: Iterable[Seen] | None, anatomy: Anatomy, places: Sequence[Place]
 ) -> dict[Place, Moments]:
     """Collect z at t against the last layer's z at t + offset - 1."""
     stream, targets = train
     moments = {place: Moments() for place in places}
     pairs = ((s, s) for s in stream) if finals is None else zip(stream, finals, strict=True)
     for seen, seen_last in pairs:
-        final = head.hidden(seen_last.resid[head.n_layers]).float()
+        final = anatomy.hidden(seen_last.resid[anatomy.n_layers]).float()
         for layer, group in groupby(places, key=lambda place: place[0]):
-            z = head.hidden(seen.resid[layer]).float()
+            z = anatomy.hidden(seen.resid[layer]).float()
             for place in group:
                 valid = targets.valid[place[1]][seen.blocks].to(z.device)
                 block, pos = valid.nonzero(as_tuple=True)
@@ -240,10 +240,10 @@ def _moments(
     return moments
 
 
-def _validate(part: Examples, head: Anatomy, cells: Sequence[_Cell]) -> None:
+def _validate(part: Examples, anatomy: Anatomy, cells: Sequence[_Cell]) -> None:
     """Tell each cell its mean cross-entropy on the validation positions."""
     sums, counts = dict.fromkeys(cells, 0.0), dict.fromkeys(cells, 0)
-    for cell, z, wanted in _inputs(part, head, cells):
+    for cell, z, wanted in _inputs(part, anatomy, cells):
         counts[cell] += len(wanted)
         sums[cell] += cell.summed_nats(z, wanted)
     for cell in cells:

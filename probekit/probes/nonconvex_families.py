@@ -39,14 +39,14 @@ class Output:
         bias: The head's own bias, shape (vocab,).
     """
 
-    def __init__(self, head: Anatomy) -> None:
-        rows = scaled_unembedding(head).float()
+    def __init__(self, anatomy: Anatomy) -> None:
+        rows = scaled_unembedding(anatomy).float()
         # The mean row adds the same to every logit.
         rows -= rows.mean(dim=0)
         self.unit = float(rows.square().sum(dim=1).mean().sqrt())
         self.rows = rows / self.unit
         self.narrow = self.rows.to(product_dtype(rows.device))
-        self.bias = scaled_bias(head)
+        self.bias = scaled_bias(anatomy)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Probes:
 
     Attributes:
         probes: Fitted probes.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         n_passes: Passes over the training positions that the fit took.
         family: One of `FORMS`.
         read: Layers that a probe of all layers reads, in order.
@@ -82,7 +82,7 @@ class Probes:
     """
 
     probes: Mapping[Key, Probe]
-    head: Anatomy
+    anatomy: Anatomy
     n_passes: int
     family: str = "linear"
     read: tuple[int, ...] = ()
@@ -96,9 +96,9 @@ class Probes:
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield logits in float32, layer by layer and offset by offset."""
         form = FORMS[self.family]
-        unembedding = scaled_unembedding(self.head).float()
+        unembedding = scaled_unembedding(self.anatomy).float()
         for layer, group in groupby(sorted(self.probes, key=_order), key=lambda key: key[0]):
-            z = inputs(self.head, seen, self.read if layer is None else (layer,))
+            z = inputs(self.anatomy, seen, self.read if layer is None else (layer,))
             for _, offset in group:
                 if offset in valid:
                     logits = form(self.probes[layer, offset].tensors, z[valid[offset]], unembedding)
@@ -106,10 +106,10 @@ class Probes:
 
 
 def inputs(
-    head: Anatomy, seen: Seen, layers: tuple[int, ...]
+    anatomy: Anatomy, seen: Seen, layers: tuple[int, ...]
 ) -> Float[Tensor, "batch pos features"]:
     """Return z of these layers side by side, in float32."""
-    return torch.cat([head.hidden(seen.resid[layer]).float() for layer in layers], dim=-1)
+    return torch.cat([anatomy.hidden(seen.resid[layer]).float() for layer in layers], dim=-1)
 
 
 def _order(key: Key) -> tuple[int, int]:
@@ -153,11 +153,11 @@ FORMS = {
 
 
 @contextmanager
-def in_place_of_output(head: Anatomy, probe: Probe) -> Iterator[None]:
+def in_place_of_output(anatomy: Anatomy, probe: Probe) -> Iterator[None]:
     """Let a linear probe of the last layer stand in for the model's output layer.
 
     Args:
-        head: Anatomy of the model, without soft-cap (which the probe does not have).
+        anatomy: Anatomy of the model, without soft-cap (which the probe does not have).
         probe: A probe of (last layer, offset 1), of the family `linear`.
     """
     slope, shift, bias = (probe.tensors[name] for name in ("A", "b", "c"))
@@ -165,10 +165,10 @@ def in_place_of_output(head: Anatomy, probe: Probe) -> Iterator[None]:
     def replace(_: Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
         hidden = inputs[0].float() @ slope.T + shift
         # The model goes on to multiply by its output scale, which c includes already.
-        logits = hidden @ head.unembedding.float().T + bias / head.scale
+        logits = hidden @ anatomy.unembedding.float().T + bias / anatomy.scale
         return logits.to(inputs[0].dtype)
 
-    handle = head.head.register_forward_hook(replace)
+    handle = anatomy.output_embeddings.register_forward_hook(replace)
     try:
         yield
     finally:
@@ -197,12 +197,12 @@ def save(probes: Probes, path: Path, metadata: Mapping[str, str]) -> None:
     save_file(tensors, path, metadata=notes | dict(metadata))
 
 
-def load(path: Path, head: Anatomy, fingerprint: str) -> Probes:
+def load(path: Path, anatomy: Anatomy, fingerprint: str) -> Probes:
     """Read probes for a model.
 
     Args:
         path: A file that `save` wrote.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         fingerprint: The model's; that of the file must be the same.
 
     Raises:
@@ -210,7 +210,7 @@ def load(path: Path, head: Anatomy, fingerprint: str) -> Probes:
     """
     if not path.is_file():
         raise RunError(f"there are no probes at {path}")
-    device = str(head.unembedding.device)
+    device = str(anatomy.unembedding.device)
     with safe_open(path, framework="pt", device=device) as file:
         metadata = file.metadata() or {}
         if not {"model_fingerprint", "fits", "family", "probes"} <= metadata.keys():
@@ -225,7 +225,7 @@ def load(path: Path, head: Anatomy, fingerprint: str) -> Probes:
     found = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
     whole = json.loads(metadata["probes"])
     whole["read"] = tuple(whole["read"])
-    return Probes(found, head, family=metadata["family"], **whole)
+    return Probes(found, anatomy, family=metadata["family"], **whole)
 
 
 def _key(text: str) -> Key:

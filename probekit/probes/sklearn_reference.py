@@ -48,7 +48,7 @@ class _Pairs(NamedTuple):
 def fit(
     train: Examples,
     validation: Examples,
-    head: Anatomy,
+    anatomy: Anatomy,
     layers: Sequence[int],
     n_tokens: int = N_TOKENS,
 ) -> Probes:
@@ -57,7 +57,7 @@ def fit(
     Args:
         train: A re-iterable stream that holds `layers`, and its targets.
         validation: The same for the positions that choose C.
-        head: How the model decodes its residual stream.
+        anatomy: How the model decodes its residual stream.
         layers: Layers to read.
         n_tokens: Most tokens that have a class of their own, at least 1.
 
@@ -72,24 +72,24 @@ def fit(
     probes: dict[Key, Probe] = {}
     offsets = sorted(train[1].valid)
     for layer in sorted(layers):
-        known, held = _pairs(train, head, layer), _pairs(validation, head, layer)
+        known, held = _pairs(train, anatomy, layer), _pairs(validation, anatomy, layer)
         for offset in offsets:
             if not len(held[offset].wanted):
                 raise DataError(f"validation has no position with a target at offset {offset}")
-            probe = _best(known[offset], held[offset], head.vocab_size, n_tokens)
-            device = head.unembedding.device
+            probe = _best(known[offset], held[offset], anatomy.vocab_size, n_tokens)
+            device = anatomy.unembedding.device
             tensors = {name: x.to(device) for name, x in probe.tensors.items()}
             probes[layer, offset] = replace(probe, tensors=tensors)
-    return Probes(probes, head, n_passes=len(layers), family="sklearn")
+    return Probes(probes, anatomy, n_passes=len(layers), family="sklearn")
 
 
 @torch.no_grad()
-def _pairs(part: Examples, head: Anatomy, layer: int) -> dict[int, _Pairs]:
+def _pairs(part: Examples, anatomy: Anatomy, layer: int) -> dict[int, _Pairs]:
     """Collect, by offset, z of one layer and the targets, on the CPU."""
     stream, targets = part
     found: dict[int, list[_Pairs]] = {offset: [] for offset in targets.valid}
     for seen in stream:
-        z = head.hidden(seen.resid[layer]).float().cpu()
+        z = anatomy.hidden(seen.resid[layer]).float().cpu()
         for offset, valid in targets.valid.items():
             here = valid[seen.blocks].cpu()
             found[offset].append(_Pairs(z[here], targets.ids[offset][seen.blocks].cpu()[here]))

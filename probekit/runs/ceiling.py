@@ -12,7 +12,7 @@ from probekit.data.targets import Targets
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization, summarize
 from probekit.readout import Readout
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 from probekit.runs.streams import Streams, Tracked
 from probekit.scoring.rates import ALL
 from probekit.scoring.score import score
@@ -37,7 +37,7 @@ class Ceiling:
     checks: list[Check]
 
     @property
-    def sums(self) -> pd.DataFrame:
+    def own_rows(self) -> pd.DataFrame:
         """The rows of the ceiling."""
         return self.table[self.table["readout"] == self.name]
 
@@ -75,43 +75,43 @@ def wanted(settings: Settings) -> bool:
     return settings.marginal != "off" and settings.offsets > 1
 
 
-def marginalization(material: Material, settings: Settings, name: str) -> Marginalization:
+def marginalization(setup: Setup, settings: Settings, name: str) -> Marginalization:
     """Return the model, marginalized as asked for, as a readout."""
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
     generator = torch.Generator().manual_seed(settings.seed)
-    return Marginalization(material.branches(), truncation, generator, name)
+    return Marginalization(setup.branches(), truncation, generator, name)
 
 
-def measure(material: Material, settings: Settings, asked: Asked) -> Ceiling:
+def measure(setup: Setup, settings: Settings, asked: Asked) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
     Args:
-        material: Model and text.
+        setup: Model and text.
         settings: How paths are kept.
         asked: What to marginalize.
     """
-    readout = marginalization(material, settings, asked.name)
+    readout = marginalization(setup, settings, asked.name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     layers = asked.streams.layers if asked.compared else ()
-    stream = Tracked(material.stream("test", layers, settings.site, batch_size=1), asked.name)
+    stream = Tracked(setup.stream("test", layers, settings.site, batch_size=1), asked.name)
     table = score(
         [readout, *asked.compared],
         stream,
         asked.targets,
         {"marginal": asked.drawn},
-        material.blocks["test"].documents,
+        setup.blocks["test"].documents,
         reference=asked.name if asked.compared else None,
     )
     checks = [readout.check] if readout.check is not None else []
-    return Ceiling(asked.name, table, list(_rows(readout, material)), checks)
+    return Ceiling(asked.name, table, list(_rows(readout, setup)), checks)
 
 
-def _rows(readout: Marginalization, material: Material) -> Iterator[dict[str, Any]]:
-    documents = material.blocks["test"].documents
+def _rows(readout: Marginalization, setup: Setup) -> Iterator[dict[str, Any]]:
+    documents = setup.blocks["test"].documents
     by_domain: dict[str, list[Any]] = {ALL: readout.records}
     for record in readout.records:
         owner = int(documents[record.block, record.position])
-        by_domain.setdefault(material.domains[owner], []).append(record)
+        by_domain.setdefault(setup.domains[owner], []).append(record)
     if len(by_domain) == 2:  # one domain alone is all there is
         del by_domain[ALL]
     for domain, records in by_domain.items():

@@ -85,8 +85,8 @@ def lines(checks: Sequence[Check]) -> list[str]:
     ok      hooks         0        0  None was left behind.
     """
     width = max([len("check"), *(len(check.name) for check in checks)])
-    head = f"{'':6}  {'check':{width}}  {'measured':>8}  {'allowed':>7}"
-    return [head, *(_line(check, width) for check in checks)]
+    anatomy = f"{'':6}  {'check':{width}}  {'measured':>8}  {'allowed':>7}"
+    return [anatomy, *(_line(check, width) for check in checks)]
 
 
 def _line(check: Check, width: int) -> str:

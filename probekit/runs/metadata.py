@@ -7,18 +7,18 @@ from typing import Any
 
 from probekit import provenance
 from probekit.progress import Journal
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 
 
-def run_row(material: Material, settings: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+def run_row(setup: Setup, settings: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
     """Return how a run was made, as results.json and heads.json say it.
 
     Args:
-        material: Model and text.
+        setup: Model and text.
         settings: What was set, the seed among it; what was not is left out.
         journal: Which stages took how long.
     """
-    loaded, seconds = material.loaded, journal.seconds
+    loaded, seconds = setup.loaded, journal.seconds
     return {
         "id": uuid.uuid4().hex,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -38,17 +38,17 @@ def run_row(material: Material, settings: Mapping[str, Any], journal: Journal) -
     }
 
 
-def model_row(material: Material) -> dict[str, Any]:
+def model_row(setup: Setup) -> dict[str, Any]:
     """Return what results.json and heads.json say of a model."""
-    loaded, head = material.loaded, material.head
+    loaded, anatomy = setup.loaded, setup.anatomy
     return {
         "name": loaded.name,
         "repository": loaded.repository,
         "revision": loaded.revision,
         "architecture": type(loaded.model).__name__,
-        "n_layers": head.n_layers,
-        "d_model": head.d_model,
-        "vocab_size": head.vocab_size,
+        "n_layers": anatomy.n_layers,
+        "d_model": anatomy.d_model,
+        "vocab_size": anatomy.vocab_size,
         "n_parameters": loaded.n_parameters,
-        "fingerprint": material.fingerprint,
+        "fingerprint": setup.fingerprint,
     }

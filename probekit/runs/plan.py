@@ -62,7 +62,7 @@ class Plan:
 
 
 def make(
-    head: Anatomy,
+    anatomy: Anatomy,
     n_blocks: int,
     block: int,
     layers: Sequence[int],
@@ -72,27 +72,27 @@ def make(
     """Plan a run.
 
     Args:
-        head: Anatomy of the model.
+        anatomy: Anatomy of the model.
         n_blocks: Blocks of all splits.
         block: Tokens in a block.
         layers: Layers to read.
         offsets: The horizon.
         batch_size: Blocks in a forward pass; `auto` for as many as suit the memory.
     """
-    device = head.unembedding.device
-    logits = block * head.vocab_size * 4 * LOGIT_COPIES
+    device = anatomy.unembedding.device
+    logits = block * anatomy.vocab_size * 4 * LOGIT_COPIES
     if batch_size == "auto":
         batch_size = int(min(MOST_BLOCKS, max(1, free_bytes(device) * BATCH_SHARE // logits)))
-    kept = n_blocks * block * len(layers) * head.d_model * head.unembedding.element_size()
+    kept = n_blocks * block * len(layers) * anatomy.d_model * anatomy.unembedding.element_size()
     cells = len(layers) * offsets
-    parameters = cells * (head.d_hidden**2 + head.d_hidden + head.vocab_size)
+    parameters = cells * (anatomy.d_hidden**2 + anatomy.d_hidden + anatomy.vocab_size)
     _require_memory(parameters * 4 * FIT_COPIES, free_bytes(device), cells)
     return Plan(
         n_tokens=n_blocks * block,
         n_cells=cells,
         n_probe_parameters=parameters,
         batch_size=batch_size,
-        branch_tokens=_branch_tokens(device, head.vocab_size),
+        branch_tokens=_branch_tokens(device, anatomy.vocab_size),
         store=_store(device, kept),
         store_bytes=kept,
         fit_bytes=parameters * 4 * FIT_COPIES,
@@ -122,12 +122,12 @@ def _store(device: torch.device, kept: int) -> Store:
     return "live"
 
 
-def seconds(plan: Plan, head: Anatomy) -> float:
+def seconds(plan: Plan, anatomy: Anatomy) -> float:
     """Estimate how long fitting the probes takes, in seconds, from one measured product."""
-    device = head.unembedding.device
-    unembedding = head.unembedding.to(losses.product_dtype(device))
-    hidden = torch.zeros(TIMED_POSITIONS, head.d_hidden, device=device)
-    bias = torch.zeros(head.vocab_size, device=device)
+    device = anatomy.unembedding.device
+    unembedding = anatomy.unembedding.to(losses.product_dtype(device))
+    hidden = torch.zeros(TIMED_POSITIONS, anatomy.d_hidden, device=device)
+    bias = torch.zeros(anatomy.vocab_size, device=device)
     targets = torch.zeros(TIMED_POSITIONS, dtype=torch.long, device=device)
     losses.cross_entropy(hidden, unembedding, bias, targets)
     start = time.perf_counter()

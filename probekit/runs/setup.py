@@ -13,19 +13,20 @@ from probekit.data.blocks import Blocks, TokenizedDocument
 from probekit.data.documents import Split
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
-from probekit.models import anatomy, loading
+from probekit.models import loading
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.runs import doctor, plan
 from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
 
 
 @dataclass(frozen=True)
-class Material:
+class Setup:
     """What an analysis works on.
 
     Attributes:
         loaded: Model and tokenizer.
-        head: Anatomy of the model.
+        anatomy: Anatomy of the model.
         documents: Documents of all domains; their index is their number.
         blocks: Token blocks by split.
         text: Rows of `text` in results.json.
@@ -35,7 +36,7 @@ class Material:
     """
 
     loaded: Loaded
-    head: anatomy.Anatomy
+    anatomy: Anatomy
     documents: Sequence[TokenizedDocument]
     blocks: dict[Split, Blocks]
     text: list[dict[str, Any]]
@@ -64,7 +65,7 @@ class Material:
         """Return the residual stream of a split."""
         return stream(
             self.loaded.model,
-            self.head,
+            self.anatomy,
             self.blocks[part].token_ids,
             layers,
             batch_size=batch_size or self.plan.batch_size,
@@ -77,7 +78,7 @@ class Material:
         return BranchEngine(self.loaded.model, max_tokens_per_forward=self.plan.branch_tokens)
 
 
-def prepare(loaded: Loaded, settings: Settings) -> Material:
+def prepare(loaded: Loaded, settings: Settings) -> Setup:
     """Read and tokenize the text, find the model's anatomy, plan the run.
 
     Raises:
@@ -85,18 +86,18 @@ def prepare(loaded: Loaded, settings: Settings) -> Material:
         DataError: If the text cannot be used as asked.
         SettingsError: If layers or offsets are out of range.
     """
-    head = anatomy.find(loaded.model)
-    layers = _layers(settings, head.n_layers)
+    anatomy = find_anatomy(loaded.model)
+    layers = _layers(settings, anatomy.n_layers)
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
     block = tokens.shortened(block, documents, loaded.tokenizer)
     blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
-    made = plan.make(head, n_blocks, block, layers, settings.offsets, settings.batch_size)
-    return Material(loaded, head, documents, blocks, rows, warnings, layers, made)
+    made = plan.make(anatomy, n_blocks, block, layers, settings.offsets, settings.batch_size)
+    return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made)
 
 
-def unmet(checks: Sequence[Check]) -> list[dict[str, str]]:
+def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:
     """Return warnings of the checks that failed and do not forbid an analysis.
 
     Raises:
@@ -132,7 +133,7 @@ def _block(loaded: Loaded, settings: Settings) -> int:
     return block
 
 
-def resolved(settings: Settings, loaded: Loaded) -> Settings:
+def with_machine_defaults(settings: Settings, loaded: Loaded) -> Settings:
     """Return settings with what depends on the machine made plain, so that a run is repeatable."""
     on_cpu = loaded.model.device.type == "cpu"
     most = settings.max_tokens or (TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
@@ -141,7 +142,7 @@ def resolved(settings: Settings, loaded: Loaded) -> Settings:
     return from_mapping(asdict(settings) | known)
 
 
-def load(settings: Settings) -> Loaded:
+def load_model(settings: Settings) -> Loaded:
     """Load the model that settings name.
 
     Raises:

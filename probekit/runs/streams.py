@@ -8,7 +8,7 @@ from tqdm import tqdm
 from probekit.activations.residual_stream import ResidualStream, Site
 from probekit.data.documents import Split
 from probekit.readout import Seen
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 
 SITE_OF_MODEL: Site = "resid_post"
 
@@ -31,13 +31,13 @@ class Streams:
     """The residual streams of one model, each captured once.
 
     Attributes:
-        material: Model and text.
+        setup: Model and text.
         layers: Layers to read.
         site: Where in a block.
         opened: Streams by split and site, filled as they are asked for.
     """
 
-    material: Material
+    setup: Setup
     layers: tuple[int, ...]
     site: Site
     opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
@@ -50,10 +50,10 @@ class Streams:
         """Return the last layer of the residual stream, from which the model predicts."""
         if self.site == SITE_OF_MODEL:
             return self.read(part)
-        return self._open(part, SITE_OF_MODEL, (self.material.head.n_layers,))
+        return self._open(part, SITE_OF_MODEL, (self.setup.anatomy.n_layers,))
 
     def _open(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
         if (part, site) not in self.opened:
-            found = self.material.stream(part, layers, site)
+            found = self.setup.stream(part, layers, site)
             self.opened[part, site] = Tracked(found, f"{part} {site}")
         return self.opened[part, site]

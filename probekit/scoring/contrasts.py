@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import CONTROL, Rates, Tally
+from probekit.scoring.rates import CONTROL, DocumentSums, Rates
 
 PROBE = "linear"
 RANDOM = "random"
 
 
-def controls(tally: Tally) -> Iterator[dict[str, Any]]:
+def controls(sums: DocumentSums) -> Iterator[dict[str, Any]]:
     """Yield `controls` of results.json: one row a layer, offset, domain and seed."""
-    for seed in (tally.seed, *tally.repeated):
-        for domain in tally.groups:
-            rates = tally.rates(domain, "test", "all", seed)
+    for seed in (sums.seed, *sums.repeated):
+        for domain in sums.groups:
+            rates = sums.rates(domain, "test", "all", seed)
             for readout, layer, offset in rates.cells:
                 if readout == CONTROL:
                     where = {"offset": offset, "domain": domain, "layer": layer, "seed": seed}
@@ -43,20 +43,20 @@ def _control(rates: Rates, layer: int | None, offset: int) -> dict[str, Any]:
     )
 
 
-def families(tally: Tally, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def families(sums: DocumentSums, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield `families` of results.json: the best layer of each family against the best linear.
 
     The layer is chosen on validation.
 
     Args:
-        tally: What was scored on validation and test.
+        sums: What was scored on validation and test.
         names: Families, of which `linear` is one.
     """
-    again = {seed: readouts & set(names) for seed, readouts in tally.repeated.items()}
-    for seed, fitted in {tally.seed: set(names), **again}.items():
-        for domain in tally.groups:
-            validation = tally.rates(domain, "validation", "all", seed)
-            test = tally.rates(domain, "test", "all", seed)
+    again = {seed: readouts & set(names) for seed, readouts in sums.repeated.items()}
+    for seed, fitted in {sums.seed: set(names), **again}.items():
+        for domain in sums.groups:
+            validation = sums.rates(domain, "validation", "all", seed)
+            test = sums.rates(domain, "test", "all", seed)
             for offset in sorted({k for name, _, k in test.cells if name == PROBE}):
                 linear = test.nats(PROBE, _best(validation, PROBE, offset), offset)
                 for name in (name for name in names if name in fitted):
@@ -79,18 +79,18 @@ def _best(validation: Rates, readout: str, offset: int) -> int | None:
     return validation.best_layer(readout, offset)
 
 
-def sequences(tally: Tally, target: str) -> Iterator[dict[str, Any]]:
+def sequences(sums: DocumentSums, target: str) -> Iterator[dict[str, Any]]:
     """Yield `sequences` of results.json: one row a readout, layer, offset from 2 on, and domain.
 
     They are measured where every offset has a target, so that a share of positions that is
     right at all offsets so far can be divided by the share before.
 
     Args:
-        tally: What was scored on test, positions `marginal`.
+        sums: What was scored on test, positions `marginal`.
         target: Name of the targets.
     """
-    for domain in tally.groups:
-        rates = tally.rates(domain, "test", "marginal")
+    for domain in sums.groups:
+        rates = sums.rates(domain, "test", "marginal")
         for readout, layer, offset in rates.cells:
             if offset > 1 and readout not in (CONTROL, RANDOM):
                 where = {"readout": readout, "layer": layer, "offset": offset, "domain": domain}

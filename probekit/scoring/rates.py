@@ -149,7 +149,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Tally:
+class DocumentSums:
     """What was scored: sums by document.
 
     Attributes:
@@ -179,8 +179,8 @@ class Tally:
         )
 
     @classmethod
-    def read(cls, table: pd.DataFrame, seed: int) -> "Tally":
-        """Return the tally of a table that `named` made; its documents are numbered afresh.
+    def read(cls, table: pd.DataFrame, seed: int) -> "DocumentSums":
+        """Return the sums of a table that `named` made; its documents are numbered afresh.
 
         Args:
             table: The table.
@@ -197,10 +197,10 @@ class Tally:
         table = table.reset_index(drop=True).assign(document=number)
         return cls(table, list(known["domain"]), sizes, seed)
 
-    def resampled(self, seed: int) -> "Tally":
+    def resampled(self, seed: int) -> "DocumentSums":
         """Return what was fitted first, alone, with resamples drawn by another seed."""
         own = self.table[self.table["seed"] == self.seed].reset_index(drop=True)
-        return Tally(own.assign(seed=seed), self.domains, self.bytes_per_token, seed)
+        return DocumentSums(own.assign(seed=seed), self.domains, self.bytes_per_token, seed)
 
     @property
     def repeated(self) -> dict[int, set[str]]:

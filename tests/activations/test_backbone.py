@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from probekit.activations.backbone import Backbone
 from probekit.activations.residual_stream import stream
 from probekit.errors import ModelError, SettingsError
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import build, each
 
 IDS = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -16,14 +16,14 @@ IDS = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def backbone(tiny_llama: PreTrainedModel) -> Backbone:
-    return Backbone(tiny_llama, find(tiny_llama))
+    return Backbone(tiny_llama, find_anatomy(tiny_llama))
 
 
 @pytest.mark.parametrize("name", each())
 @pytest.mark.filterwarnings("ignore")
 def test_the_layers_are_those_of_the_stream_and_the_call_gives_the_last_block(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     (seen,) = stream(model, anatomy, IDS, range(4), batch_size=2)
     with torch.no_grad():
         reading = Backbone(model, anatomy).read(IDS, {0, 1, 2, 3})
@@ -44,7 +44,7 @@ def test_no_block_behind_the_last_layer_read_is_run(
     parts = [block.get_submodule("mlp") for block in backbone.anatomy.blocks]
     handles = [
         part.register_forward_hook(lambda module, _, __: ran.append(module))
-        for part in [*parts, backbone.anatomy.head]
+        for part in [*parts, backbone.anatomy.output_embeddings]
     ]
     backbone.read(IDS, layers)
     for handle in handles:
@@ -69,7 +69,7 @@ def hooked(backbone: Backbone) -> list[list[int]]:
 
 def test_gradients_flow_where_they_are_enabled() -> None:
     model = build("gpt_neox")
-    backbone = Backbone(model, find(model))
+    backbone = Backbone(model, find_anatomy(model))
     assert backbone.read(IDS, {2}).resid[2].requires_grad
     with torch.no_grad():
         assert not backbone.read(IDS, {2}).resid[2].requires_grad
@@ -98,8 +98,10 @@ def test_a_last_block_that_cannot_be_run_again_is_an_error() -> None:
     model = build("llama")
     layers = model.get_submodule("model.layers")
     assert isinstance(layers, nn.ModuleList)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     layers[2] = _Counting(layers[2])
-    changed = Anatomy(anatomy.decoder, tuple(layers), anatomy.final, anatomy.head, anatomy.d_model)
+    changed = Anatomy(
+        anatomy.decoder, tuple(layers), anatomy.final, anatomy.output_embeddings, anatomy.d_model
+    )
     with pytest.raises(ModelError, match="cannot be run by itself"):
         Backbone(model, changed)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import Store, stream
 from probekit.errors import NumericalError, RunError, SettingsError
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import CONFIGS, VOCABULARY, build
 from support.streams import ALL, IDS, whole
 
@@ -31,13 +31,13 @@ def hooks_of(model: nn.Module) -> int:
 @pytest.fixture
 def llama() -> tuple[PreTrainedModel, Anatomy]:
     model = build("llama")
-    return model, find(model)
+    return model, find_anatomy(model)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_layers_are_the_hidden_states_except_for_the_last_which_is_not_normed(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     resid = whole(stream(model, anatomy, IDS, ALL, batch_size=2))
     with torch.no_grad():
         output = model(IDS, output_hidden_states=True, use_cache=False)
@@ -66,7 +66,9 @@ def test_nothing_runs_beyond_the_last_layer_asked_for(
     llama: tuple[PreTrainedModel, Anatomy],
 ) -> None:
     model, anatomy = llama
-    runs = [runs_of(block) for block in (*anatomy.blocks, *anatomy.final, anatomy.head)]
+    runs = [
+        runs_of(block) for block in (*anatomy.blocks, *anatomy.final, anatomy.output_embeddings)
+    ]
     list(stream(model, anatomy, IDS, [1, 2], batch_size=5))
     assert [len(each) for each in runs] == [1, 1, 0, 0, 0]
     list(stream(model, anatomy, IDS, [0], batch_size=5))
@@ -99,7 +101,9 @@ def test_a_stored_stream_runs_the_model_once_and_gives_the_same(
 
 def test_bfloat16_is_stored_as_bfloat16(tmp_path: Path) -> None:
     model = build("llama").bfloat16()
-    batches = stream(model, find(model), IDS, [2], batch_size=2, store="disk", folder=tmp_path)
+    batches = stream(
+        model, find_anatomy(model), IDS, [2], batch_size=2, store="disk", folder=tmp_path
+    )
     first, second = whole(batches), whole(batches)
     assert first[2].dtype == second[2].dtype == torch.bfloat16
     assert torch.equal(first[2], second[2])
@@ -159,7 +163,7 @@ def test_a_model_that_writes_into_its_residual_stream_is_captured_before_it_does
 def test_an_activation_that_is_not_finite_is_named(dtype: str, way_out: str) -> None:
     model: Any = build("llama")
     model.to(getattr(torch, dtype))
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     anatomy.blocks[1].register_forward_hook(lambda _, __, output: output / 0)
     message = f"layer 2 are not finite in {dtype}; load the model with --dtype {way_out}"
     with pytest.raises(NumericalError, match=message):

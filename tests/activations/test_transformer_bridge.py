@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from probekit.activations.residual_stream import stream
 from probekit.activations.transformer_bridge import bridged
 from probekit.errors import ModelError
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import build
 from support.streams import ALL, IDS, whole
 
@@ -22,7 +22,7 @@ from support.streams import ALL, IDS, whole
 @pytest.fixture
 def llama() -> tuple[PreTrainedModel, Anatomy]:
     model = build("llama")
-    return model, find(model)
+    return model, find_anatomy(model)
 
 
 BRIDGED = ["llama", "gpt2", "gpt_neox", "gptj", "qwen3", "mistral", "gemma2", "opt", "bloom"]
@@ -31,7 +31,7 @@ BRIDGED = ["llama", "gpt2", "gpt_neox", "gptj", "qwen3", "mistral", "gemma2", "o
 @pytest.mark.parametrize("name", BRIDGED)
 def test_transformer_lens_gives_the_same_residual_stream(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     theirs = bridged(model, anatomy, [1, 2, 3], "resid_post")(IDS)
     ours = whole(stream(model, anatomy, IDS, [1, 2, 3], batch_size=5))
     for layer in ours:
@@ -41,7 +41,7 @@ def test_transformer_lens_gives_the_same_residual_stream(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt_neox", "gemma2"])
 def test_what_attention_and_mlp_add_is_the_step_between_layers(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     resid = whole(stream(model, anatomy, IDS, ALL, batch_size=5))
     attention = whole(stream(model, anatomy, IDS, [2], batch_size=2, site="attn_out"))[2]
     mlp = whole(stream(model, anatomy, IDS, [2], batch_size=2, site="mlp_out"))[2]
@@ -66,7 +66,7 @@ def test_the_bridge_leaves_the_model_as_it_was(llama: tuple[PreTrainedModel, Ana
     with torch.no_grad():
         assert torch.equal(model(IDS).logits, before)
     assert model.config._attn_implementation == attention == "sdpa"
-    assert find(model).blocks == anatomy.blocks
+    assert find_anatomy(model).blocks == anatomy.blocks
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_streams_of_one_model_share_one_copy_of_it(
     assert torch.equal(whole(first)[1], whole(second)[1])
     assert not torch.equal(whole(mlp)[2], whole(second)[2])
     other = build("llama")
-    stream(other, find(other), IDS, [1], batch_size=5, site="attn_out")
+    stream(other, find_anatomy(other), IDS, [1], batch_size=5, site="attn_out")
     assert len(copies) == 2
 
 
@@ -109,14 +109,14 @@ def test_a_model_whose_weights_changed_is_copied_anew(
     after = whole(stream(model, anatomy, IDS, [1], batch_size=5, site="mlp_out"))[1]
     assert (after - before).abs().max() > 0.01
     model.bfloat16()
-    batches = stream(model, find(model), IDS, [1], batch_size=5, site="mlp_out")
+    batches = stream(model, find_anatomy(model), IDS, [1], batch_size=5, site="mlp_out")
     assert whole(batches)[1].dtype == torch.bfloat16
     assert len(copies) == 3
 
 
 def test_a_copy_lives_no_longer_than_its_model(copies: list[nn.Module]) -> None:
     model = build("llama")
-    stream(model, find(model), IDS, [1], batch_size=5, site="attn_out")
+    stream(model, find_anatomy(model), IDS, [1], batch_size=5, site="attn_out")
     alive: list[weakref.ref[Any]] = [weakref.ref(model), weakref.ref(copies.pop())]
     del model
     gc.collect()
@@ -127,11 +127,11 @@ def test_a_copy_lives_no_longer_than_its_model(copies: list[nn.Module]) -> None:
 def test_a_site_that_a_model_does_not_have_is_named(name: str, site: Any) -> None:
     model = build(name)
     with pytest.raises(ModelError, match=f"does not name {site} in .* Use --site resid_post"):
-        list(stream(model, find(model), IDS, [1], batch_size=5, site=site))
+        list(stream(model, find_anatomy(model), IDS, [1], batch_size=5, site=site))
 
 
 def test_a_bridge_that_computes_something_else_is_refused() -> None:
     # transformer_lens 4.3 leaves ALiBi out of Falcon.
     model = build("falcon-alibi")
     with pytest.raises(ModelError, match="does not compute what FalconForCausalLM does"):
-        list(stream(model, find(model), IDS, [1], batch_size=5, site="mlp_out"))
+        list(stream(model, find_anatomy(model), IDS, [1], batch_size=5, site="mlp_out"))

@@ -11,9 +11,8 @@ from jsonschema import Draft202012Validator
 import probekit
 from probekit.errors import DataError
 from probekit.pipelines.head_study.study_heads import study_heads
-from probekit.runs import setup
 from probekit.runs.folder import json_schema
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import from_mapping
 from support import tiny_run
 
@@ -42,30 +41,30 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def prepare(asked: dict[str, Any], pairs_file: str) -> Any:
-    loaded = setup.load(from_mapping(asked))
+def prepared(asked: dict[str, Any], pairs_file: str) -> Any:
+    loaded = load_model(from_mapping(asked))
 
-    def prepared(**more: Any) -> Material:
+    def prepared(**more: Any) -> Setup:
         settings = from_mapping({**asked, **QUICK, "text": (pairs_file,), **more})
-        return setup.prepare(loaded, setup.resolved(settings, loaded))
+        return prepare(loaded, with_machine_defaults(settings, loaded))
 
     return prepared
 
 
-def predicted(material: Material, offset: int) -> list[tuple[int, ...]]:
+def predicted(setup: Setup, offset: int) -> list[tuple[int, ...]]:
     """Return what is to be predicted of each pair at an offset, in any order."""
     found = []
-    for blocks in material.blocks.values():
+    for blocks in setup.blocks.values():
         ids, valid = blocks.targets(offset), blocks.valid(offset)
         found += [tuple(row[mask].tolist()) for row, mask in zip(ids, valid, strict=True)]
     return sorted(found)
 
 
 def test_what_is_predicted_of_pairs_is_their_targets_whatever_stands_before_them(
-    prepare: Any, tmp_path: Path
+    prepared: Any, tmp_path: Path
 ) -> None:
     other = jsonl(tmp_path / "other.jsonl", pairs(random.Random(1)))
-    one, two = prepare(), prepare(text=(other,))
+    one, two = prepared(), prepared(text=(other,))
     words, rows = tiny_run.tokenizer(), pairs(random.Random(0))
     targets = [words(row["target"])["input_ids"] + [tiny_run.END] for row in rows]
     for offset in (1, 2, 3):
@@ -75,59 +74,59 @@ def test_what_is_predicted_of_pairs_is_their_targets_whatever_stands_before_them
     assert all(bool((ids[:, 0] == tiny_run.BOS).all()) for ids in before)
 
 
-def test_pairs_are_told_of_counted_and_laid_in_short_blocks(prepare: Any) -> None:
-    material = prepare()
-    assert {part.token_ids.shape[1] for part in material.blocks.values()} == {TEMPLATE + 27}
-    (row,), (warning,) = material.text, material.warnings
+def test_pairs_are_told_of_counted_and_laid_in_short_blocks(prepared: Any) -> None:
+    setup = prepared()
+    assert {part.token_ids.shape[1] for part in setup.blocks.values()} == {TEMPLATE + 27}
+    (row,), (warning,) = setup.text, setup.warnings
     assert sum(row["tokens"].values()) == PAIRS * (TEMPLATE + 25)
     assert sum(row["documents"].values()) == PAIRS
     assert warning["code"] == "pairs"
     assert "of the 1,360 tokens of 40 pairs the 800 of their targets alone" in warning["message"]
     bytes_of_first = len(pairs(random.Random(0))[0]["target"])
-    assert material.bytes_per_token[0] == bytes_of_first / 20
+    assert setup.bytes_per_token[0] == bytes_of_first / 20
 
 
 def test_pairs_and_documents_go_into_one_run(
-    prepare: Any, pairs_file: str, text_file: Path
+    prepared: Any, pairs_file: str, text_file: Path
 ) -> None:
-    material = prepare(text=(f"a={pairs_file}", f"b={text_file}"))
-    assert {part.token_ids.shape[1] for part in material.blocks.values()} == {64}
-    assert [bool(document.prompt) for document in material.documents] == [True] * 40 + [False] * 40
-    for blocks in material.blocks.values():
+    setup = prepared(text=(f"a={pairs_file}", f"b={text_file}"))
+    assert {part.token_ids.shape[1] for part in setup.blocks.values()} == {64}
+    assert [bool(document.prompt) for document in setup.documents] == [True] * 40 + [False] * 40
+    for blocks in setup.blocks.values():
         for row in blocks.documents:
-            domains = {material.domains[number] for number in row[row >= 0].tolist()}
+            domains = {setup.domains[number] for number in row[row >= 0].tolist()}
             assert len(domains) == 1
 
 
 def test_pairs_longer_than_a_block_are_left_out_with_a_warning(
-    prepare: Any, tmp_path: Path
+    prepared: Any, tmp_path: Path
 ) -> None:
     rows = pairs(random.Random(0))
     rows[3]["source"] = "w1 " * 60
-    _, warning = prepare(text=(jsonl(tmp_path / "a.jsonl", rows),)).warnings
+    _, warning = prepared(text=(jsonl(tmp_path / "a.jsonl", rows),)).warnings
     assert warning["code"] == "pairs-left-out"
     assert warning["message"].startswith("a: 1 of 40 pairs are longer than a block of 64 tokens")
     with pytest.raises(DataError, match=r"words: none of 40 pairs fits .* 32 tokens.* --block"):
-        prepare(block=32)
+        prepared(block=32)
 
 
-def test_a_limit_and_a_budget_leave_out_whole_pairs(prepare: Any) -> None:
-    assert len(prepare(limit=5).documents) == 5
-    kept = prepare(max_tokens=10 * (TEMPLATE + 25) + 3).documents
+def test_a_limit_and_a_budget_leave_out_whole_pairs(prepared: Any) -> None:
+    assert len(prepared(limit=5).documents) == 5
+    kept = prepared(max_tokens=10 * (TEMPLATE + 25) + 3).documents
     assert [len(document.ids) for document in kept] == [TEMPLATE + 25] * 10
 
 
 def test_rows_with_other_fields_are_pairs_where_those_are_named(
-    prepare: Any, tmp_path: Path
+    prepared: Any, tmp_path: Path
 ) -> None:
     named = [{"de": row["source"], "en": row["target"]} for row in pairs(random.Random(0))]
     location = jsonl(tmp_path / "words.jsonl", named)
-    found = prepare(text=(location,), source_field="de", target_field="en")
-    assert found.text[0]["sha256"] == prepare().text[0]["sha256"]
+    found = prepared(text=(location,), source_field="de", target_field="en")
+    assert found.text[0]["sha256"] == prepared().text[0]["sha256"]
     with pytest.raises(
         DataError, match=r"no text field 'text'.*those of pairs with --source-field"
     ):
-        prepare(text=(location,))
+        prepared(text=(location,))
 
 
 def n_test_pairs(rows: list[dict[str, Any]]) -> int:

@@ -14,7 +14,7 @@ from probekit.heads.files import load, save
 from probekit.heads.heads import build
 from probekit.heads.kinds import Kind
 from probekit.models import loading
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import CONFIGS, each
 from support.architectures import build as model_of
 
@@ -24,7 +24,7 @@ KINDS: tuple[Kind, ...] = ("block", "medusa", "linear")
 
 @pytest.fixture(scope="module")
 def anatomy(tiny_llama: PreTrainedModel) -> Anatomy:
-    return find(tiny_llama)
+    return find_anatomy(tiny_llama)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def pointers(module: torch.nn.Module) -> set[int]:
 @pytest.mark.filterwarnings("ignore")
 def test_copies_of_the_last_block_are_the_model(name: str) -> None:
     model = model_of(name)
-    found = find(model)
+    found = find_anatomy(model)
     heads = build("block", found, (1, 3), init="copy")
     with torch.no_grad():
         reading = Backbone(model, found).read(IDS, heads.reads)
@@ -63,7 +63,7 @@ def test_copies_of_the_last_block_are_the_model(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_zero_starts_as_the_logit_lens_of_what_is_read(name: str) -> None:
     model = model_of(name)
-    found = find(model)
+    found = find_anatomy(model)
     heads = build("block", found, (2,), init="zero", read=1)
     reading = Backbone(model, found).read(IDS, {1})
     hidden = heads.hidden(reading, 2)
@@ -74,7 +74,7 @@ def test_zero_starts_as_the_logit_lens_of_what_is_read(name: str) -> None:
 
 
 def test_a_block_that_norms_what_leaves_it_cannot_start_as_the_identity() -> None:
-    found = find(model_of("opt-projected"))
+    found = find_anatomy(model_of("opt-projected"))
     with pytest.raises(ModelError, match="cannot start as the identity"):
         build("block", found, (2,), init="zero")
 
@@ -92,7 +92,7 @@ def test_medusa_and_linear_heads_start_as_the_logit_lens(
 
 @pytest.mark.parametrize("name", ["cohere", "gemma2"])
 def test_an_own_unembedding_keeps_scale_and_soft_cap(name: str) -> None:
-    found = find(model_of(name))
+    found = find_anatomy(model_of(name))
     heads = build("medusa", found, (2,), own_unembedding=True)
     hidden = torch.randn(5, 32)
     close(heads.logits(hidden, 2), found.logits(hidden))
@@ -125,7 +125,7 @@ def test_random_blocks_follow_the_models_own_rule_and_the_seed(anatomy: Anatomy)
 
 def test_random_blocks_are_new_in_a_model_that_was_loaded(model_folder: Path) -> None:
     # transformers marks loaded weights as not to be touched.
-    found = find(loading.load(str(model_folder)).model)
+    found = find_anatomy(loading.load(str(model_folder)).model)
     head = build("block", found, (2,)).heads["2"]
     for name, weight in head.named_parameters():
         assert weight.ndim < 2 or not torch.equal(weight, found.blocks[-1].get_parameter(name))
@@ -145,7 +145,7 @@ def test_heads_share_no_storage(anatomy: Anatomy, kind: Kind, tiny_llama: PreTra
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_gradient_reaches_a_block_above_the_layer_read(kind: Kind) -> None:
     model = model_of("llama")
-    found = find(model)
+    found = find_anatomy(model)
     heads = build(kind, found, (2,), read=2)
     hidden = heads.hidden(Backbone(model, found).read(IDS, heads.reads), 2)
     heads.logits(hidden, 2).square().sum().backward()
@@ -238,12 +238,12 @@ def test_heads_of_another_model_or_kind_are_refused(anatomy: Anatomy, tmp_path: 
         load(path, anatomy, "abc", "block")
     save(build("block", anatomy, (2,)), path, "abc")
     with pytest.raises(RunError, match=r"do not fit this model: block/2\."):
-        load(path, find(model_of("gpt2")), "abc")
+        load(path, find_anatomy(model_of("gpt2")), "abc")
 
 
 def test_float32_heads_run_on_a_model_of_half_the_precision() -> None:
     model = model_of("llama").bfloat16()
-    found = find(model)
+    found = find_anatomy(model)
     for kind in KINDS:
         heads = build(kind, found, (2,)).float()
         hidden = heads.hidden(Backbone(model, found).read(IDS, heads.reads), 2)

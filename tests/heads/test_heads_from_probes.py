@@ -15,7 +15,7 @@ from probekit.heads.files import load, save
 from probekit.heads.heads import Heads, build
 from probekit.heads.training.balanced_loss import Objective
 from probekit.heads.training.train import train
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Seen
 from support.architectures import build as model_of
@@ -45,7 +45,7 @@ def logits(heads: Heads, backbone: Backbone, offset: int = 2) -> Tensor:
 @pytest.mark.parametrize("kind", ["block", "medusa", "linear"])
 def test_it_starts_as_the_probe(name: str, kind: str) -> None:
     model = model_of(name)
-    found = find(model)
+    found = find_anatomy(model)
     tensors, backbone = probe_of(found), Backbone(model, found)
     init = "zero" if kind == "block" else None
     heads = build(kind, found, (1, 2), read=1, init=init, probes={2: tensors})
@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_probes_logits(name: str) -> None:
 
 
 def test_a_file_keeps_the_probe(tmp_path: Path) -> None:
-    found = find(model_of("llama"))
+    found = find_anatomy(model_of("llama"))
     heads = build("block", found, (1, 2), init="zero", probes={2: probe_of(found)})
     save(heads, tmp_path / "heads.safetensors", "abc")
     again = load(tmp_path / "heads.safetensors", found, "abc")
@@ -128,7 +128,7 @@ def test_a_training_from_another_probe_is_another_training(tmp_path: Path) -> No
 def test_choices_that_exclude_each_other_are_an_error(
     choices: dict[str, Any], message: str
 ) -> None:
-    found = find(model_of("llama"))
+    found = find_anatomy(model_of("llama"))
     given = {"kind": "block", "offsets": (1, 2), "probes": {2: probe_of(found)}} | choices
     with pytest.raises(SettingsError, match=message):
         build(anatomy=found, **given)

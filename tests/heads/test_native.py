@@ -14,7 +14,7 @@ from transformers.modeling_layers import MtpModel
 
 from probekit.errors import DataError, ModelError
 from probekit.heads.native import NativeHeads, native
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.readout import Cell, Readout, Seen
 from support.native_models import CONFIGS, make
 
@@ -106,10 +106,10 @@ def test_heads_come_from_the_checkpoint_of_the_model(tmp_path: Path) -> None:
     }
     bare = hf.AutoModelForCausalLM.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"the 1 multi-token layers of .* could not be loaded"):
-        native(bare, find(bare))
+        native(bare, find_anatomy(bare))
     save_file(load_file(place) | renamed, place, metadata={"format": "pt"})
     model = hf.AutoModelForCausalLM.from_pretrained(tmp_path)
-    loaded = native(model, find(model))
+    loaded = native(model, find_anatomy(model))
     assert isinstance(loaded, Readout)
     everywhere = {2: torch.ones_like(IDS, dtype=torch.bool)}
     everywhere[2][:, -1] = False
@@ -121,7 +121,7 @@ def test_heads_come_from_the_checkpoint_of_the_model(tmp_path: Path) -> None:
 
 def test_a_model_without_such_layers_is_an_error(tiny_llama: PreTrainedModel) -> None:
     with pytest.raises(ModelError, match="has no multi-token layers that transformers knows of"):
-        native(tiny_llama, find(tiny_llama))
+        native(tiny_llama, find_anatomy(tiny_llama))
 
 
 def test_a_model_that_came_from_no_checkpoint_is_an_error() -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from probekit.errors import ModelError, SettingsError
 from probekit.heads.queries import QueryHeads, QueryReadout, visible
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.readout import Cell, Readout, Seen
 from support.architectures import VOCABULARY, WINDOW, build, each
 
@@ -25,12 +25,12 @@ ASKED = each(
 
 def ask(name: str) -> QueryHeads:
     model = build(name)
-    return QueryHeads(model, find(model), 4)
+    return QueryHeads(model, find_anatomy(model), 4)
 
 
 @pytest.fixture(scope="module")
 def queries(tiny_llama: PreTrainedModel) -> QueryHeads:
-    return QueryHeads(tiny_llama, find(tiny_llama), 4)
+    return QueryHeads(tiny_llama, find_anatomy(tiny_llama), 4)
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -162,6 +162,6 @@ def test_a_block_may_be_as_long_as_the_model_takes(queries: QueryHeads) -> None:
 def test_queries_are_learned_in_float32_or_more(model: torch.dtype, learned: torch.dtype) -> None:
     narrow = copy.deepcopy(build("llama"))
     nn.Module.to(narrow, model)
-    queries = QueryHeads(narrow, find(narrow), 2)
+    queries = QueryHeads(narrow, find_anatomy(narrow), 2)
     assert queries.embeddings.dtype == learned
     assert queries.read(IDS).resid[2].dtype == model

@@ -13,11 +13,10 @@ from probekit.activations.backbone import Backbone
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets, text_targets
 from probekit.errors import RunError
-from probekit.heads import heads as heads_module
 from probekit.heads.files import load
 from probekit.heads.heads import HeadReadout, Heads, build
-from probekit.models import loading
-from probekit.models.anatomy import Anatomy, find
+from probekit.models import catalogue, loading
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.readout import Cell, Readout, Seen
 from probekit.scoring.score import score
 
@@ -26,7 +25,7 @@ IDS = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def anatomy(tiny_llama: PreTrainedModel) -> Anatomy:
-    return find(tiny_llama)
+    return find_anatomy(tiny_llama)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,10 @@ def test_a_cell_names_the_layer_read_and_is_blind(
 
 def test_the_heads_that_come_with_a_model_beat_new_ones_two_tokens_ahead() -> None:
     loaded = loading.load("tiny-mtp")
-    found, folder = find(loaded.model), Path(heads_module.__file__).parent / "bundled" / "tiny-mtp"
+    found, folder = (
+        find_anatomy(loaded.model),
+        Path(catalogue.__file__).parent / "bundled" / "tiny-mtp",
+    )
     backbone = Backbone(loaded.model, found)
     own = loading.fingerprint(loaded)
     heads = load(folder / "heads.safetensors", found, own, "block").float()

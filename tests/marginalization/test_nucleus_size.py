@@ -19,7 +19,7 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.marginalization.nucleus_size import BUCKETS, nucleus_sizes, spans, spreads
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.readout import Seen
 from probekit.runs.folder import Run
 from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
@@ -32,8 +32,8 @@ BLOCKS = Blocks(IDS, DOCUMENTS)
 
 
 @pytest.fixture(scope="module")
-def head(tiny_llama: PreTrainedModel) -> Anatomy:
-    return find(tiny_llama)
+def anatomy(tiny_llama: PreTrainedModel) -> Anatomy:
+    return find_anatomy(tiny_llama)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,11 @@ def probs(tiny_llama: PreTrainedModel) -> torch.Tensor:
     return found
 
 
-def counted(model: PreTrainedModel, head: Anatomy, nucleus: float, size: int = 2) -> pd.DataFrame:
-    read = stream(model, head, IDS, [head.n_layers], batch_size=size)
-    return nucleus_size.count(read, head, BLOCKS, nucleus)
+def counted(
+    model: PreTrainedModel, anatomy: Anatomy, nucleus: float, size: int = 2
+) -> pd.DataFrame:
+    read = stream(model, anatomy, IDS, [anatomy.n_layers], batch_size=size)
+    return nucleus_size.count(read, anatomy, BLOCKS, nucleus)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +105,9 @@ def test_counting_is_adding_up_from_the_most_probable(shares: list[int], nucleus
 
 @pytest.mark.parametrize("nucleus", [0.5, 0.9, 0.99])
 def test_every_valid_position_is_counted_as_by_brute_force(
-    tiny_llama: PreTrainedModel, head: Anatomy, probs: torch.Tensor, nucleus: float
+    tiny_llama: PreTrainedModel, anatomy: Anatomy, probs: torch.Tensor, nucleus: float
 ) -> None:
-    table = counted(tiny_llama, head, nucleus)
+    table = counted(tiny_llama, anatomy, nucleus)
     places = BLOCKS.valid(1).nonzero().tolist()
     assert len(places) == len(table) == 4 + 3 + 8 + 5
     for (block, position), row in zip(places, table.to_dict("records"), strict=True):
@@ -117,15 +119,15 @@ def test_every_valid_position_is_counted_as_by_brute_force(
 
 
 def test_marginalization_without_a_cap_takes_this_many_branches(
-    tiny_llama: PreTrainedModel, head: Anatomy
+    tiny_llama: PreTrainedModel, anatomy: Anatomy
 ) -> None:
-    truncation = Truncation("nucleus", 0.9, max_branches=head.vocab_size)
+    truncation = Truncation("nucleus", 0.9, max_branches=anatomy.vocab_size)
     readout = Marginalization(BranchEngine(tiny_llama), truncation)
     valid = BLOCKS.valid(1)
     valid[:, 1::2] = False
     for _ in readout.predict(Seen(IDS, {}), {2: valid}):
         pass
-    table = counted(tiny_llama, head, 0.9)
+    table = counted(tiny_llama, anatomy, 0.9)
     places = [tuple(place) for place in BLOCKS.valid(1).nonzero().tolist()]
     tokens = dict(zip(places, table["tokens"], strict=True))
     records = {(r.block, r.position): r.branches for r in readout.records}
@@ -134,9 +136,9 @@ def test_marginalization_without_a_cap_takes_this_many_branches(
 
 
 def test_neither_batches_nor_chunks_change_a_count(
-    tiny_llama: PreTrainedModel, head: Anatomy, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: PreTrainedModel, anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = counted(tiny_llama, head, 0.9, size=3)
+    whole = counted(tiny_llama, anatomy, 0.9, size=3)
     sizes: list[int] = []
     count = nucleus_size.nucleus_sizes
 
@@ -146,16 +148,16 @@ def test_neither_batches_nor_chunks_change_a_count(
 
     monkeypatch.setattr(nucleus_size, "chunk_length", lambda *_: 3 * nucleus_size.SORT_COPIES)
     monkeypatch.setattr(nucleus_size, "nucleus_sizes", noted)
-    pd.testing.assert_frame_equal(counted(tiny_llama, head, 0.9, size=1), whole)
+    pd.testing.assert_frame_equal(counted(tiny_llama, anatomy, 0.9, size=1), whole)
     assert max(sizes) == 3  # never more positions at once
     assert sum(sizes) == len(whole)
 
 
-def test_without_a_preference_the_entropy_is_that_of_all_tokens(head: Anatomy) -> None:
-    nothing = Seen(IDS, {head.n_layers: torch.zeros(3, BLOCK, head.d_model)})
-    table = nucleus_size.count([nothing], head, BLOCKS, 0.5)
-    assert table["nats"].tolist() == pytest.approx([math.log(head.vocab_size)] * len(table))
-    assert set(table["tokens"]) == {math.ceil(head.vocab_size / 2)}
+def test_without_a_preference_the_entropy_is_that_of_all_tokens(anatomy: Anatomy) -> None:
+    nothing = Seen(IDS, {anatomy.n_layers: torch.zeros(3, BLOCK, anatomy.d_model)})
+    table = nucleus_size.count([nothing], anatomy, BLOCKS, 0.5)
+    assert table["nats"].tolist() == pytest.approx([math.log(anatomy.vocab_size)] * len(table))
+    assert set(table["tokens"]) == {math.ceil(anatomy.vocab_size / 2)}
 
 
 @pytest.mark.parametrize("block", [3, 8, 10, 31, 256])

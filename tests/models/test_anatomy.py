@@ -9,7 +9,7 @@ import transformers as hf
 from torch import Tensor
 
 from probekit.errors import ModelError
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from support.architectures import CONFIGS, SHAPE, VOCABULARY, build
 
 IDS = torch.arange(2 * 20).reshape(2, 20) * 7 % VOCABULARY
@@ -28,7 +28,7 @@ def run(model: hf.PreTrainedModel, block: torch.nn.Module) -> tuple[Tensor, Any]
 @pytest.mark.parametrize("name", CONFIGS)
 def test_decoding_the_last_block_gives_the_model_s_logits(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     resid, output = run(model, anatomy.blocks[-1])
     assert anatomy.n_layers == model.config.num_hidden_layers == 3
     assert anatomy.d_model == resid.shape[-1] == 32
@@ -39,7 +39,7 @@ def test_decoding_the_last_block_gives_the_model_s_logits(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"opt-projected"}))
 def test_what_enters_the_unembedding_is_the_last_hidden_state_which_is_normed(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     resid, output = run(model, anatomy.blocks[-1])
     with torch.no_grad():
         torch.testing.assert_close(anatomy.hidden(resid), output.hidden_states[-1])
@@ -49,13 +49,13 @@ def test_what_enters_the_unembedding_is_the_last_hidden_state_which_is_normed(na
 @pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "granite", "opt-projected", "mamba"])
 def test_half_precision_is_understood_too(name: str) -> None:
     model = build(name).bfloat16()
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     assert anatomy.unembedding.dtype == torch.bfloat16
-    assert anatomy.scale == pytest.approx(find(build(name)).scale, rel=1e-4)
+    assert anatomy.scale == pytest.approx(find_anatomy(build(name)).scale, rel=1e-4)
 
 
 def test_parts_that_only_some_models_have_are_found() -> None:
-    anatomies = {name: find(build(name)) for name in CONFIGS}
+    anatomies = {name: find_anatomy(build(name)) for name in CONFIGS}
     assert anatomies["gemma2"].softcap == 5.0
     assert [name for name, each in anatomies.items() if each.softcap] == ["gemma2"]
     assert {name for name, each in anatomies.items() if each.bias is not None} == {"gptj", "phi"}
@@ -67,9 +67,9 @@ def test_parts_that_only_some_models_have_are_found() -> None:
 
 def test_the_decoder_runs_all_blocks_and_no_unembedding() -> None:
     model = build("llama")
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     fired: list[torch.nn.Module] = []
-    for module in (*anatomy.blocks, anatomy.head):
+    for module in (*anatomy.blocks, anatomy.output_embeddings):
         module.register_forward_hook(lambda module, *_: fired.append(module))
     anatomy.decoder(IDS, use_cache=False)
     assert fired == list(anatomy.blocks)
@@ -77,12 +77,12 @@ def test_the_decoder_runs_all_blocks_and_no_unembedding() -> None:
 
 def test_a_block_may_give_a_list() -> None:
     config = hf.OpenAIGPTConfig(vocab_size=50, n_embd=16, n_layer=2, n_head=2)
-    assert find(hf.OpenAIGPTLMHeadModel(config).train(False)).n_layers == 2
+    assert find_anatomy(hf.OpenAIGPTLMHeadModel(config).train(False)).n_layers == 2
 
 
 def test_the_unembedding_is_the_model_s_own_weight_and_not_a_copy() -> None:
     model = build("llama")
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     assert anatomy.unembedding.data_ptr() == model.lm_head.weight.data_ptr()
     assert not anatomy.unembedding.requires_grad
     assert anatomy.unembedding.shape == (anatomy.vocab_size, anatomy.d_hidden) == (VOCABULARY, 32)
@@ -98,7 +98,7 @@ def test_the_unembedding_is_the_model_s_own_weight_and_not_a_copy() -> None:
 )
 def test_a_forgotten_part_shows_in_the_logits(name: str, forgotten: dict[str, Any]) -> None:
     model = build(name)
-    anatomy = replace(find(model), **forgotten)
+    anatomy = replace(find_anatomy(model), **forgotten)
     resid, output = run(model, anatomy.blocks[-1])
     with torch.no_grad():
         assert (anatomy.decode(resid) - output.logits).abs().max() > 0.1
@@ -106,7 +106,7 @@ def test_a_forgotten_part_shows_in_the_logits(name: str, forgotten: dict[str, An
 
 def test_finding_leaves_no_hook_behind() -> None:
     model = build("gpt2")
-    find(model)
+    find_anatomy(model)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
@@ -114,7 +114,7 @@ def test_hooks_are_removed_after_an_error_too() -> None:
     model = build("llama")
     model.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match=r"float32 gives logits that are not finite; load it in"):
-        find(model)
+        find_anatomy(model)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
@@ -123,7 +123,7 @@ def test_an_encoder_decoder_model_is_refused() -> None:
         vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2,
     )  # fmt: skip
     with pytest.raises(ModelError, match="is an encoder-decoder model"):
-        find(hf.T5ForConditionalGeneration(config).train(False))
+        find_anatomy(hf.T5ForConditionalGeneration(config).train(False))
 
 
 def test_an_encoder_with_a_masked_language_model_s_head_is_refused() -> None:
@@ -132,24 +132,24 @@ def test_an_encoder_with_a_masked_language_model_s_head_is_refused() -> None:
         intermediate_size=16,
     )  # fmt: skip
     with pytest.raises(ModelError, match="BertForMaskedLM is not causal"):
-        find(hf.BertForMaskedLM(config).train(False))
+        find_anatomy(hf.BertForMaskedLM(config).train(False))
 
 
 def test_a_model_without_head_is_refused() -> None:
     with pytest.raises(ModelError, match="LlamaModel has no output embeddings"):
-        find(build("llama").model)
+        find_anatomy(build("llama").model)
 
 
 def test_a_model_in_train_mode_is_refused() -> None:
     with pytest.raises(ModelError, match=r"in train mode.*call model\.eval\(\)"):
-        find(build("llama").train())
+        find_anatomy(build("llama").train())
 
 
 def test_a_model_that_lists_no_such_blocks_is_refused() -> None:
     model = build("llama")
     model.config.num_hidden_layers = 4
     with pytest.raises(ModelError, match="expected one list of 4 modules that fire once"):
-        find(model)
+        find_anatomy(model)
 
 
 def test_a_model_that_needs_more_than_tokens_is_refused() -> None:
@@ -158,14 +158,14 @@ def test_a_model_that_needs_more_than_tokens_is_refused() -> None:
             raise NotImplementedError
 
     with pytest.raises(ModelError, match="Picky could not be run on 8 token ids alone"):
-        find(Picky(hf.LlamaConfig(**SHAPE)).train(False))
+        find_anatomy(Picky(hf.LlamaConfig(**SHAPE)).train(False))
 
 
 def test_an_unknown_step_before_the_unembedding_is_refused() -> None:
     model = build("llama")
     model.lm_head.register_forward_pre_hook(lambda _, args: (args[0] + 1.0,))
     with pytest.raises(ModelError, match=r"final path of Llama.*LlamaRMSNorm applied to the last"):
-        find(model)
+        find_anatomy(model)
 
 
 def test_an_unknown_step_after_the_unembedding_is_refused() -> None:
@@ -176,4 +176,4 @@ def test_an_unknown_step_after_the_unembedding_is_refused() -> None:
             return output
 
     with pytest.raises(ModelError, match="logits of Shifted: they are neither a constant times"):
-        find(Shifted(hf.LlamaConfig(**SHAPE)).train(False))
+        find_anatomy(Shifted(hf.LlamaConfig(**SHAPE)).train(False))

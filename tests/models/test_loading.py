@@ -21,7 +21,8 @@ from transformers import BertConfig, PreTrainedTokenizerFast, T5Config
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models import locations
-from probekit.models.loading import family, fingerprint, known, load, wrap
+from probekit.models.catalogue import entries, family
+from probekit.models.loading import fingerprint, load, wrap
 from support.architectures import VOCABULARY, build
 
 
@@ -85,22 +86,22 @@ def test_a_model_may_be_spread_over_devices(saved: Path) -> None:
 
 def test_tiny_is_the_built_in_tiny_m() -> None:
     loaded = load("tiny", device="cpu")
-    entry = next(model for model in known() if model.name == "tiny-m")
+    entry = next(model for model in entries() if model.name == "tiny-m")
     assert (loaded.name, loaded.family, loaded.source) == ("tiny-m", "tiny", "bundled")
     assert loaded.n_parameters == entry.parameters
 
 
 def test_every_short_name_means_one_place() -> None:
-    names = [name for model in known() for name in (model.name, *model.aliases)]
+    names = [name for model in entries() for name in (model.name, *model.aliases)]
     assert len(names) == len(set(names))
     assert {"tiny", "llama", "gpt2"} <= set(names)
-    assert all((model.repository is None) != (model.folder is None) for model in known())
-    repositories = [model.repository for model in known() if model.repository]
+    assert all((model.repository is None) != (model.folder is None) for model in entries())
+    repositories = [model.repository for model in entries() if model.repository]
     assert len(repositories) == len(set(repositories))
 
 
 def test_a_ladder_climbs() -> None:
-    for name in {model.family for model in known()}:
+    for name in {model.family for model in entries()}:
         sizes = [model.parameters for model in family(name)]
         assert sizes == sorted(set(sizes))
     assert [model.name for model in family("tiny")] == ["tiny-s", "tiny-m", "tiny-l"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes.affine_objective import (
     DAMPING,
     AffineObjective,
@@ -242,10 +242,10 @@ def test_a_newton_step_goes_most_of_the_way_to_the_minimum() -> None:
 
 
 def test_the_outputs_scale_is_in_unembedding_and_bias() -> None:
-    granite = find(build("granite"))
+    granite = find_anatomy(build("granite"))
     assert granite.scale == pytest.approx(1 / 8)
     torch.testing.assert_close(scaled_unembedding(granite), granite.unembedding / 8)
     assert torch.equal(scaled_bias(granite), torch.zeros(granite.vocab_size))
-    head = nn.Linear(2, 3)
-    anatomy = Anatomy(nn.Identity(), (nn.Identity(),), (), head, d_model=2, scale=0.5)
-    torch.testing.assert_close(scaled_bias(anatomy), head.bias.detach() / 2)
+    output = nn.Linear(2, 3)
+    anatomy = Anatomy(nn.Identity(), (nn.Identity(),), (), output, d_model=2, scale=0.5)
+    torch.testing.assert_close(scaled_bias(anatomy), output.bias.detach() / 2)

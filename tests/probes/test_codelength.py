@@ -191,7 +191,7 @@ def test_a_stream_is_read_no_further_than_there_are_targets() -> None:
 
 
 HEAD = Anatomy(nn.Identity(), (nn.Identity(),), (), nn.Linear(12, 12, bias=False), d_model=12)
-HEAD.head.weight.data = torch.eye(12)
+HEAD.output_embeddings.weight.data = torch.eye(12)
 
 
 def planted(n_blocks: int, seed: int) -> tuple[list[Seen], Targets]:

@@ -86,9 +86,9 @@ def accuracy(text: str, *, control: bool) -> float:
         if control:
             targets = controls.control_targets(targets, ids, {1: np.ones(12)}, seed=0)
         parts.append((stream, targets))
-    head = nn.Linear(12, 12, bias=False)
-    head.weight.data = torch.eye(12)
-    anatomy = Anatomy(nn.Identity(), (nn.Identity(),), (), head, d_model=12)
+    output = nn.Linear(12, 12, bias=False)
+    output.weight.data = torch.eye(12)
+    anatomy = Anatomy(nn.Identity(), (nn.Identity(),), (), output, d_model=12)
     probes = linear.fit(parts[0], parts[1], anatomy, [0])
     stream, targets = parts[2]
     [(_, logits)] = probes.predict(stream[0], targets.valid)

@@ -88,9 +88,9 @@ def test_under_one_penalty_linear_full_is_the_logistic_regression_of_scikit_lear
     monkeypatch.setattr(linear, "MOST_PASSES", 200)
     train, test = drawn(150, 0, weight), drawn(50, 1, weight)
     # Without rows of its own the head's start is A = 0, where scikit-learn's penalty pulls to.
-    head = head_of(torch.zeros(VOCABULARY, HIDDEN))
+    anatomy = head_of(torch.zeros(VOCABULARY, HIDDEN))
     found = linear.fit(
-        train, test, head, [2], family="linear-full", penalty=penalty, tolerance_nats=4e-8
+        train, test, anatomy, [2], family="linear-full", penalty=penalty, tolerance_nats=4e-8
     )
     (x, y), (held_x, held_y) = (
         (a.double().numpy(), b.numpy()) for a, b in map(rows, (train, test))
@@ -130,27 +130,27 @@ def test_concat_reads_what_is_spread_over_layers() -> None:
         return part_of(2 * parts[0] + parts[1], resid)
 
     train, validation, test = (spread(n, seed) for n, seed in ((60, 0), (20, 1), (30, 2)))
-    head = head_of(torch.eye(4))
-    together = linear.fit(train, validation, head, [2, 0, 1], family="concat")
+    anatomy = head_of(torch.eye(4))
+    together = linear.fit(train, validation, anatomy, [2, 0, 1], family="concat")
     assert together.read == (0, 1, 2)
     assert set(together.probes) == {(None, 1)}
     assert held_out(together, test) < 0.1
     for layer in (0, 1):
-        alone = held_out(linear.fit(train, validation, head, [layer]), test)
+        alone = held_out(linear.fit(train, validation, anatomy, [layer]), test)
         assert alone > np.log(2) - 0.05
 
 
 def test_concat_starts_as_the_model_where_the_last_layer_is_among_those_read(
     weight: Tensor,
 ) -> None:
-    train, head = drawn(10, 0, weight), head_of(weight)
+    train, anatomy = drawn(10, 0, weight), head_of(weight)
     # A huge penalty leaves the slope where it starts.
-    found = linear.fit(train, train, head, [0, 2], family="concat", penalty=1e6).probes[None, 1]
+    found = linear.fit(train, train, anatomy, [0, 2], family="concat", penalty=1e6).probes[None, 1]
     expected = torch.cat([torch.zeros(HIDDEN, HIDDEN), torch.eye(HIDDEN)], dim=1)
     torch.testing.assert_close(found.tensors["A"], expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.tensors["b"], torch.zeros(HIDDEN), atol=1e-4, rtol=0)
     # Elsewhere it starts at the ridge regression.
-    below = linear.fit(train, train, head, [0, 1], family="concat", penalty=1e6).probes[None, 1]
+    below = linear.fit(train, train, anatomy, [0, 1], family="concat", penalty=1e6).probes[None, 1]
     assert float((below.tensors["A"] - expected).abs().max()) > 0.3
 
 
@@ -174,10 +174,10 @@ def test_linear_full_reads_what_the_rows_of_the_unembedding_cannot(weight: Tenso
     # The model's rows know the first half of the tokens from the second and no more.
     row = torch.ones(VOCABULARY, 1)
     row[VOCABULARY // 2 :] = -1
-    head = head_of(row @ torch.randn(1, HIDDEN, generator=torch.Generator().manual_seed(0)))
+    anatomy = head_of(row @ torch.randn(1, HIDDEN, generator=torch.Generator().manual_seed(0)))
     train, validation, test = (drawn(n, seed, weight) for n, seed in ((150, 0), (30, 1), (50, 2)))
-    bound = held_out(linear.fit(train, validation, head, [2]), test)
-    free = held_out(linear.fit(train, validation, head, [2], family="linear-full"), test)
+    bound = held_out(linear.fit(train, validation, anatomy, [2]), test)
+    free = held_out(linear.fit(train, validation, anatomy, [2], family="linear-full"), test)
     z, wanted = rows(test)
     truth = float(nn.functional.cross_entropy(z @ weight.T, wanted))
     assert bound > truth + 0.5
@@ -199,10 +199,10 @@ def test_linear_full_starts_at_the_logits_of_linear(weight: Tensor) -> None:
 def test_saved_and_loaded_probes_predict_the_same(
     family: str, weight: Tensor, tmp_path: Path
 ) -> None:
-    train, head, path = drawn(10, 0, weight), head_of(weight), tmp_path / "probes.safetensors"
-    before = linear.fit(train, train, head, [0, 2], family=family)
+    train, anatomy, path = drawn(10, 0, weight), head_of(weight), tmp_path / "probes.safetensors"
+    before = linear.fit(train, train, anatomy, [0, 2], family=family)
     probes.save(before, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, head, "abc")
+    after = probes.load(path, anatomy, "abc")
     assert after.family == family
     assert after.layers == before.layers == frozenset({0, 2})
     assert set(after.probes) == ({(None, 1)} if family == "concat" else {(0, 1), (2, 1)})
@@ -217,11 +217,11 @@ def test_saved_and_loaded_probes_predict_the_same(
 
 
 def test_parameters_are_as_by_hand(weight: Tensor) -> None:
-    train, head = drawn(4, 0, weight), head_of(weight)
+    train, anatomy = drawn(4, 0, weight), head_of(weight)
     counts = {
         family: [
             p.n_parameters
-            for p in linear.fit(train, train, head, [0, 2], family=family).probes.values()
+            for p in linear.fit(train, train, anatomy, [0, 2], family=family).probes.values()
         ]
         for family in FAMILIES
     }
@@ -243,11 +243,11 @@ def test_noise_tells_nothing(family: str, weight: Tensor) -> None:
 def test_a_descent_that_ran_out_of_passes_says_so(
     family: str, weight: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, head = drawn(30, 0, weight), head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
+    train, anatomy = drawn(30, 0, weight), head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
 
     def fitted(penalty: float | None) -> list[probes.Probe]:
         found = linear.fit(
-            train, train, head, [0, 2], family=family, penalty=penalty, tolerance_nats=1e-3
+            train, train, anatomy, [0, 2], family=family, penalty=penalty, tolerance_nats=1e-3
         )
         return list(found.probes.values())
 
@@ -279,21 +279,21 @@ def test_a_penalty_that_is_given_is_kept_and_its_minimum_returned(
 def test_what_memory_does_not_hold_is_refused_with_the_way_out(
     weight: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, head = drawn(4, 0, weight), head_of(weight)
+    train, anatomy = drawn(4, 0, weight), head_of(weight)
     monkeypatch.setattr(linear, "free_bytes", lambda _: 80_000)
-    linear.fit(train, train, head, [0, 2])
+    linear.fit(train, train, anatomy, [0, 2])
     with pytest.raises(SettingsError, match=r"fitting 2 linear-full probes .* use linear or"):
-        linear.fit(train, train, head, [0, 2], family="linear-full")
+        linear.fit(train, train, anatomy, [0, 2], family="linear-full")
     monkeypatch.setattr(linear, "free_bytes", lambda _: 2**30)
-    large = replace(head, head=nn.Linear(2048, 50_000, bias=False, device="meta"))
+    large = replace(anatomy, output_embeddings=nn.Linear(2048, 50_000, bias=False, device="meta"))
     message = r"takes about 12\.3 GiB, and 1\.0 GiB are free: it is for small vocabularies"
     with pytest.raises(SettingsError, match=message):
         linear.fit(train, train, large, [2], family="linear-full")
 
 
 def test_another_family_or_penalty_is_an_error(weight: Tensor) -> None:
-    train, head = noise(4, 0), head_of(weight)
+    train, anatomy = noise(4, 0), head_of(weight)
     with pytest.raises(SettingsError, match="one of linear, concat, linear-full, got mlp"):
-        linear.fit(train, train, head, [2], family="mlp")
+        linear.fit(train, train, anatomy, [2], family="mlp")
     with pytest.raises(SettingsError, match=r"penalty must be at least 0, got -1"):
-        linear.fit(train, train, head, [2], penalty=-1.0)
+        linear.fit(train, train, anatomy, [2], penalty=-1.0)

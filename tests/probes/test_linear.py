@@ -34,7 +34,7 @@ def held_out(probes: Probes, of: Examples, layer: int, offset: int) -> float:
     z, wanted = pairs(of, layer, offset)
     probe = probes.probes[layer, offset]
     hidden = z @ probe.tensors["A"].T + probe.tensors["b"]
-    logits = hidden @ probes.head.unembedding.T + probe.tensors["c"]
+    logits = hidden @ probes.anatomy.unembedding.T + probe.tensors["c"]
     return float(nn.functional.cross_entropy(logits, wanted))
 
 
@@ -186,19 +186,19 @@ def test_what_the_fit_learned_is_called_the_minimum(fitted: Probes) -> None:
 def test_unembedding_bias_and_scale_are_the_models() -> None:
     draw = torch.Generator().manual_seed(5)
     weight = torch.randn(VOCABULARY, VOCABULARY, generator=draw)
-    head = replace(head_of(weight, torch.randn(VOCABULARY, generator=draw)), scale=0.25)
-    found = linear.fit(TRAIN, VALIDATION, head, [2])
+    anatomy = replace(head_of(weight, torch.randn(VOCABULARY, generator=draw)), scale=0.25)
+    found = linear.fit(TRAIN, VALIDATION, anatomy, [2])
     z, wanted = pairs(VALIDATION, 2, 1)
-    lens = float(nn.functional.cross_entropy(head.decode(z), wanted))
+    lens = float(nn.functional.cross_entropy(anatomy.decode(z), wanted))
     assert found.probes[2, 1].validation_nats < lens
     seen = next(iter(TEST[0]))
     valid = torch.zeros_like(seen.token_ids, dtype=torch.bool)
     valid[0, 0] = True
-    assert head.bias is not None
-    identity = {"A": torch.eye(VOCABULARY), "b": torch.zeros(VOCABULARY), "c": head.bias / 4}
+    assert anatomy.bias is not None
+    identity = {"A": torch.eye(VOCABULARY), "b": torch.zeros(VOCABULARY), "c": anatomy.bias / 4}
     start = replace(found.probes[2, 1], tensors=identity)
     [(_, logits)] = replace(found, probes={(2, 1): start}).predict(seen, {1: valid})
-    torch.testing.assert_close(logits[0], head.decode(seen.resid[2][0, 0]))
+    torch.testing.assert_close(logits[0], anatomy.decode(seen.resid[2][0, 0]))
 
 
 def test_no_graph_of_the_models_own_parameters_is_kept() -> None:
@@ -244,7 +244,7 @@ def test_the_moments_of_no_position_are_an_error() -> None:
 def test_a_probe_of_nothing_is_the_unigram(family: str) -> None:
     # Rows as far apart as those of a model that rules tokens out: any start is a bad one.
     draw = torch.Generator().manual_seed(3)
-    head = head_of(30 * torch.randn(VOCABULARY, VOCABULARY, generator=draw), None)
+    anatomy = head_of(30 * torch.randn(VOCABULARY, VOCABULARY, generator=draw), None)
     weights = torch.arange(1.0, VOCABULARY + 1).square()
 
     def drawn(n_blocks: int) -> Examples:
@@ -255,13 +255,13 @@ def test_a_probe_of_nothing_is_the_unigram(family: str) -> None:
         return [Seen(ids, {1: resid, 2: resid})], Targets("text", {1: ids}, {1: valid})
 
     train, validation = drawn(20), drawn(20)
-    found = linear.fit(train, validation, head, [1], family=family).probes[1, 1]
+    found = linear.fit(train, validation, anatomy, [1], family=family).probes[1, 1]
     counts = train[1].ids[1].flatten().bincount(minlength=VOCABULARY) + 1 / VOCABULARY
     unigram = (counts / counts.sum()).log()
     best = float(-unigram[validation[1].ids[1]].mean())
     assert found.validation_nats <= best + 1e-3
     assert found.chosen == "unigram"
     if family == "linear":
-        logits = head.unembedding @ found.tensors["b"] + found.tensors["c"]
+        logits = anatomy.unembedding @ found.tensors["b"] + found.tensors["c"]
         torch.testing.assert_close(logits.log_softmax(0), unigram, atol=1e-2, rtol=0)
         assert not found.tensors["A"].any()

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import logit_lens
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.readout import Cell, Readout, Seen
@@ -21,13 +21,13 @@ DOCUMENTS = torch.tensor([[4] * 6 + [7] * 4, [7] * 10, [2] * 10])
 
 
 @pytest.fixture(scope="module")
-def head(tiny_llama: PreTrainedModel) -> Anatomy:
-    return find(tiny_llama)
+def anatomy(tiny_llama: PreTrainedModel) -> Anatomy:
+    return find_anatomy(tiny_llama)
 
 
 @pytest.fixture(scope="module")
-def batches(tiny_llama: PreTrainedModel, head: Anatomy) -> list[Seen]:
-    return list(stream(tiny_llama, head, IDS, LAYERS, batch_size=2))
+def batches(tiny_llama: PreTrainedModel, anatomy: Anatomy) -> list[Seen]:
+    return list(stream(tiny_llama, anatomy, IDS, LAYERS, batch_size=2))
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,15 @@ def lenses(tiny_llama: PreTrainedModel) -> dict[int, Tensor]:
     with torch.no_grad():
         states = tiny_llama(IDS, output_hidden_states=True).hidden_states
         norm = tiny_llama.get_submodule("model.norm")
-        head = tiny_llama.get_submodule("lm_head")
+        anatomy = tiny_llama.get_submodule("lm_head")
         # The last of the hidden states is normed already.
-        return {0: head(norm(states[0])), 2: head(norm(states[2])), 3: head(states[3])}
+        return {0: anatomy(norm(states[0])), 2: anatomy(norm(states[2])), 3: anatomy(states[3])}
 
 
 def test_at_the_last_layer_the_lens_is_the_model(
-    batches: list[Seen], head: Anatomy, logits: Tensor
+    batches: list[Seen], anatomy: Anatomy, logits: Tensor
 ) -> None:
-    readout = LogitLens([3], head)
+    readout = LogitLens([3], anatomy)
     for seen in batches:
         at = slice(seen.first_block, seen.first_block + len(seen.token_ids))
         [(cell, found)] = readout.predict(seen, {1: VALID[at]})
@@ -60,9 +60,9 @@ def test_at_the_last_layer_the_lens_is_the_model(
 
 
 def test_earlier_layers_go_through_the_final_norm(
-    batches: list[Seen], head: Anatomy, lenses: dict[int, Tensor]
+    batches: list[Seen], anatomy: Anatomy, lenses: dict[int, Tensor]
 ) -> None:
-    readout, seen = LogitLens(LAYERS, head), batches[0]
+    readout, seen = LogitLens(LAYERS, anatomy), batches[0]
     valid = {1: VALID[:2], 3: VALID[:2] & VALID[:2].roll(1, 1)}
     found = list(readout.predict(seen, valid))
     assert [(cell.layer, cell.offset) for cell, _ in found] == [
@@ -76,22 +76,22 @@ def test_earlier_layers_go_through_the_final_norm(
 
 
 def test_the_model_predicts_the_next_token_alone(
-    batches: list[Seen], head: Anatomy, logits: Tensor
+    batches: list[Seen], anatomy: Anatomy, logits: Tensor
 ) -> None:
-    readout, seen = Model(head), batches[0]
+    readout, seen = Model(anatomy), batches[0]
     [(cell, found)] = readout.predict(seen, {1: VALID[:2], 2: VALID[:2]})
     assert cell == Cell("model", 1)
     torch.testing.assert_close(found, logits[:2][VALID[:2]], atol=1e-4, rtol=1e-4)
     assert list(readout.predict(seen, {2: VALID[:2]})) == []
     assert readout.layers == frozenset({3})
     assert isinstance(readout, Readout)
-    assert isinstance(LogitLens([0], head), Readout)
+    assert isinstance(LogitLens([0], anatomy), Readout)
 
 
 def test_the_divergence_is_zero_at_the_last_layer_and_that_of_torch_elsewhere(
-    batches: list[Seen], head: Anatomy, lenses: dict[int, Tensor]
+    batches: list[Seen], anatomy: Anatomy, lenses: dict[int, Tensor]
 ) -> None:
-    table = logit_lens.divergences(batches, head, LAYERS, VALID, DOCUMENTS)
+    table = logit_lens.divergences(batches, anatomy, LAYERS, VALID, DOCUMENTS)
     assert list(table.columns) == ["layer", "document", "kl_sum", "n"]
     assert table[["layer", "document"]].values.tolist() == [
         [i, j] for i in LAYERS for j in (2, 4, 7)
@@ -107,19 +107,19 @@ def test_the_divergence_is_zero_at_the_last_layer_and_that_of_torch_elsewhere(
 
 
 def test_every_valid_position_is_counted_once_for_its_document(
-    batches: list[Seen], head: Anatomy
+    batches: list[Seen], anatomy: Anatomy
 ) -> None:
     # Inside: a fixture is shown whole by hypothesis, and a model is long.
     @settings(max_examples=8, deadline=None)
     @given(st.lists(st.booleans(), min_size=30, max_size=30).filter(any))
     def counts(chosen: list[bool]) -> None:
-        check_counts(batches, head, torch.tensor(chosen).view(3, 10))
+        check_counts(batches, anatomy, torch.tensor(chosen).view(3, 10))
 
     counts()
 
 
-def check_counts(batches: list[Seen], head: Anatomy, valid: Tensor) -> None:
-    table = logit_lens.divergences(batches, head, [0], valid, DOCUMENTS)
+def check_counts(batches: list[Seen], anatomy: Anatomy, valid: Tensor) -> None:
+    table = logit_lens.divergences(batches, anatomy, [0], valid, DOCUMENTS)
     expected = {n: int((valid & (n == DOCUMENTS)).sum()) for n in (2, 4, 7)}
     assert dict(zip(table["document"], table["n"], strict=True)) == {
         n: count for n, count in expected.items() if count
@@ -127,6 +127,6 @@ def check_counts(batches: list[Seen], head: Anatomy, valid: Tensor) -> None:
     assert (table["kl_sum"] > 0).all()
 
 
-def test_a_layer_that_was_not_captured_is_an_error(batches: list[Seen], head: Anatomy) -> None:
+def test_a_layer_that_was_not_captured_is_an_error(batches: list[Seen], anatomy: Anatomy) -> None:
     with pytest.raises(KeyError, match="1"):
-        list(LogitLens([1], head).predict(batches[0], {1: VALID[:2]}))
+        list(LogitLens([1], anatomy).predict(batches[0], {1: VALID[:2]}))

@@ -38,9 +38,9 @@ def held_out(found: Probes, of: Examples, layer: int, offset: int) -> float:
     return float(nn.functional.cross_entropy(logits_of(found, of, layer, offset), wanted))
 
 
-def start_of(family: str, head: Anatomy, monkeypatch: pytest.MonkeyPatch) -> Probes:
+def start_of(family: str, anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch) -> Probes:
     monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 0)
-    return nonconvex.fit(TRAIN, VALIDATION, head, [1, 2], family, seed=0)
+    return nonconvex.fit(TRAIN, VALIDATION, anatomy, [1, 2], family, seed=0)
 
 
 def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(fitted: Probes) -> None:
@@ -94,10 +94,10 @@ def signs(n_blocks: int, seed: int) -> Examples:
 
 
 def test_the_mlp_finds_what_no_linear_probe_can() -> None:
-    head = head_of(torch.eye(4))
+    anatomy = head_of(torch.eye(4))
     known, held, test = signs(150, 0), signs(50, 1), signs(100, 2)
-    straight = linear.fit(known, held, head, [1])
-    bent = nonconvex.fit(known, held, head, [1], "mlp", seed=0)
+    straight = linear.fit(known, held, anatomy, [1])
+    bent = nonconvex.fit(known, held, anatomy, [1], "mlp", seed=0)
     assert held_out(straight, test, 1, 1) > math.log(2) - 0.01
     assert held_out(bent, test, 1, 1) < math.log(2) - 0.15
 
@@ -117,12 +117,12 @@ def test_without_an_epoch_the_last_layer_is_decoded_as_the_model_does(
 ) -> None:
     draw = torch.Generator().manual_seed(5)
     weight = torch.randn(VOCABULARY, VOCABULARY, generator=draw)
-    head = replace(head_of(weight, torch.randn(VOCABULARY, generator=draw)), scale=0.25)
-    start = start_of(family, head, monkeypatch)
+    anatomy = replace(head_of(weight, torch.randn(VOCABULARY, generator=draw)), scale=0.25)
+    start = start_of(family, anatomy, monkeypatch)
     assert start.probes[2, 1].chosen == "start"
     assert start.n_passes == 1
     z, _ = pairs(TEST, 2, 1)
-    found, model = (x.log_softmax(dim=1) for x in (logits_of(start, TEST, 2, 1), head.decode(z)))
+    found, model = (x.log_softmax(dim=1) for x in (logits_of(start, TEST, 2, 1), anatomy.decode(z)))
     torch.testing.assert_close(found, model, atol=1e-4, rtol=0)
 
 
@@ -201,13 +201,13 @@ def test_no_graph_is_kept_and_the_model_is_left_as_it_was(
 ) -> None:
     monkeypatch.setattr(nonconvex, "MOST_EPOCHS", 2)
     norm = nn.RMSNorm(VOCABULARY)
-    head = replace(head_of(torch.eye(VOCABULARY)), final=(norm,))
+    anatomy = replace(head_of(torch.eye(VOCABULARY)), final=(norm,))
     before = torch.random.get_rng_state()
-    found = nonconvex.fit(TRAIN, VALIDATION, head, [2], family, seed=0)
+    found = nonconvex.fit(TRAIN, VALIDATION, anatomy, [2], family, seed=0)
     assert not any(x.requires_grad for x in found.probes[2, 1].tensors.values())
     assert norm.weight.grad is None
-    assert head.head.weight.grad is None
-    assert torch.equal(head.unembedding, torch.eye(VOCABULARY))
+    assert anatomy.output_embeddings.weight.grad is None
+    assert torch.equal(anatomy.unembedding, torch.eye(VOCABULARY))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -231,8 +231,8 @@ def test_parameters_are_counted(family: str, number: int, monkeypatch: pytest.Mo
     narrow = [
         replace(seen, resid={k: x[..., :HIDDEN] for k, x in seen.resid.items()}) for seen in batches
     ]
-    head = head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
-    found = nonconvex.fit((narrow, targets), (narrow, targets), head, [1], family, seed=0)
+    anatomy = head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
+    found = nonconvex.fit((narrow, targets), (narrow, targets), anatomy, [1], family, seed=0)
     assert found.probes[1, 2].n_parameters == number
 
 

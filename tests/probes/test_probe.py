@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from probekit.errors import RunError
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import probe as probes
 from probekit.probes.probe import Key, Probe, Probes
 from probekit.readout import Cell, Readout, Seen
@@ -19,7 +19,7 @@ from support.architectures import build
 VOCABULARY, HIDDEN = 7, 3
 
 
-def head(scale: float = 1.0) -> Anatomy:
+def make_anatomy(scale: float = 1.0) -> Anatomy:
     """Return the head of a model of two blocks; what enters it is twice the stream."""
     torch.manual_seed(0)
     double = nn.Linear(HIDDEN, HIDDEN, bias=False)
@@ -47,7 +47,7 @@ def probe(seed: int, width: int = HIDDEN, vocabulary: int = VOCABULARY) -> Probe
 
 def some(scale: float = 1.0) -> Probes:
     keys = ((2, 1), (0, 2), (0, 1))
-    return Probes({key: probe(seed) for seed, key in enumerate(keys)}, head(scale), 9)
+    return Probes({key: probe(seed) for seed, key in enumerate(keys)}, make_anatomy(scale), 9)
 
 
 def seen(seed: int = 0) -> Seen:
@@ -72,7 +72,7 @@ def test_a_prediction_is_unembedding_times_affine_map_plus_bias(
         assert logits.shape == (int(where.sum()), VOCABULARY)
         for row, z in zip(logits, 2 * batch.resid[cell.layer][where], strict=True):
             by_hand = (
-                scale * (readout.head.unembedding @ (own.tensors["A"] @ z + own.tensors["b"]))
+                scale * (readout.anatomy.unembedding @ (own.tensors["A"] @ z + own.tensors["b"]))
                 + own.tensors["c"]
             )
             torch.testing.assert_close(row, by_hand, atol=1e-5, rtol=1e-5)
@@ -94,7 +94,7 @@ def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
     more: dict[Key, Probe] = {(2, 2): replace(probe(8), chosen="lens")}
     before = replace(before, probes={**before.probes, **more})
     probes.save(before, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, before.head, "abc")
+    after = probes.load(path, before.anatomy, "abc")
     assert after.n_passes == 9
     assert set(after.probes) == set(before.probes)
     for key, found in after.probes.items():
@@ -110,8 +110,8 @@ def test_probes_that_share_the_models_bias_or_are_views_can_be_saved(tmp_path: P
     fits: dict[Key, Probe] = {
         (k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()
     }
-    probes.save(Probes(fits, head(), 1), path, {"model_fingerprint": "abc"})
-    after = probes.load(path, head(), "abc").probes
+    probes.save(Probes(fits, make_anatomy(), 1), path, {"model_fingerprint": "abc"})
+    after = probes.load(path, make_anatomy(), "abc").probes
     assert torch.equal(after[0, 1].tensors["c"], shared)
     assert torch.equal(after[1, 1].tensors["A"], large[1:4].T)
 
@@ -120,18 +120,18 @@ def test_probes_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "probes.safetensors"
     probes.save(some(), path, {"model_fingerprint": "abc"})
     with pytest.raises(RunError, match="were fitted to another model than this one"):
-        probes.load(path, head(), "abd")
+        probes.load(path, make_anatomy(), "abd")
 
 
 def test_probes_that_are_not_there_are_an_error_that_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there are no probes at .*nowhere\.safetensors"):
-        probes.load(tmp_path / "nowhere.safetensors", head(), "abc")
+        probes.load(tmp_path / "nowhere.safetensors", make_anatomy(), "abc")
 
 
 @pytest.mark.parametrize("name", ["llama", "granite", "gptj"])
 def test_a_probe_stands_in_for_the_output_layer_and_leaves_it_as_it_was(name: str) -> None:
     model = build(name)
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     own = probe(3, anatomy.d_hidden, anatomy.vocab_size)
     ids = torch.arange(10).view(1, 10)
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_a_probe_stands_in_for_the_output_layer_and_leaves_it_as_it_was(name: st
 
 
 def test_the_output_layer_comes_back_after_an_error() -> None:
-    anatomy = head()
+    anatomy = make_anatomy()
     with pytest.raises(KeyError), probes.in_place_of_output(anatomy, probe(0)):
         raise KeyError
-    assert not anatomy.head._forward_hooks
+    assert not anatomy.output_embeddings._forward_hooks

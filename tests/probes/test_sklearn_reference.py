@@ -25,7 +25,7 @@ VOCABULARY, HIDDEN, LENGTH = 9, 4, 12
 SHARES = torch.tensor([0.1, 0, 0.3, 0, 0, 0.1, 0, 0.5, 0])
 
 
-def head() -> Anatomy:
+def anatomy() -> Anatomy:
     """Return the head of a model of two blocks without final norm."""
     unembedding = nn.Linear(HIDDEN, VOCABULARY, bias=False)
     return Anatomy(nn.Identity(), (nn.Identity(), nn.Identity()), (), unembedding, HIDDEN)
@@ -47,7 +47,7 @@ def part(n_blocks: int, seed: int, shares: Tensor = SHARES) -> Examples:
     return batches, Targets("text", {2: ids.roll(-2, dims=1)}, {2: valid})
 
 
-HEAD, TRAIN, VALIDATION, TEST = head(), part(30, 0), part(15, 1), part(40, 2)
+HEAD, TRAIN, VALIDATION, TEST = anatomy(), part(30, 0), part(15, 1), part(40, 2)
 
 
 def pairs(of: Examples, layer: int) -> tuple[Tensor, Tensor]:
@@ -145,8 +145,8 @@ def test_a_fit_that_scikit_learn_warns_of_has_not_converged(
 
 def test_as_many_classes_as_tokens_are_as_good_as_the_linear_probe() -> None:
     # A square unembedding, so that the linear probe is free too.
-    identity = replace(HEAD, head=nn.Linear(HIDDEN, VOCABULARY, bias=False))
-    identity.head.weight.data = torch.randn(
+    identity = replace(HEAD, output_embeddings=nn.Linear(HIDDEN, VOCABULARY, bias=False))
+    identity.output_embeddings.weight.data = torch.randn(
         VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(1)
     )
     straight = linear.fit(TRAIN, VALIDATION, identity, [1, 2]).probes[1, 2]

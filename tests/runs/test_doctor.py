@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from probekit.checks import Check
 from probekit.errors import DataError
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded, load
 from probekit.runs import doctor
 from probekit.runs.doctor import check_model, lines
@@ -34,7 +34,7 @@ def loaded(model: PreTrainedModel) -> Loaded:
 
 
 def outcome(model: PreTrainedModel, anatomy: Anatomy | None = None) -> dict[str, Check]:
-    checks = check_model(loaded(model), anatomy or find(model), IDS)
+    checks = check_model(loaded(model), anatomy or find_anatomy(model), IDS)
     return {check.name: check for check in checks}
 
 
@@ -50,7 +50,7 @@ def test_a_random_model_passes_everything_but_training(name: str) -> None:
 def test_a_trained_model_passes_everything(dtype: str) -> None:
     model = load("tiny", dtype=dtype)
     token_ids = torch.tensor([model.tokenizer(TEXT * 2, add_special_tokens=False)["input_ids"]])
-    checks = check_model(model, find(model.model), token_ids)
+    checks = check_model(model, find_anatomy(model.model), token_ids)
     assert all(check.passed for check in checks), lines(checks)
 
 
@@ -75,14 +75,14 @@ def test_a_forgotten_step_after_the_unembedding_is_seen(
     name: str, forgotten: dict[str, Any]
 ) -> None:
     model = build(name)
-    failed = outcome(model, replace(find(model), **forgotten))
+    failed = outcome(model, replace(find_anatomy(model), **forgotten))
     assert not failed["decoding"].passed
     assert failed["layers"].passed
 
 
 def test_layers_in_the_wrong_order_are_seen() -> None:
     model = build("llama")
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     first, second, third = anatomy.blocks
     wrong = replace(anatomy, blocks=(second, first, third))
     assert not outcome(model, wrong)["layers"].passed
@@ -90,7 +90,7 @@ def test_layers_in_the_wrong_order_are_seen() -> None:
 
 def test_activations_that_depend_on_the_batch_size_are_seen() -> None:
     model = build("llama")
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     anatomy.blocks[1].register_forward_hook(lambda _, __, output: output + 0.1 * len(output))
     batching = outcome(model, anatomy)["batching"]
     assert not batching.passed
@@ -111,7 +111,7 @@ def test_a_hook_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_activations_that_are_not_finite_are_the_one_thing_said() -> None:
     model = build("llama")
-    anatomy = find(model)
+    anatomy = find_anatomy(model)
     anatomy.blocks[1].register_forward_hook(lambda _, __, output: output * float("inf"))
     (check,) = check_model(loaded(model), anatomy, IDS)
     assert not check.passed
@@ -121,7 +121,7 @@ def test_activations_that_are_not_finite_are_the_one_thing_said() -> None:
 def test_one_token_is_too_few() -> None:
     model = build("llama")
     with pytest.raises(DataError, match="takes 2 tokens or more"):
-        check_model(loaded(model), find(model), IDS[:, :1])
+        check_model(loaded(model), find_anatomy(model), IDS[:, :1])
 
 
 def test_the_table_shows_what_failed() -> None:
@@ -136,5 +136,7 @@ def test_only_positions_that_are_text_tell_whether_a_model_is_trained() -> None:
     with torch.no_grad():
         logits = model(IDS[:, :64]).logits
     expected = -float(logits[0, 3].log_softmax(dim=-1)[IDS[0, 4]])
-    checks = {check.name: check for check in check_model(loaded(model), find(model), IDS, valid)}
+    checks = {
+        check.name: check for check in check_model(loaded(model), find_anatomy(model), IDS, valid)
+    }
     assert checks["training"].measured == pytest.approx(expected, rel=1e-5)

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 import probekit
 from probekit.data.blocks import Blocks
-from probekit.runs import setup
+from probekit.pipelines.analysis import analyze
 from probekit.runs.folder import Run
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import from_mapping
 
 # What a readout is, and what it scores on the documents that choose.
@@ -21,28 +21,28 @@ FITTED = ["readout", "layer", "offset", "split", "n_parameters", "nats", "top1",
 
 def test_the_blocks_of_a_split_hold_its_documents_alone(asked: dict[str, Any]) -> None:
     settings = from_mapping(asked)
-    loaded = setup.load(settings)
-    material = setup.prepare(loaded, setup.resolved(settings, loaded))
+    loaded = load_model(settings)
+    setup = prepare(loaded, with_machine_defaults(settings, loaded))
     seen = 0
-    for part, blocks in material.blocks.items():
+    for part, blocks in setup.blocks.items():
         numbers = set(blocks.documents.unique().tolist()) - {-1}
-        assert {material.documents[number].split for number in numbers} == {part}
+        assert {setup.documents[number].split for number in numbers} == {part}
         seen += len(numbers)
-    assert seen == len(material.documents)
+    assert seen == len(setup.documents)
 
 
 def test_other_test_documents_change_nothing_that_was_fitted_or_chosen(
     finished_run: Run, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = setup.prepare
+    usual = prepare
 
-    def with_other_tests(*args: Any, **named: Any) -> Material:
-        material = prepare(*args, **named)
-        test = material.blocks["test"]
-        other = (test.token_ids + 7) % material.head.vocab_size
-        return replace(material, blocks={**material.blocks, "test": Blocks(other, test.documents)})
+    def with_other_tests(*args: Any, **named: Any) -> Setup:
+        setup = usual(*args, **named)
+        test = setup.blocks["test"]
+        other = (test.token_ids + 7) % setup.anatomy.vocab_size
+        return replace(setup, blocks={**setup.blocks, "test": Blocks(other, test.documents)})
 
-    monkeypatch.setattr(setup, "prepare", with_other_tests)
+    monkeypatch.setattr(analyze, "prepare", with_other_tests)
     changed = probekit.analyze(**asked, output=tmp_path)
     first, second = (
         load_file(run.folder / "probes.safetensors") for run in (finished_run, changed)

@@ -6,44 +6,43 @@ from transformers import PreTrainedModel
 
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import TOKENS_ON_CPU
-from probekit.models import anatomy, devices
+from probekit.models import devices
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.runs import plan
 
 
 @pytest.fixture
-def head(tiny_llama: PreTrainedModel) -> anatomy.Anatomy:
-    return anatomy.find(tiny_llama)
+def anatomy(tiny_llama: PreTrainedModel) -> Anatomy:
+    return find_anatomy(tiny_llama)
 
 
-def test_a_plan_counts_by_hand(head: anatomy.Anatomy) -> None:
-    made = plan.make(head, n_blocks=10, block=16, layers=(0, 3), offsets=3, batch_size=4)
-    d, v = head.d_model, head.vocab_size
+def test_a_plan_counts_by_hand(anatomy: Anatomy) -> None:
+    made = plan.make(anatomy, n_blocks=10, block=16, layers=(0, 3), offsets=3, batch_size=4)
+    d, v = anatomy.d_model, anatomy.vocab_size
     assert (made.n_tokens, made.n_cells, made.batch_size) == (160, 6, 4)
     assert made.n_probe_parameters == 6 * (d * d + d + v)
     assert made.store_bytes == 160 * 2 * d * 4
 
 
-def test_the_batch_follows_free_memory(
-    head: anatomy.Anatomy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_batch_follows_free_memory(anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(free: int) -> plan.Plan:
         monkeypatch.setattr(plan, "free_bytes", lambda _: free)
-        return plan.make(head, 1000, 128, (0, 1, 2, 3), 4)
+        return plan.make(anatomy, 1000, 128, (0, 1, 2, 3), 4)
 
     rich, poor = planned(2**36), planned(2**23)
     assert (rich.batch_size, rich.store) == (plan.MOST_BLOCKS, "memory")
     assert (poor.batch_size, poor.store) == (2, "live")
     assert planned(2**22).batch_size == 1
-    each = head.vocab_size * 4 * plan.LOGIT_COPIES
+    each = anatomy.vocab_size * 4 * plan.LOGIT_COPIES
     assert rich.branch_tokens == TOKENS_ON_CPU
     assert planned(2**22).branch_tokens == int(2**22 * plan.BATCH_SHARE // each)
     with pytest.raises(SettingsError, match="are free: read fewer --layers, or fewer --offsets"):
         planned(2**20)
 
 
-def test_a_plan_is_one_line_with_a_time(head: anatomy.Anatomy) -> None:
-    made = plan.make(head, 10, 16, (0, 3), 3)
-    seconds = plan.seconds(made, head)
+def test_a_plan_is_one_line_with_a_time(anatomy: Anatomy) -> None:
+    made = plan.make(anatomy, 10, 16, (0, 3), 3)
+    seconds = plan.seconds(made, anatomy)
     assert 0 < seconds < 60
     line = made.line(seconds)
     assert "160 tokens, 6 probes" in line

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from probekit.scoring import contrasts
-from probekit.scoring.rates import Tally
+from probekit.scoring.rates import DocumentSums
 
 DOCUMENTS = 6
 N = 10
@@ -36,14 +36,14 @@ def rows(
     ]  # fmt: skip
 
 
-def tally(*parts: list[dict[str, Any]]) -> Tally:
+def sums(*parts: list[dict[str, Any]]) -> DocumentSums:
     table = pd.DataFrame([row for part in parts for row in part]).astype({"layer": "Int64"})
-    return Tally(table, ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
+    return DocumentSums(table, ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
 
 
 def test_a_probe_stands_beside_its_control_and_the_random_model() -> None:
     bit = math.log(2)
-    found = tally(
+    found = sums(
         rows("unigram", None, 2, 5.0),
         rows("linear", 3, 2, 5.0 - 3 * bit, top1=0.4),
         rows("control", 3, 2, 1.0, top1=0.7),
@@ -62,7 +62,7 @@ def test_a_probe_stands_beside_its_control_and_the_random_model() -> None:
 
 
 def test_without_controls_there_are_no_rows() -> None:
-    assert not list(contrasts.controls(tally(rows("unigram", None, 2, 5.0))))
+    assert not list(contrasts.controls(sums(rows("unigram", None, 2, 5.0))))
 
 
 def both(nats: Mapping[tuple[str, int | None], tuple[float, float]]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def both(nats: Mapping[tuple[str, int | None], tuple[float, float]]) -> list[dic
 
 def test_the_layer_of_a_family_is_chosen_on_validation() -> None:
     bit = math.log(2)
-    found = tally(
+    found = sums(
         both({
             ("linear", 0): (2.0, 2.0), ("linear", 1): (3.0, 1.0),
             ("mlp", 0): (2.5, 9.0), ("mlp", 1): (2.4, 2.0 - bit),
@@ -92,7 +92,7 @@ def test_the_layer_of_a_family_is_chosen_on_validation() -> None:
 
 def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> None:
     at: dict[str, Any] = {"positions": "marginal"}
-    found = tally(
+    found = sums(
         rows("linear", 2, 2, 2.0, top1=0.8, joint=0.8, **at),
         rows("linear", 2, 3, 2.0, top1=0.5, joint=0.2, **at),
         rows("linear", 2, 1, 2.0, top1=0.9, joint=0.9, **at),

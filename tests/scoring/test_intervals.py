@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
-from probekit.scoring.rates import METRICS, RESAMPLES, Tally
+from probekit.scoring.rates import METRICS, RESAMPLES, DocumentSums
 
 Array = NDArray[np.float64]
 
@@ -115,8 +115,8 @@ def test_an_interval_from_a_tally_is_the_one_that_is_measured_here() -> None:
         seed=seed,
         **{f"{metric}_sum": 0.0 for metric in METRICS if metric != "nats"},
     )
-    tally = Tally(table, ["a"] * n_documents, [1.0] * n_documents, seed)
-    found = tally.rates("a", "test", "all")
+    scored = DocumentSums(table, ["a"] * n_documents, [1.0] * n_documents, seed)
+    found = scored.rates("a", "test", "all")
     floor, probe, ceiling = (found.nats(name, None, 1) for name in MEANS)
     made = {"nats": probe, "difference": floor - probe}
     made["recovered"] = made["difference"] / (floor - ceiling)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
-from probekit.scoring.rates import RESAMPLES, Tally
+from probekit.scoring.rates import RESAMPLES, DocumentSums
 
 UNIGRAM = "unigram", None, 1
 
@@ -40,10 +40,12 @@ def rows(
     ]
 
 
-def tally(*parts: list[dict[str, Any]], domains: str = "aabb", seed: int = 0) -> Tally:
+def document_sums(
+    *parts: list[dict[str, Any]], domains: str = "aabb", seed: int = 0
+) -> DocumentSums:
     every = [{"seed": seed} | row for part in parts for row in part]
     table = pd.DataFrame(every).astype({"layer": "Int64"})
-    return Tally(table, list(domains), [2.0, 4.0, 3.0, 5.0] * (len(domains) // 4 + 1), seed)
+    return DocumentSums(table, list(domains), [2.0, 4.0, 3.0, 5.0] * (len(domains) // 4 + 1), seed)
 
 
 FLOOR = rows("unigram", [(0, 10, 3.0), (1, 30, 2.0), (2, 20, 1.0), (3, 40, 2.5)])
@@ -52,7 +54,7 @@ PROBE = rows("linear", [(0, 10, 1.0), (1, 30, 2.0), (2, 20, 0.5), (3, 40, 1.5)],
 
 
 def test_estimates_are_the_means_over_positions() -> None:
-    rates = tally(FLOOR, PROBE).rates("all", "test", "all")
+    rates = document_sums(FLOOR, PROBE).rates("all", "test", "all")
     assert rates.nats(*UNIGRAM)[0] == pytest.approx((30 + 60 + 20 + 100) / 100)
     assert rates.nats("linear", 4, 1)[0] == pytest.approx((10 + 60 + 10 + 60) / 100)
     top1 = sum(n * math.exp(-nats) for n, nats in ((10, 1.0), (30, 2.0), (20, 0.5), (40, 1.5)))
@@ -62,7 +64,7 @@ def test_estimates_are_the_means_over_positions() -> None:
 
 
 def test_a_row_has_bits_over_the_unigram_and_bits_per_byte() -> None:
-    [floor, probe] = tally(FLOOR, PROBE).rates("all", "test", "all").rows(FLOORS)
+    [floor, probe] = document_sums(FLOOR, PROBE).rates("all", "test", "all").rows(FLOORS)
     assert (floor["readout"], floor["layer"], floor["bits"]) == ("unigram", None, 0)
     assert floor["bits_low"] == floor["bits_high"] == 0
     assert (probe["layer"], probe["offset"], probe["blind"]) == (4, 1, True)
@@ -75,7 +77,7 @@ def test_a_row_has_bits_over_the_unigram_and_bits_per_byte() -> None:
 
 
 def test_a_domain_has_its_own_documents_and_all_has_them_all() -> None:
-    both = tally(FLOOR, PROBE)
+    both = document_sums(FLOOR, PROBE)
     assert both.groups == ["all", "a", "b"]
     assert both.rates("a", "test", "all").nats(*UNIGRAM)[0] == pytest.approx(90 / 40)
     assert both.rates("b", "test", "all").nats(*UNIGRAM)[0] == pytest.approx(120 / 60)
@@ -83,10 +85,10 @@ def test_a_domain_has_its_own_documents_and_all_has_them_all() -> None:
 
 
 def test_a_single_domain_is_not_shown_twice() -> None:
-    assert tally(FLOOR, domains="aaaa").groups == ["a"]
+    assert document_sums(FLOOR, domains="aaaa").groups == ["a"]
     # A text may be called `all`.
-    named = tally(FLOOR)
-    alone = Tally(named.table, ["all"] * 4, named.bytes_per_token)
+    named = document_sums(FLOOR)
+    alone = DocumentSums(named.table, ["all"] * 4, named.bytes_per_token)
     assert alone.groups == ["all"]
     assert alone.rates("all", "test", "all").n_positions.tolist() == [100]
 
@@ -94,7 +96,7 @@ def test_a_single_domain_is_not_shown_twice() -> None:
 def test_splits_and_sets_of_positions_are_kept_apart() -> None:
     other = rows("unigram", [(0, 5, 9.0)], positions="marginal")
     held = rows("unigram", [(1, 5, 7.0)], split="validation")
-    found = tally(FLOOR, other, held)
+    found = document_sums(FLOOR, other, held)
     assert found.rates("all", "test", "all").nats(*UNIGRAM)[0] == pytest.approx(2.1)
     assert found.rates("all", "test", "marginal").nats(*UNIGRAM)[0] == pytest.approx(9)
     assert found.rates("all", "validation", "all").nats(*UNIGRAM)[0] == pytest.approx(7)
@@ -107,7 +109,7 @@ def test_differences_are_paired(seed: int, gap: float) -> None:
     sums = [(i, int(draw.integers(1, 50)), float(draw.normal(5))) for i in range(4)]
     better = [(i, n, nats - gap) for i, n, nats in sums]
     parts = rows("unigram", sums), rows("linear", sums, layer=1), rows("linear", better, layer=2)
-    rates = tally(*parts, seed=seed).rates("all", "test", "all")
+    rates = document_sums(*parts, seed=seed).rates("all", "test", "all")
     twin = rates.nats(*UNIGRAM) - rates.nats("linear", 1, 1)
     assert (twin == 0).all()
     # Better by the same in each document: no doubt remains, however documents differ.
@@ -120,7 +122,7 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     for seed in range(times):
         nats = draw.normal(3, 1, size=40)
         sums = [(i, 10, float(value)) for i, value in enumerate(nats)]
-        many = tally(rows("unigram", sums), domains="a" * 40, seed=seed)
+        many = document_sums(rows("unigram", sums), domains="a" * 40, seed=seed)
         rates = many.rates("a", "test", "all")
         _, low, high = rates.summary(rates.nats(*UNIGRAM))
         covered += low <= 3 <= high
@@ -128,7 +130,7 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
 
 
 def test_a_readout_without_some_documents_has_its_own_counts() -> None:
-    found = tally(FLOOR, rows("marginal", [(0, 10, 1.0), (3, 10, 2.0)]))
+    found = document_sums(FLOOR, rows("marginal", [(0, 10, 1.0), (3, 10, 2.0)]))
     rates = found.rates("all", "test", "all")
     assert rates.n_documents.tolist() == [4, 2]
     assert rates.n_positions.tolist() == [100, 20]
@@ -142,7 +144,7 @@ def test_a_readout_without_some_documents_has_its_own_counts() -> None:
 
 def test_cells_and_layers_are_found() -> None:
     parts = [rows("lens", [(0, 1, 1.0)], layer=layer) for layer in (5, 0, 2)]
-    rates = tally(FLOOR, *parts).rates("all", "test", "all")
+    rates = document_sums(FLOOR, *parts).rates("all", "test", "all")
     assert rates.layers("lens", 1) == [0, 2, 5]
     assert rates.layers("unigram", 1) == []
     assert rates.has("lens", 0, 1)
@@ -150,7 +152,7 @@ def test_cells_and_layers_are_found() -> None:
 
 
 def test_what_was_not_scored_is_an_error() -> None:
-    found = tally(FLOOR)
+    found = document_sums(FLOOR)
     with pytest.raises(DataError, match="linear at layer 4, offset 1 was not scored"):
         found.rates("all", "test", "all").nats("linear", 4, 1)
     with pytest.raises(DataError, match="nothing was scored on a, validation, positions all"):
@@ -160,9 +162,12 @@ def test_what_was_not_scored_is_an_error() -> None:
 def test_what_a_readout_knows_beyond_the_token_is_counted_from_the_better_floor() -> None:
     skip = rows("skip-bigram", [(0, 10, 2.0), (1, 30, 2.0), (2, 20, 2.0), (3, 40, 2.0)])
     first = rows("linear", [(0, 10, 1.5), (1, 30, 1.5), (2, 20, 1.5), (3, 40, 1.5)], layer=0)
-    rates = tally(FLOOR, PROBE, skip, first).rates("all", "test", "all")
+    rates = document_sums(FLOOR, PROBE, skip, first).rates("all", "test", "all")
     assert rates.token_floor(1) == ("linear", 0)
-    assert tally(FLOOR, skip).rates("all", "test", "all").token_floor(1) == ("skip-bigram", None)
+    assert document_sums(FLOOR, skip).rates("all", "test", "all").token_floor(1) == (
+        "skip-bigram",
+        None,
+    )
     found = {(r["readout"], r["layer"]): r for r in rates.rows({1: rates.token_floor(1)})}
     assert found["linear", 4]["bits_given_token"] == pytest.approx(0.1 / math.log(2))
     assert found["linear", 0]["bits_given_token"] == 0
@@ -171,7 +176,7 @@ def test_what_a_readout_knows_beyond_the_token_is_counted_from_the_better_floor(
 
 def test_a_control_has_no_bits_since_its_labels_are_not_the_texts() -> None:
     control = rows("control", [(0, 10, 1.0), (1, 10, 1.0)], layer=4)
-    [_, row] = tally(FLOOR, control).rates("all", "test", "all").rows(FLOORS)
+    [_, row] = document_sums(FLOOR, control).rates("all", "test", "all").rows(FLOORS)
     assert row["nats"] == pytest.approx(1.0)
     for name in ("bits", "bits_given_token"):
         assert row[name] is row[f"{name}_low"] is row[f"{name}_high"] is None
@@ -180,7 +185,7 @@ def test_a_control_has_no_bits_since_its_labels_are_not_the_texts() -> None:
 def test_fits_of_another_seed_take_the_place_of_the_first_ones() -> None:
     sums = [(0, 10, 1.0), (1, 30, 1.0)]
     other = [(0, 10, 2.0), (1, 30, 2.0)]
-    both = tally(FLOOR, rows("mlp", sums, layer=1), rows("mlp", other, layer=1, seed=7))
+    both = document_sums(FLOOR, rows("mlp", sums, layer=1), rows("mlp", other, layer=1, seed=7))
     assert both.repeated == {7: {"mlp"}}
     first, again = (both.rates("all", "test", "all", seed) for seed in (None, 7))
     assert first.nats("mlp", 1, 1)[0] == pytest.approx(1.0)
@@ -190,6 +195,6 @@ def test_fits_of_another_seed_take_the_place_of_the_first_ones() -> None:
 
 
 def test_what_is_not_known_is_a_null_and_not_a_number() -> None:
-    rates = tally(FLOOR).rates("all", "test", "all")
+    rates = document_sums(FLOOR).rates("all", "test", "all")
     assert set(rates.columns("kl", rates.rate("kl", *UNIGRAM)).values()) == {None}
     assert set(rates.columns("kl", None).values()) == {None}

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from probekit.scoring.rates import Tally
+from probekit.scoring.rates import DocumentSums
 
 Nats = Mapping[str, Sequence[float]]
 
 
-def tally(by_offset: Mapping[int, Nats], n: int = 10) -> Tally:
+def sums(by_offset: Mapping[int, Nats], n: int = 10) -> DocumentSums:
     """Return scores whose nats by document are given, by offset and strategy.
 
     Of ten tokens, top-5 misses as many as there are nats.
@@ -27,4 +27,4 @@ def tally(by_offset: Mapping[int, Nats], n: int = 10) -> Tally:
     ]  # fmt: skip
     table = pd.DataFrame(listed).assign(split="test", seed=0).astype({"layer": "Int64"})
     documents = table["document"].nunique()
-    return Tally(table, ["words"] * documents, [1.0] * documents)
+    return DocumentSums(table, ["words"] * documents, [1.0] * documents)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import MtpModel
 
 from probekit.heads.native import NativeHeads
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from support.architectures import SHAPE
 
 EXPERTS: dict[str, Any] = {
@@ -47,4 +47,4 @@ def make(name: str) -> NativeHeads:
             if key.endswith("e_score_correction_bias"):
                 buffer.zero_()
     model.float().eval()
-    return NativeHeads(model, find(model), brought.float().eval())
+    return NativeHeads(model, find_anatomy(model), brought.float().eval())

@@ -17,8 +17,7 @@ from probekit.heads.kinds import Form
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import RECIPES, Recipe
 from probekit.heads.training.train import Batches, Data, History, train
-from probekit.models import anatomy
-from probekit.models.anatomy import Anatomy
+from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import build
 
 # Symbols of the text: each block counts on from a random one.
@@ -48,7 +47,7 @@ class World:
 
     def __init__(self, name: str = "llama", *, read: Any = 2, offsets: int = 2) -> None:
         self.model: PreTrainedModel = build(name)
-        self.anatomy: Anatomy = anatomy.find(self.model)
+        self.anatomy: Anatomy = find_anatomy(self.model)
         self.backbone = Backbone(self.model, self.anatomy)
         self.before = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.heads = Heads(

@@ -13,13 +13,13 @@ from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.pipelines.calibration import known
 from probekit.pipelines.calibration.markov import MarkovChain
 from probekit.pipelines.calibration.planted_signal import Planted
 from probekit.probes import linear, ngram
 from probekit.readout import Readout, Seen
-from probekit.scoring.rates import Tally
+from probekit.scoring.rates import DocumentSums
 from probekit.scoring.score import score
 
 LENGTH = 32
@@ -82,8 +82,8 @@ class World:
 
     def __init__(self, text: MarkovChain | Planted, horizon: int, sizes: Mapping[str, int]) -> None:
         self.text, self.horizon, self.model = text, horizon, text.model()
-        self.head: Anatomy = find(self.model)
-        self.layers = list(range(self.head.n_layers + 1))
+        self.anatomy: Anatomy = find_anatomy(self.model)
+        self.layers = list(range(self.anatomy.n_layers + 1))
         self.parts: dict[str, Blocks] = {}
         self.n_documents = 0
         for seed, (name, n) in enumerate(sizes.items()):
@@ -93,11 +93,11 @@ class World:
 
     def batches(self, split: str) -> list[Seen]:
         ids = self.parts[split].token_ids
-        return list(stream(self.model, self.head, ids, self.layers, batch_size=len(ids)))
+        return list(stream(self.model, self.anatomy, ids, self.layers, batch_size=len(ids)))
 
     def fitted(self, targets: Mapping[str, Targets], layers: list[int]) -> Readout:
         train, validation = ((self.batches(s), targets[s]) for s in ("train", "validation"))
-        return linear.fit(train, validation, self.head, layers)
+        return linear.fit(train, validation, self.anatomy, layers)
 
     def floors(self) -> tuple[Readout, Readout]:
         parts = [(self.parts[s].token_ids, self.targets[s]) for s in ("train", "validation")]
@@ -127,8 +127,8 @@ class World:
         table = score(readouts, self.batches(split), wanted, positions, documents)
         return table.assign(split=split, seed=0)
 
-    def tally(self, *tables: pd.DataFrame) -> Tally:
-        return Tally(
+    def sums(self, *tables: pd.DataFrame) -> DocumentSums:
+        return DocumentSums(
             pd.concat(tables, ignore_index=True),
             ["one"] * self.n_documents,
             [1.0] * self.n_documents,

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from probekit import files, provenance, reports
 from probekit.checks import Check
 from probekit.marginalization.branch_engine import BranchEngine
-from probekit.models import anatomy, loading
+from probekit.models import loading
+from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import verdict
@@ -23,10 +24,16 @@ from probekit.pipelines.analysis.measure import Measurement
 from probekit.probes import probe
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
-from probekit.runs import doctor, plan, setup
+from probekit.runs import doctor, plan
 from probekit.runs import folder as results
 from probekit.runs.folder import Run
-from probekit.runs.setup import Material
+from probekit.runs.setup import (
+    Setup,
+    load_model,
+    prepare,
+    require_analysable,
+    with_machine_defaults,
+)
 from probekit.runs.streams import SITE_OF_MODEL
 from probekit.settings import Settings, from_file, from_mapping
 
@@ -59,38 +66,38 @@ def analyze(
     """
     given, loaded = resolve_model(model, tokenizer, settings)
     asked = from_mapping(given)
-    return run(loaded or setup.load(asked), asked, output, overwrite, say)
+    return run(loaded or load_model(asked), asked, output, overwrite, say)
 
 
 def run(
     loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
-    settings = setup.resolved(settings, loaded)
+    settings = with_machine_defaults(settings, loaded)
     folder = Path(output) if output else default_folder(settings)
     finished = results.open_folder(folder, settings, overwrite)
     if finished is not None:
-        now = setup.prepare(loaded, settings)
+        now = prepare(loaded, settings)
         results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        material = setup.prepare(loaded, settings)
-        test = material.blocks["test"]
-        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
-        unmet = setup.unmet(checks)
-    say(material.plan.line(plan.seconds(material.plan, material.head)))
+        setup = prepare(loaded, settings)
+        test = setup.blocks["test"]
+        checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        unmet = require_analysable(checks)
+    say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
     measured = Measurement(
-        material, settings, journal, folder / "stages", _fingerprint(material, settings)
+        setup, settings, journal, folder / "stages", _fingerprint(setup, settings)
     )
     with torch.no_grad():
-        tally, _, passages = measured.tally, measured.codelength, measured.passages
+        sums, _, passages = measured.sums, measured.codelength, measured.passages
     rows = measured.ceilings[0].rows if measured.ceilings else []
-    bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == tally.groups[0]}
+    bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == sums.groups[0]}
     findings = verdict.find(
-        tally,
-        material.head.n_layers,
+        sums,
+        setup.anatomy.n_layers,
         settings.offsets,
         bounds,
         at_output=settings.site == SITE_OF_MODEL,
@@ -107,32 +114,32 @@ def run(
 
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
-    settings = setup.resolved(settings, loaded)
-    material = setup.prepare(loaded, settings)
-    lines = [material.plan.line(plan.seconds(material.plan, material.head))]
-    for row in material.text:
+    settings = with_machine_defaults(settings, loaded)
+    setup = prepare(loaded, settings)
+    lines = [setup.plan.line(plan.seconds(setup.plan, setup.anatomy))]
+    for row in setup.text:
         documents, counts = row["documents"], row["tokens"]
         parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
         lines.append(f"Text {row['domain']} ({row['source']}), tokens in documents: {parts}")
-    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+    return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 
 
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     """Check every assumption on this model, and the branch engine on its longest block."""
-    settings = setup.resolved(settings, loaded)
-    material = setup.prepare(loaded, settings)
-    token_ids = material.blocks["test"].token_ids
-    checks = doctor.check_model(loaded, material.head, token_ids)
+    settings = with_machine_defaults(settings, loaded)
+    setup = prepare(loaded, settings)
+    token_ids = setup.blocks["test"].token_ids
+    checks = doctor.check_model(loaded, setup.anatomy, token_ids)
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
 
 
-def _fingerprint(material: Material, settings: Settings) -> str:
+def _fingerprint(setup: Setup, settings: Settings) -> str:
     """Digest all that could change a stage."""
     return provenance.digest(
         {
             "settings": asdict(settings),
-            "model": material.fingerprint,
-            "text": [row["sha256"] for row in material.text],
+            "model": setup.fingerprint,
+            "text": [row["sha256"] for row in setup.text],
             "versions": provenance.versions(),
         }
     )
@@ -145,7 +152,7 @@ def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page:
         if job.name == job.family and job.seed == measured.settings.seed:
             stored = measured.path(f"{job.label}.safetensors")
             files.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
-    files.write(folder / "scores.parquet", measured.tally.named().to_parquet)
+    files.write(folder / "scores.parquet", measured.sums.named().to_parquet)
     passages = files.as_json(measured.passages, indent=None)
     files.write_text(folder / "passages.json", passages)
     files.write_text(folder / "report.html", page)
@@ -180,6 +187,6 @@ def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = 
         RunError: If there are no probes, or they were fitted to another model.
     """
     finished = results.load(folder)
-    loaded = loaded or setup.load(finished.settings)
+    loaded = loaded or load_model(finished.settings)
     path = finished.folder / _probes_file(family)
-    return probe.load(path, anatomy.find(loaded.model), loading.fingerprint(loaded))
+    return probe.load(path, find_anatomy(loaded.model), loading.fingerprint(loaded))

@@ -33,40 +33,40 @@ def document(
     """
     ceilings, branching = measured.ceilings, measured.branching
     engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
-    material = measured.material
-    loaded = material.loaded
-    own = {"softcap": material.head.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
+    setup = measured.setup
+    loaded = setup.loaded
+    own = {"softcap": setup.anatomy.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
     return {
         "schema": SCHEMA,
-        "run": run_row(material, asdict(measured.settings), measured.journal)
+        "run": run_row(setup, asdict(measured.settings), measured.journal)
         | {"attention": loaded.attention},
-        "model": model_row(material) | own,
-        "text": material.text,
+        "model": model_row(setup) | own,
+        "text": setup.text,
         "verdict": findings.verdict,
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
         "marginal": [row for ceiling in ceilings for row in ceiling.rows],
         "branching": branching,
         "specialization": findings.rows,
-        "controls": list(contrasts.controls(measured.tally)),
-        "families": list(contrasts.families(measured.tally, measured.families)),
-        "sequences": list(contrasts.sequences(measured.tally, measured.settings.target)),
+        "controls": list(contrasts.controls(measured.sums)),
+        "families": list(contrasts.families(measured.sums, measured.families)),
+        "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
-        "warnings": [*unmet, *material.warnings, *findings.warnings],
+        "warnings": [*unmet, *setup.warnings, *findings.warnings],
     }
 
 
 def _scores(measured: Measurement) -> Iterator[dict[str, Any]]:
-    tally = measured.tally
-    again: dict[int, set[str] | None] = {measured.settings.seed: None, **tally.repeated}
-    for domain in tally.groups:
-        validation = tally.rates(domain, "validation", "all")
+    sums = measured.sums
+    again: dict[int, set[str] | None] = {measured.settings.seed: None, **sums.repeated}
+    for domain in sums.groups:
+        validation = sums.rates(domain, "validation", "all")
         offsets = range(1, measured.settings.offsets + 1)
         floors = {offset: validation.token_floor(offset) for offset in offsets}
         for split, positions in SCORED:
             for seed, readouts in again.items():
-                rates = tally.rates(domain, split, positions, seed)
+                rates = sums.rates(domain, split, positions, seed)
                 for row in rates.rows(floors):
                     if readouts is None or row["readout"] in readouts:
                         place = {"domain": domain, "split": split, "positions": positions}

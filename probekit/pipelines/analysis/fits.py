@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
-from probekit.models import anatomy
+from probekit.models.anatomy import find_anatomy
 from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
 from probekit.probes.probe import Examples, Probes
 from probekit.readout import Readout, Seen
@@ -96,36 +96,36 @@ def inputs_of(job: Job, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]
         shares: Share of each token among the training targets, by offset.
     """
     own = replace(inputs, targets={s: t.only(job.offsets) for s, t in inputs.targets.items()})
-    material = inputs.streams.material
+    setup = inputs.streams.setup
     if job.name == "control":
         drawn = {
             split: controls.control_targets(
-                targets, material.blocks[split].token_ids, shares, job.seed
+                targets, setup.blocks[split].token_ids, shares, job.seed
             )
             for split, targets in own.targets.items()
         }
         return replace(own, targets=drawn)
     if job.name == "random":
-        untrained = controls.random_model(material.loaded.model, job.seed)
-        loaded = replace(material.loaded, model=untrained)
-        material = replace(material, loaded=loaded, head=anatomy.find(untrained))
-        layers = tuple(sorted({*job.layers, material.head.n_layers}))
-        return replace(own, streams=Streams(material, layers, inputs.streams.site))
+        untrained = controls.random_model(setup.loaded.model, job.seed)
+        loaded = replace(setup.loaded, model=untrained)
+        setup = replace(setup, loaded=loaded, anatomy=find_anatomy(untrained))
+        layers = tuple(sorted({*job.layers, setup.anatomy.n_layers}))
+        return replace(own, streams=Streams(setup, layers, inputs.streams.site))
     return own
 
 
 def fit(job: Job, inputs: Inputs) -> Probes:
     """Fit the probes of a job."""
     train, validation = inputs.part("train"), inputs.part("validation")
-    head = inputs.streams.material.head
+    anatomy = inputs.streams.setup.anatomy
     if job.family == "sklearn":
-        return sklearn_reference.fit(train, validation, head, job.layers)
+        return sklearn_reference.fit(train, validation, anatomy, job.layers)
     if job.family in TRAINED:
         return nonconvex.fit(
-            train, validation, head, job.layers, job.family, seed=job.seed, finals=inputs.finals
+            train, validation, anatomy, job.layers, job.family, seed=job.seed, finals=inputs.finals
         )
     fitted = linear.fit(
-        train, validation, head, job.layers, family=job.family, finals=inputs.finals
+        train, validation, anatomy, job.layers, family=job.family, finals=inputs.finals
     )
     return replace(fitted, name=job.name)
 
@@ -139,14 +139,14 @@ def send(job: Job, inputs: Inputs, seed: int) -> pd.DataFrame:
         seed: Seed of the order in which blocks are sent.
     """
     validation, stream = inputs.part("validation"), inputs.streams.read("train")
-    material = inputs.streams.material
+    setup = inputs.streams.setup
 
     def fit(targets: Targets) -> Readout:
         short = codelength.Within(stream, targets)
-        return linear.fit((short, targets), validation, material.head, job.layers)
+        return linear.fit((short, targets), validation, setup.anatomy, job.layers)
 
     # Blocks are sorted by domain: a code is short where what was sent is like what comes.
     draw = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(material.blocks["train"].token_ids), generator=draw)
-    targets, n_tokens = inputs.targets["train"], material.head.vocab_size
+    order = torch.randperm(len(setup.blocks["train"].token_ids), generator=draw)
+    targets, n_tokens = inputs.targets["train"], setup.anatomy.vocab_size
     return codelength.online(fit, stream, targets, n_tokens, order)

@@ -12,51 +12,49 @@ from probekit.probes import logit_lens
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
 from probekit.runs import ceiling
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Settings
 
 
 def inspect(
-    material: Material, settings: Settings, targets: Targets, fitted: Mapping[Job, Probes]
+    setup: Setup, settings: Settings, targets: Targets, fitted: Mapping[Job, Probes]
 ) -> dict[str, Any]:
     """Return the content of passages.json.
 
     Only the blocks that hold a passage are run.
 
     Args:
-        material: Model and text.
+        setup: Model and text.
         settings: What was asked.
         targets: Targets of the test blocks.
         fitted: The probes of every job.
     """
-    blocks = material.blocks["test"]
-    chosen = passages.choose(blocks, material.domains, settings.offsets, settings.seed)
+    blocks = setup.blocks["test"]
+    chosen = passages.choose(blocks, setup.domains, settings.offsets, settings.seed)
     rows = sorted({passage.block for passage in chosen})
     few = Blocks(blocks.token_ids[rows], blocks.documents[rows])
     ids = {k: own[rows] for k, own in targets.ids.items()}
     valid = {k: own[rows] for k, own in targets.valid.items()}
     return passages.record(
         [replace(passage, block=rows.index(passage.block)) for passage in chosen],
-        _runs(replace(material, blocks={"test": few}), settings, fitted),
+        _runs(replace(setup, blocks={"test": few}), settings, fitted),
         few,
         Targets(targets.name, ids, valid),
-        material.loaded.tokenizer,
+        setup.loaded.tokenizer,
     )
 
 
-def _runs(
-    material: Material, settings: Settings, fitted: Mapping[Job, Probes]
-) -> Iterator[passages.Run]:
+def _runs(setup: Setup, settings: Settings, fitted: Mapping[Job, Probes]) -> Iterator[passages.Run]:
     """Yield the readouts with the stream that they read."""
-    layers = passages.chosen_layers(material.layers)
-    readouts: list[Readout] = [logit_lens.LogitLens(layers, material.head)]
+    layers = passages.chosen_layers(setup.layers)
+    readouts: list[Readout] = [logit_lens.LogitLens(layers, setup.anatomy)]
     readouts += _probes(settings, fitted, layers)
     if ceiling.wanted(settings):
-        readouts.append(ceiling.marginalization(material, settings, "marginal"))
-    model = logit_lens.Model(material.head)
+        readouts.append(ceiling.marginalization(setup, settings, "marginal"))
+    model = logit_lens.Model(setup.anatomy)
     read = frozenset[int]().union(*(readout.layers for readout in readouts))
-    streams = Streams(material, tuple(sorted(read)), settings.site)
+    streams = Streams(setup, tuple(sorted(read)), settings.site)
     if settings.site == SITE_OF_MODEL:
         yield [model, *readouts], streams.read("test")
     else:

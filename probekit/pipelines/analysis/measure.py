@@ -29,10 +29,10 @@ from probekit.readout import Readout, Seen
 from probekit.runs import ceiling as ceilings
 from probekit.runs import streams
 from probekit.runs.ceiling import Ceiling
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL
 from probekit.scoring import score, specialization
-from probekit.scoring.rates import ALL, MUCH_ADAPTATION_NATS, Tally
+from probekit.scoring.rates import ALL, MUCH_ADAPTATION_NATS, DocumentSums
 from probekit.settings import Settings
 from probekit.shapes import Mask
 
@@ -42,14 +42,14 @@ class Measurement:
     """The measurements of one run.
 
     Attributes:
-        material: What is worked on.
+        setup: What is worked on.
         settings: What was asked.
         journal: Where stages are noted.
         stages: Folder of finished stages.
         fingerprint: Of all that could change a stage.
     """
 
-    material: Material
+    setup: Setup
     settings: Settings
     journal: Journal
     stages: Path
@@ -58,7 +58,7 @@ class Measurement:
     @cached_property
     def jobs(self) -> list[Job]:
         """What is fitted, the linear probes first."""
-        return list(fits.jobs(self.settings, self.material.layers))
+        return list(fits.jobs(self.settings, self.setup.layers))
 
     @cached_property
     def fitted(self) -> dict[Job, Probes]:
@@ -77,12 +77,12 @@ class Measurement:
             return []
         adapted = self._adapted
         readouts = [p for job, p in self.fitted.items() if job.name not in fits.CONTROLS]
-        lenses = logit_lens.LogitLens(self.material.layers, self.material.head)
+        lenses = logit_lens.LogitLens(self.setup.layers, self.setup.anatomy)
         plain = self._ceiling("marginal", [lenses, *readouts])
         return [plain, *([] if adapted is None else [adapted])]
 
     @cached_property
-    def tally(self) -> Tally:
+    def sums(self) -> DocumentSums:
         """The scores of all readouts, by document."""
         return self._tallied(self.ceilings)
 
@@ -91,10 +91,10 @@ class Measurement:
         """Mean KL(p_l || p_final) in nats by domain and layer, on all test positions."""
         if self.settings.site != SITE_OF_MODEL:
             return {}
-        stream, material = self._streams.read("test"), self.material
-        valid, documents = self._targets["test"].valid[1], material.blocks["test"].documents
-        table = logit_lens.divergences(stream, material.head, material.layers, valid, documents)
-        table["domain"] = [material.domains[number] for number in table["document"]]
+        stream, setup = self._streams.read("test"), self.setup
+        valid, documents = self._targets["test"].valid[1], setup.blocks["test"].documents
+        table = logit_lens.divergences(stream, setup.anatomy, setup.layers, valid, documents)
+        table["domain"] = [setup.domains[number] for number in table["document"]]
         found: dict[tuple[str, int], float] = {}
         for domain, group in [(ALL, table), *table.groupby("domain")]:
             sums = group.groupby("layer")[["kl_sum", "n"]].sum()
@@ -105,13 +105,11 @@ class Measurement:
     @cached_property
     def branching(self) -> list[dict[str, Any]]:
         """Rows of `branching` in results.json: how many tokens the next one might be."""
-        material, settings = self.material, self.settings
-        stream, blocks = self._streams.finals("test"), material.blocks["test"]
+        setup, settings = self.setup, self.settings
+        stream, blocks = self._streams.finals("test"), setup.blocks["test"]
         with self.journal.stage("branching"):
-            table = nucleus_size.count(stream, material.head, blocks, settings.nucleus)
-        found = nucleus_size.spreads(
-            table, material.domains, len(blocks.token_ids[0]), settings.seed
-        )
+            table = nucleus_size.count(stream, setup.anatomy, blocks, settings.nucleus)
+        found = nucleus_size.spreads(table, setup.domains, len(blocks.token_ids[0]), settings.seed)
         return [spread.row(settings.nucleus) for spread in found]
 
     @cached_property
@@ -132,7 +130,7 @@ class Measurement:
         targets = self._targets["test"]
 
         def inspected() -> str:
-            found = inspect_passages.inspect(self.material, self.settings, targets, self.fitted)
+            found = inspect_passages.inspect(self.setup, self.settings, targets, self.fitted)
             return files.as_json(found, indent=None)
 
         found: dict[str, Any] = self._kept("passages", inspected)
@@ -171,14 +169,14 @@ class Measurement:
 
     @cached_property
     def _streams(self) -> streams.Streams:
-        return streams.Streams(self.material, self.material.layers, self.settings.site)
+        return streams.Streams(self.setup, self.setup.layers, self.settings.site)
 
     @cached_property
     def _targets(self) -> dict[Split, Targets]:
-        blocks, horizon = self.material.blocks, self.settings.offsets
+        blocks, horizon = self.setup.blocks, self.settings.offsets
         if self.settings.target == "text":
             return {part: text_targets(blocks[part], horizon) for part in blocks}
-        engine = self.material.branches()
+        engine = self.setup.branches()
         with self.journal.stage("model targets"):
             return {part: model_targets(engine, blocks[part], horizon) for part in blocks}
 
@@ -188,17 +186,17 @@ class Measurement:
 
     @cached_property
     def _positions(self) -> dict[str, Mask]:
-        blocks, asked = self.material.blocks["test"], self.settings
+        blocks, asked = self.setup.blocks["test"], self.settings
         most, seed = asked.marginal_positions, asked.seed
-        drawn = draw_positions(blocks, self.material.domains, asked.offsets, most, seed)
+        drawn = draw_positions(blocks, self.setup.domains, asked.offsets, most, seed)
         return {"all": blocks.valid(1), "marginal": drawn}
 
     @cached_property
     def _ngrams(self) -> tuple[ngram.Unigram, ngram.SkipBigram]:
-        blocks = self.material.blocks
+        blocks = self.setup.blocks
         train = blocks["train"].token_ids, self._targets["train"]
         validation = blocks["validation"].token_ids, self._targets["validation"]
-        return ngram.fit(train, validation, self.material.head.vocab_size)
+        return ngram.fit(train, validation, self.setup.anatomy.vocab_size)
 
     @cached_property
     def _job_inputs(self) -> dict[Job, Inputs]:
@@ -211,13 +209,13 @@ class Measurement:
         if not path.exists():
             with self.journal.stage(job.label):
                 self._fit(job, inputs, path)
-        return probes.load(path, inputs.streams.material.head, self.material.fingerprint)
+        return probes.load(path, inputs.streams.setup.anatomy, self.setup.fingerprint)
 
     def _fit(self, job: Job, inputs: Inputs, path: Path) -> None:
         fitted = fits.fit(job, inputs)
         self.journal.note(job.label, "fitted", passes=fitted.n_passes)
         notes = {
-            "model_fingerprint": self.material.fingerprint,
+            "model_fingerprint": self.setup.fingerprint,
             "site": self.settings.site,
             "seed": str(job.seed),
             "norm": "z is what enters the unembedding: the model's final norm is applied first",
@@ -227,12 +225,12 @@ class Measurement:
     @cached_property
     def _scores(self) -> pd.DataFrame:
         """Sums by document of all readouts but the ceilings."""
-        fitted, head = self.fitted, self.material.head
+        fitted, anatomy = self.fitted, self.setup.anatomy
         own = self._inputs
         with self.journal.stage("scores"):
-            lenses = [logit_lens.LogitLens(self.material.layers, head)]
+            lenses = [logit_lens.LogitLens(self.setup.layers, anatomy)]
             tables = [
-                self._score("test", [logit_lens.Model(head)], self._streams.finals("test"), own),
+                self._score("test", [logit_lens.Model(anatomy)], self._streams.finals("test"), own),
                 self._score("test", lenses, self._streams.read("test"), own),
             ]
             for part in ("validation", "test"):
@@ -246,17 +244,17 @@ class Measurement:
     def _score(
         self, part: Split, readouts: Sequence[Readout], stream: Iterable[Seen], inputs: Inputs
     ) -> pd.DataFrame:
-        targets, documents = inputs.targets[part], self.material.blocks[part].documents
+        targets, documents = inputs.targets[part], self.setup.blocks[part].documents
         positions = self._positions if part == "test" else {"all": documents >= 0}
         return score.score(readouts, stream, targets, positions, documents).assign(split=part)
 
-    def _tallied(self, ceilings: Sequence[Ceiling]) -> Tally:
-        table, material, seed = self._scores, self.material, self.settings.seed
+    def _tallied(self, ceilings: Sequence[Ceiling]) -> DocumentSums:
+        table, setup, seed = self._scores, self.setup, self.settings.seed
         for ceiling in ceilings:
             table = ceiling.compared_with(table, seed)
-        parts = [table, *(ceiling.sums.assign(split="test", seed=seed) for ceiling in ceilings)]
+        parts = [table, *(ceiling.own_rows.assign(split="test", seed=seed) for ceiling in ceilings)]
         whole = pd.concat(parts, ignore_index=True)
-        return Tally(whole, material.domains, material.bytes_per_token, seed)
+        return DocumentSums(whole, setup.domains, setup.bytes_per_token, seed)
 
     def _ceiling(self, name: str, compared: Sequence[Readout] = ()) -> Ceiling:
         """Return a finished stage of marginalization, finishing it first if need be."""
@@ -265,7 +263,7 @@ class Measurement:
             with self.journal.stage(name):
                 drawn, targets = self._positions["marginal"], self._targets["test"]
                 plan = ceilings.Asked(name, self._streams, targets, drawn, compared)
-                ceiling = ceilings.measure(self.material, self.settings, plan)
+                ceiling = ceilings.measure(self.setup, self.settings, plan)
             files.write(table, ceiling.table.to_parquet)
             noted = {"rows": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
             files.write_text(notes, json.dumps(noted))
@@ -276,15 +274,15 @@ class Measurement:
     @property
     def _adapted(self) -> Ceiling | None:
         """The ceiling with the (L, 1) probe as output, if that probe beats the model by much."""
-        head = self.material.head
-        probe = self.probes.probes.get((head.n_layers, 1))
-        at_output = self.settings.site == SITE_OF_MODEL and head.softcap is None
+        anatomy = self.setup.anatomy
+        probe = self.probes.probes.get((anatomy.n_layers, 1))
+        at_output = self.settings.site == SITE_OF_MODEL and anatomy.softcap is None
         if probe is None or not at_output:
             return None
         plain = self._tallied([])
         rates = [plain.rates(domain, "test", "all") for domain in plain.groups]
-        gains = [specialization.adaptation_nats(each, head.n_layers) for each in rates]
+        gains = [specialization.adaptation_nats(each, anatomy.n_layers) for each in rates]
         if not any(g is not None and g[0] > MUCH_ADAPTATION_NATS for g in gains):
             return None
-        with probes.in_place_of_output(head, probe):
+        with probes.in_place_of_output(anatomy, probe):
             return self._ceiling("marginal-adapted")

@@ -8,8 +8,8 @@ from probekit.scoring.rates import (
     MUCH_ADAPTATION_NATS,
     ONE_DOCUMENT,
     WIDE_BOUND,
+    DocumentSums,
     Rate,
-    Tally,
     few_documents,
 )
 from probekit.scoring.specialization import PROBE, Domain, _row
@@ -36,7 +36,7 @@ class Findings:
 
 
 def find(
-    tally: Tally,
+    sums: DocumentSums,
     n_layers: int,
     horizon: int,
     bounds: Mapping[int, float] | None = None,
@@ -46,7 +46,7 @@ def find(
     """Return the findings of a run.
 
     Args:
-        tally: What was scored on `validation` (positions `all`) and on `test` (positions
+        sums: What was scored on `validation` (positions `all`) and on `test` (positions
             `all` and `marginal`).
         n_layers: Number of blocks of the model.
         horizon: Largest offset.
@@ -61,13 +61,13 @@ def find(
         Domain(
             name,
             n_layers,
-            tally.rates(name, "validation", "all"),
-            tally.rates(name, "test", "all"),
-            tally.rates(name, "test", "marginal"),
+            sums.rates(name, "validation", "all"),
+            sums.rates(name, "test", "all"),
+            sums.rates(name, "test", "marginal"),
             at_output,
             target,
         )
-        for name in tally.groups
+        for name in sums.groups
     ]
     offsets = range(1, horizon + 1)
     rows = [_row(domain, offset) for domain in domains for offset in offsets]

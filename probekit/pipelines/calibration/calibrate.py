@@ -139,7 +139,7 @@ def _chain(seed: int) -> Iterator[Comparison]:
     world = Rehearsal("Markov chain, order 2", text, seed)
     yield from _log_probabilities(world, text)
     rates, everywhere = world.rates("marginal"), world.rates("all")
-    last = world.head.n_layers
+    last = world.anatomy.n_layers
     for offset in range(1, HORIZON + 1):
         exact = text.exact(offset)
         ceiling = "model" if offset == 1 else "marginal"
@@ -187,7 +187,7 @@ def _planted(seed: int) -> Iterator[Comparison]:
     """Yield what is to be found of a token that some layers alone foresee."""
     text = Planted()
     world = Rehearsal("planted signal", text, seed)
-    rates, last = world.rates("all"), world.head.n_layers
+    rates, last = world.rates("all"), world.anatomy.n_layers
     rows = {row["offset"]: row for row in world.findings.rows}
     for offset in (1, 2):
         best = rows[offset]["best_layer"]

@@ -13,7 +13,7 @@ from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.pipelines.analysis import verdict
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.pipelines.calibration.known import Known, blocks
@@ -21,7 +21,7 @@ from probekit.probes import linear, logit_lens, ngram
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
-from probekit.scoring.rates import Rates, Tally
+from probekit.scoring.rates import DocumentSums, Rates
 from probekit.scoring.score import score
 
 SEQUENCES: Mapping[Split, int] = {"train": 400, "validation": 100, "test": 200}
@@ -39,7 +39,7 @@ class Rehearsal:
     Attributes:
         name: Name of the text, its only domain.
         seed: Seed of text and positions.
-        head: Anatomy of the model.
+        anatomy: Anatomy of the model.
         targets: Targets by split.
         streams: The residual stream of every layer, by split.
     """
@@ -47,8 +47,8 @@ class Rehearsal:
     def __init__(self, name: str, text: Known, seed: int) -> None:
         self.name, self.seed = name, seed
         self.model = text.model()
-        self.head: Anatomy = find(self.model)
-        self.layers = range(self.head.n_layers + 1)
+        self.anatomy: Anatomy = find_anatomy(self.model)
+        self.layers = range(self.anatomy.n_layers + 1)
         draw = torch.Generator().manual_seed(seed)
         first = 0
         self.blocks = {}
@@ -59,7 +59,7 @@ class Rehearsal:
         self.targets = {s: text_targets(part, HORIZON) for s, part in self.blocks.items()}
         self.streams: dict[Split, ResidualStream] = {
             split: stream(
-                self.model, self.head, part.token_ids, self.layers,
+                self.model, self.anatomy, part.token_ids, self.layers,
                 batch_size=BATCH, store="memory",
             )
             for split, part in self.blocks.items()
@@ -68,12 +68,12 @@ class Rehearsal:
     def fit(self, targets: Mapping[Split, Targets]) -> Probes:
         """Fit linear probes at every layer."""
         train, validation = ((self.streams[s], targets[s]) for s in ("train", "validation"))
-        return linear.fit(train, validation, self.head, self.layers)
+        return linear.fit(train, validation, self.anatomy, self.layers)
 
     def floors(self, targets: Mapping[Split, Targets]) -> tuple[Unigram, SkipBigram]:
         """Count unigrams and skip-bigrams."""
         parts = [(self.blocks[s].token_ids, targets[s]) for s in ("train", "validation")]
-        return ngram.fit(parts[0], parts[1], self.head.vocab_size)
+        return ngram.fit(parts[0], parts[1], self.anatomy.vocab_size)
 
     def ceiling(self, nucleus: float) -> Marginalization:
         """Return the marginalized model."""
@@ -87,13 +87,13 @@ class Rehearsal:
         return draw_positions(self.blocks["test"], names, HORIZON, count, self.seed)
 
     @cached_property
-    def tally(self) -> Tally:
+    def sums(self) -> DocumentSums:
         """The scores of all readouts."""
         probes = self.fit(self.targets)
         floors = self.floors(self.targets)
         own: list[Readout] = [
-            logit_lens.Model(self.head),
-            logit_lens.LogitLens(list(self.layers), self.head),
+            logit_lens.Model(self.anatomy),
+            logit_lens.LogitLens(list(self.layers), self.anatomy),
         ]
         tables = [
             self.scored("validation", [probes, *floors], self.targets),
@@ -102,11 +102,11 @@ class Rehearsal:
         ]
         return self.tallied(tables)
 
-    def tallied(self, tables: Sequence[pd.DataFrame]) -> Tally:
-        """Return tables of scores as one tally."""
+    def tallied(self, tables: Sequence[pd.DataFrame]) -> DocumentSums:
+        """Return tables of scores as one sums."""
         table = pd.concat(tables, ignore_index=True).assign(seed=self.seed)
         names, sizes = [self.name] * self.n_documents, [1.0] * self.n_documents
-        return Tally(table, names, sizes, self.seed)
+        return DocumentSums(table, names, sizes, self.seed)
 
     def scored(
         self,
@@ -125,9 +125,9 @@ class Rehearsal:
 
     def rates(self, positions: str) -> Rates:
         """Return the rates on test positions."""
-        return self.tally.rates(self.name, "test", positions)
+        return self.sums.rates(self.name, "test", positions)
 
     @cached_property
     def findings(self) -> Findings:
         """What follows from the scores."""
-        return verdict.find(self.tally, self.head.n_layers, HORIZON)
+        return verdict.find(self.sums, self.anatomy.n_layers, HORIZON)

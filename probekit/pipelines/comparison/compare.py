@@ -139,7 +139,7 @@ def _sides(given: Sequence[str | Path | Run]) -> list[Side]:
     runs.sort(key=lambda run: run.results["model"]["n_parameters"])
     sides = [Side(name, str(run.folder), run) for name, run in zip(_names(runs), runs, strict=True)]
     for side in sides:
-        _ = side.tally  # that a run kept enough is asked of all before work begins
+        _ = side.sums  # that a run kept enough is asked of all before work begins
     return sides
 
 
@@ -173,12 +173,12 @@ def _described(side: Side) -> dict[str, Any]:
 
 def _scores(side: Side) -> Iterator[dict[str, Any]]:
     """Yield the scores of a run, with its model's size and the interval of bits per byte."""
-    model, tally = side.model, side.tally
+    model, sums = side.model, side.sums
     rates = {}
     for row in side.run.results["scores"]:
         where = row["domain"], row["split"], row["positions"], row["seed"]
         if where not in rates:
-            rates[where] = tally.rates(*where)
+            rates[where] = sums.rates(*where)
         per_byte = rates[where].bpb(row["readout"], row["layer"], row["offset"])
         layer = row["layer"]
         yield {
@@ -193,7 +193,7 @@ def _scores(side: Side) -> Iterator[dict[str, Any]]:
 
 def _is_first_fit(row: Mapping[str, Any], sides: Sequence[Side]) -> bool:
     """Whether a score is of the first seed of its run, of which the findings are made."""
-    return any(row["run"] == side.name and row["seed"] == side.tally.seed for side in sides)
+    return any(row["run"] == side.name and row["seed"] == side.sums.seed for side in sides)
 
 
 def _headlines(side: Side, scores: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -201,7 +201,7 @@ def _headlines(side: Side, scores: Sequence[Mapping[str, Any]]) -> Iterator[dict
     own = {
         (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"]): row
         for row in scores
-        if row["run"] == side.name and row["split"] == "test" and row["seed"] == side.tally.seed
+        if row["run"] == side.name and row["split"] == "test" and row["seed"] == side.sums.seed
     }
     ceilings = {
         (row["offset"], row["domain"]): row

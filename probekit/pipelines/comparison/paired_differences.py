@@ -19,7 +19,7 @@ from probekit.errors import DataError, RunError
 from probekit.runs.folder import Run
 from probekit.scoring.intervals import interval
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import ALL, Rate, Rates, Tally
+from probekit.scoring.rates import ALL, DocumentSums, Rate, Rates
 from probekit.scoring.specialization import PROBE, Domain
 
 RESAMPLED_BY, RESAMPLED_APART_BY = 0, 1
@@ -62,14 +62,14 @@ class Side:
         return {ALL: " ".join(found.values()), **found} if len(found) > 1 else found
 
     @cached_property
-    def tally(self) -> Tally:
+    def sums(self) -> DocumentSums:
         """The sums by document.
 
         Raises:
             RunError: If the run is of a version that kept too little to be compared.
         """
         try:
-            return Tally.read(self.run.documents, self.run.results["run"]["seed"])
+            return DocumentSums.read(self.run.documents, self.run.results["run"]["seed"])
         except DataError as error:
             raise RunError(
                 f"{self.folder} cannot be compared: {error}. Run it again with --overwrite"
@@ -88,10 +88,10 @@ class Side:
     @cached_property
     def counts(self) -> dict[tuple[str, str], pd.DataFrame]:
         """Positions by document, in order, and offset; for each domain and set of positions."""
-        tests = self.tally.table[self.tally.table["split"] == "test"]
+        tests = self.sums.table[self.sums.table["split"] == "test"]
         found = {}
-        for domain in self.tally.groups:
-            whole = domain == ALL and len(self.tally.groups) > 1
+        for domain in self.sums.groups:
+            whole = domain == ALL and len(self.sums.groups) > 1
             own = tests if whole else tests[tests["domain"] == domain]
             for positions, rows in own.groupby("positions"):
                 found[domain, str(positions)] = rows.pivot_table(
@@ -100,11 +100,11 @@ class Side:
         return found
 
     def _domains(self, seed: int) -> dict[str, Domain]:
-        tally, n_layers = self.tally.resampled(seed), self.model["n_layers"]
+        sums, n_layers = self.sums.resampled(seed), self.model["n_layers"]
         found = {}
-        for name in tally.groups:
-            validation = tally.rates(name, "validation", "all")
-            test, marginal = (tally.rates(name, "test", which) for which in ("all", "marginal"))
+        for name in sums.groups:
+            validation = sums.rates(name, "validation", "all")
+            test, marginal = (sums.rates(name, "test", which) for which in ("all", "marginal"))
             found[name] = Domain(name, n_layers, validation, test, marginal)
         return found
 

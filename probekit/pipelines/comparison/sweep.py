@@ -21,8 +21,8 @@ from probekit.pipelines.analysis import analyze
 from probekit.pipelines.comparison.compare import Comparison, compare
 from probekit.progress import Say
 from probekit.runs import folder as results
-from probekit.runs import setup
 from probekit.runs.folder import Run
+from probekit.runs.setup import load_model
 from probekit.settings import Settings, from_mapping
 
 PAGE = "compare.html"
@@ -197,7 +197,7 @@ def _analyze(
     overwrite, dry = how
     try:
         asked = from_mapping(settings)
-        loaded = setup.load(asked)
+        loaded = load_model(asked)
         say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
         if dry:
             for line in analyze.dry_run(loaded, asked):

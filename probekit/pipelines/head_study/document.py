@@ -10,15 +10,15 @@ from probekit.pipelines.head_study import verdict as head_verdict
 from probekit.pipelines.head_study.layer_sweep import Sweep
 from probekit.pipelines.head_study.study import Study
 from probekit.runs import metadata
-from probekit.runs.setup import Material
-from probekit.scoring.rates import WIDE_BOUND, Tally
+from probekit.runs.setup import Setup
+from probekit.scoring.rates import WIDE_BOUND, DocumentSums
 
 SCHEMA = "probekit.heads/1"
 
 
 def document(
     study: Study,
-    tally: Tally,
+    sums: DocumentSums,
     trained: Mapping[str, Mapping[str, Any]],
     swept: Sweep | None,
 ) -> dict[str, Any]:
@@ -26,25 +26,25 @@ def document(
 
     Args:
         study: What was asked, of what.
-        tally: The scores.
+        sums: The scores.
         trained: Notes of each training.
         swept: The sweep over layers, if there was one.
     """
     names = [name for name in study.asked.trained if name in trained]
     kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
     own = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
-    verdict = head_verdict.sentences(tally, kept)
+    verdict = head_verdict.sentences(sums, kept)
     verdict += [layer_sweep.answer(swept)] if swept is not None else []
     given = asdict(study.settings) | asdict(study.asked)
     return {
         "schema": SCHEMA,
-        "run": metadata.run_row(study.material, given, study.journal),
-        "model": metadata.model_row(study.material),
-        "text": study.material.text,
+        "run": metadata.run_row(study.setup, given, study.journal),
+        "model": metadata.model_row(study.setup),
+        "text": study.setup.text,
         "verdict": verdict,
-        "scores": findings.score_rows(tally),
-        "differences": findings.difference_rows(tally, own),
-        "gaps": findings.gap_rows(tally, names),
+        "scores": findings.score_rows(sums),
+        "differences": findings.difference_rows(sums, own),
+        "gaps": findings.gap_rows(sums, names),
         "training": [_training(name, notes) for name, notes in trained.items()],
         "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
         "sweep": layer_sweep.rows(swept) if swept is not None else [],
@@ -69,8 +69,8 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(
-    material: Material,
-    tally: Tally,
+    setup: Setup,
+    sums: DocumentSums,
     references: Mapping[str, Mapping[str, Any]],
     checks: Sequence[Check],
     unmet: Sequence[dict[str, str]],
@@ -78,8 +78,8 @@ def told(
     """Return checks and warnings.
 
     Args:
-        material: Model and text.
-        tally: The scores.
+        setup: Model and text.
+        sums: The scores.
         references: Notes of the references by name.
         checks: Checks of the model.
         unmet: Warnings of those that failed.
@@ -90,7 +90,12 @@ def told(
         for name, notes in references.items()
         for check in notes.get("checks", [])
     ]
-    warned = [*unmet, *material.warnings, *head_verdict.warnings(tally), *_warnings(references)]
+    warned = [
+        *unmet,
+        *setup.warnings,
+        *head_verdict.warnings(sums),
+        *_warnings(references),
+    ]
     return {
         "marginal": rows,
         "checks": [*(asdict(check) for check in checks), *engine],

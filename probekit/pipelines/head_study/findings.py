@@ -6,7 +6,7 @@ from typing import Any
 from probekit.pipelines.head_study.score_strategies import BASE, UNIGRAM
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import Rate, Rates, Tally
+from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 SETS = ("all", "marginal")
 METRICS = ("nats", "top1", "top5")
@@ -16,11 +16,11 @@ NO_FROZEN = "heads-only was not among the strategies"
 NO_HEAD = "it has no head at this offset"
 
 
-def domain_rates(tally: Tally) -> Iterator[tuple[str, str, Rates]]:
+def domain_rates(sums: DocumentSums) -> Iterator[tuple[str, str, Rates]]:
     """Yield the rates of each domain and set of positions."""
-    for domain in tally.groups:
+    for domain in sums.groups:
         for positions in SETS:
-            yield domain, positions, tally.rates(domain, "test", positions)
+            yield domain, positions, sums.rates(domain, "test", positions)
 
 
 def strategies_of(rates: Rates) -> list[str]:
@@ -28,17 +28,17 @@ def strategies_of(rates: Rates) -> list[str]:
     return [name for name in dict.fromkeys(key[0] for key in rates.cells) if name != UNIGRAM]
 
 
-def score_rows(tally: Tally) -> list[dict[str, Any]]:
+def score_rows(sums: DocumentSums) -> list[dict[str, Any]]:
     """Return one row a domain, set of positions, strategy and offset.
 
     Args:
-        tally: The scores.
+        sums: The scores.
 
     Returns:
         Rows with nats, bits over the unigram, top-1 and top-5, each with its interval.
     """
     rows = []
-    for domain, positions, rates in domain_rates(tally):
+    for domain, positions, rates in domain_rates(sums):
         for index, ((name, _, offset), blind) in enumerate(rates.cells.items()):
             if name == UNIGRAM:
                 continue
@@ -60,11 +60,11 @@ def score_rows(tally: Tally) -> list[dict[str, Any]]:
     return rows
 
 
-def difference_rows(tally: Tally, own: Sequence[str]) -> list[dict[str, Any]]:
+def difference_rows(sums: DocumentSums, own: Sequence[str]) -> list[dict[str, Any]]:
     """Return paired differences of each strategy to the references, on the same positions.
 
     Args:
-        tally: The scores.
+        sums: The scores.
         own: References beside the finetuned and the untouched model and heads-only, such as
             heads that came with the model.
 
@@ -73,7 +73,7 @@ def difference_rows(tally: Tally, own: Sequence[str]) -> list[dict[str, Any]]:
         reference.
     """
     rows = []
-    for domain, positions, rates in domain_rates(tally):
+    for domain, positions, rates in domain_rates(sums):
         names = strategies_of(rates)
         references = [name for name in (BASELINE, FROZEN, BASE, *own) if name in names]
         for name, _, offset in rates.cells:
@@ -96,11 +96,11 @@ def apart(rates: Rates, metric: str, name: str, against: str, offset: int) -> Ra
     return found
 
 
-def gap_rows(tally: Tally, trained: Sequence[str]) -> list[dict[str, Any]]:
+def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]:
     """Return which share of the gap from heads-only to the baseline each strategy closes.
 
     Args:
-        tally: The scores.
+        sums: The scores.
         trained: Strategies that train heads.
 
     Returns:
@@ -108,8 +108,8 @@ def gap_rows(tally: Tally, trained: Sequence[str]) -> list[dict[str, Any]]:
         share null, with a reason, where the gap is not clear of zero.
     """
     rows = []
-    for domain in tally.groups:
-        rates = tally.rates(domain, "test", "marginal")
+    for domain in sums.groups:
+        rates = sums.rates(domain, "test", "marginal")
         offsets = sorted({offset for _, _, offset in rates.cells if offset > 1})
         for name in trained:
             if name == FROZEN:

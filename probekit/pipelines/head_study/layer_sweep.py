@@ -19,7 +19,7 @@ from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import noted, train_at
 from probekit.probes.probe import Probes
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import ONE_DOCUMENT, Rate, Rates, Tally
+from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rate, Rates
 
 HEAD, PROBE = "head", "linear"
 
@@ -60,12 +60,12 @@ class Sweep:
     """What the sweep over layers found.
 
     Attributes:
-        tally: Scores by document of head, probe and unigram.
+        sums: Scores by document of head, probe and unigram.
         validation: Cross-entropy in nats on the validation text, by readout and layer.
         trained: What is to be known of each training, by layer.
     """
 
-    tally: Tally
+    sums: DocumentSums
     validation: Mapping[tuple[str, int], float]
     trained: Mapping[int, dict[str, Any]]
 
@@ -90,8 +90,8 @@ def sweep(study: Study) -> Sweep:
     names = [*(f"layer-{layer}" for layer in study.swept), "linear"]
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
     whole = whole.astype({"layer": "Int64"}).assign(split="test", seed=study.settings.seed)
-    material = study.material
-    table = Tally(whole, material.domains, material.bytes_per_token, study.settings.seed)
+    setup = study.setup
+    table = DocumentSums(whole, setup.domains, setup.bytes_per_token, study.settings.seed)
     return Sweep(table, validation, trained)
 
 
@@ -100,8 +100,8 @@ def _trained(study: Study, layer: int, probe: Probes) -> dict[str, Any]:
         # Other starts than that of the identity leave no room for a probe's.
         own = starts(probe, layer) if study.asked.init == "zero" else {}
         new, history, recipe = train_at(study, layer, OFFSET, own)
-        readout = HeadReadout(HEAD, study.backbone, new, study.material.head)
-        study.keep_table(f"layer-{layer}", scored(study, [readout], study.material))
+        readout = HeadReadout(HEAD, study.backbone, new, study.setup.anatomy)
+        study.keep_table(f"layer-{layer}", scored(study, [readout], study.setup))
         return noted(history, new.n_values, recipe) | {"from_probe": bool(own)}
 
     return study.kept(f"sweep layer {layer}", measure)
@@ -109,7 +109,7 @@ def _trained(study: Study, layer: int, probe: Probes) -> dict[str, Any]:
 
 def _score_probe(study: Study, probe: Probes) -> dict[str, Any]:
     unigram = study.unigram
-    study.keep_table("linear", scored(study, [probe, unigram], study.material))
+    study.keep_table("linear", scored(study, [probe, unigram], study.setup))
     return {
         "validation": {
             str(layer): probe.probes[layer, OFFSET].validation_nats for layer in study.swept
@@ -120,8 +120,8 @@ def _score_probe(study: Study, probe: Probes) -> dict[str, Any]:
 def rows(found: Sweep) -> list[dict[str, Any]]:
     """Return one row a domain, readout and layer; paired differences in the probe's rows."""
     listed = []
-    for domain in found.tally.groups:
-        rates = found.tally.rates(domain, "test", "all")
+    for domain in found.sums.groups:
+        rates = found.sums.rates(domain, "test", "all")
         floor = rates.nats(UNIGRAM, None, OFFSET)
         for layer in found.layers:
             head = rates.nats(HEAD, layer, OFFSET)
@@ -138,7 +138,7 @@ def rows(found: Sweep) -> list[dict[str, Any]]:
 
 def answer(found: Sweep) -> str:
     """Say, with intervals, whether late layers lost the second token or only its linear form."""
-    rates = found.tally.rates(found.tally.groups[0], "test", "all")
+    rates = found.sums.rates(found.sums.groups[0], "test", "all")
     if rates.n_documents.max() < 2:
         return f"Read-layer sweep: {ONE_DOCUMENT.lower()}"
     last = found.layers[-1]

@@ -25,18 +25,18 @@ IGNORES = "unigram"
 def fitted(study: Study, layers: Sequence[int], offsets: Sequence[int]) -> Probes:
     """Return the linear probes of some layers and offsets, fitted first if need be."""
     name = f"{_listed(layers)}-{_listed(offsets)}"
-    path, material = study.path(f"linear-{name}.safetensors"), study.material
+    path, setup = study.path(f"linear-{name}.safetensors"), study.setup
     if not path.exists():
         with study.journal.stage(f"fit linear probes of layers {_listed(layers, ', ')}"):
-            streams = study.streams(tuple(sorted({*layers, material.head.n_layers})))
+            streams = study.streams(tuple(sorted({*layers, setup.anatomy.n_layers})))
             train, validation = (
                 (streams.read(part), study.targets[part].only(offsets))
                 for part in ("train", "validation")
             )
-            found = linear.fit(train, validation, material.head, layers)
-            notes = {"model_fingerprint": material.fingerprint}
+            found = linear.fit(train, validation, setup.anatomy, layers)
+            notes = {"model_fingerprint": setup.fingerprint}
             files.write(path, lambda temporary: probes.save(found, temporary, notes))
-    return probes.load(path, material.head, material.fingerprint)
+    return probes.load(path, setup.anatomy, setup.fingerprint)
 
 
 def starts(found: Probes, layer: int) -> Starts:
@@ -55,7 +55,7 @@ def starts(found: Probes, layer: int) -> Starts:
 def of_reading(study: Study) -> Starts:
     """Return the probes of the layer that strategies read, at all offsets beyond the first."""
     asked, offsets = study.asked, tuple(range(2, study.settings.offsets + 1))
-    read = study.material.head.n_layers - 1 if asked.read is None else asked.read
+    read = study.setup.anatomy.n_layers - 1 if asked.read is None else asked.read
     # The sweep fits these too, where it reads the layer at the same offsets.
     shared = study.sweeps and read in study.swept and offsets == (SWEPT_OFFSET,)
     return starts(fitted(study, study.swept if shared else (read,), offsets), read)

@@ -16,16 +16,16 @@ from transformers import PreTrainedModel
 from probekit.errors import ModelError
 from probekit.heads import files, native
 from probekit.heads.heads import HeadReadout
-from probekit.models import anatomy
+from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import restored, train_strategy
 from probekit.probes import logit_lens
 from probekit.readout import Readout
 from probekit.runs import ceiling as ceilings
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
-from probekit.scoring.rates import Tally
+from probekit.scoring.rates import DocumentSums
 from probekit.scoring.score import score
 
 # The model as it came; its own heads; the layers that it brings along.
@@ -44,7 +44,7 @@ def strategies(study: Study) -> dict[str, dict[str, Any]]:
 
 def references(study: Study) -> dict[str, dict[str, Any]]:
     """Score the model as it came, and what it brings along; return notes by name."""
-    found = {BASE: study.kept(f"score {BASE}", lambda: _score_model(study, BASE, study.material))}
+    found = {BASE: study.kept(f"score {BASE}", lambda: _score_model(study, BASE, study.setup))}
     # Scored already, among the strategies.
     found[BASELINE] = study.kept(f"score {BASELINE}", dict)
     if own_heads(study) is not None:
@@ -54,32 +54,32 @@ def references(study: Study) -> dict[str, dict[str, Any]]:
     return found
 
 
-def tally(study: Study) -> Tally:
+def sums(study: Study) -> DocumentSums:
     """Return the scores of all strategies and references, by document."""
     names = [BASE, *_order(study)]
     if own_heads(study) is not None:
         names.append(OWN)
     if brings_layers(study) and study.kept(f"score {NATIVE}", dict).get("reason") is None:
         names.append(NATIVE)
-    seed, material = study.settings.seed, study.material
+    seed, setup = study.settings.seed, study.setup
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
     whole = whole.astype({"layer": "Int64"})
     # What a strategy reads is in its recipe; a mixture reads many layers.
     whole["layer"] = pd.array([pd.NA] * len(whole), dtype="Int64")
     whole = whole.assign(split="test", seed=seed)
-    return Tally(whole, material.domains, material.bytes_per_token, seed)
+    return DocumentSums(whole, setup.domains, setup.bytes_per_token, seed)
 
 
 def own_heads(study: Study) -> Path | None:
     """Return the heads that lie beside the model's weights, if there are any of probekit's."""
-    folder = study.material.loaded.model.config.name_or_path
+    folder = study.setup.loaded.model.config.name_or_path
     path = Path(folder) / OWN_FILE if folder else None
     return path if path is not None and files.holds_heads(path) else None
 
 
 def brings_layers(study: Study) -> bool:
     """Whether the model's configuration speaks of multi-token layers of its own."""
-    config = study.material.loaded.model.config.get_text_config()
+    config = study.setup.loaded.model.config.get_text_config()
     return bool(getattr(config, "num_mtp_layers", None))
 
 
@@ -97,11 +97,11 @@ def weights(study: Study, folder: Path) -> dict[str, dict[str, str | None]]:
     return found
 
 
-def scored(study: Study, readouts: Sequence[Readout], material: Material) -> pd.DataFrame:
+def scored(study: Study, readouts: Sequence[Readout], setup: Setup) -> pd.DataFrame:
     """Score readouts that run the model themselves, or read its last layer."""
     layers = tuple(sorted(frozenset().union(*(readout.layers for readout in readouts))))
-    stream = material.stream("test", layers, SITE_OF_MODEL)
-    documents = material.blocks["test"].documents
+    stream = setup.stream("test", layers, SITE_OF_MODEL)
+    documents = setup.blocks["test"].documents
     return score(readouts, stream, study.targets["test"], study.positions, documents)
 
 
@@ -114,50 +114,50 @@ def _order(study: Study) -> tuple[str, ...]:
 
 def _score_strategy(study: Study, name: str) -> dict[str, Any]:
     if name == BASELINE:
-        return _score_model(study, name, _as(study.material, restored(study, name).model))
-    table = scored(study, [restored(study, name).readout(name)], study.material)
+        return _score_model(study, name, _as(study.setup, restored(study, name).model))
+    table = scored(study, [restored(study, name).readout(name)], study.setup)
     study.keep_table(name, table)
     return {}
 
 
-def _as(material: Material, model: PreTrainedModel) -> Material:
+def _as(setup: Setup, model: PreTrainedModel) -> Setup:
     """Return the same text with another model."""
-    loaded = replace(material.loaded, model=model)
-    return replace(material, loaded=loaded, head=anatomy.find(model))
+    loaded = replace(setup.loaded, model=model)
+    return replace(setup, loaded=loaded, anatomy=find_anatomy(model))
 
 
-def _score_model(study: Study, name: str, material: Material) -> dict[str, Any]:
+def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     """Score a model: the next token by itself, later ones marginalized."""
-    readouts: list[Readout] = [logit_lens.Model(material.head)]
+    readouts: list[Readout] = [logit_lens.Model(setup.anatomy)]
     if name == BASE:
         readouts.append(study.unigram)
-    own = scored(study, readouts, material)
+    own = scored(study, readouts, setup)
     own["readout"] = own["readout"].replace("model", name)
-    streams = Streams(material, (material.head.n_layers,), SITE_OF_MODEL)
+    streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
     asked = ceilings.Asked(
         name, streams, study.targets["test"], study.positions["marginal"], compared=()
     )
-    ceiling = ceilings.measure(material, study.settings, asked)
-    study.keep_table(name, pd.concat([own, ceiling.sums], ignore_index=True))
+    ceiling = ceilings.measure(setup, study.settings, asked)
+    study.keep_table(name, pd.concat([own, ceiling.own_rows], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 
 
 def _score_own(study: Study) -> dict[str, Any]:
     path = own_heads(study)
     assert path is not None  # `references` has asked
-    own = files.load(path, study.material.head, None).to(study.material.loaded.model.dtype)
+    own = files.load(path, study.setup.anatomy, None).to(study.setup.loaded.model.dtype)
     readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
-    study.keep_table(OWN, scored(study, [readout], study.material))
+    study.keep_table(OWN, scored(study, [readout], study.setup))
     return {"offsets": list(own.offsets), "read": str(own.form.read)}
 
 
 def _score_native(study: Study) -> dict[str, Any]:
-    loaded = study.material.loaded
+    loaded = study.setup.loaded
     try:
-        readout = native.native(loaded.model, study.material.head)
+        readout = native.native(loaded.model, study.setup.anatomy)
     except ModelError as error:
         if study.asked.kind == "native":
             raise
         return {"reason": str(error)}
-    study.keep_table(NATIVE, scored(study, [readout], study.material))
+    study.keep_table(NATIVE, scored(study, [readout], study.setup))
     return {"offsets": list(readout.offsets)}

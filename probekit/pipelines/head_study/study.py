@@ -22,7 +22,7 @@ from probekit.heads.training.train import Batches, Data
 from probekit.pipelines.head_study.settings import BASELINE, HeadSettings
 from probekit.probes import ngram
 from probekit.progress import Journal
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Settings
 from probekit.shapes import Mask
@@ -36,7 +36,7 @@ class Study:
     """A study of heads.
 
     Attributes:
-        material: Model and text.
+        setup: Model and text.
         settings: What any run is asked.
         asked: What this one is asked besides.
         journal: Where stages are noted.
@@ -44,7 +44,7 @@ class Study:
         finished: Folder of the finished run whose weights are read; None in one that goes on.
     """
 
-    material: Material
+    setup: Setup
     settings: Settings
     asked: HeadSettings
     journal: Journal
@@ -58,8 +58,8 @@ class Study:
             {
                 "settings": asdict(self.settings),
                 "heads": asdict(self.asked),
-                "model": self.material.fingerprint,
-                "text": [row["sha256"] for row in self.material.text],
+                "model": self.setup.fingerprint,
+                "text": [row["sha256"] for row in self.setup.text],
                 "versions": dict(provenance.versions()),
             }
         )
@@ -67,15 +67,15 @@ class Study:
     @cached_property
     def targets(self) -> Mapping[Split, Targets]:
         """The tokens of the text, by split."""
-        blocks = self.material.blocks
+        blocks = self.setup.blocks
         return {part: text_targets(blocks[part], self.settings.offsets) for part in blocks}
 
     @cached_property
     def positions(self) -> dict[str, Mask]:
         """Test positions: all, and those at which the model is marginalized."""
-        test, asked = self.material.blocks["test"], self.settings
+        test, asked = self.setup.blocks["test"], self.settings
         drawn = draw_positions(
-            test, self.material.domains, asked.offsets, asked.marginal_positions, asked.seed
+            test, self.setup.domains, asked.offsets, asked.marginal_positions, asked.seed
         )
         return {"all": test.valid(1), "marginal": drawn}
 
@@ -87,24 +87,24 @@ class Study:
     @cached_property
     def unigram(self) -> ngram.Unigram:
         """How often each token is a target: what bits are counted from."""
-        blocks, targets = self.material.blocks, self.targets
+        blocks, targets = self.setup.blocks, self.targets
         train = blocks["train"].token_ids, targets["train"]
         validation = blocks["validation"].token_ids, targets["validation"]
-        return ngram.fit(train, validation, self.material.head.vocab_size)[0]
+        return ngram.fit(train, validation, self.setup.anatomy.vocab_size)[0]
 
     @cached_property
     def backbone(self) -> Backbone:
         """The model as it came."""
-        return Backbone(self.material.loaded.model, self.material.head)
+        return Backbone(self.setup.loaded.model, self.setup.anatomy)
 
     @property
     def rate(self) -> float:
         """The learning rate of the model."""
         if not isinstance(self.asked.rate, str):
             return float(self.asked.rate)
-        loaded = self.material.loaded
+        loaded = self.setup.loaded
         name = loaded.repository or loaded.name
-        return learning_rate(self.asked.rate, name, self.material.head.d_model)
+        return learning_rate(self.asked.rate, name, self.setup.anatomy.d_model)
 
     @property
     def sweeps(self) -> bool:
@@ -114,7 +114,7 @@ class Study:
     @property
     def swept(self) -> tuple[int, ...]:
         """Layers of the sweep: all, or so many of them, the first and the last among them."""
-        last = self.material.head.n_layers
+        last = self.setup.anatomy.n_layers
         steps = min(last, MOST_LAYERS - 1)
         return tuple(sorted({round(step * last / steps) for step in range(steps + 1)}))
 
@@ -122,7 +122,7 @@ class Study:
         """Return a recipe of `probekit.heads.training.recipes` as it is asked for here."""
         own = asdict(RECIPES[name])
         if self.asked.kind == "query" and name != BASELINE:
-            own["head_rate_factor"] *= query_rate_factor(self.material.head.d_model)
+            own["head_rate_factor"] *= query_rate_factor(self.setup.anatomy.d_model)
         own |= {
             "epochs": self.asked.epochs,
             "batch_size": self.asked.step_blocks,
@@ -133,7 +133,7 @@ class Study:
 
     def streams(self, layers: tuple[int, ...]) -> Streams:
         """Return the residual streams of the model as it came."""
-        return Streams(self.material, layers, SITE_OF_MODEL)
+        return Streams(self.setup, layers, SITE_OF_MODEL)
 
     def path(self, name: str) -> Path:
         """Return where a stage is kept."""
@@ -165,4 +165,4 @@ class Study:
         return pd.read_parquet(self.path(f"{name}.parquet"))
 
     def _batches(self, part: Split) -> Batches:
-        return Batches(self.material.blocks[part].token_ids, self.targets[part])
+        return Batches(self.setup.blocks[part].token_ids, self.targets[part])

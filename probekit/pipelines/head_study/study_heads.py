@@ -2,7 +2,7 @@
 
     run = probekit.study_heads("tiny")
 
-material → the model finetuned → heads, strategy by strategy → scores beside the marginalized
+setup → the model finetuned → heads, strategy by strategy → scores beside the marginalized
 model → read-layer sweep → run folder → report
 """
 
@@ -26,9 +26,10 @@ from probekit.pipelines.head_study.document import SCHEMA
 from probekit.pipelines.head_study.settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
 from probekit.pipelines.head_study.study import Study
 from probekit.progress import Journal, Say
-from probekit.runs import doctor, setup
+from probekit.runs import doctor
 from probekit.runs import folder as results
-from probekit.scoring.rates import Tally
+from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
+from probekit.scoring.rates import DocumentSums
 from probekit.settings import Settings
 
 FILE = "heads.json"
@@ -92,7 +93,7 @@ def study_heads(
     """
     given, loaded = resolve_model(model, tokenizer, settings)
     asked, of_heads = split(given)
-    return run(loaded or setup.load(asked), asked, of_heads, output, overwrite, say)
+    return run(loaded or load_model(asked), asked, of_heads, output, overwrite, say)
 
 
 def run(
@@ -109,26 +110,26 @@ def run(
     folder = Path(output) if output else default_folder(settings, toml)
     finished = _open(folder, toml, overwrite)
     if finished is not None:
-        now = setup.prepare(loaded, settings)
+        now = prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        material = setup.prepare(loaded, settings)
-        test = material.blocks["test"]
-        study = Study(material, settings, asked, journal, folder / "stages")
+        setup = prepare(loaded, settings)
+        test = setup.blocks["test"]
+        study = Study(setup, settings, asked, journal, folder / "stages")
         train_strategies.require_possible(study)
-        checks = doctor.check_model(loaded, material.head, test.token_ids, test.valid(1))
-        unmet = setup.unmet(checks)
+        checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        unmet = require_analysable(checks)
     say(line(study))
     trained = score_strategies.strategies(study)
     references = score_strategies.references(study)
     swept = layer_sweep.sweep(study) if study.sweeps else None
-    tally = score_strategies.tally(study)
-    document = head_assembly.document(study, tally, trained, swept)
-    document |= head_assembly.told(material, tally, references, checks, unmet)
-    _finish(study, folder, document, tally)
+    sums = score_strategies.sums(study)
+    document = head_assembly.document(study, sums, trained, swept)
+    document |= head_assembly.told(setup, sums, references, checks, unmet)
+    _finish(study, folder, document, sums)
     return load(folder)
 
 
@@ -153,7 +154,7 @@ def reopened(folder: str | Path) -> Study:
     finished = load(folder)
     settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
     try:
-        material = setup.prepare(setup.load(settings), settings)
+        setup = prepare(load_model(settings), settings)
     except (DataError, ModelError) as error:
         raise RunError(
             f"the model or text of {folder}, as its run.toml names them, cannot be read from here: "
@@ -162,34 +163,34 @@ def reopened(folder: str | Path) -> Study:
     results.require_unchanged(
         folder,
         finished.document,
-        material.fingerprint,
-        material.text,
+        setup.fingerprint,
+        setup.text,
         "Train again: `probekit heads` with --overwrite",
     )
     journal = Journal(folder / "log.jsonl", lambda _: None)
-    return Study(material, settings, asked, journal, folder / "stages", folder)
+    return Study(setup, settings, asked, journal, folder / "stages", folder)
 
 
 def resolved(settings: Settings, loaded: Loaded) -> Settings:
     """Return settings with what depends on the machine made plain."""
     if settings.max_tokens is None and loaded.model.device.type == "cpu":
         settings = replace(settings, max_tokens=TOKENS_ON_CPU)
-    return setup.resolved(settings, loaded)
+    return with_machine_defaults(settings, loaded)
 
 
 def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str]:
     """Return what a study would take, line by line, without doing it."""
     settings = resolved(settings, loaded)
-    material = setup.prepare(loaded, settings)
-    study = Study(material, settings, asked, Journal(Path(), lambda _: None), Path())
+    setup = prepare(loaded, settings)
+    study = Study(setup, settings, asked, Journal(Path(), lambda _: None), Path())
     train_strategies.require_possible(study)
     lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
-    for row in material.text:
+    for row in setup.text:
         counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
         lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}")
-    return lines + [f"warning: {warning['message']}" for warning in material.warnings]
+    return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 
 
 def line(study: Study) -> str:
@@ -240,12 +241,12 @@ def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
     return None
 
 
-def _finish(study: Study, folder: Path, document: dict[str, Any], tally: Tally) -> None:
+def _finish(study: Study, folder: Path, document: dict[str, Any], sums: DocumentSums) -> None:
     """Write the run folder; heads.json, which says that it is whole, comes last."""
     from probekit.reports.heads.page import render
 
     document["weights"] = score_strategies.weights(study, folder)
-    files.write(folder / "scores.parquet", tally.named().to_parquet)
+    files.write(folder / "scores.parquet", sums.named().to_parquet)
     files.write_text(folder / "report.html", render(document))
     files.write_text(folder / FILE, files.as_json(document))
     shutil.rmtree(folder / "stages")

@@ -25,7 +25,7 @@ from probekit.heads.queries import QueryHeads, QueryReadout
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.train import Data, History, Row, train
-from probekit.models import anatomy
+from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.probe_starts import Starts, of_reading
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
@@ -77,12 +77,12 @@ def require_possible(study: Study) -> None:
         ProbekitError: If this model cannot be trained as it is asked; the message names the
             strategy.
     """
-    asked, material = study.asked, study.material
-    last = material.head.n_layers
+    asked, setup = study.asked, study.setup
+    last = setup.anatomy.n_layers
     if asked.read is not None and asked.read > last:
         raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
     if asked.kind == "native":
-        native(material.loaded.model, material.head)  # it says what is missing
+        native(setup.loaded.model, setup.anatomy)  # it says what is missing
     for name in asked.strategies:
         try:
             _require_possible(study, study.recipe(name))
@@ -94,7 +94,7 @@ def require_possible(study: Study) -> None:
 
 
 def _require_possible(study: Study, recipe: Recipe) -> None:
-    head, reads = study.material.head, {study.material.head.n_layers}
+    anatomy, reads = study.setup.anatomy, {study.setup.anatomy.n_layers}
     if recipe.name != BASELINE:
         learner = _new(study, study.backbone, replace(recipe, probed=False))
         reads = set(learner.reads) if isinstance(learner, Heads) else reads
@@ -104,7 +104,7 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
             "or more, or strategies that leave the model frozen, such as heads-only"
         )
     if recipe.joint:
-        lora.targets(study.material.loaded.model, head, range(1, max(reads) + 1))
+        lora.targets(study.setup.loaded.model, anatomy, range(1, max(reads) + 1))
 
 
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     if pupil.learner is not None:
         _save(study, pupil.learner, study.weights("heads", strategy))
     if recipe.joint:
-        notes = {"model_fingerprint": study.material.fingerprint}
+        notes = {"model_fingerprint": study.setup.fingerprint}
         lora.save(pupil.model, study.weights("adapter", strategy), notes)
     return noted(history, pupil.n_parameters, recipe)
 
@@ -163,8 +163,8 @@ def restored(study: Study, strategy: str) -> Pupil:
 
 
 def _backbone(study: Study, recipe: Recipe) -> Backbone:
-    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.material.loaded.model)
-    return Backbone(model, anatomy.find(model))
+    model = finetuned(study) if recipe.finetuned else copy.deepcopy(study.setup.loaded.model)
+    return Backbone(model, find_anatomy(model))
 
 
 def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads:
@@ -173,13 +173,13 @@ def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads
         queries = _queries(study, backbone)
         _fill(queries, path)
         return queries
-    return head_files.load(path, backbone.anatomy, study.material.fingerprint)
+    return head_files.load(path, backbone.anatomy, study.setup.fingerprint)
 
 
 def finetuned(study: Study) -> PreTrainedModel:
     """Return a copy of the model with what `finetune` trained merged into it."""
-    model = copy.deepcopy(study.material.loaded.model)
-    lora.load(model, anatomy.find(model), study.weights("adapter", BASELINE))
+    model = copy.deepcopy(study.setup.loaded.model)
+    lora.load(model, find_anatomy(model), study.weights("adapter", BASELINE))
     return lora.merged(model)
 
 
@@ -206,7 +206,7 @@ def train_at(
 def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
     return heads.build(
         "block",
-        study.material.head,
+        study.setup.anatomy,
         [offset],
         read=layer,
         init=study.asked.init,
@@ -243,7 +243,7 @@ def _queries(study: Study, backbone: Backbone) -> QueryHeads:
 
 
 def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
-    fingerprint = study.material.fingerprint
+    fingerprint = study.setup.fingerprint
     if isinstance(learner, Heads):
         files.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
         return

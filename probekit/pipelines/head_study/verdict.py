@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from probekit.pipelines.head_study.findings import apart
 from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN, UNIGRAM
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
-from probekit.scoring.rates import ONE_DOCUMENT, Rates, Tally, few_documents
+from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rates, few_documents
 
 OFFSET = 2
 JOINT, PROBED = "joint", "heads-from-probes"
@@ -16,27 +16,27 @@ JOINT, PROBED = "joint", "heads-from-probes"
 Trained = Mapping[str, float | None]
 
 
-def sentences(tally: Tally, trained: Trained) -> list[str]:
+def sentences(sums: DocumentSums, trained: Trained) -> list[str]:
     """Return the verdict: the order at offset 2, the control, the cost, what came with the model.
 
     Args:
-        tally: The scores.
+        sums: The scores.
         trained: The strategies that train heads, in order.
     """
-    domain = tally.groups[0]
-    rates = tally.rates(domain, "test", "marginal")
+    domain = sums.groups[0]
+    rates = sums.rates(domain, "test", "marginal")
     if rates.n_documents.max() < 2:
         return [ONE_DOCUMENT]
-    whole = tally.rates(domain, "test", "all")
+    whole = sums.rates(domain, "test", "all")
     found = [*_order(rates, trained), *_starts(rates), *_control(rates), *_cost(whole, trained)]
     return [*found, *_own(whole, trained), *_native(rates)]
 
 
-def warnings(tally: Tally) -> Iterator[dict[str, str]]:
+def warnings(sums: DocumentSums) -> Iterator[dict[str, str]]:
     """Yield code and message of what keeps the verdict from being believed."""
-    for domain in tally.groups:
-        yield from few_documents(domain, tally.rates(domain, "test", "marginal"))
-    rates = tally.rates(tally.groups[0], "test", "all")
+    for domain in sums.groups:
+        yield from few_documents(domain, sums.rates(domain, "test", "marginal"))
+    rates = sums.rates(sums.groups[0], "test", "all")
     for offset in sorted({offset for _, _, offset in rates.cells}):
         floor = rates.nats(UNIGRAM, None, offset)
         below = [

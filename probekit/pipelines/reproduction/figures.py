@@ -97,7 +97,7 @@ def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
     Raises:
         ModelError: If the model has a single block, and so no backbone.
     """
-    if setting.subject.head.n_layers < 2:
+    if setting.subject.anatomy.n_layers < 2:
         raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
     known = setting.paper.figure_2 if setting.paper else None
     found = protocol.divergence(setting.subject, setting.samples, asked.seed)

@@ -21,8 +21,8 @@ from probekit.data import documents as text
 from probekit.data import pairs, prompted, tokenization
 from probekit.data.documents import Source
 from probekit.errors import SettingsError
-from probekit.models import anatomy
 from probekit.models import loading as models
+from probekit.models.anatomy import find_anatomy
 from probekit.models.catalogue import family
 from probekit.models.loading import Loaded
 from probekit.paper import numbers
@@ -122,7 +122,7 @@ def _read(source: Source, asked: Asked) -> Text:
 
 
 def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterator[Setting]:
-    subject = Subject(loaded.model, anatomy.find(loaded.model), loaded.name)
+    subject = Subject(loaded.model, find_anatomy(loaded.model), loaded.name)
     # A branch stands one place behind the last position asked from, inside the sample.
     longest = models.longest(loaded.model)
     for each in texts:

@@ -102,8 +102,8 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
         DataError: If no test document is long enough for the protocol.
     """
     study = study_heads.reopened(run)
-    bos = study.material.loaded.tokenizer.bos_token_id
-    own = [document for document in study.material.documents if document.split == "test"]
+    bos = study.setup.loaded.tokenizer.bos_token_id
+    own = [document for document in study.setup.documents if document.split == "test"]
     samples = asked.draw(tokenized_samples(own, bos, asked.seed))
     count = sum(int(sample.target.sum()) for sample in samples)
     say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
@@ -139,7 +139,7 @@ def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol)
 
 def _about(study: Study) -> Row:
     """Return the columns that say which model and text the rows are of."""
-    documents, known = study.material.documents, _known(study)
+    documents, known = study.setup.documents, _known(study)
     return {
         "model": _name(study),
         "paper_model": known.name if known else None,
@@ -149,12 +149,12 @@ def _about(study: Study) -> Row:
 
 
 def _task(study: Study) -> Task:
-    translates = any(document.prompt for document in study.material.documents)
+    translates = any(document.prompt for document in study.setup.documents)
     return "translation" if translates else "open_ended"
 
 
 def _name(study: Study) -> str:
-    return study.material.loaded.repository or study.material.loaded.name
+    return study.setup.loaded.repository or study.setup.loaded.name
 
 
 def _known(study: Study) -> PaperModel | None:
@@ -163,7 +163,7 @@ def _known(study: Study) -> PaperModel | None:
 
 def _comparable(study: Study) -> PaperModel | None:
     """Return the paper's model if these are its heads: blocks before the last, of translation."""
-    asked, before = study.asked, study.material.head.n_layers - 1
+    asked, before = study.asked, study.setup.anatomy.n_layers - 1
     its = asked.kind == "block" and asked.read in (None, before)
     return _known(study) if its and _task(study) == "translation" else None
 

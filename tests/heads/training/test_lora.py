@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from probekit.errors import ModelError, RunError, SettingsError
 from probekit.heads.training import lora
-from probekit.models import anatomy
+from probekit.models.anatomy import find_anatomy
 from support.architectures import CONFIGS, SHAPE, VOCABULARY, build, each
 
 IDS = torch.arange(24).view(2, 12) % VOCABULARY
@@ -35,7 +35,7 @@ def logits(model: PreTrainedModel) -> Tensor:
 def adapted(name: str, layers: tuple[int, ...] = (1, 3)) -> tuple[PreTrainedModel, Any]:
     """Return a model whose adapters do something."""
     model = build(name)
-    found = anatomy.find(model)
+    found = find_anatomy(model)
     added = lora.attach(model, found, layers, rank=2, alpha=4.0)
     with torch.no_grad():
         for seed, parameter in enumerate(added.values()):
@@ -48,7 +48,7 @@ def adapted(name: str, layers: tuple[int, ...] = (1, 3)) -> tuple[PreTrainedMode
 def test_queries_keys_and_values_are_found_in_every_architecture(name: str) -> None:
     model = build(name)
     before = logits(model)
-    added = lora.attach(model, anatomy.find(model), [2], rank=2, alpha=4.0)
+    added = lora.attach(model, find_anatomy(model), [2], rank=2, alpha=4.0)
     fused = FUSED.get(name)
     modules = {key.partition(".lora_")[0].rpartition(".")[2] for key in added}
     assert modules == ({fused} if fused else {"q_proj", "k_proj", "v_proj"})
@@ -106,7 +106,7 @@ def test_the_first_values_come_from_the_seed_and_touch_no_other_generator() -> N
     for seed in (0, 0, 1):
         model = build("llama")
         torch.manual_seed(7)
-        added = lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0, seed=seed)
+        added = lora.attach(model, find_anatomy(model), [1], rank=2, alpha=4.0, seed=seed)
         found.append(torch.cat([p.detach().flatten() for p in added.values()]))
         assert torch.initial_seed() == 7
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.manual_seed(7)))
@@ -118,14 +118,14 @@ def test_saved_adapters_come_back_bit_for_bit(tmp_path: Path) -> None:
     model, _ = adapted("gpt2")
     lora.save(model, tmp_path / "lora.safetensors", {"model_fingerprint": "abc"})
     again = build("gpt2")
-    notes = lora.load(again, anatomy.find(again), tmp_path / "lora.safetensors")
+    notes = lora.load(again, find_anatomy(again), tmp_path / "lora.safetensors")
     assert notes["model_fingerprint"] == "abc"
     assert torch.equal(logits(again), logits(model))
     other = build("llama")
     with pytest.raises(RunError, match="of a model that is built otherwise"):
-        lora.load(other, anatomy.find(other), tmp_path / "lora.safetensors")
+        lora.load(other, find_anatomy(other), tmp_path / "lora.safetensors")
     with pytest.raises(RunError, match="there are no adapters at"):
-        lora.load(other, anatomy.find(other), tmp_path / "none.safetensors")
+        lora.load(other, find_anatomy(other), tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="no adapters to save"):
         lora.save(other, tmp_path / "none.safetensors", {})
 
@@ -143,7 +143,7 @@ def test_names_of_queries_keys_and_values_are_told_from_others() -> None:
 def test_a_projection_that_is_fused_and_grouped_is_found() -> None:
     model = hf.Phi3ForCausalLM(hf.Phi3Config(**SHAPE | {"pad_token_id": 0})).eval()
     before = logits(model)
-    added = lora.attach(model, anatomy.find(model), [1, 2], rank=2, alpha=4.0)
+    added = lora.attach(model, find_anatomy(model), [1, 2], rank=2, alpha=4.0)
     assert len(added) == 4
     assert all("qkv_proj" in name for name in added)
     assert torch.equal(logits(model), before)
@@ -152,7 +152,7 @@ def test_a_projection_that_is_fused_and_grouped_is_found() -> None:
 def test_a_block_without_queries_is_an_error_that_names_what_it_has() -> None:
     model = build("mamba")
     with pytest.raises(ModelError, match=r"block 1 of MambaFor.* called in_proj, x_proj, dt_proj"):
-        lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
+        lora.attach(model, find_anatomy(model), [1], rank=2, alpha=4.0)
 
 
 def test_what_is_not_allowed_is_named() -> None:
@@ -172,5 +172,5 @@ def test_a_missing_peft_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> N
     model = build("llama")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError, match=r"pip install 'probekit-mtp\[heads\]'"):
-        lora.attach(model, anatomy.find(model), [1], rank=2, alpha=4.0)
+        lora.attach(model, find_anatomy(model), [1], rank=2, alpha=4.0)
     assert not lora.parameters(model)

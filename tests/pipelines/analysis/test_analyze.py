@@ -14,11 +14,11 @@ import probekit
 from probekit.activations.residual_stream import stream
 from probekit.data.targets import text_targets
 from probekit.errors import RunError, SettingsError
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import analyze
 from probekit.pipelines.analysis.measure import Measurement
-from probekit.runs import setup
 from probekit.runs.folder import Run
+from probekit.runs.setup import load_model, prepare, with_machine_defaults
 from probekit.scoring.score import score
 from probekit.settings import from_mapping
 from support import tiny_run
@@ -109,11 +109,11 @@ def test_a_stage_of_another_model_or_text_is_not_taken_up(
     asked: dict[str, Any], text_file: Path, tmp_path: Path
 ) -> None:
     settings = from_mapping(asked)
-    loaded = setup.load(settings)
-    prepared = setup.prepare(loaded, setup.resolved(settings, loaded))
+    loaded = load_model(settings)
+    prepared = prepare(loaded, with_machine_defaults(settings, loaded))
     other = tiny_run.jsonl(tmp_path / text_file.name, tiny_run.documents(seed=5))
     changed = from_mapping({**asked, "text": (str(other),)})
-    read = setup.prepare(loaded, setup.resolved(changed, loaded))
+    read = prepare(loaded, with_machine_defaults(changed, loaded))
     digests = {analyze._fingerprint(each, settings) for each in (prepared, read)}
     assert len(digests) == 2
 
@@ -122,8 +122,8 @@ def test_the_model_s_cross_entropy_is_what_transformers_says(
     finished_run: Run, asked: dict[str, Any]
 ) -> None:
     settings = finished_run.settings
-    loaded = setup.load(settings)
-    blocks = setup.prepare(loaded, settings).blocks["test"]
+    loaded = load_model(settings)
+    blocks = prepare(loaded, settings).blocks["test"]
     model = AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32)
     with torch.no_grad():
         losses = torch.nn.functional.cross_entropy(
@@ -156,9 +156,11 @@ def test_the_lens_at_the_last_layer_is_the_model(finished_run: Run) -> None:
 
 def test_probes_are_applied_to_new_text(finished_run: Run) -> None:
     probes = probekit.load_probes(finished_run.folder)
-    loaded = setup.load(finished_run.settings)
-    blocks = setup.prepare(loaded, finished_run.settings).blocks["test"]
-    seen = stream(loaded.model, find(loaded.model), blocks.token_ids, probes.layers, batch_size=4)
+    loaded = load_model(finished_run.settings)
+    blocks = prepare(loaded, finished_run.settings).blocks["test"]
+    seen = stream(
+        loaded.model, find_anatomy(loaded.model), blocks.token_ids, probes.layers, batch_size=4
+    )
     targets = text_targets(blocks, 2)
     table = score([probes], seen, targets, {"all": blocks.valid(1)}, blocks.documents)
     sums = table.groupby(["layer", "offset"])[["nats_sum", "n"]].sum()

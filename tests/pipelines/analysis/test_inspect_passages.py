@@ -24,16 +24,16 @@ from probekit.errors import RunError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import analyze, inspect_passages
 from probekit.pipelines.analysis.fits import Job
 from probekit.pipelines.analysis.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Readout, Seen
-from probekit.runs import folder, setup
+from probekit.runs import folder
 from probekit.runs.folder import Run
-from probekit.runs.setup import Material
+from probekit.runs.setup import Setup, load_model, prepare
 from probekit.settings import Settings
 from support import tiny_run
 
@@ -116,11 +116,11 @@ def short() -> Blocks:
 def test_lens_model_and_marginalization_are_what_the_model_says(
     tiny_llama: PreTrainedModel, short: Blocks
 ) -> None:
-    head, truncation = find(tiny_llama), Truncation("top", max_branches=4)
+    anatomy, truncation = find_anatomy(tiny_llama), Truncation("top", max_branches=4)
     targets = text_targets(short, HORIZON)
-    seen = stream(tiny_llama, head, short.token_ids, [1, head.n_layers], batch_size=1)
+    seen = stream(tiny_llama, anatomy, short.token_ids, [1, anatomy.n_layers], batch_size=1)
     marginal = Marginalization(BranchEngine(tiny_llama), truncation)
-    readouts: list[Readout] = [LogitLens([1], head), Model(head), marginal]
+    readouts: list[Readout] = [LogitLens([1], anatomy), Model(anatomy), marginal]
     document = record(SHORT, [(readouts, seen)], short, targets, tiny_run.tokenizer())
     with torch.no_grad():
         out = tiny_llama(short.token_ids, output_hidden_states=True)
@@ -163,33 +163,33 @@ def test_a_run_holds_what_the_schema_says(finished_run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def material(finished_run: Run) -> Material:
+def setup(finished_run: Run) -> Setup:
     settings = finished_run.settings
-    return setup.prepare(setup.load(settings), settings)
+    return prepare(load_model(settings), settings)
 
 
-def test_the_same_run_gives_the_same_bytes(finished_run: Run, material: Material) -> None:
-    fitted = analyze.load_probes(finished_run.folder, material.loaded)
-    job = Job("linear", "linear", 0, material.layers, (1, 2))
-    targets = text_targets(material.blocks["test"], 2)
-    again = inspect_passages.inspect(material, finished_run.settings, targets, {job: fitted})
+def test_the_same_run_gives_the_same_bytes(finished_run: Run, setup: Setup) -> None:
+    fitted = analyze.load_probes(finished_run.folder, setup.loaded)
+    job = Job("linear", "linear", 0, setup.layers, (1, 2))
+    targets = text_targets(setup.blocks["test"], 2)
+    again = inspect_passages.inspect(setup, finished_run.settings, targets, {job: fitted})
     text = (finished_run.folder / "passages.json").read_text(encoding="utf-8")
     assert files.as_json(again, indent=None) == text
 
 
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_readings_are_of_the_place_that_they_name(
-    part: Split, finished_run: Run, material: Material
+    part: Split, finished_run: Run, setup: Setup
 ) -> None:
     """The probes on the whole text say the same as on the blocks of passages alone."""
-    blocks, settings = material.blocks[part], replace(finished_run.settings, marginal="off")
-    inspected, targets = replace(material, blocks={"test": blocks}), text_targets(blocks, 2)
-    fitted = analyze.load_probes(finished_run.folder, material.loaded)
-    job = Job("linear", "linear", 0, material.layers, (1, 2))
+    blocks, settings = setup.blocks[part], replace(finished_run.settings, marginal="off")
+    inspected, targets = replace(setup, blocks={"test": blocks}), text_targets(blocks, 2)
+    fitted = analyze.load_probes(finished_run.folder, setup.loaded)
+    job = Job("linear", "linear", 0, setup.layers, (1, 2))
     document = inspect_passages.inspect(inspected, settings, targets, {job: fitted})
     ids = ids_of(document)
     chosen = [_found(blocks, each, ids) for each in document["passages"]]
-    for seen in inspected.stream("test", material.layers, "resid_post", len(blocks.token_ids)):
+    for seen in inspected.stream("test", setup.layers, "resid_post", len(blocks.token_ids)):
         for cell, logits in fitted.predict(seen, targets.valid):
             spots = map(tuple, targets.valid[cell.offset].nonzero().tolist())
             by_place = dict(zip(spots, logits, strict=True))
@@ -207,7 +207,7 @@ def _found(blocks: Blocks, shown: dict[str, Any], ids: list[int]) -> Passage:
 
 
 def test_linear_one_more_family_and_all_layers_together_are_shown_of_the_first_seed(
-    material: Material,
+    setup: Setup,
 ) -> None:
     probe = Probe({}, "start", 0.0, None, True, 0.0)
     fitted: dict[Job, Probes] = {}
@@ -216,9 +216,9 @@ def test_linear_one_more_family_and_all_layers_together_are_shown_of_the_first_s
         cells = {(layer, 1): probe for layer in layers}
         for seed in (0, 1):
             name = f"{family} of seed {seed}"
-            made = Probes(cells, material.head, 0, family, name=name)
+            made = Probes(cells, setup.anatomy, 0, family, name=name)
             fitted[Job(family, family, seed, (0, 1, 2), (1,))] = made
-    fitted[Job("control", "linear", 0, (0,), (1,))] = Probes({}, material.head, 0, name="control")
+    fitted[Job("control", "linear", 0, (0,), (1,))] = Probes({}, setup.anatomy, 0, name="control")
     shown = list(inspect_passages._probes(Settings(), fitted, [0, 2]))
     assert [each.name for each in shown] == [
         "linear of seed 0", "linear-lowrank of seed 0", "concat of seed 0",

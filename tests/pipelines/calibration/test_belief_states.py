@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 from probekit.activations.residual_stream import ResidualStream, stream
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets, text_targets
-from probekit.models.anatomy import Anatomy, find
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3, rrxor
 from probekit.probes import linear
 from probekit.probes.probe import Probes
@@ -52,7 +52,7 @@ class World:
 
     @cached_property
     def anatomy(self) -> Anatomy:
-        return find(self.model)
+        return find_anatomy(self.model)
 
     @property
     def layers(self) -> range:
@@ -98,7 +98,7 @@ class World:
         return linear.fit(
             train,
             validation,
-            replace(self.anatomy, head=head),
+            replace(self.anatomy, output_embeddings=head),
             self.layers,
             family=family,
             tolerance_nats=TOLERANCE_NATS,

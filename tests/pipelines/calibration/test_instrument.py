@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probekit.runs.folder import Run
-from probekit.scoring.rates import Rates, Tally
+from probekit.scoring.rates import DocumentSums, Rates
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,8 @@ def rates(runs: dict[str, Run]) -> Callable[[str, str], Rates]:
         table = runs[model].documents
         owners = dict(zip(table["document"].tolist(), table["domain"].tolist(), strict=True))
         names = [owners.get(number, "") for number in range(max(owners) + 1)]
-        tally = Tally(table, names, [1.0] * len(names))
-        return tally.rates("all", "test", positions)
+        sums = DocumentSums(table, names, [1.0] * len(names))
+        return sums.rates("all", "test", positions)
 
     return of
 

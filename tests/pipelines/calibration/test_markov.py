@@ -194,7 +194,7 @@ def test_scores_hold_the_exact_cross_entropy_in_their_interval(n_tokens: int, or
     probes = world.fitted(world.targets, world.layers)
     some = {"marginal": world.positions("test", per_document=4)}
     table = world.scored([world.ceiling(), *world.floors(), probes], "test", some)
-    rates = world.tally(table).rates("one", "test", "marginal")
+    rates = world.sums(table).rates("one", "test", "marginal")
     for offset in range(2, 5):
         exact = text.exact(offset)
         expected = {

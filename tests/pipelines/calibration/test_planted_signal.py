@@ -11,7 +11,7 @@ from torch import Tensor
 from probekit.activations.residual_stream import stream
 from probekit.data.targets import Targets
 from probekit.errors import SettingsError
-from probekit.models.anatomy import find
+from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import verdict
 from probekit.pipelines.calibration import llama_weights
 from probekit.pipelines.calibration.planted_signal import Planted
@@ -45,7 +45,7 @@ def test_the_planted_closed_forms_are_those_of_all_triples(text: Planted) -> Non
     torch.testing.assert_close(uniform @ step, uniform)  # so every triple is as likely
     model = text.model()
     layers = range(text.n_layers + 1)
-    (seen,) = stream(model, find(model), rows, layers, batch_size=len(rows))
+    (seen,) = stream(model, find_anatomy(model), rows, layers, batch_size=len(rows))
     for offset, probs in ahead_of.items():
         ceiling = torch.special.entr(probs).sum(dim=1).mean()
         assert text.ceiling_nats(offset) == pytest.approx(float(ceiling))
@@ -86,7 +86,7 @@ def test_the_default_signal_is_held_at_one_layer_and_forgotten() -> None:
 def test_the_signal_is_written_and_erased_exactly(planted: int, erased: int) -> None:
     text = Planted(planted_layer=planted, erased_layer=erased)
     model, token_ids = text.model(), text.sample(4, LENGTH, seeded(7))
-    (seen,) = stream(model, find(model), token_ids, range(7), batch_size=4)
+    (seen,) = stream(model, find_anatomy(model), token_ids, range(7), batch_size=4)
     _, previous, total, output = llama_weights.planted_slots(8)
     before = token_ids.roll(1, dims=1)
     summed = torch.nn.functional.one_hot((token_ids + before) % 8, 8).float()
@@ -146,12 +146,12 @@ def test_the_instrument_finds_the_planted_signal_and_nothing_else(world: World) 
     readouts = [world.fitted(world.targets, world.layers), *world.floors()]
     whole = {split: {"all": world.positions(split)} for split in ("validation", "test")}
     some = {"marginal": world.positions("test", per_document=4)}
-    tally = world.tally(
+    sums = world.sums(
         world.scored(readouts, "validation", whole["validation"]),
         world.scored(readouts, "test", whole["test"] | some),
         world.scored([world.ceiling()], "test", some),
     )
-    next_token, signal, beyond = verdict.find(tally, TEXT.n_layers, HORIZON).rows
+    next_token, signal, beyond = verdict.find(sums, TEXT.n_layers, HORIZON).rows
 
     assert next_token["best_layer"] in TEXT.best_layers(1)
     assert next_token["forgotten_bits"] == pytest.approx(TEXT.forgotten_bits(1), abs=0.02)
@@ -165,11 +165,11 @@ def test_the_instrument_finds_the_planted_signal_and_nothing_else(world: World) 
     # The ceiling knows of t + 3; no linear readout of any layer does.
     assert beyond["recovered"] == pytest.approx(0, abs=0.1)
     assert beyond["forgotten_bits"] == pytest.approx(TEXT.forgotten_bits(3), abs=0.03)
-    rates = tally.rates("one", "test", "marginal")
+    rates = sums.rates("one", "test", "marginal")
     for offset in (2, 3):
         _, low, high = rates.summary(rates.nats("marginal", None, offset))
         assert low <= TEXT.ceiling_nats(offset) <= high
-    rates = tally.rates("one", "test", "all")
+    rates = sums.rates("one", "test", "all")
     for layer in world.layers:
         for offset in range(1, HORIZON + 1):
             nats = rates.nats("linear", layer, offset)[0]
@@ -193,7 +193,7 @@ def test_shuffled_targets_tell_a_probe_nothing(world: World) -> None:
     readouts = [probes, world.floors()[0]]
     whole = {"all": world.positions("test")}
     table = world.scored(readouts, "test", whole, shuffled["test"])
-    rates = world.tally(table).rates("one", "test", "all")
+    rates = world.sums(table).rates("one", "test", "all")
     for offset in range(1, HORIZON + 1):
         gain = rates.nats("unigram", None, offset) - rates.nats("linear", layer, offset)
         assert rates.summary(gain)[1] <= 0

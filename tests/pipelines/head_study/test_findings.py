@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probekit.pipelines.head_study.findings import difference_rows, gap_rows
-from support.head_tallies import tally
+from support.head_tallies import sums
 
 
 def test_the_share_of_the_gap_is_that_of_the_means() -> None:
@@ -15,13 +15,13 @@ def test_the_share_of_the_gap_is_that_of_the_means() -> None:
         "heads-only": list(6 + jitter),
         "joint": list(5.5 + jitter),
     }
-    shares = {row["metric"]: row for row in gap_rows(tally({2: scores}), ["heads-only", "joint"])}
+    shares = {row["metric"]: row for row in gap_rows(sums({2: scores}), ["heads-only", "joint"])}
     for row in shares.values():
         assert row["share"] == pytest.approx(0.25)
         assert row["reason"] is None
     apart = {
         row["against"]: row["nats"]
-        for row in difference_rows(tally({2: scores}), [])
+        for row in difference_rows(sums({2: scores}), [])
         if (row["strategy"], row["positions"]) == ("joint", "marginal")
     }
     assert apart == {"finetune": pytest.approx(1.5), "heads-only": pytest.approx(-0.5)}
@@ -31,10 +31,10 @@ def test_there_is_no_share_of_a_gap_that_is_not_clear_of_zero() -> None:
     jitter = np.random.default_rng(0).normal(size=12)
     scores = {"unigram": [9.0] * 12, "finetune": [4.0] * 12, "joint": [4.0] * 12}
     scores["heads-only"] = list(4 + jitter)
-    for row in gap_rows(tally({2: scores}), ["heads-only", "joint"]):
+    for row in gap_rows(sums({2: scores}), ["heads-only", "joint"]):
         assert row["share"] is None
         assert "not clear of heads-only" in row["reason"]
     del scores["heads-only"]
-    assert {row["reason"] for row in gap_rows(tally({2: scores}), ["joint"])} == {
+    assert {row["reason"] for row in gap_rows(sums({2: scores}), ["joint"])} == {
         "heads-only was not among the strategies"
     }

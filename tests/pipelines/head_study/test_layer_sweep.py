@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from probekit.pipelines.head_study.layer_sweep import HEAD, PROBE, Sweep, answer
-from probekit.scoring.rates import Tally
+from probekit.scoring.rates import DocumentSums
 
 DOCUMENTS, POSITIONS = 30, 100
 Losses = dict[int, float]
@@ -31,10 +31,10 @@ def sweep(probe: Losses, head: Losses, noise: tuple[float, float] = (0.01, 0.01)
         for number in range(DOCUMENTS)
     ]  # fmt: skip
     table = pd.DataFrame(rows).assign(split="test", seed=0).astype({"layer": "Int64"})
-    tally = Tally(table, ["words"] * DOCUMENTS, [1.0] * DOCUMENTS)
+    sums = DocumentSums(table, ["words"] * DOCUMENTS, [1.0] * DOCUMENTS)
     validation = {(PROBE, layer): nats for layer, nats in probe.items()}
     validation |= {(HEAD, layer): nats for layer, nats in head.items()}
-    return Sweep(tally, validation, {layer: {} for layer in probe})
+    return Sweep(sums, validation, {layer: {} for layer in probe})
 
 
 @pytest.mark.parametrize(

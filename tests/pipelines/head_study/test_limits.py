@@ -14,7 +14,7 @@ from probekit.errors import SettingsError
 from probekit.pipelines.head_study import study_heads as head_study
 from probekit.pipelines.head_study.settings import as_toml, split
 from probekit.pipelines.head_study.study_heads import study_heads
-from probekit.runs import setup
+from probekit.runs.setup import load_model
 from support import tiny_run
 from support.head_runs import QUICK, rows
 
@@ -44,7 +44,7 @@ def test_what_this_model_cannot_do_is_said_before_anything_is_trained(
     assert not list((tmp_path / "run").rglob("*.pt"))
     given, of_heads = split(asked | wrong)
     with pytest.raises(SettingsError, match=message):
-        head_study.dry_run(setup.load(given), given, of_heads)
+        head_study.dry_run(load_model(given), given, of_heads)
 
 
 def test_a_model_of_one_block_has_heads_but_no_mixture(

@@ -25,8 +25,8 @@ from probekit.pipelines.head_study.settings import split
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.probes import linear
 from probekit.runs import folder as results
-from probekit.runs import setup
 from probekit.runs.folder import Run
+from probekit.runs.setup import load_model, prepare
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from support import tiny_run
 from support.head_runs import QUICK, rows
@@ -57,9 +57,9 @@ def test_the_weights_in_the_folder_give_the_numbers(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = setup.prepare(setup.load(settings), settings)
-    model, head, test = material.loaded.model, material.head, material.blocks["test"]
-    learned = files.load(study.folder / "heads-joint.safetensors", head, material.fingerprint)
+    setup = prepare(load_model(settings), settings)
+    model, head, test = setup.loaded.model, setup.anatomy, setup.blocks["test"]
+    learned = files.load(study.folder / "heads-joint.safetensors", head, setup.fingerprint)
     lora.load(model, head, study.folder / "adapter-joint.safetensors")
     targets = text_targets(test, 2)
     reading = Backbone(model, head).read(test.token_ids, learned.reads)
@@ -101,9 +101,9 @@ def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = setup.prepare(setup.load(settings), settings)
-    test, most = material.blocks["test"], settings.marginal_positions
-    drawn = draw_positions(test, material.domains, settings.offsets, most, settings.seed)
+    setup = prepare(load_model(settings), settings)
+    test, most = setup.blocks["test"], settings.marginal_positions
+    drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
     numbers = test.documents[drawn].bincount()
     table = study.documents[study.documents["positions"] == "marginal"]
     names = {"base", "finetune", "heads-only", "joint"}
@@ -140,14 +140,14 @@ def test_the_probe_of_the_sweep_is_the_one_that_is_fitted_alone(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
     settings, _ = split(asked_heads)
-    material = setup.prepare(setup.load(settings), settings)
+    setup = prepare(load_model(settings), settings)
     layers = (0, 1, 2)
-    streams = Streams(material, layers, SITE_OF_MODEL)
+    streams = Streams(setup, layers, SITE_OF_MODEL)
     parts = [
-        (streams.read(part), text_targets(material.blocks[part], 2).only([2]))
+        (streams.read(part), text_targets(setup.blocks[part], 2).only([2]))
         for part in ("train", "validation", "test")
     ]
-    probes = linear.fit(parts[0], parts[1], material.head, layers)
+    probes = linear.fit(parts[0], parts[1], setup.anatomy, layers)
     for layer in layers:
         (row,) = rows(study, "sweep", readout="linear", layer=layer)
         assert row["validation_nats"] == pytest.approx(probes.probes[layer, 2].validation_nats)

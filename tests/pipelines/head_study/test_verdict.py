@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probekit.pipelines.head_study.verdict import Trained, sentences, warnings
-from support.head_tallies import tally
+from support.head_tallies import sums
 
 JITTER = np.linspace(-0.2, 0.2, 20)
 NOISE = np.random.default_rng(0).normal(size=20)
@@ -21,7 +21,7 @@ def said(
     """Return the verdict on strategies that lose so many nats at the second and next token."""
     nats = {2: second, 1: first or dict.fromkeys(second, 3.0)}
     return sentences(
-        tally(
+        sums(
             {
                 offset: {
                     name: list(x + JITTER + (NOISE if name in noisy else 0))
@@ -100,7 +100,7 @@ def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
 
 
 def test_one_document_is_no_ground_for_a_verdict() -> None:
-    alone = tally({2: {name: [nats] for name, nats in ORDERED.items()}})
+    alone = sums({2: {name: [nats] for name, nats in ORDERED.items()}})
     assert sentences(alone, HEADS) == [
         "Cannot tell: the test text is a single document, and an interval needs several."
     ]
@@ -114,10 +114,10 @@ def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
 def test_heads_that_know_less_than_token_frequencies_are_warned_of() -> None:
     nats = ORDERED | {"heads-only": 8.5, "joint": 8.0}
     by_strategy = {name: list(x + JITTER) for name, x in nats.items()}
-    (told,) = warnings(tally({2: by_strategy}))
+    (told,) = warnings(sums({2: by_strategy}))
     assert told["code"] == "below-unigram"
     assert told["message"].startswith("At offset 2 heads-only know less than token frequencies")
     few = {name: values[:5] for name, values in by_strategy.items()}
-    assert {row["code"] for row in warnings(tally({2: few}))} == {
+    assert {row["code"] for row in warnings(sums({2: few}))} == {
         "below-unigram", "few-test-documents",
     }  # fmt: skip

@@ -19,8 +19,8 @@ from probekit.data.pair_tokens import Sample
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization import marginalize
 from probekit.marginalization.joint_paths import Truncation
-from probekit.models import anatomy, loading
-from probekit.models.anatomy import Anatomy
+from probekit.models import loading
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.paper.protocol import (
     EXTENDED,
@@ -48,7 +48,7 @@ def loaded(model_folder: Path) -> Loaded:
 
 @pytest.fixture(scope="module")
 def subject(loaded: Loaded) -> Subject:
-    return Subject(loaded.model, anatomy.find(loaded.model), "mini")
+    return Subject(loaded.model, find_anatomy(loaded.model), "mini")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
     subject: Subject, samples: list[Sample]
 ) -> None:
     ids = samples[0].token_ids
-    whole = Truncation("nucleus", 0.99, subject.head.vocab_size)
+    whole = Truncation("nucleus", 0.99, subject.anatomy.vocab_size)
     by_hand = [
         marginalize.marginalize(subject.model, ids, position, 2, whole)
         for position in range(len(ids) - 22, len(ids) - 2)
@@ -146,7 +146,7 @@ def test_depth_runs_from_0_to_1_over_the_backbone() -> None:
 
     model = build("llama")
     made = Sample("a", torch.arange(30), torch.arange(30) > 4)
-    found = divergence(Subject(model, anatomy.find(model), "llama"), [made, made], seed=0)
+    found = divergence(Subject(model, find_anatomy(model), "llama"), [made, made], seed=0)
     assert [(layer, depth) for layer, depth, _ in found] == [(1, 0.0), (2, 1.0)]
 
 
@@ -257,7 +257,7 @@ def test_what_is_asked_wrongly_is_named(make: Any, message: str) -> None:
 
 
 def test_a_model_of_one_block_has_no_backbone(subject: Subject, loaded: Loaded) -> None:
-    head = Anatomy(**{**vars(subject.head), "blocks": subject.head.blocks[:1]})
+    head = Anatomy(**{**vars(subject.anatomy), "blocks": subject.anatomy.blocks[:1]})
     one = Subject(loaded.model, head, "one")
     source = Source("a", "a.jsonl")
     with pytest.raises(ModelError, match="has a single block"):

@@ -29,7 +29,7 @@ from probekit.pipelines.head_study.settings import split
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.pipelines.reproduction import table_1
-from probekit.runs import setup
+from probekit.runs.setup import load_model, prepare
 from support import tiny_run
 
 PROTOCOL = Protocol(samples=2, extended=125)  # all five test pairs
@@ -69,18 +69,16 @@ def of(rows: pd.DataFrame, strategy: str, offset: int, positions: str) -> Any:
 def hits_by_hand(study: HeadRun, asked: dict[str, Any], strategy: str, offset: int) -> list[int]:
     """Return the top-5 hits of each test pair, its 25 target tokens and no other asked for."""
     settings, _ = split(asked)
-    material = setup.prepare(setup.load(settings), settings)
-    model, head = material.loaded.model, material.head
+    setup = prepare(load_model(settings), settings)
+    model, head = setup.loaded.model, setup.anatomy
     if strategy == "finetune":
         lora.load(model, head, study.folder / "adapter-finetune.safetensors")
     else:
-        heads = files.load(
-            study.folder / f"heads-{strategy}.safetensors", head, material.fingerprint
-        )
+        heads = files.load(study.folder / f"heads-{strategy}.safetensors", head, setup.fingerprint)
         if strategy == "joint":
             lora.load(model, head, study.folder / "adapter-joint.safetensors")
     found = []
-    for document in material.documents:
+    for document in setup.documents:
         if document.split != "test":
             continue
         ids = torch.tensor([[tiny_run.BOS, *document.ids]])
@@ -211,8 +209,8 @@ def test_the_papers_numbers_are_for_its_heads_on_translation_alone(
     loaded = SimpleNamespace(repository="EleutherAI/pythia-410m", name="pythia-410m")
     documents = [SimpleNamespace(prompt=prompt, domain="pairs")]
     head = SimpleNamespace(n_layers=6)
-    material = SimpleNamespace(loaded=loaded, documents=documents, head=head)
-    study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), material=material)
+    setup = SimpleNamespace(loaded=loaded, documents=documents, head=head)
+    study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), setup=setup)
     assert (table_1._comparable(study) is not None) is its
 
 
