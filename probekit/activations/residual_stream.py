@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from probekit.activations.transformer_bridge import Capture, bridged, resid_post
+from probekit.activations.hooks import Capture, resid_post
+from probekit.activations.transformer_bridge import bridged
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.readout import Seen

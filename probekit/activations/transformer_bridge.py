@@ -1,106 +1,30 @@
-"""One forward pass: the activations at a site of the asked layers, and nothing else.
+"""Sites inside a block (resid_mid, attn_out, mlp_out), captured through transformer_lens.
 
-The residual stream after a block comes from plain hooks on the Hugging Face model. The sites
-inside a block are named by transformer_lens, which knows them in many architectures; it wraps
-a copy of the model, and is held to the residual stream that the model itself computes.
+transformer_lens knows these sites in many architectures. It wraps a copy of the model, and is
+held to the residual stream that the model itself computes.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from probekit.errors import ModelError, NumericalError
-from probekit.models.anatomy import Anatomy, tolerance
-from probekit.models.module_calls import residual_in, residual_out
+from probekit.activations.hooks import Capture, require_finite, resid_post
+from probekit.errors import ModelError
+from probekit.models.anatomy import Anatomy
+from probekit.models.rounding import tolerance
 from probekit.shapes import Resid, TokenIds
 
 # The bridge has its own attention: a few times the rounding of one kernel, through all blocks.
 BRIDGE_TOLERANCE = 10
 
-# Runs the model on a batch and returns the asked layers, on whatever device they are.
-Capture = Callable[[TokenIds], dict[int, Resid]]
-
 # What the weights were when a bridge was built, and the bridge, as long as the model lives.
 _bridges: WeakKeyDictionary[PreTrainedModel, tuple[object, Any]] = WeakKeyDictionary()
-
-
-class _LastLayerReached(BaseException):
-    """Everything that was asked for is captured.
-
-    Not an `Exception`, so that a model that catches those does not swallow it.
-    """
-
-
-def resid_post(anatomy: Anatomy, layers: Sequence[int], token_ids: TokenIds) -> dict[int, Resid]:
-    """Return the residual stream at `layers`, running no further than the last of them.
-
-    The tensors are the model's own, not copies, unless the model writes into them later on.
-    """
-    found = _run_hooked(anatomy, layers, token_ids, clone=False)
-    if any(resid._version != version for resid, version in found.values()):
-        found = _run_hooked(anatomy, layers, token_ids, clone=True)
-    resid = {layer: found[layer][0] for layer in layers}
-    _require_finite(resid)
-    return resid
-
-
-def _run_hooked(
-    anatomy: Anatomy, layers: Sequence[int], token_ids: TokenIds, *, clone: bool
-) -> dict[int, tuple[Resid, int]]:
-    """Return each layer with the count of in-place writes it had seen when captured."""
-    found: dict[int, tuple[Resid, int]] = {}
-
-    def keep(layer: int, resid: Tensor) -> None:
-        resid = resid.clone() if clone else resid
-        found[layer] = resid, resid._version
-        if layer == layers[-1]:
-            raise _LastLayerReached
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(0, residual_in(args, kwargs))
-
-    def after(layer: int, _: nn.Module, __: Any, output: Any) -> None:
-        keep(layer, residual_out(output))
-
-    handles = [
-        anatomy.blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        if layer == 0
-        else anatomy.blocks[layer - 1].register_forward_hook(partial(after, layer))
-        for layer in layers
-    ]
-    try:
-        # Not inference_mode: its tensors would have to be copied to be used with autograd.
-        with torch.no_grad():
-            anatomy.decoder(input_ids=token_ids, use_cache=False)
-    except _LastLayerReached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _require_finite(resid: Mapping[int, Resid]) -> None:
-    """Raise if an activation is not finite.
-
-    What is not finite stays so in all later layers, so the last one tells, and costs least.
-    """
-    last = max(resid)
-    if bool(torch.isfinite(resid[last]).all()):
-        return
-    layer = min(layer for layer, x in resid.items() if not bool(torch.isfinite(x).all()))
-    dtype = str(resid[layer].dtype).removeprefix("torch.")
-    way_out = "bfloat16 or float32" if dtype == "float16" else "float32"
-    raise NumericalError(
-        f"activations at layer {layer} are not finite in {dtype}; load the model with "
-        f"--dtype {way_out}. If they still are not, its weights are broken"
-    )
 
 
 def bridged(model: PreTrainedModel, anatomy: Anatomy, layers: Sequence[int], site: str) -> Capture:
@@ -116,19 +40,19 @@ def bridged(model: PreTrainedModel, anatomy: Anatomy, layers: Sequence[int], sit
     last = f"blocks.{anatomy.n_layers - 1}.hook_resid_post"
 
     def run(token_ids: TokenIds) -> dict[int, Resid]:
-        found: dict[str, Resid] = {}
+        activations: dict[str, Resid] = {}
 
         # The hook calls itself by another name than it was asked for by.
         def keep(name: str, value: Tensor, hook: Any) -> None:  # noqa: ARG001
-            found[name] = value.detach()
+            activations[name] = value.detach()
 
-        wanted = {last, *names.values()}
-        hooks: list[tuple[Any, Any]] = [(name, partial(keep, name)) for name in wanted]
+        hook_points = {last, *names.values()}
+        hooks: list[tuple[Any, Any]] = [(name, partial(keep, name)) for name in hook_points]
         with torch.no_grad():
             bridge.run_with_hooks(token_ids, return_type=None, fwd_hooks=hooks)
-        _require_same_model(model, anatomy, token_ids, found[last])
-        resid = {layer: found[name] for layer, name in names.items()}
-        _require_finite(resid)
+        _require_same_model(model, anatomy, token_ids, activations[last])
+        resid = {layer: activations[name] for layer, name in names.items()}
+        require_finite(resid)
         return resid
 
     return run
@@ -153,9 +77,9 @@ def _require_same_model(
     model: PreTrainedModel, anatomy: Anatomy, token_ids: TokenIds, bridged: Resid
 ) -> None:
     """Raise unless the bridge computes, on one block, the residual stream that the model does."""
-    own = resid_post(anatomy, [anatomy.n_layers], token_ids[:1])[anatomy.n_layers]
-    difference = float((bridged[:1] - own).abs().max() / own.abs().max())
-    if not difference <= BRIDGE_TOLERANCE * tolerance(own.dtype):
+    resid = resid_post(anatomy, [anatomy.n_layers], token_ids[:1])[anatomy.n_layers]
+    difference = float((bridged[:1] - resid).abs().max() / resid.abs().max())
+    if not difference <= BRIDGE_TOLERANCE * tolerance(resid.dtype):
         raise ModelError(
             f"transformer_lens does not compute what {type(model).__name__} does: its last "
             f"residual stream differs by {difference:.1e} of the largest value. Use --site "

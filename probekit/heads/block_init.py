@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from probekit.activations.backbone import close, probe_ids, read
+from probekit.activations.backbone import probe_ids, read
 from probekit.errors import ModelError
 from probekit.models.anatomy import Anatomy
+from probekit.models.rounding import within_rounding
 from probekit.settings import LARGEST_SEED
 
 Init = Literal["random", "copy", "zero"]
@@ -74,7 +75,7 @@ def _silence(block: nn.Module, anatomy: Anatomy) -> None:
             for parameter in inside[-1].parameters() if inside else ():
                 parameter.zero_()
         after = reading.call.run(block, resid)
-    if not close(after, resid):
+    if not within_rounding(after, resid):
         raise ModelError(
             f"a block of class {type(block).__name__} cannot start as the identity: it changes "
             "the residual stream though all that attention and MLP add is zero. Start heads as "

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probekit.activations.backbone import Backbone, Reading
+from probekit.activations.backbone import Backbone, BackboneOutput
 from probekit.heads.block_init import start_block
 from probekit.heads.kinds import Form, Medusa, ProbeMap, require_allowed, start_map
 from probekit.models.anatomy import Anatomy
@@ -106,7 +106,7 @@ class Heads(nn.Module):
         assert isinstance(probe, ProbeMap)
         return probe.decoder(self.anatomy)
 
-    def hidden(self, reading: Reading, offset: int) -> HiddenStates:
+    def hidden(self, reading: BackboneOutput, offset: int) -> HiddenStates:
         """Return what enters the unembedding.
 
         Args:
@@ -135,7 +135,7 @@ class Heads(nn.Module):
         cap = self.anatomy.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _input(self, reading: Reading, offset: int) -> Resid:
+    def _input(self, reading: BackboneOutput, offset: int) -> Resid:
         if isinstance(self.form.read, int):
             return reading.resid[self.form.read]
         shares = (self.mixes[str(offset)] / TEMPERATURE).softmax(dim=0)

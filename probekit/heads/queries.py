@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from probekit.activations.backbone import close, probe_ids
+from probekit.activations.backbone import probe_ids
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization.branch_routes import additive, objection, windows
 from probekit.models.anatomy import Anatomy
 from probekit.models.loading import longest
 from probekit.models.module_calls import residual_out
+from probekit.models.rounding import within_rounding
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask, Resid, TokenIds
 
@@ -171,7 +172,7 @@ class QueryHeads(nn.Module):
         )
         expected = self._last(inputs_embeds=whole)[:, token_ids.shape[1] - 1 :]
         found = torch.stack([resid[:, -1] for resid in reading.resid.values()], dim=1)
-        if not close(found, expected):
+        if not within_rounding(found, expected):
             raise ModelError(_refusal(self.model, "packed, it computes other numbers"))
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from probekit.errors import ModelError
-from probekit.models.module_calls import Call, watch
+from probekit.models.module_calls import Call, record_module_calls
+from probekit.models.rounding import within_rounding
 
 WAY_OUT = "Use another model, or report this architecture with the name of its class"
 
@@ -122,7 +123,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
             this module does not understand; the message names the step.
     """
     head = _output_embeddings(model)
-    calls, logits = watch(model)
+    calls, logits = record_module_calls(model)
     _require_causal(model, logits)
     head_call = _unembedding_call(model, head, calls)
     block_calls = _blocks(model, calls)
@@ -138,18 +139,6 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
         scale=scale,
         softcap=softcap,
     )
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Return the largest relative difference that rounding in `dtype` explains.
-
-    Four roundings of the dtype; in float32 and float64, where sums in another order weigh
-    more than a rounding, 1e-5. Relative to the largest absolute value in the tensor.
-
-    >>> tolerance(torch.float32), tolerance(torch.bfloat16)
-    (1e-05, 0.03125)
-    """
-    return max(4 * torch.finfo(dtype).eps, 1e-5)
 
 
 def _output_embeddings(model: PreTrainedModel) -> nn.Module:
@@ -174,7 +163,7 @@ def _output_embeddings(model: PreTrainedModel) -> nn.Module:
 
 def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
     earlier = logits[:, :-1]
-    if not _close(earlier[1], earlier[0], model.dtype):
+    if not within_rounding(earlier[1], earlier[0], model.dtype):
         raise ModelError(
             f"{type(model).__name__} is not causal: a changed last token changes earlier logits, "
             "as in an encoder. Choose a causal (decoder-only) language model"
@@ -236,7 +225,7 @@ def _final_path(
             f"shape (batch, pos, model), got leading axes {shape}. {WAY_OUT}"
         )
     hidden = _recompute(lambda resid: _apply(final, resid), last.left)
-    if hidden is None or not _close(hidden, unembedding.entered, model.dtype):
+    if hidden is None or not within_rounding(hidden, unembedding.entered, model.dtype):
         raise ModelError(
             f"final path of {type(model).__name__}: {names} applied to the last block's output "
             f"does not give what enters the unembedding. {WAY_OUT}"
@@ -266,10 +255,10 @@ def _after_unembedding(
     before, after = unembedding.left.double(), logits.double()
     if before.shape == after.shape:
         cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        if cap is not None and _close(cap * torch.tanh(before / cap), after, model.dtype):
+        if cap is not None and within_rounding(cap * torch.tanh(before / cap), after, model.dtype):
             return 1.0, float(cap)
         scale = float((before * after).sum() / before.square().sum())
-        if _close(scale * before, after, model.dtype):
+        if within_rounding(scale * before, after, model.dtype):
             return scale, None
     raise ModelError(
         f"logits of {type(model).__name__}: they are neither a constant times what the "
@@ -288,10 +277,3 @@ def _decoder(
         f"decoder of {type(model).__name__}: no module runs all blocks without the unembedding, "
         f"so the model cannot be run without its logits. {WAY_OUT}"
     )
-
-
-def _close(value: Tensor, reference: Tensor, dtype: torch.dtype) -> bool:
-    if value.shape != reference.shape:
-        return False
-    largest = reference.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    return bool((value - reference).abs().max() <= tolerance(dtype) * largest)

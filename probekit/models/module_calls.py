@@ -30,7 +30,7 @@ class Call:
         return other.start < self.start and self.end < other.end
 
 
-def watch(model: PreTrainedModel) -> tuple[list[Call], Tensor]:
+def record_module_calls(model: PreTrainedModel) -> tuple[list[Call], Tensor]:
     """Run the model on two rows that differ in their last token.
 
     Returns:

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from probekit.activations.residual_stream import stream
 from probekit.checks import Check
 from probekit.errors import DataError, NumericalError
-from probekit.models.anatomy import Anatomy, tolerance
+from probekit.models.anatomy import Anatomy
 from probekit.models.loading import Loaded
+from probekit.models.rounding import tolerance
 from probekit.shapes import Mask, TokenIds
 
 # Enough to differ by row and position, little enough to run before every analysis.

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from probekit.activations.backbone import Backbone, Reading
+from probekit.activations.backbone import Backbone, BackboneOutput
 from probekit.errors import ModelError, RunError, SettingsError
 from probekit.heads.files import load, save
 from probekit.heads.heads import build
@@ -33,7 +33,7 @@ def backbone(tiny_llama: PreTrainedModel, anatomy: Anatomy) -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def reading(backbone: Backbone) -> Reading:
+def reading(backbone: Backbone) -> BackboneOutput:
     with torch.no_grad():
         return backbone.read(IDS, range(4))
 
@@ -81,7 +81,7 @@ def test_a_block_that_norms_what_leaves_it_cannot_start_as_the_identity() -> Non
 
 @pytest.mark.parametrize("own", [False, True])
 def test_medusa_and_linear_heads_start_as_the_logit_lens(
-    anatomy: Anatomy, reading: Reading, own: bool
+    anatomy: Anatomy, reading: BackboneOutput, own: bool
 ) -> None:
     lens = anatomy.decode(reading.resid[1])
     medusa = build("medusa", anatomy, (2,), read=1, depth=2, own_unembedding=own)
@@ -100,7 +100,7 @@ def test_an_own_unembedding_keeps_scale_and_soft_cap(name: str) -> None:
     assert heads.get_parameter("heads.2.unembedding.weight").grad is not None
 
 
-def test_a_medusa_head_is_a_residual_block(anatomy: Anatomy, reading: Reading) -> None:
+def test_a_medusa_head_is_a_residual_block(anatomy: Anatomy, reading: BackboneOutput) -> None:
     heads = build("medusa", anatomy, (2,), read=2)
     weight = heads.get_parameter("heads.2.blocks.0.weight")
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_no_gradient_reaches_a_block_above_the_layer_read(kind: Kind) -> None:
     assert all(p.grad is not None for p in heads.parameters())
 
 
-def test_a_mixture_starts_as_the_plain_average(anatomy: Anatomy, reading: Reading) -> None:
+def test_a_mixture_starts_as_the_plain_average(anatomy: Anatomy, reading: BackboneOutput) -> None:
     heads = build("linear", anatomy, (1, 2), read="mix")
     assert heads.reads == {1, 2}
     mean = (reading.resid[1] + reading.resid[2]) / 2
@@ -173,7 +173,7 @@ def test_a_mixture_starts_as_the_plain_average(anatomy: Anatomy, reading: Readin
 
 
 def test_a_normalised_mixture_averages_layers_of_one_length(
-    anatomy: Anatomy, reading: Reading
+    anatomy: Anatomy, reading: BackboneOutput
 ) -> None:
     heads = build("linear", anatomy, (2,), read="mix", normalise=True)
     layers = [reading.resid[layer] for layer in (1, 2)]
@@ -206,7 +206,7 @@ def test_choices_that_make_no_head_are_an_error(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_gives_the_same_heads_bit_for_bit(
-    anatomy: Anatomy, reading: Reading, kind: Kind, tmp_path: Path
+    anatomy: Anatomy, reading: BackboneOutput, kind: Kind, tmp_path: Path
 ) -> None:
     own = {"own_unembedding": True, "depth": 2} if kind == "medusa" else {}
     heads = build(kind, anatomy, (1, 2), read="mix", normalise=True, **own)  # type: ignore[arg-type]

@@ -40,10 +40,11 @@ MUTATIONS = (
     ),
     Mutation(
         "the last layer is read after the final norm",
-        "probekit.activations.transformer_bridge",
-        "        keep(layer, residual_out(output))",
-        "        resid = residual_out(output)\n"
-        "        keep(layer, anatomy.hidden(resid) if layer == anatomy.n_layers else resid)",
+        "probekit.activations.hooks",
+        "    return PartialPass({layer: hooks.resid[layer][0] for layer in sorted(hooks.resid)},",
+        "    for layer in hooks.layers & {anatomy.n_layers}:\n"
+        "        hooks.resid[layer] = anatomy.hidden(hooks.resid[layer][0]), 0\n"
+        "    return PartialPass({layer: hooks.resid[layer][0] for layer in sorted(hooks.resid)},",
         (
             "tests/activations/test_residual_stream.py"
             "::test_layers_are_the_hidden_states_except_for_the_last_which_is_not_normed",
@@ -51,9 +52,9 @@ MUTATIONS = (
     ),
     Mutation(
         "layers are off by one",
-        "probekit.activations.transformer_bridge",
-        "anatomy.blocks[layer - 1].register_forward_hook",
-        "anatomy.blocks[max(layer - 2, 0)].register_forward_hook",
+        "probekit.activations.hooks",
+        "blocks[layer - 1].register_forward_hook",
+        "blocks[max(layer - 2, 0)].register_forward_hook",
         (
             "tests/activations/test_residual_stream.py"
             "::test_layers_are_the_hidden_states_except_for_the_last_which_is_not_normed",
@@ -222,8 +223,8 @@ MUTATIONS = (
     Mutation(
         "heads read the layer below the one that they name",
         "probekit.activations.backbone",
-        "blocks[layer - 1].register_forward_hook",
-        "blocks[max(layer - 2, 0)].register_forward_hook",
+        "BackboneOutput(captured.resid,",
+        "BackboneOutput({k: captured.resid[max(k - 1, 0)] for k in captured.resid},",
         (
             "tests/activations/test_backbone.py"
             "::test_the_layers_are_those_of_the_stream_and_the_call_gives_the_last_block[llama]",

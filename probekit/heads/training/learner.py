@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probekit.activations.backbone import Reading
+from probekit.activations.backbone import BackboneOutput
 from probekit.models.anatomy import Anatomy
 from probekit.shapes import TokenIds
 
@@ -72,7 +72,7 @@ class NextToken(nn.Module):
         self.anatomy = anatomy
         self.reads = frozenset({anatomy.n_layers})
 
-    def hidden(self, reading: Reading, offset: int) -> Float[Tensor, "batch pos hidden"]:
+    def hidden(self, reading: BackboneOutput, offset: int) -> Float[Tensor, "batch pos hidden"]:
         """Return what enters the unembedding."""
         assert offset == 1
         return self.anatomy.hidden(reading.resid[self.anatomy.n_layers])
