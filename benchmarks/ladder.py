@@ -16,7 +16,8 @@ import typer
 from probekit.activations import residual_stream
 from probekit.data import blocks as tokens
 from probekit.data import builtin_text, targets, tokenization
-from probekit.data import documents as text
+from probekit.data.documents import BUILT_IN, Source
+from probekit.data.texts import open_text
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.probes import logit_lens
@@ -33,8 +34,8 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, sums.Ra
     anatomy = find_anatomy(loaded.model)
     tokenizer = loaded.tokenizer
     found = []
-    for argument in text.BUILT_IN:
-        documents = text.read(text.Source.parse(argument))
+    for argument in BUILT_IN:
+        documents = open_text(Source.parse(argument)).take()
         found += tokenization.tokenize(documents, tokenizer, max_tokens)
     ids = [document.ids for document in found]
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id

@@ -1,4 +1,4 @@
-"""From the texts of the settings to tokenized documents, and what a reader must know of them."""
+"""Read and tokenize the texts that settings name, with rows and warnings for the results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from probekit import provenance
-from probekit.data import documents as text
-from probekit.data import pairs, prompted, tokenization
+from probekit.data import pair_tokens, tokenization
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.documents import SPLITS, Document, Source
+from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
+from probekit.data.pairs import TEMPLATE
+from probekit.data.texts import Documents, Pairs, open_text
 from probekit.settings import Settings
 
 # Reading stops at so many characters, or so many for each token wanted: ten times what a
@@ -19,16 +20,14 @@ CHARACTERS_A_TOKEN = 40
 # Of pairs, which are never shortened, no more are read than there are to choose from.
 FEWEST_CHARACTERS = 100_000
 
-# Documents of one source as read and as tokenized, and warnings.
-OfSource = tuple[list[Document], list[TokenizedDocument], list[dict[str, str]]]
+# Documents of one text as read and as tokenized, and warnings.
+_OfText = tuple[list[Document], list[TokenizedDocument], list[dict[str, str]]]
 
 
 def read(
     tokenizer: PreTrainedTokenizerBase, settings: Settings, block: int
 ) -> tuple[list[TokenizedDocument], list[dict[str, Any]], list[dict[str, str]]]:
-    """Read and tokenize the texts that settings name: documents, or pairs.
-
-    A text whose first row has both fields of pairs is pairs.
+    """Read and tokenize the texts that settings name, each of documents or of pairs.
 
     Args:
         tokenizer: The model's.
@@ -43,53 +42,53 @@ def read(
         DataError: If a text cannot be used as asked.
         SettingsError: If two texts have one name.
     """
-    sources = text.sources(settings.text or text.BUILT_IN)
     documents: list[TokenizedDocument] = []
     rows, warnings = [], []
-    fields = settings.source_field, settings.target_field
-    for source in sources:
-        if pairs.holds_pairs(source.location, *fields):
-            found, tokenized, told = _pairs(source, tokenizer, settings, block)
+    for source in sources(settings.text or BUILT_IN):
+        pair_fields = settings.source_field, settings.target_field
+        opened = open_text(source, settings.text_field, pair_fields)
+        if isinstance(opened, Pairs):
+            read_documents, tokenized, told = _pairs(opened, tokenizer, settings, block)
         else:
-            pairs.require_named(source.location, *fields)
-            found, tokenized, told = _documents(source, tokenizer, settings)
+            read_documents, tokenized, told = _documents(opened, tokenizer, settings)
         documents += tokenized
-        rows.append(_row(source, found, tokenized))
+        rows.append(_row(source, read_documents, tokenized))
         warnings += told
     return documents, rows, warnings
 
 
-def _documents(source: Source, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> OfSource:
+def _documents(
+    opened: Documents, tokenizer: PreTrainedTokenizerBase, settings: Settings
+) -> _OfText:
     most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
-    found = text.read(source, settings.text_field, settings.limit, most)
-    cut, was_cut = tokenization.pieces(found, tokenizer)
-    tokenized = tokenization.tokenize(cut, tokenizer, settings.max_tokens)
-    return found, tokenized, [_cut_warning(source, len(found), len(cut))] if was_cut else []
+    documents = opened.take(settings.limit, most)
+    pieces, was_cut = tokenization.pieces(documents, tokenizer)
+    tokenized = tokenization.tokenize(pieces, tokenizer, settings.max_tokens)
+    warnings = [_cut_warning(opened.source, len(documents), len(pieces))] if was_cut else []
+    return documents, tokenized, warnings
 
 
 def _pairs(
-    source: Source, tokenizer: PreTrainedTokenizerBase, settings: Settings, block: int
-) -> OfSource:
-    wanted = settings.max_tokens
-    most = max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * wanted) if wanted else CHARACTERS
-    fields = settings.source_field, settings.target_field
-    found = prompted.read(source, fields, settings.limit, most)
-    taken, n_long = prompted.tokenize(source.domain, found, tokenizer, block, settings.max_tokens)
-    documents = [prompted.document(source.domain, pair) for pair in found]
-    warnings = [_pairs_warning(source, taken)]
+    opened: Pairs, tokenizer: PreTrainedTokenizerBase, settings: Settings, block: int
+) -> _OfText:
+    source, budget = opened.source, settings.max_tokens
+    most = max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * budget) if budget else CHARACTERS
+    pairs = opened.take(settings.limit, most)
+    tokenized, n_long = pair_tokens.tokenize(source.domain, pairs, tokenizer, block, budget)
+    warnings = [_pairs_warning(source, tokenized)]
     if n_long:
-        warnings.append(_long_warning(source, n_long, len(found), block))
-    return documents, taken, warnings
+        warnings.append(_long_warning(source, n_long, len(pairs), block))
+    return [pair.document(source.domain) for pair in pairs], tokenized, warnings
 
 
 def _row(
-    source: Source, found: Sequence[Document], tokenized: Sequence[TokenizedDocument]
+    source: Source, documents: Sequence[Document], tokenized: Sequence[TokenizedDocument]
 ) -> dict[str, Any]:
     by_split = {part: [d for d in tokenized if d.split == part] for part in SPLITS}
     return {
         "domain": source.domain,
         "source": source.location,
-        "sha256": provenance.digest_texts(document.text for document in found),
+        "sha256": provenance.digest_texts(document.text for document in documents),
         "documents": {part: len(own) for part, own in by_split.items()},
         "tokens": {part: sum(len(d.ids) for d in own) for part, own in by_split.items()},
     }
@@ -113,7 +112,7 @@ def _pairs_warning(source: Source, taken: Sequence[TokenizedDocument]) -> dict[s
         "code": "pairs",
         "message": f"{source.domain}: of the {n_tokens:,} tokens of {len(taken):,} pairs the "
         f"{n_targets:,} of their targets alone are trained on and scored; the source is context, "
-        f"in the paper's template ({pairs.TEMPLATE.format(source='...')!r}), and no pair sees "
+        f"in the paper's template ({TEMPLATE.format(source='...')!r}), and no pair sees "
         "another.",
     }
 

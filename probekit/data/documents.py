@@ -1,4 +1,4 @@
-"""Read text: what a document is, and which part of an analysis it belongs to.
+"""Documents: what a document is in each kind of text, and which split it belongs to.
 
 JSONL        a line is a document (`--text-field`)
 parquet      a row is a document
@@ -11,7 +11,6 @@ builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +47,11 @@ class Document:
     name: str
     text: str
     whole: bool = True
+
+    @property
+    def n_characters(self) -> int:
+        """Characters of the text."""
+        return len(self.text)
 
     @property
     def sha256(self) -> str:
@@ -88,62 +92,51 @@ def sources(arguments: Sequence[str]) -> list[Source]:
         DataError: If one means nothing.
         SettingsError: If two texts have one name, or one that stands for all of them.
     """
-    found = [Source.parse(argument) for argument in arguments]
-    names = [source.domain for source in found]
+    parsed = [Source.parse(argument) for argument in arguments]
+    names = [source.domain for source in parsed]
     if len(set(names)) < len(names) or "all" in names:
         raise SettingsError(
             f"texts need different names, none of them 'all', got {', '.join(names)}: "
             "say --text NAME=PATH"
         )
-    return found
+    return parsed
 
 
-def read(
-    source: Source,
-    field: str = "text",
-    limit: int | None = None,
-    max_characters: int | None = None,
-) -> list[Document]:
-    """Return the documents of one source, in its own order.
-
-    Lines and rows beyond the last document that is taken are not read.
-
-    Args:
-        source: Where to read and what to call it.
-        field: Name of the text in a JSONL object, parquet or Hub row.
-        limit: Take no more than this many documents.
-        max_characters: Take no more documents once those taken have so many characters; the
-            last one is taken whole, so there is always one.
+def from_files(source: Source) -> Iterator[Document]:
+    """Yield the documents of a file or folder, or of a domain of the built-in text.
 
     Raises:
         DataError: If there is nothing to read, or it is not UTF-8 text.
     """
-    found = (
-        Document(source.domain, name, text)
-        for name, text in _entries(source.location, field)
-        if text.strip()
-    )
-    documents = list(_up_to(max_characters, islice(found, limit)))
-    if not documents:
-        raise DataError(f"{source.location} holds no text: every document in it is empty")
-    return documents
+    return _not_empty(source, _files(source.location))
 
 
-def _up_to(max_characters: int | None, documents: Iterable[Document]) -> Iterator[Document]:
-    taken = 0
-    for document in documents:
-        yield document
-        taken += len(document.text)
-        if max_characters is not None and taken >= max_characters:
-            return
+def from_rows(
+    source: Source, field: str, opened: Iterable[tuple[str, rows.Row]]
+) -> Iterator[Document]:
+    """Yield the documents of rows.
+
+    Args:
+        source: Where the rows are and what to call them.
+        field: Name of the text in a row; dots go into nested objects.
+        opened: The rows by name.
+
+    Raises:
+        DataError: If a row lacks the field.
+    """
+    location = source.location.removeprefix(rows.HUB)
+    texts = ((name, rows.text(row, field, f"{location} {name}", WAY_OUT)) for name, row in opened)
+    return _not_empty(source, texts)
 
 
-def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
+def _not_empty(source: Source, texts: Iterable[tuple[str, str]]) -> Iterator[Document]:
+    return (Document(source.domain, name, text) for name, text in texts if text.strip())
+
+
+def _files(location: str) -> Iterator[tuple[str, str]]:
     kind, colon, rest = location.partition(":")
     if colon and kind == "builtin":
         return _built_in(rest)
-    if colon and kind == "hub":
-        return _rows(location, field)
     path = Path(location).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -152,8 +145,6 @@ def _entries(location: str, field: str) -> Iterator[tuple[str, str]]:
             f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of text "
             "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
         )
-    if rows.are_at(location):
-        return _rows(location, field)
     if path.suffix in OTHER_ROWS:
         raise DataError(
             f"{location} looks like rows in a format that is not read: convert it to .jsonl or "
@@ -189,17 +180,11 @@ def _decoded(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _rows(location: str, field: str) -> Iterator[tuple[str, str]]:
-    place = location.removeprefix(rows.HUB)
-    for name, row in rows.read(location, [field]):
-        yield name, rows.text(row, field, f"{place} {name}", WAY_OUT)
-
-
 def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:
-    """Return the part that each document of one domain belongs to.
+    """Return the split of each document of one domain: train, validation or test.
 
     Documents are sorted by the sha256 of their content and cut at 80 % and 90 % of the
-    tokens; documents of the same content are on one side.
+    tokens. A document is whole in one split, and documents of the same content are in the same.
 
     Args:
         documents: The documents of one domain.

@@ -1,4 +1,4 @@
-"""A pair in its template as tokens, and which of them are the target's."""
+"""Pairs as tokens: the source in its template is a prompt, the target is what is predicted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from probekit.data import blocks
+from probekit.data.blocks import TokenizedDocument
+from probekit.data.documents import split
 from probekit.data.pairs import TEMPLATE, Pair
+from probekit.data.tokenization import within
 from probekit.errors import DataError, ModelError
 
 LAST = 20
@@ -50,7 +54,7 @@ def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:
         DataError: If its tokens do not reach from the first to the last character of the target.
     """
     prompt = TEMPLATE.format(source=pair.source)
-    ids, spans = _encoded(prompt + pair.target, tokenizer)
+    ids, spans = encoded(prompt + pair.target, tokenizer)
     start, end = len(prompt), len(prompt) + len(pair.target)
     # A token that holds the space before the target, too, is the target's first token.
     inside = [last > start for _, last in spans]
@@ -60,24 +64,89 @@ def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:
             f"{pair.name}: this tokenizer's offsets do not cover the target, so that its tokens "
             "cannot be told from the prompt's"
         )
-    return _with_bos(pair.name, ids, inside, tokenizer)
+    return with_bos(pair.name, ids, inside, tokenizer)
 
 
-def _encoded(
+def encoded(
     string: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return token ids without special tokens, and each token's span of characters.
+
+    Raises:
+        ModelError: If the tokenizer does not say which characters a token stands for.
+    """
     if not tokenizer.is_fast:
         raise ModelError(
             f"{type(tokenizer).__name__} does not say which characters a token stands for; pairs "
             "need a fast tokenizer (tokenizer.json)"
         )
-    found = tokenizer(string, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return found["input_ids"], found["offset_mapping"]
+    encoding = tokenizer(
+        string, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
+    return encoding["input_ids"], encoding["offset_mapping"]
 
 
-def _with_bos(
+def with_bos(
     name: str, ids: Sequence[int], inside: Sequence[bool], tokenizer: PreTrainedTokenizerBase
 ) -> Sample:
+    """Return a sample of token ids and target mask, with BOS where the tokenizer has one."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     target = torch.tensor([False] * len(bos) + list(inside))
     return Sample(name, torch.tensor([*bos, *ids]), target)
+
+
+def tokenize(
+    domain: str,
+    pairs: Sequence[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    block: int,
+    max_tokens: int | None,
+) -> tuple[list[TokenizedDocument], int]:
+    """Return the tokens of one domain's pairs, each whole, with its prompt and its split.
+
+    Bytes are those of the target, which is what is scored.
+
+    Args:
+        domain: Name of the text.
+        pairs: Its pairs.
+        tokenizer: A fast tokenizer.
+        block: Tokens in a block; a longer pair is left out.
+        max_tokens: Pairs are taken in order of their hash while they fit into so many tokens.
+
+    Returns:
+        The pairs that were taken, and how many were left out for their length.
+
+    Raises:
+        ModelError: If the tokenizer does not say which characters a token stands for.
+        DataError: If no pair fits into a block, or too few do to split them.
+    """
+    prompted = [_prompted(pair, tokenizer) for pair in pairs]
+    needed = [blocks.block_of(ids, tokenizer) for ids, _ in prompted]
+    short = [i for i, length in enumerate(needed) if length <= block]
+    if not short:
+        raise DataError(
+            f"{domain}: none of {len(pairs)} pairs fits into a block of {block} tokens, the "
+            f"shortest takes {min(needed)}: give a --block that is longer, if the model takes "
+            "one, or shorter pairs"
+        )
+    documents = [pairs[i].document(domain) for i in short]
+    inside = within(documents, [len(prompted[i][0]) for i in short], max_tokens)
+    documents, kept = [documents[i] for i in inside], [short[i] for i in inside]
+    splits = split(documents, [len(prompted[i][0]) for i in kept])
+    taken = [
+        TokenizedDocument(
+            domain, document.name, part, ids, len(pairs[i].target.encode()), document.sha256,
+            prompt=n_prompt,
+        )
+        for i, document, part in zip(kept, documents, splits, strict=True)
+        for ids, n_prompt in [prompted[i]]
+    ]  # fmt: skip
+    return taken, len(pairs) - len(short)
+
+
+def _prompted(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
+    """Return token ids without BOS, and how many of them stand before the target."""
+    whole = sample(pair, tokenizer)
+    n_bos = tokenizer.bos_token_id is not None
+    ids: list[int] = whole.token_ids[n_bos:].tolist()
+    return ids, int(whole.target.nonzero()[0]) - n_bos

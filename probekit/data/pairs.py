@@ -3,12 +3,11 @@
 Source: Mehra, Alonso Garcia and Mauch (2025), appendix A: IWSLT 2017 de-en in a template.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from probekit.data import rows
-from probekit.errors import DataError
+from probekit.data.documents import Document
 from probekit.settings import Settings
 
 TEMPLATE = "Translate the following German sentence to English: {source}\n---\nTranslated: "
@@ -33,57 +32,56 @@ class Pair:
     source: str
     target: str
 
+    @property
+    def n_characters(self) -> int:
+        """Characters of both sides."""
+        return len(self.source) + len(self.target)
 
-def holds_pairs(location: str, source_field: str, target_field: str) -> bool:
-    """Whether a text's first row has both fields, so that it is pairs and not documents."""
-    fields = source_field, target_field
-    row = _first(location, fields)
+    def document(self, domain: str) -> Document:
+        r"""Return source and target as one document, whose content decides the split.
+
+        >>> Pair("line 1", "Ja.", "Yes.").document("d").text
+        'Ja.\nYes.'
+        """
+        return Document(domain, self.name, f"{self.source}\n{self.target}")
+
+
+def is_pair(row: rows.Row, fields: tuple[str, str]) -> bool:
+    """Return whether a row has both fields, each a text or null.
+
+    >>> is_pair({"source": "Ja.", "target": None}, ("source", "target"))
+    True
+    """
     return all(
         rows.has(row, name) and isinstance(rows.value(row, name), str | None) for name in fields
     )
 
 
-def require_named(location: str, source_field: str, target_field: str) -> None:
-    """Refuse to take rows for documents where a user named the fields of pairs.
+def require_fields(row: rows.Row, fields: tuple[str, str], where: str) -> None:
+    """Raise if a row lacks a field of pairs.
 
     Raises:
-        DataError: If a field is not the usual one and the first row lacks one of the two.
+        DataError: If it does.
     """
-    fields = source_field, target_field
-    if fields != USUAL_FIELDS and (row := _first(location, fields)):
-        for field in fields:
-            _side(row, field, f"the first row of {location}")
+    for field in fields:
+        _side(row, field, where)
 
 
-def _first(location: str, fields: tuple[str, str]) -> rows.Row:
-    """Return the first row of what is read as rows, an empty one where there is none."""
-    is_hub = location.startswith(rows.HUB)
-    if not rows.are_at(location) or not (is_hub or Path(location).expanduser().is_file()):
-        return {}
-    _, row = next(rows.read(location, fields), ("", {}))
-    return row
-
-
-def read(
-    location: str, source_field: str = USUAL_FIELDS[0], target_field: str = USUAL_FIELDS[1]
+def from_rows(
+    location: str, fields: tuple[str, str], opened: Iterable[tuple[str, rows.Row]]
 ) -> Iterator[Pair]:
-    """Yield the pairs of a text; rows with a side that is empty or null are left out.
+    """Yield the pairs of rows; rows with a side that is empty or null are left out.
 
     Args:
-        location: A .jsonl, .ndjson or .parquet file, or hub:REPOSITORY[@CONFIG][:SPLIT].
-        source_field: Name of the source in a row; dots go into nested objects
-            (`translation.de`).
-        target_field: Name of the target.
+        location: Where the rows are, for an error.
+        fields: Names of source and target; dots go into nested objects (`translation.de`).
+        opened: The rows by name.
 
     Raises:
-        DataError: If it cannot be read, or a row lacks a field.
+        DataError: If a row lacks a field.
     """
-    if not rows.are_at(location):
-        raise DataError(f"pairs are read from {rows.WHERE}, got {location}")
-    for name, row in rows.read(location, (source_field, target_field)):
-        source, target = (
-            _side(row, field, f"{location} {name}") for field in (source_field, target_field)
-        )
+    for name, row in opened:
+        source, target = (_side(row, field, f"{location} {name}") for field in fields)
         if source and target:
             yield Pair(name, source, target)
 

@@ -1,4 +1,4 @@
-"""Rows with named fields: of JSONL, of parquet, of a Hub data set.
+"""Read rows with named fields from JSONL, parquet or a Hub data set.
 
 JSONL        a line is a row (.jsonl, .ndjson); blank lines are none
 parquet      a row is a row; columns that nobody asks for are not read
@@ -17,7 +17,6 @@ from probekit.errors import DataError
 HUB = "hub:"
 LINES = {".jsonl", ".ndjson"}
 TABLE = ".parquet"
-WHERE = f"{', '.join(sorted(LINES))} and {TABLE} files and {HUB}REPOSITORY[@CONFIG][:SPLIT]"
 
 # Rows of parquet decoded at a time: a row may hold a book.
 BATCH_ROWS = 64
@@ -25,22 +24,23 @@ BATCH_ROWS = 64
 Row = Mapping[str, Any]
 
 
-def are_at(location: str) -> bool:
-    """Whether a location is read as rows, by its name alone.
+def are_in(location: str) -> bool:
+    """Return whether a location is read as rows: a Hub data set, or a file by its suffix.
 
-    >>> are_at("a.jsonl"), are_at("hub:owner/name"), are_at("a.txt"), are_at("builtin:prose")
-    (True, True, False, False)
+    >>> are_in("hub:owner/name"), are_in("builtin:prose"), are_in("no such file.jsonl")
+    (True, False, False)
     """
-    return location.startswith(HUB) or Path(location).suffix in {*LINES, TABLE}
+    path = Path(location).expanduser()
+    return location.startswith(HUB) or (path.suffix in {*LINES, TABLE} and path.is_file())
 
 
 def read(location: str, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a location, each with its name: `line 3` or `row 3`.
 
     Args:
-        location: A file or a Hub data set, as `are_at` knows them.
-        fields: What is wanted of a row; dots go into nested objects. Of parquet nothing else
-            is read: a row has the other fields, and None in them.
+        location: A file or a Hub data set, as `are_in` knows them.
+        fields: The fields to read; dots go into nested objects. Of parquet nothing
+            else is read: a row has the other fields, and None in them.
 
     Raises:
         DataError: If it cannot be read, or a line is no JSON object.
@@ -60,14 +60,14 @@ def value(row: Row, field: str) -> object:
     """
     if field in row:
         return row[field]
-    found: object = row
-    for part in field.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+    inner: object = row
+    for name in field.split("."):
+        inner = inner.get(name) if isinstance(inner, Mapping) else None
+    return inner
 
 
 def has(row: Row, field: str) -> bool:
-    """Whether a row has a field, be it null; dots go into nested objects.
+    """Return whether a row has a field, be it null; dots go into nested objects.
 
     >>> has({"a": {"b": None}}, "a.b"), has({"a": {}}, "a.b")
     (True, False)
@@ -91,14 +91,14 @@ def text(row: Row, field: str, where: str, way_out: str) -> str:
     Raises:
         DataError: If there is none, or it is no text in UTF-8.
     """
-    found = value(row, field)
-    if not isinstance(found, str):
+    string = value(row, field)
+    if not isinstance(string, str):
         raise DataError(
             f"{where} has no text field {field!r}; its fields are {sorted(row)}. {way_out}"
         )
-    if any("\ud800" <= character <= "\udfff" for character in found):
+    if any("\ud800" <= character <= "\udfff" for character in string):
         raise DataError(f"{where} holds half of a surrogate pair, which is no text in UTF-8")
-    return found
+    return string
 
 
 def not_utf8(where: str, error: UnicodeDecodeError) -> DataError:
@@ -146,10 +146,10 @@ def _table(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
     with file:
         names = file.schema_arrow.names
         tops = [field if field in names else field.partition(".")[0] for field in fields]
-        wanted = [name for name in dict.fromkeys(tops) if name in names]
-        absent = dict.fromkeys(names)
-        for number, row in enumerate(_decoded(file, wanted, path), start=1):
-            yield f"row {number}", absent | row
+        columns = [name for name in dict.fromkeys(tops) if name in names]
+        unread = dict.fromkeys(names)
+        for number, row in enumerate(_decoded(file, columns, path), start=1):
+            yield f"row {number}", unread | row
 
 
 def _decoded(file: Any, columns: list[str], path: Path) -> Iterator[dict[str, Any]]:
@@ -171,10 +171,10 @@ def _hub(location: str) -> Iterator[tuple[str, Row]]:
     place, _, split = location.partition(":")
     repository, _, config = place.partition("@")
     try:
-        found: Iterable[Row] = datasets.load_dataset(
+        data_set: Iterable[Row] = datasets.load_dataset(
             repository, config or None, split=split or "train", streaming=True
         )
-        for number, row in enumerate(found, start=1):
+        for number, row in enumerate(data_set, start=1):
             yield f"row {number}", row
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document
-from probekit.data.pair_tokens import Sample, _encoded, _with_bos, sample
+from probekit.data.pair_tokens import Sample, encoded, sample, with_bos
 from probekit.data.pairs import Pair
 from probekit.errors import DataError
 
@@ -45,9 +45,9 @@ def asking(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
 
 def open_sample(document: Document, tokenizer: PreTrainedTokenizerBase) -> Sample:
     """Return the first 200 tokens of a document; its target is all but the first two."""
-    ids, _ = _encoded(document.text, tokenizer)
+    ids, _ = encoded(document.text, tokenizer)
     inside = [place >= OPEN_SKIPPED for place in range(len(ids[:OPEN_TOKENS]))]
-    return _with_bos(document.name, ids[:OPEN_TOKENS], inside, tokenizer)
+    return with_bos(document.name, ids[:OPEN_TOKENS], inside, tokenizer)
 
 
 def pair_samples(

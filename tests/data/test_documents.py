@@ -12,20 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.data.documents import SPLITS, Document, Source, read, split
+from probekit.data.documents import SPLITS, Document, Source, split
+from probekit.data.texts import open_text
 from probekit.errors import DataError
 
 
-def texts(location: Path | str, **how: object) -> list[str]:
-    source = Source("d", str(location))
-    return [document.text for document in read(source, **how)]  # type: ignore[arg-type]
+def read(location: Path | str, field: str = "text", **most: int) -> list[Document]:
+    documents = open_text(Source("d", str(location)), field).take(**most)
+    return [document for document in documents if isinstance(document, Document)]
+
+
+def texts(location: Path | str, field: str = "text", **most: int) -> list[str]:
+    return [document.text for document in read(location, field, **most)]
 
 
 def test_a_line_of_jsonl_is_a_document_and_blank_ones_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one"}\n\n{"text": "  "}\n{"text": "two", "id": 2}\n')
     assert texts(path) == ["one", "two"]
-    assert [document.name for document in read(Source("d", str(path)))] == ["line 1", "line 4"]
+    assert [document.name for document in read(path)] == ["line 1", "line 4"]
 
 
 def test_unicode_line_ends_inside_a_json_string_end_no_line(tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_a_hub_data_set_without_the_text_field_can_be_read_all_the_same(
 
 
 def test_the_built_in_text_is_read_by_domain() -> None:
-    assert len(read(Source.parse("builtin:prose"), limit=3)) == 3
+    assert len(read("builtin:prose", limit=3)) == 3
     assert Source.parse("builtin:prose").domain == "prose"
     with pytest.raises(DataError, match=r"the built-in text has the domains .*got 'verse'"):
         texts("builtin:verse")
@@ -192,7 +197,7 @@ def numbered(*contents: object) -> list[Document]:
 def test_rows_in_another_format_are_not_taken_for_prose(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('[{"text": "words"}]')
     with pytest.raises(DataError, match=r"convert it to \.jsonl or \.parquet, or rename"):
-        read(Source("a", str(tmp_path / name)))
+        read(tmp_path / name)
 
 
 def test_documents_are_cut_at_80_and_90_percent_of_tokens_in_order_of_their_hash() -> None:

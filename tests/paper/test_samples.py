@@ -1,7 +1,5 @@
 """Samples: which tokens are a target's, and which samples are taken."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -14,7 +12,6 @@ from probekit.errors import DataError, ModelError
 from probekit.models.catalogue import HERE
 from probekit.paper import samples
 from support import tiny_run
-from support.json_lines import jsonl
 
 GERMAN = "Der alte Mann saß an der Küste und sah den Schiffen nach, bis es dunkel wurde."
 ENGLISH = "The old man sat by the coast, watching the ships - naïve, they said - until it was dark."
@@ -78,11 +75,8 @@ def test_the_last_twenty_are_the_last_of_the_target() -> None:
         made.last(26)
 
 
-def test_short_targets_and_long_samples_are_left_out(
-    tmp_path: Path, words: PreTrainedTokenizerBase
-) -> None:
-    rows = [{"source": "w1", "target": " ".join(["w2"] * n)} for n in (19, 20, 21, 60)]
-    found = list(pairs.read(jsonl(tmp_path / "a.jsonl", *rows)))
+def test_short_targets_and_long_samples_are_left_out(words: PreTrainedTokenizerBase) -> None:
+    found = [Pair(f"line {n}", "w1", " ".join(["w2"] * n)) for n in (19, 20, 21, 60)]
     made = list(samples.pair_samples(found, words, seed=0))
     assert sorted(int(each.target.sum()) for each in made) == [20, 21, 60]
     longest = min(len(each.token_ids) for each in made) + 1
@@ -96,9 +90,8 @@ def test_short_targets_and_long_samples_are_left_out(
         list(samples.pair_samples(found, words, seed=0, longest=9))
 
 
-def test_samples_are_chosen_by_seed(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
-    rows = [{"source": f"w{n}", "target": " ".join(["w2"] * 20)} for n in range(12)]
-    found = list(pairs.read(jsonl(tmp_path / "a.jsonl", *rows)))
+def test_samples_are_chosen_by_seed(words: PreTrainedTokenizerBase) -> None:
+    found = [Pair(f"line {n}", f"w{n}", " ".join(["w2"] * 20)) for n in range(12)]
     orders = [
         [each.name for each in samples.pair_samples(found, words, seed)] for seed in (0, 0, 1)
     ]

@@ -17,9 +17,10 @@ from typing import Any
 import pandas as pd
 
 from probekit import files, provenance
-from probekit.data import documents as text
-from probekit.data import pairs, prompted, tokenization
-from probekit.data.documents import Source
+from probekit.data import tokenization
+from probekit.data.documents import Source, sources
+from probekit.data.pairs import USUAL_FIELDS
+from probekit.data.texts import Pairs, open_text
 from probekit.errors import SettingsError
 from probekit.models import loading as models
 from probekit.models.anatomy import find_anatomy
@@ -62,7 +63,7 @@ class Asked:
     models: Sequence[str] = LADDER
     text: Sequence[str] = DEFAULT_TEXT
     text_field: str = Settings.text_field
-    fields: tuple[str, str] = pairs.USUAL_FIELDS
+    fields: tuple[str, str] = USUAL_FIELDS
     protocol: Protocol = field(default_factory=Protocol)
     loading: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,22 +104,19 @@ def run(asked: Asked, folder: Path, say: Callable[[str], None]) -> Row:
     """
     measure = {"figure-1": figure_1, "figure-2": figure_2}[asked.figure]
     rows: list[Row] = []
-    texts = [_read(source, asked) for source in text.sources(asked.text)]
+    texts = [_read(source, asked) for source in sources(asked.text)]
     for name in dict.fromkeys(asked.models):
         loaded = models.load(name, **asked.loading)
         digest = models.fingerprint(loaded)
         for setting in _settings(loaded, texts, asked.protocol):
             rows += _kept_rows(setting, asked, folder, digest, measure, say)
-    sources = [each.source for each in texts]
-    return document(asked.figure, rows, sources, asked.protocol.samples)
+    return document(asked.figure, rows, [each.source for each in texts], asked.protocol.samples)
 
 
 def _read(source: Source, asked: Asked) -> Text:
-    if pairs.holds_pairs(source.location, *asked.fields):
-        return Text(source, "translation", prompted.read(source, asked.fields, None, CHARACTERS))
-    pairs.require_named(source.location, *asked.fields)
-    documents = text.read(source, asked.text_field, max_characters=CHARACTERS)
-    return Text(source, "open_ended", documents)
+    opened = open_text(source, asked.text_field, asked.fields)
+    task: Task = "translation" if isinstance(opened, Pairs) else "open_ended"
+    return Text(source, task, opened.take(max_characters=CHARACTERS))
 
 
 def _settings(loaded: Loaded, texts: Sequence[Text], asked: Protocol) -> Iterator[Setting]:

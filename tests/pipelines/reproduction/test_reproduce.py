@@ -13,9 +13,9 @@ import torch
 from scipy.stats import binomtest
 
 from probekit.cli import main
-from probekit.data import pairs
 from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
+from probekit.data.texts import Pairs, open_text
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization import marginalize
 from probekit.marginalization.joint_paths import Truncation
@@ -37,8 +37,6 @@ from probekit.pipelines.reproduction import figures, reproduce
 from probekit.pipelines.reproduction.reproduce import Asked
 from probekit.reports.reproduction import page as reproduction
 from support import tiny_run
-
-FIELDS = ("source", "target")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,9 @@ def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(loaded: Loaded, pair_file: Path) -> list[Sample]:
-    return list(pair_samples(list(pairs.read(str(pair_file), *FIELDS)), loaded.tokenizer, seed=0))
+    opened = open_text(Source("words", str(pair_file)))
+    assert isinstance(opened, Pairs)
+    return list(pair_samples(opened.take(), loaded.tokenizer, seed=0))
 
 
 def hits(logits: torch.Tensor, targets: torch.Tensor) -> list[bool]:
@@ -166,7 +166,7 @@ def asked(model_folder: Path, pair_file: Path, tmp_path: Path) -> Asked:
     known = Path(shutil.copytree(model_folder, tmp_path / "pythia-410m"))
     protocol = Protocol(samples=2, extended=60)
     named = (str(model_folder), str(known))
-    return Asked("figure-1", named, (f"words={pair_file}",), "text", FIELDS, protocol)
+    return Asked("figure-1", named, (f"words={pair_file}",), protocol=protocol)
 
 
 def test_a_model_of_the_paper_gets_its_row_and_others_are_strangers(

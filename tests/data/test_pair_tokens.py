@@ -1,21 +1,16 @@
-"""Pairs as documents: what is prompt and what is target, and which pairs are taken."""
-
-import json
-from pathlib import Path
+"""Pairs as tokens: what is prompt and what is target, and which pairs are taken."""
 
 import pytest
 
-from probekit.data import prompted
+from probekit.data import pair_tokens
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.documents import Source
-from probekit.data.pairs import Pair
+from probekit.data.pairs import TEMPLATE, Pair
 from probekit.errors import DataError
 from support import tiny_run
 
 UNKNOWN = tiny_run.UNKNOWN
 # Words of the template before and behind the source.
 BEFORE, BEHIND = 7, 2
-EVERYTHING = 10**6
 
 
 def words(first: int, count: int) -> str:
@@ -29,7 +24,13 @@ def pairs(*sizes: tuple[int, int]) -> list[Pair]:
 def tokenized(
     found: list[Pair], block: int = 64, max_tokens: int | None = None
 ) -> tuple[list[TokenizedDocument], int]:
-    return prompted.tokenize("d", found, tiny_run.tokenizer(), block, max_tokens)
+    return pair_tokens.tokenize("d", found, tiny_run.tokenizer(), block, max_tokens)
+
+
+def test_the_template_is_the_papers() -> None:
+    assert TEMPLATE.format(source="Ja.") == (
+        "Translate the following German sentence to English: Ja.\n---\nTranslated: "
+    )
 
 
 def test_the_prompt_is_the_template_and_the_source() -> None:
@@ -44,7 +45,7 @@ def test_both_sides_decide_the_split() -> None:
     found, _ = tokenized([*pairs(*[(2, 2)] * 30), *pairs(*[(2, 2)] * 30)])
     assert [each.split for each in found[:30]] == [each.split for each in found[30:]]
     others = [Pair("", "w1", "w2"), Pair("", "w1", "w3"), Pair("", "w2", "w2")]
-    assert len({prompted.document("d", pair).sha256 for pair in others}) == 3
+    assert len({pair.document("d").sha256 for pair in others}) == 3
 
 
 def test_a_pair_that_fills_a_block_is_taken_and_a_longer_one_left_out() -> None:
@@ -62,28 +63,7 @@ def test_a_budget_leaves_out_whole_pairs_in_order_of_their_hash() -> None:
     found = pairs(*[(1, 10)] * 12)
     size = BEFORE + 1 + BEHIND + 10
     taken, n_long = tokenized(found, max_tokens=5 * size + size // 2)
-    in_order = sorted(prompted.document("d", pair).sha256 for pair in found)
+    in_order = sorted(pair.document("d").sha256 for pair in found)
     assert {each.sha256 for each in taken} == set(in_order[:5])
     assert {len(each.ids) for each in taken} == {size}
     assert n_long == 0
-
-
-def written(path: Path, found: list[Pair]) -> Source:
-    rows = ({"source": pair.source, "target": pair.target} for pair in found)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
-    return Source("d", str(path))
-
-
-def test_pairs_behind_those_that_are_taken_are_not_read(tmp_path: Path) -> None:
-    source = written(tmp_path / "a.jsonl", [Pair("", "ab", "c"), Pair("", "d", "ef")])
-    fields = ("source", "target")
-    for limit, characters, count in ((1, EVERYTHING, 1), (None, 3, 1), (None, 4, 2)):
-        assert len(prompted.read(source, fields, limit, characters)) == count
-    with pytest.raises(DataError, match="line 3 is not JSON"):
-        prompted.read(source, fields, None, 7)
-
-
-def test_a_text_whose_pairs_are_all_empty_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"source": "Ja", "target": " "}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl holds no pair: a side of every one is empty"):
-        prompted.read(Source("d", str(tmp_path / "a.jsonl")), ("source", "target"), None, 9)

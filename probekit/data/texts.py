@@ -1,0 +1,106 @@
+"""Open a text: a text holds documents, or pairs of source and target, as its first row says."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TypeVar
+
+from probekit.data import documents, pairs, rows
+from probekit.data.documents import Document, Source
+from probekit.data.pairs import USUAL_FIELDS, Pair
+from probekit.errors import DataError
+from probekit.settings import Settings
+
+T = TypeVar("T", Document, Pair)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """An open text of documents.
+
+    Attributes:
+        source: Where it is.
+        entries: Its documents, in its own order, to be read once.
+    """
+
+    source: Source
+    entries: Iterator[Document]
+
+    def take(self, limit: int | None = None, max_characters: int | None = None) -> list[Document]:
+        """Return the first documents; files, lines and rows behind them are not read.
+
+        Args:
+            limit: Take no more than this many documents.
+            max_characters: Take no more documents once those taken have so many characters;
+                the last one is taken whole, so there is always one.
+
+        Raises:
+            DataError: If there is no document, or one that is reached is not UTF-8 text.
+        """
+        taken = list(_up_to(max_characters, islice(self.entries, limit)))
+        if not taken:
+            raise DataError(f"{self.source.location} holds no text: every document in it is empty")
+        return taken
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An open text of pairs.
+
+    Attributes:
+        source: Where it is.
+        entries: Its pairs with two sides, in its own order, to be read once.
+    """
+
+    source: Source
+    entries: Iterator[Pair]
+
+    def take(self, limit: int | None = None, max_characters: int | None = None) -> list[Pair]:
+        """Return the first pairs, as `Documents.take` does documents.
+
+        Raises:
+            DataError: If no pair has two sides, or a row that is reached lacks a field.
+        """
+        taken = list(_up_to(max_characters, islice(self.entries, limit)))
+        if not taken:
+            raise DataError(f"{self.source.location} holds no pair: a side of every one is empty")
+        return taken
+
+
+def open_text(
+    source: Source,
+    text_field: str = Settings.text_field,
+    pair_fields: tuple[str, str] = USUAL_FIELDS,
+) -> Documents | Pairs:
+    """Open a text; it is pairs if its first row has both fields of pairs, else documents.
+
+    Args:
+        source: Where to read and what to call it.
+        text_field: Name of the text in a row that is a document.
+        pair_fields: Names of source and target in a row that is a pair; dots go into nested
+            objects (`translation.de`).
+
+    Raises:
+        DataError: If there is nothing to read, or the fields of pairs are not the usual ones
+            and the first row lacks one of the two.
+    """
+    if not rows.are_in(source.location):
+        return Documents(source, documents.from_files(source))
+    opened = rows.read(source.location, (*pair_fields, text_field))
+    first = list(islice(opened, 1))
+    every = chain(first, opened)
+    for _, row in first:
+        if pairs.is_pair(row, pair_fields):
+            return Pairs(source, pairs.from_rows(source.location, pair_fields, every))
+        if pair_fields != USUAL_FIELDS:
+            pairs.require_fields(row, pair_fields, f"the first row of {source.location}")
+    return Documents(source, documents.from_rows(source, text_field, every))
+
+
+def _up_to(max_characters: int | None, entries: Iterable[T]) -> Iterator[T]:
+    n_taken = 0
+    for entry in entries:
+        yield entry
+        n_taken += entry.n_characters
+        if max_characters is not None and n_taken >= max_characters:
+            return
