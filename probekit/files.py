@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def as_json(results: Mapping[str, Any], indent: int | None = 1) -> str:
-    """Return results as JSON; a number that is not finite is an error, not a null.
+def as_json(content: Any, indent: int | None = 1) -> str:
+    """Return content as JSON; a number that is not finite is an error, not a null.
 
     Args:
-        results: What is to be written.
+        content: What is to be written.
         indent: Spaces by level; None for one line without any, which is much shorter.
 
     Raises:
@@ -49,7 +49,7 @@ def as_json(results: Mapping[str, Any], indent: int | None = 1) -> str:
     apart = (",", ":") if indent is None else None
     try:
         text = json.dumps(
-            results, indent=indent, separators=apart, allow_nan=False, ensure_ascii=False
+            content, indent=indent, separators=apart, allow_nan=False, ensure_ascii=False
         )
     except ValueError as error:
         raise RunError(f"a result is not a finite number: {error}") from None

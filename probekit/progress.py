@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 Say = Callable[[str], None]
 
@@ -34,6 +35,19 @@ class Journal:
         self.seconds[name] = time.perf_counter() - start - inside
         self.note(name, "end", seconds=round(self.seconds[name], 3))
         self.say(f"  {name}: {self.seconds[name]:.1f} s")
+
+    def recall(self, name: str) -> None:
+        """Take the seconds of a stage that an earlier process finished from the log."""
+        for event in self._events() if name not in self.seconds else ():
+            if (event["stage"], event["event"]) == (name, "end"):
+                self.seconds[name] = event["seconds"]
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        for line in lines:
+            # A process that is killed may leave half a line.
+            with suppress(ValueError):
+                yield json.loads(line)
 
     def note(self, stage: str, event: str, **more: object) -> None:
         """Add an event to log.jsonl."""

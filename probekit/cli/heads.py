@@ -13,7 +13,6 @@ from probekit.cli.flags import described, tokens, with_settings
 from probekit.cli.printing import aligned, show
 from probekit.errors import SettingsError
 from probekit.pipelines.head_study.settings import SHARED, TOKENS_ON_CPU, USUAL, HeadSettings, split
-from probekit.runs.setup import load_model
 from probekit.settings import from_file
 
 DIGITS = 3
@@ -60,6 +59,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- one a flag
 
     from probekit import reports
     from probekit.pipelines.head_study import study_heads
+    from probekit.runs.setup import load_model
 
     logging.disable_progress_bar()
     loaded = load_model(asked)

@@ -21,7 +21,6 @@ from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
-from probekit.runs.setup import load_model
 from probekit.settings import Settings, from_file, from_mapping
 
 app = typer.Typer(
@@ -184,6 +183,8 @@ def _calibrate() -> None:
 
 def _load(asked: Settings) -> Any:
     from transformers.utils import logging
+
+    from probekit.runs.setup import load_model
 
     logging.disable_progress_bar()
     loaded = load_model(asked)

@@ -1,8 +1,7 @@
 """The paper's way of scoring: top-5 where a sample's last target tokens are predicted.
 
-`scored` takes any readouts, so that heads are scored where the model itself is. Beside the
-paper's positions stands an extended set, every target token of more samples, whose interval is
-a bootstrap over samples: tokens of one sample are not independent.
+`scored` takes any readouts, so that heads are scored where the model is. Beside the paper's
+positions stands an extended set, every target token of more samples, with a bootstrap over samples.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,10 +35,8 @@ from probekit.shapes import Mask
 PAPER, EXTENDED = "last 20", "extended"
 NEXT, SECOND = 1, 2
 
-# One position's branches and their next-token distributions are alive together, three float32
-# copies of (branches, vocabulary).
-BRANCH_BYTES = 4 * 2**30
-BYTES_A_PROBABILITY = 12
+# Three float32 copies of one position's (branches, vocabulary) are alive together.
+BRANCH_BYTES, BYTES_A_PROBABILITY = 4 * 2**30, 12
 
 
 @dataclass(frozen=True)

@@ -51,25 +51,6 @@ class Ceiling:
         return table.drop(columns="kl_sum").merge(known, on=keys, how="left")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What to marginalize.
-
-    Attributes:
-        name: Name of the readout.
-        streams: Residual streams, for what is compared.
-        targets: Targets of the test blocks.
-        drawn: Where to marginalize, shape (block, pos).
-        compared: Readouts whose divergence from the ceiling is wanted.
-    """
-
-    name: str
-    streams: Streams
-    targets: Targets
-    drawn: Mask
-    compared: Sequence[Readout]
-
-
 def wanted(settings: Settings) -> bool:
     """Whether there is a ceiling: at offset 1 it is the model itself."""
     return settings.marginal != "off" and settings.offsets > 1
@@ -82,28 +63,39 @@ def marginalization(setup: Setup, settings: Settings, name: str) -> Marginalizat
     return Marginalization(setup.branches(), truncation, generator, name)
 
 
-def measure(setup: Setup, settings: Settings, asked: Asked) -> Ceiling:
+def measure(
+    name: str,
+    settings: Settings,
+    streams: Streams,
+    targets: Targets,
+    drawn: Mask,
+    compared: Sequence[Readout] = (),
+) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
     Args:
-        setup: Model and text.
+        name: Name of the readout.
         settings: How paths are kept.
-        asked: What to marginalize.
+        streams: Residual streams, for what is compared.
+        targets: Targets of the test blocks.
+        drawn: Where to marginalize, shape (block, pos).
+        compared: Readouts whose divergence from the ceiling is wanted.
     """
-    readout = marginalization(setup, settings, asked.name)
+    setup = streams.setup
+    readout = marginalization(setup, settings, name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
-    layers = asked.streams.layers if asked.compared else ()
-    stream = Tracked(setup.stream("test", layers, settings.site, batch_size=1), asked.name)
+    layers = streams.layers if compared else ()
+    stream = Tracked(setup.stream("test", layers, settings.site, batch_size=1), name)
     table = score(
-        [readout, *asked.compared],
+        [readout, *compared],
         stream,
-        asked.targets,
-        {"marginal": asked.drawn},
+        targets,
+        {"marginal": drawn},
         setup.blocks["test"].documents,
-        reference=asked.name if asked.compared else None,
+        reference=name if compared else None,
     )
     checks = [readout.check] if readout.check is not None else []
-    return Ceiling(asked.name, table, list(_rows(readout, setup)), checks)
+    return Ceiling(name, table, list(_rows(readout, setup)), checks)
 
 
 def _rows(readout: Marginalization, setup: Setup) -> Iterator[dict[str, Any]]:

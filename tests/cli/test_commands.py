@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from probekit.cli import main
-from probekit.models import loading
+from probekit.models import catalogue
 from probekit.pipelines.head_study.settings import split
 from probekit.runs.folder import Run, load
 from probekit.settings import Settings
@@ -119,11 +119,11 @@ def test_idle_threads_do_not_spin_unless_the_user_says_so(
         monkeypatch.setenv("OMP_WAIT_POLICY", own)
     seen: list[str | None] = []
 
-    def known() -> list[object]:
+    def entries() -> list[object]:
         seen.append(os.environ.get("OMP_WAIT_POLICY"))
         return []
 
-    monkeypatch.setattr(loading, "known", known)
+    monkeypatch.setattr(catalogue, "entries", entries)
     assert call(monkeypatch, "models") == 0
     assert seen == [policy]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
-from probekit.pipelines.analysis.verdict import Findings, find
+from probekit.pipelines.analysis.verdict import Findings, findings
 from probekit.scoring.rates import DocumentSums
 
 Key = tuple[str, int | None, int]
@@ -78,7 +78,7 @@ def codes(findings: Findings) -> list[str]:
 
 
 def test_the_numbers_are_as_by_hand() -> None:
-    found = find(sums(), LAYERS, horizon=2)
+    found = findings(sums(), LAYERS, horizon=2)
     second = row(found, 2)
     assert (second["best_layer"], second["domain"]) == (1, "prose")
     assert second["best_depth"] == pytest.approx(1 / 3)
@@ -96,7 +96,7 @@ def test_the_numbers_are_as_by_hand() -> None:
 
 def test_the_best_layer_is_chosen_by_validation_and_read_on_test() -> None:
     preferred = VALIDATION | {("linear", 2, 2): 1.0}
-    second = row(find(sums(validation=preferred), LAYERS, 2), 2)
+    second = row(findings(sums(validation=preferred), LAYERS, 2), 2)
     assert second["best_layer"] == 2
     assert second["forgotten_bits"] == pytest.approx((3.9 - 3.6) / math.log(2))
     assert second["recovered"] == pytest.approx((5.0 - 3.6) / 2)
@@ -104,17 +104,17 @@ def test_the_best_layer_is_chosen_by_validation_and_read_on_test() -> None:
 
 def test_forgotten_bits_may_be_negative_and_then_nothing_is_said_to_be_forgotten() -> None:
     preferred = VALIDATION | {("linear", 0, 2): 1.0}
-    second = row(find(sums(validation=preferred), LAYERS, 2), 2)
+    second = row(findings(sums(validation=preferred), LAYERS, 2), 2)
     assert second["forgotten_bits"] == pytest.approx((3.9 - 4.98) / math.log(2))
     assert second["verdict"].startswith("the last layer reads better on test")
 
 
 def test_the_verdict_says_what_the_interval_allows() -> None:
-    clear = find(sums(noise=0.01), LAYERS, 2)
+    clear = findings(sums(noise=0.01), LAYERS, 2)
     assert row(clear, 2)["forgotten_bits_low"] > 0
     assert row(clear, 2)["verdict"] == "layer 1 knows more than the last: later layers forget"
     assert row(clear, 1)["verdict"] == "the last layer is the best: nothing is forgotten"
-    doubtful = row(find(sums(noise=3.0), LAYERS, 2), 2)
+    doubtful = row(findings(sums(noise=3.0), LAYERS, 2), 2)
     assert doubtful["forgotten_bits"] == pytest.approx(0.4 / math.log(2))
     assert doubtful["forgotten_bits_low"] < 0 < doubtful["forgotten_bits_high"]
     assert doubtful["verdict"].startswith("cannot tell whether later layers forget")
@@ -125,7 +125,7 @@ def test_the_verdict_says_what_the_interval_allows() -> None:
 def test_recovered_is_the_probes_share_of_the_ceilings_gain(probe: float, ceiling: float) -> None:
     cells = {("linear", 1, 2): probe, ("marginal", None, 2): ceiling}
     held = VALIDATION | {("linear", 1, 2): 0.0}
-    second = row(find(sums(with_cells(cells), held), LAYERS, 2), 2)
+    second = row(findings(sums(with_cells(cells), held), LAYERS, 2), 2)
     assert second["recovered"] == pytest.approx((5.0 - probe) / (5.0 - ceiling))
     assert second["recovered_low"] <= second["recovered"] + 1e-9
     assert second["recovered"] <= second["recovered_high"] + 1e-9
@@ -137,7 +137,7 @@ def test_recovered_is_the_probes_share_of_the_ceilings_gain(probe: float, ceilin
     ids=["no ceiling", "ceiling at the floor"],
 )
 def test_without_a_ceiling_above_the_floor_nothing_is_recovered(cells: dict[Key, float]) -> None:
-    found = find(sums(cells), LAYERS, 2)
+    found = findings(sums(cells), LAYERS, 2)
     assert row(found, 2)["recovered"] is None
     assert row(found, 2)["recovered_high"] is None
     assert "cannot be told here" in found.verdict[1]
@@ -146,68 +146,70 @@ def test_without_a_ceiling_above_the_floor_nothing_is_recovered(cells: dict[Key,
 
 def test_a_ceiling_that_may_be_below_the_floor_is_none() -> None:
     close = with_cells({("marginal", None, 2): 4.9})
-    assert row(find(sums(close), LAYERS, 2), 2)["recovered"] is not None
-    assert row(find(sums(close, noise=3.0), LAYERS, 2), 2)["recovered"] is None
+    assert row(findings(sums(close), LAYERS, 2), 2)["recovered"] is not None
+    assert row(findings(sums(close, noise=3.0), LAYERS, 2), 2)["recovered"] is None
 
 
 def test_recovered_is_given_against_the_adapted_ceiling_too() -> None:
-    assert row(find(sums(), LAYERS, 2), 2)["recovered_adapted"] is None
+    assert row(findings(sums(), LAYERS, 2), 2)["recovered_adapted"] is None
     cells = with_cells({("marginal-adapted", None, 2): 2.5})
-    assert row(find(sums(cells), LAYERS, 2), 2)["recovered_adapted"] == pytest.approx(1.5 / 2.5)
+    assert row(findings(sums(cells), LAYERS, 2), 2)["recovered_adapted"] == pytest.approx(1.5 / 2.5)
 
 
 def test_the_sentence_gives_share_and_interval_and_calls_a_loose_ceiling_an_estimate() -> None:
-    tight = find(sums(), LAYERS, 2, bounds={2: 0.1}).verdict[1]
+    tight = findings(sums(), LAYERS, 2, bounds={2: 0.1}).verdict[1]
     assert tight.startswith("The token at t+2 is read out best at layer 1 of 3; a linear probe")
     assert "recovers 75 % [75 %, 75 %] of what the model itself knows" in tight
     assert "estimate" not in tight
-    assert "(an estimate: " in find(sums(), LAYERS, 2, bounds={2: 0.11}).verdict[1]
+    assert "(an estimate: " in findings(sums(), LAYERS, 2, bounds={2: 0.11}).verdict[1]
 
 
 def test_saturation_needs_95_percent_of_the_models_accuracy() -> None:
-    assert find(sums(), LAYERS, 2).verdict[0].startswith("The next token is settled at layer 2 of")
-    later = find(sums(with_cells({("lens", 2, 1): 2.06})), LAYERS, 2)  # 94.2 %
+    assert (
+        findings(sums(), LAYERS, 2).verdict[0].startswith("The next token is settled at layer 2 of")
+    )
+    later = findings(sums(with_cells({("lens", 2, 1): 2.06})), LAYERS, 2)  # 94.2 %
     assert row(later, 1)["saturation_layer"] == 3
     never = with_cells({("lens", 2, 1): 2.06, ("lens", 3, 1): 2.06})
-    found = find(sums(never), LAYERS, 2)
+    found = findings(sums(never), LAYERS, 2)
     assert row(found, 1)["saturation_layer"] is None
     assert found.verdict[0].startswith("No layer's logit lens reaches 95 %")
-    assert row(find(sums(without("model")), LAYERS, 2), 1)["saturation_layer"] is None
+    assert row(findings(sums(without("model")), LAYERS, 2), 1)["saturation_layer"] is None
 
 
 def test_much_adaptation_is_a_warning_and_little_is_none() -> None:
-    assert codes(find(sums(), LAYERS, 2)) == []
-    adapted = find(sums(with_cells({("linear", 3, 1): 1.94})), LAYERS, 2)
+    assert codes(findings(sums(), LAYERS, 2)) == []
+    adapted = findings(sums(with_cells({("linear", 3, 1): 1.94})), LAYERS, 2)
     assert codes(adapted) == ["adaptation"]
     assert "beats the model by 0.060 nats" in adapted.warnings[0]["message"]
     assert "by adapting to this text" in adapted.warnings[0]["message"]
-    assert row(find(sums(without("model")), LAYERS, 2), 1)["adaptation_nats"] is None
+    assert row(findings(sums(without("model")), LAYERS, 2), 1)["adaptation_nats"] is None
 
 
 def test_against_its_own_continuation_a_model_is_said_to_be_unsure_and_not_unadapted() -> None:
     cells = with_cells({("linear", 3, 1): 1.5})
-    [warning] = find(sums(cells), LAYERS, 2, target="model").warnings
+    [warning] = findings(sums(cells), LAYERS, 2, target="model").warnings
     assert "0.500 nats: the model's own most probable token" in warning["message"]
     assert "adapting" not in warning["message"]
 
 
 def test_a_layer_0_probe_that_beats_the_skip_bigram_shows_a_weak_floor() -> None:
     uneven = with_cells({("linear", 0, 2): 4.94})
-    found = find(sums(uneven), LAYERS, 2)
+    found = findings(sums(uneven), LAYERS, 2)
     assert codes(found) == ["weak-floor"]
     assert "beats the skip-bigram at t+2 by 0.060 nats" in found.warnings[0]["message"]
 
 
 def test_few_test_documents_are_a_warning_for_each_domain_that_has_them() -> None:
     names = ["prose"] * 20 + ["code"] * 4
-    found = find(sums(domains=names), LAYERS, 2)
+    found = findings(sums(domains=names), LAYERS, 2)
     assert codes(found) == ["few-test-documents"]
     assert found.warnings[0]["message"].startswith("code: 4 test documents; below 20")
 
 
 def test_every_domain_has_its_rows_and_all_comes_first() -> None:
     names = ["prose", "code"] * (DOCUMENTS // 2)
-    found = find(sums(noise=0.5, domains=names), LAYERS, 2)
+    found = findings(sums(noise=0.5, domains=names), LAYERS, 2)
     assert [(each["domain"], each["offset"]) for each in found.rows] == [
         (domain, offset) for domain in ("all", "prose", "code") for offset in (1, 2)
     ]
@@ -217,14 +219,14 @@ def test_every_domain_has_its_rows_and_all_comes_first() -> None:
 def test_with_one_offset_only_the_next_token_is_spoken_of() -> None:
     first = {key: nats for key, nats in TEST.items() if key[2] == 1}
     held = {key: nats for key, nats in VALIDATION.items() if key[2] == 1}
-    found = find(sums(first, held), LAYERS, horizon=1)
+    found = findings(sums(first, held), LAYERS, horizon=1)
     assert [each["offset"] for each in found.rows] == [1]
     assert len(found.verdict) == 1
     assert [each["label"] for each in found.headlines] == ["Next token, the model"]
 
 
 def test_headlines_carry_value_interval_and_unit() -> None:
-    found = {each["label"]: each for each in find(sums(noise=0.1), LAYERS, 2).headlines}
+    found = {each["label"]: each for each in findings(sums(noise=0.1), LAYERS, 2).headlines}
     assert list(found) == [
         "Next token, the model",
         "t+2, best probe (layer 1)",
@@ -242,4 +244,4 @@ def test_headlines_carry_value_interval_and_unit() -> None:
 def test_probes_that_were_not_scored_on_test_are_an_error() -> None:
     cells = {key: nats for key, nats in TEST.items() if key != ("linear", 1, 2)}
     with pytest.raises(DataError, match="linear at layer 1, offset 2 was not scored"):
-        find(sums(cells), LAYERS, 2)
+        findings(sums(cells), LAYERS, 2)

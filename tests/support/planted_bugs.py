@@ -107,8 +107,8 @@ MUTATIONS = (
     Mutation(
         "the output's scale is dropped from what probes are fitted to",
         "probekit.probes.affine_objective",
-        "    return head.unembedding.detach() * head.scale",
-        "    return head.unembedding.detach()",
+        "    return anatomy.unembedding.detach() * anatomy.scale",
+        "    return anatomy.unembedding.detach()",
         (
             "tests/probes/test_affine_objective.py::test_the_outputs_scale_is_in_unembedding_and_bias",
         ),
@@ -179,8 +179,8 @@ MUTATIONS = (
     Mutation(
         "the unigram is counted on test",
         "probekit.pipelines.analysis.measure",
-        'train = blocks["train"].token_ids, self._targets["train"]',
-        'train = blocks["test"].token_ids, self._targets["test"]',
+        'train = setup.blocks["train"].token_ids, targets["train"]',
+        'train = setup.blocks["test"].token_ids, targets["test"]',
         (
             "tests/runs/test_held_out.py"
             "::test_other_test_documents_change_nothing_that_was_fitted_or_chosen",

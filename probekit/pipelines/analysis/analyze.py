@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files, provenance, reports
@@ -20,20 +19,21 @@ from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import verdict
-from probekit.pipelines.analysis.measure import Measurement
+from probekit.pipelines.analysis.measure import Measured, measure
 from probekit.probes import probe
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
+from probekit.readout import LINEAR
 from probekit.runs import doctor, plan
 from probekit.runs import folder as results
 from probekit.runs.folder import Run
 from probekit.runs.setup import (
-    Setup,
     load_model,
     prepare,
     require_analysable,
     with_machine_defaults,
 )
+from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL
 from probekit.settings import Settings, from_file, from_mapping
 
@@ -86,29 +86,22 @@ def run(
         setup = prepare(loaded, settings)
         test = setup.blocks["test"]
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
-        unmet = require_analysable(checks)
+        warnings = require_analysable(checks)
     say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
-    measured = Measurement(
-        setup, settings, journal, folder / "stages", _fingerprint(setup, settings)
-    )
-    with torch.no_grad():
-        sums, _, passages = measured.sums, measured.codelength, measured.passages
-    rows = measured.ceilings[0].rows if measured.ceilings else []
-    bounds = {r["offset"]: r["tv_bound_mean"] for r in rows if r["domain"] == sums.groups[0]}
-    findings = verdict.find(
-        sums,
+    stages = Stages.of(folder, journal, setup, settings)
+    measured = measure(setup, settings, stages)
+    findings = verdict.findings(
+        measured.sums,
         setup.anatomy.n_layers,
         settings.offsets,
-        bounds,
+        measured.bounds,
         at_output=settings.site == SITE_OF_MODEL,
         target=settings.target,
     )
-    with journal.stage("lens divergence"):
-        _ = measured.lens_kl
-    document = assembly.document(measured, findings, checks, unmet)
+    document = assembly.document(measured, findings, checks, warnings, journal)
     with journal.stage("report"):
-        page = reports.render(document, passages)
-    _finish(folder, measured, document, page)
+        page = reports.render(document, measured.passages)
+    _write(folder, measured, stages, document, page)
     return results.load(folder)
 
 
@@ -133,35 +126,25 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
 
 
-def _fingerprint(setup: Setup, settings: Settings) -> str:
-    """Digest all that could change a stage."""
-    return provenance.digest(
-        {
-            "settings": asdict(settings),
-            "model": setup.fingerprint,
-            "text": [row["sha256"] for row in setup.text],
-            "versions": provenance.versions(),
-        }
-    )
-
-
-def _finish(folder: Path, measured: Measurement, document: dict[str, Any], page: str) -> None:
+def _write(
+    folder: Path, measured: Measured, stages: Stages, document: dict[str, Any], page: str
+) -> None:
     """Write the run folder; results.json, which says that it is whole, comes last."""
-    for job in measured.jobs:
+    for fit in measured.probes:
         # Of several seeds the first.
-        if job.name == job.family and job.seed == measured.settings.seed:
-            stored = measured.path(f"{job.label}.safetensors")
-            files.write(folder / _probes_file(job.family), partial(shutil.copyfile, stored))
+        if fit.name == fit.family and fit.seed == measured.settings.seed:
+            stored = stages.path(fit.file)
+            files.write(folder / _probes_file(fit.family), partial(shutil.copyfile, stored))
     files.write(folder / "scores.parquet", measured.sums.named().to_parquet)
     passages = files.as_json(measured.passages, indent=None)
     files.write_text(folder / "passages.json", passages)
     files.write_text(folder / "report.html", page)
     files.write_text(folder / "results.json", files.as_json(document))
-    shutil.rmtree(folder / "stages")
+    shutil.rmtree(stages.folder)
 
 
 def _probes_file(family: str) -> str:
-    return "probes.safetensors" if family == "linear" else f"probes-{family}.safetensors"
+    return "probes.safetensors" if family == LINEAR else f"probes-{family}.safetensors"
 
 
 def default_folder(settings: Settings) -> Path:

@@ -6,22 +6,24 @@ from typing import Any
 
 from probekit import provenance
 from probekit.checks import Check
-from probekit.pipelines.analysis.measure import Measurement
+from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
+from probekit.progress import Journal
+from probekit.readout import CONCAT, CONTROL, LENS
 from probekit.runs.folder import SCHEMA
 from probekit.runs.metadata import model_row, run_row
 from probekit.scoring import contrasts
-from probekit.scoring.rates import CONTROL
 
 # Where every readout is scored: split and set of positions.
 SCORED = (("test", "all"), ("test", "marginal"), ("validation", "all"))
 
 
 def document(
-    measured: Measurement,
+    measured: Measured,
     findings: Findings,
     checks: Sequence[Check],
-    unmet: Sequence[dict[str, str]],
+    warnings: Sequence[dict[str, str]],
+    journal: Journal,
 ) -> dict[str, Any]:
     """Return the content of results.json.
 
@@ -29,35 +31,34 @@ def document(
         measured: The measurements.
         findings: What follows from them.
         checks: Checks of the model.
-        unmet: Warnings of those that failed.
+        warnings: Those of the checks that failed.
+        journal: Which stages took how long.
     """
-    ceilings, branching = measured.ceilings, measured.branching
-    engine_checks = [check for ceiling in ceilings for check in ceiling.checks]
+    engine_checks = [check for ceiling in measured.ceilings for check in ceiling.checks]
     setup = measured.setup
     loaded = setup.loaded
     own = {"softcap": setup.anatomy.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
     return {
         "schema": SCHEMA,
-        "run": run_row(setup, asdict(measured.settings), measured.journal)
-        | {"attention": loaded.attention},
+        "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
         "model": model_row(setup) | own,
         "text": setup.text,
         "verdict": findings.verdict,
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
-        "marginal": [row for ceiling in ceilings for row in ceiling.rows],
-        "branching": branching,
+        "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
+        "branching": measured.nucleus_sizes,
         "specialization": findings.rows,
         "controls": list(contrasts.controls(measured.sums)),
         "families": list(contrasts.families(measured.sums, measured.families)),
         "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
-        "warnings": [*unmet, *setup.warnings, *findings.warnings],
+        "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }
 
 
-def _scores(measured: Measurement) -> Iterator[dict[str, Any]]:
+def _scores(measured: Measured) -> Iterator[dict[str, Any]]:
     sums = measured.sums
     again: dict[int, set[str] | None] = {measured.settings.seed: None, **sums.repeated}
     for domain in sums.groups:
@@ -73,27 +74,22 @@ def _scores(measured: Measurement) -> Iterator[dict[str, Any]]:
                         yield row | place | _described(measured, row, place) | {"seed": seed}
 
 
-def _described(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
+def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
     settings, readout = measured.settings, row["readout"]
-    at = readout, row["layer"], row["offset"]
-    job = measured.job(readout)
-    placed = row["layer"] is not None or (job is not None and job.family == "concat")
+    cell = readout, row["layer"], row["offset"]
+    fit = measured.fit(readout)
+    reads_layers = row["layer"] is not None or (fit is not None and fit.family == CONCAT)
     return {
-        "site": settings.site if placed else None,
+        "site": settings.site if reads_layers else None,
         "target": readout if readout == CONTROL else settings.target,
-        "n_parameters": measured.n_parameters(*at),
+        "n_parameters": measured.n_parameters(*cell),
         "kl_nats": _kl(measured, row, place),
-        "converged": _converged(measured, *at),
+        "converged": measured.converged(*cell),
     }
 
 
-def _kl(measured: Measurement, row: dict[str, Any], place: dict[str, str]) -> float | None:
-    at = row["readout"], row["offset"], place["split"], place["positions"]
-    if at != ("lens", 1, "test", "all"):
+def _kl(measured: Measured, row: dict[str, Any], place: dict[str, str]) -> float | None:
+    row_of_lens = row["readout"], row["offset"], place["split"], place["positions"]
+    if row_of_lens != (LENS, 1, "test", "all"):
         return None
     return measured.lens_kl.get((place["domain"], row["layer"]))
-
-
-def _converged(measured: Measurement, readout: str, layer: int | None, offset: int) -> bool | None:
-    job = measured.job(readout)
-    return None if job is None else measured.fitted[job].probes[layer, offset].converged

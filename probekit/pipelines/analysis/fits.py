@@ -23,7 +23,7 @@ CONTROLS = "control", "random"
 
 
 @dataclass(frozen=True)
-class Job:
+class Fit:
     """One fit.
 
     Attributes:
@@ -42,11 +42,16 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Name for files and progress."""
+        """Name for progress."""
         return f"{self.name}-{self.seed}"
 
+    @property
+    def file(self) -> str:
+        """Name of the file of its probes."""
+        return f"{self.label}.safetensors"
 
-def jobs(settings: Settings, layers: tuple[int, ...]) -> Iterator[Job]:
+
+def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
     """Yield what is to be fitted, the linear probes first.
 
     Args:
@@ -58,11 +63,11 @@ def jobs(settings: Settings, layers: tuple[int, ...]) -> Iterator[Job]:
     families: tuple[Family, ...] = ("linear", *settings.probe)
     for family in dict.fromkeys(families):
         for seed in seeds if family in TRAINED else seeds[:1]:
-            yield Job(family, family, seed, layers, offsets)
+            yield Fit(family, family, seed, layers, offsets)
     few_layers, few_offsets = controls.cells(settings.controls, layers, settings.offsets)
     for name in CONTROLS if few_layers else ():
         for seed in seeds:
-            yield Job(name, "linear", seed, few_layers, few_offsets)
+            yield Fit(name, "linear", seed, few_layers, few_offsets)
 
 
 @dataclass(frozen=True)
@@ -87,66 +92,66 @@ class Inputs:
         return self.streams.read(split), self.targets[split]
 
 
-def inputs_of(job: Job, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]]) -> Inputs:
-    """Return what a job reads and predicts.
+def inputs_of(fit: Fit, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]]) -> Inputs:
+    """Return what a fit reads and predicts.
 
     Args:
-        job: What is fitted.
+        fit: What is fitted.
         inputs: The model's own streams and targets.
         shares: Share of each token among the training targets, by offset.
     """
-    own = replace(inputs, targets={s: t.only(job.offsets) for s, t in inputs.targets.items()})
+    own = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
     setup = inputs.streams.setup
-    if job.name == "control":
+    if fit.name == "control":
         drawn = {
             split: controls.control_targets(
-                targets, setup.blocks[split].token_ids, shares, job.seed
+                targets, setup.blocks[split].token_ids, shares, fit.seed
             )
             for split, targets in own.targets.items()
         }
         return replace(own, targets=drawn)
-    if job.name == "random":
-        untrained = controls.random_model(setup.loaded.model, job.seed)
+    if fit.name == "random":
+        untrained = controls.random_model(setup.loaded.model, fit.seed)
         loaded = replace(setup.loaded, model=untrained)
         setup = replace(setup, loaded=loaded, anatomy=find_anatomy(untrained))
-        layers = tuple(sorted({*job.layers, setup.anatomy.n_layers}))
+        layers = tuple(sorted({*fit.layers, setup.anatomy.n_layers}))
         return replace(own, streams=Streams(setup, layers, inputs.streams.site))
     return own
 
 
-def fit(job: Job, inputs: Inputs) -> Probes:
-    """Fit the probes of a job."""
+def run(fit: Fit, inputs: Inputs) -> Probes:
+    """Fit the probes of one fit."""
     train, validation = inputs.part("train"), inputs.part("validation")
     anatomy = inputs.streams.setup.anatomy
-    if job.family == "sklearn":
-        return sklearn_reference.fit(train, validation, anatomy, job.layers)
-    if job.family in TRAINED:
+    if fit.family == "sklearn":
+        return sklearn_reference.fit(train, validation, anatomy, fit.layers)
+    if fit.family in TRAINED:
         return nonconvex.fit(
-            train, validation, anatomy, job.layers, job.family, seed=job.seed, finals=inputs.finals
+            train, validation, anatomy, fit.layers, fit.family, seed=fit.seed, finals=inputs.finals
         )
-    fitted = linear.fit(
-        train, validation, anatomy, job.layers, family=job.family, finals=inputs.finals
+    probes = linear.fit(
+        train, validation, anatomy, fit.layers, family=fit.family, finals=inputs.finals
     )
-    return replace(fitted, name=job.name)
+    return replace(probes, name=fit.name)
 
 
-def send(job: Job, inputs: Inputs, seed: int) -> pd.DataFrame:
-    """Return the online codelength of a job's linear probes on the training part.
+def online_codelength(fit: Fit, inputs: Inputs, seed: int) -> pd.DataFrame:
+    """Return the online codelength of a fit's linear probes on the training part.
 
     Args:
-        job: What is fitted, to more and more of that part.
+        fit: What is fitted, to more and more of that part.
         inputs: What it reads and predicts.
         seed: Seed of the order in which blocks are sent.
     """
     validation, stream = inputs.part("validation"), inputs.streams.read("train")
     setup = inputs.streams.setup
 
-    def fit(targets: Targets) -> Readout:
+    def fitted(targets: Targets) -> Readout:
         short = codelength.Within(stream, targets)
-        return linear.fit((short, targets), validation, setup.anatomy, job.layers)
+        return linear.fit((short, targets), validation, setup.anatomy, fit.layers)
 
     # Blocks are sorted by domain: a code is short where what was sent is like what comes.
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(setup.blocks["train"].token_ids), generator=draw)
     targets, n_tokens = inputs.targets["train"], setup.anatomy.vocab_size
-    return codelength.online(fit, stream, targets, n_tokens, order)
+    return codelength.online(fitted, stream, targets, n_tokens, order)

@@ -7,7 +7,7 @@ from typing import Any
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets
 from probekit.pipelines.analysis import passages
-from probekit.pipelines.analysis.fits import Job
+from probekit.pipelines.analysis.fits import Fit
 from probekit.probes import logit_lens
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
@@ -18,7 +18,7 @@ from probekit.settings import Settings
 
 
 def inspect(
-    setup: Setup, settings: Settings, targets: Targets, fitted: Mapping[Job, Probes]
+    setup: Setup, settings: Settings, targets: Targets, fitted: Mapping[Fit, Probes]
 ) -> dict[str, Any]:
     """Return the content of passages.json.
 
@@ -28,7 +28,7 @@ def inspect(
         setup: Model and text.
         settings: What was asked.
         targets: Targets of the test blocks.
-        fitted: The probes of every job.
+        fitted: The probes of every fit.
     """
     blocks = setup.blocks["test"]
     chosen = passages.choose(blocks, setup.domains, settings.offsets, settings.seed)
@@ -45,7 +45,7 @@ def inspect(
     )
 
 
-def _runs(setup: Setup, settings: Settings, fitted: Mapping[Job, Probes]) -> Iterator[passages.Run]:
+def _runs(setup: Setup, settings: Settings, fitted: Mapping[Fit, Probes]) -> Iterator[passages.Run]:
     """Yield the readouts with the stream that they read."""
     layers = passages.chosen_layers(setup.layers)
     readouts: list[Readout] = [logit_lens.LogitLens(layers, setup.anatomy)]
@@ -63,13 +63,13 @@ def _runs(setup: Setup, settings: Settings, fitted: Mapping[Job, Probes]) -> Ite
 
 
 def _probes(
-    settings: Settings, fitted: Mapping[Job, Probes], layers: list[int]
+    settings: Settings, fitted: Mapping[Fit, Probes], layers: list[int]
 ) -> Iterator[Probes]:
     """Yield the linear probes, those of one more family, and those that read all layers."""
     own = {
-        job.family: probes
-        for job, probes in fitted.items()
-        if job.name == job.family and job.seed == settings.seed
+        fit.family: probes
+        for fit, probes in fitted.items()
+        if fit.name == fit.family and fit.seed == settings.seed
     }
     others = [family for family in own if family not in ("linear", "concat")]
     for family in ("linear", *others[:1], "concat"):

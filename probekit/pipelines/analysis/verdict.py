@@ -35,7 +35,7 @@ class Findings:
     warnings: list[dict[str, str]]
 
 
-def find(
+def findings(
     sums: DocumentSums,
     n_layers: int,
     horizon: int,

@@ -130,4 +130,4 @@ class Rehearsal:
     @cached_property
     def findings(self) -> Findings:
         """What follows from the scores."""
-        return verdict.find(self.sums, self.anatomy.n_layers, HORIZON)
+        return verdict.findings(self.sums, self.anatomy.n_layers, HORIZON)

@@ -134,10 +134,8 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     own = scored(study, readouts, setup)
     own["readout"] = own["readout"].replace("model", name)
     streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
-    asked = ceilings.Asked(
-        name, streams, study.targets["test"], study.positions["marginal"], compared=()
-    )
-    ceiling = ceilings.measure(setup, study.settings, asked)
+    targets, drawn = study.targets["test"], study.positions["marginal"]
+    ceiling = ceilings.measure(name, study.settings, streams, targets, drawn)
     study.keep_table(name, pd.concat([own, ceiling.own_rows], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 

@@ -15,10 +15,11 @@ from probekit.activations.residual_stream import stream
 from probekit.data.targets import text_targets
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.analysis import analyze
-from probekit.pipelines.analysis.measure import Measurement
+from probekit.pipelines.analysis import analyze, fits
+from probekit.progress import Journal
 from probekit.runs.folder import Run
 from probekit.runs.setup import load_model, prepare, with_machine_defaults
+from probekit.runs.stages import Stages
 from probekit.scoring.score import score
 from probekit.settings import from_mapping
 from support import tiny_run
@@ -60,7 +61,7 @@ def forbid(*_: object, **__: object) -> Any:
 def test_the_same_command_again_reads_the_finished_run(
     finished_run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Measurement, "_fit", forbid)
+    monkeypatch.setattr(fits, "run", forbid)
     said: list[str] = []
     again = probekit.analyze(**asked, output=finished_run.folder, say=said.append)
     assert again.results == finished_run.results
@@ -94,12 +95,12 @@ def test_an_interrupted_run_goes_on_behind_its_finished_stages(
     finished_run: Run, asked: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probekit.scoring.score.score", interrupt)
+        patch.setattr("probekit.pipelines.analysis.measure.score", interrupt)
         with pytest.raises(InterruptionError):
             probekit.analyze(**asked, output=tmp_path)
     assert not (tmp_path / "results.json").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Measurement, "_fit", forbid)
+        patch.setattr(fits, "run", forbid)
         resumed = probekit.analyze(**asked, output=tmp_path)
     assert resumed.results["scores"] == finished_run.results["scores"]
     assert not (tmp_path / "stages").exists()
@@ -114,8 +115,9 @@ def test_a_stage_of_another_model_or_text_is_not_taken_up(
     other = tiny_run.jsonl(tmp_path / text_file.name, tiny_run.documents(seed=5))
     changed = from_mapping({**asked, "text": (str(other),)})
     read = prepare(loaded, with_machine_defaults(changed, loaded))
-    digests = {analyze._fingerprint(each, settings) for each in (prepared, read)}
-    assert len(digests) == 2
+    journal = Journal(tmp_path / "log.jsonl", print)
+    made = [Stages.of(tmp_path, journal, setup, settings) for setup in (prepared, read)]
+    assert len({stages.fingerprint for stages in made}) == 2
 
 
 def test_the_model_s_cross_entropy_is_what_transformers_says(

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 import probekit
 from probekit.errors import RunError
-from probekit.pipelines.analysis.fits import jobs
+from probekit.pipelines.analysis.fits import planned
 from probekit.probes.probe import FORMS
 from probekit.runs.folder import Run, json_schema
 from probekit.settings import Settings
@@ -17,7 +17,7 @@ LAYERS = (0, 1, 2, 3)
 
 
 def names(**asked: Any) -> list[tuple[str, int]]:
-    return [(job.name, job.seed) for job in jobs(Settings(**asked), LAYERS)]
+    return [(fit.name, fit.seed) for fit in planned(Settings(**asked), LAYERS)]
 
 
 def test_linear_probes_come_first_and_only_once() -> None:
@@ -33,10 +33,10 @@ def test_only_what_is_random_is_fitted_with_every_seed() -> None:
 
 
 def test_controls_run_at_offset_2_and_three_layers_unless_all_are_asked_for() -> None:
-    found = {job.name: job for job in jobs(Settings(), LAYERS)}
+    found = {fit.name: fit for fit in planned(Settings(), LAYERS)}
     assert (found["control"].layers, found["control"].offsets) == ((0, 1, 3), (2,))
     assert (found["linear"].layers, found["linear"].offsets) == (LAYERS, (1, 2, 3, 4))
-    every = {job.name: job for job in jobs(Settings(controls="all"), LAYERS)}
+    every = {fit.name: fit for fit in planned(Settings(controls="all"), LAYERS)}
     assert (every["random"].layers, every["random"].offsets) == (LAYERS, (1, 2, 3, 4))
 
 

@@ -26,7 +26,7 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import analyze, inspect_passages
-from probekit.pipelines.analysis.fits import Job
+from probekit.pipelines.analysis.fits import Fit
 from probekit.pipelines.analysis.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
@@ -170,9 +170,9 @@ def setup(finished_run: Run) -> Setup:
 
 def test_the_same_run_gives_the_same_bytes(finished_run: Run, setup: Setup) -> None:
     fitted = analyze.load_probes(finished_run.folder, setup.loaded)
-    job = Job("linear", "linear", 0, setup.layers, (1, 2))
+    fit = Fit("linear", "linear", 0, setup.layers, (1, 2))
     targets = text_targets(setup.blocks["test"], 2)
-    again = inspect_passages.inspect(setup, finished_run.settings, targets, {job: fitted})
+    again = inspect_passages.inspect(setup, finished_run.settings, targets, {fit: fitted})
     text = (finished_run.folder / "passages.json").read_text(encoding="utf-8")
     assert files.as_json(again, indent=None) == text
 
@@ -185,8 +185,8 @@ def test_readings_are_of_the_place_that_they_name(
     blocks, settings = setup.blocks[part], replace(finished_run.settings, marginal="off")
     inspected, targets = replace(setup, blocks={"test": blocks}), text_targets(blocks, 2)
     fitted = analyze.load_probes(finished_run.folder, setup.loaded)
-    job = Job("linear", "linear", 0, setup.layers, (1, 2))
-    document = inspect_passages.inspect(inspected, settings, targets, {job: fitted})
+    fit = Fit("linear", "linear", 0, setup.layers, (1, 2))
+    document = inspect_passages.inspect(inspected, settings, targets, {fit: fitted})
     ids = ids_of(document)
     chosen = [_found(blocks, each, ids) for each in document["passages"]]
     for seen in inspected.stream("test", setup.layers, "resid_post", len(blocks.token_ids)):
@@ -210,15 +210,15 @@ def test_linear_one_more_family_and_all_layers_together_are_shown_of_the_first_s
     setup: Setup,
 ) -> None:
     probe = Probe({}, "start", 0.0, None, True, 0.0)
-    fitted: dict[Job, Probes] = {}
+    fitted: dict[Fit, Probes] = {}
     for family in ("linear", "concat", "linear-lowrank", "mlp"):
         layers = (None,) if family == "concat" else (0, 1, 2)
         cells = {(layer, 1): probe for layer in layers}
         for seed in (0, 1):
             name = f"{family} of seed {seed}"
             made = Probes(cells, setup.anatomy, 0, family, name=name)
-            fitted[Job(family, family, seed, (0, 1, 2), (1,))] = made
-    fitted[Job("control", "linear", 0, (0,), (1,))] = Probes({}, setup.anatomy, 0, name="control")
+            fitted[Fit(family, family, seed, (0, 1, 2), (1,))] = made
+    fitted[Fit("control", "linear", 0, (0,), (1,))] = Probes({}, setup.anatomy, 0, name="control")
     shown = list(inspect_passages._probes(Settings(), fitted, [0, 2]))
     assert [each.name for each in shown] == [
         "linear of seed 0", "linear-lowrank of seed 0", "concat of seed 0",

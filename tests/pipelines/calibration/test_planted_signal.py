@@ -151,7 +151,7 @@ def test_the_instrument_finds_the_planted_signal_and_nothing_else(world: World) 
         world.scored(readouts, "test", whole["test"] | some),
         world.scored([world.ceiling()], "test", some),
     )
-    next_token, signal, beyond = verdict.find(sums, TEXT.n_layers, HORIZON).rows
+    next_token, signal, beyond = verdict.findings(sums, TEXT.n_layers, HORIZON).rows
 
     assert next_token["best_layer"] in TEXT.best_layers(1)
     assert next_token["forgotten_bits"] == pytest.approx(TEXT.forgotten_bits(1), abs=0.02)

@@ -208,8 +208,8 @@ def test_the_papers_numbers_are_for_its_heads_on_translation_alone(
 ) -> None:
     loaded = SimpleNamespace(repository="EleutherAI/pythia-410m", name="pythia-410m")
     documents = [SimpleNamespace(prompt=prompt, domain="pairs")]
-    head = SimpleNamespace(n_layers=6)
-    setup = SimpleNamespace(loaded=loaded, documents=documents, head=head)
+    anatomy = SimpleNamespace(n_layers=6)
+    setup = SimpleNamespace(loaded=loaded, documents=documents, anatomy=anatomy)
     study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), setup=setup)
     assert (table_1._comparable(study) is not None) is its
 

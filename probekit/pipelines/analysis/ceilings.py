@@ -1,0 +1,92 @@
+"""The ceiling of a run: the model marginalized, and with its output adapted to the text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from probekit import files
+from probekit.checks import Check
+from probekit.pipelines.analysis.fits import CONTROLS, Fit, Inputs
+from probekit.probes.logit_lens import LogitLens
+from probekit.probes.probe import Probes, in_place_of_output
+from probekit.readout import MARGINAL, MARGINAL_ADAPTED, Readout
+from probekit.runs import ceiling
+from probekit.runs.ceiling import Ceiling
+from probekit.runs.setup import Setup
+from probekit.runs.stages import Stages
+from probekit.runs.streams import SITE_OF_MODEL
+from probekit.scoring import specialization
+from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums
+from probekit.settings import Settings
+from probekit.shapes import Mask
+
+
+def measure(
+    inputs: Inputs,
+    settings: Settings,
+    probes: Mapping[Fit, Probes],
+    scores: pd.DataFrame,
+    stages: Stages,
+    drawn: Mask,
+) -> list[Ceiling]:
+    """Return the model marginalized; also with its output adapted, where that helps by much."""
+    if not ceiling.wanted(settings):
+        return []
+    setup = inputs.streams.setup
+    marginalized = partial(_ceiling, inputs, settings, stages, drawn)
+    ceilings = []
+    linear = next(iter(probes.values()))
+    if _adapts(setup, settings, linear, scores):
+        probe = linear.probes[setup.anatomy.n_layers, 1]
+        with in_place_of_output(setup.anatomy, probe):
+            ceilings.append(marginalized(MARGINAL_ADAPTED, []))
+    compared = [readout for fit, readout in probes.items() if fit.name not in CONTROLS]
+    lens = LogitLens(setup.layers, setup.anatomy)
+    return [marginalized(MARGINAL, [lens, *compared]), *ceilings]
+
+
+def _adapts(setup: Setup, settings: Settings, linear: Probes, scores: pd.DataFrame) -> bool:
+    """Whether the (L, 1) probe can stand in for the output layer, and beats it by much."""
+    last = setup.anatomy.n_layers
+    at_output = settings.site == SITE_OF_MODEL and setup.anatomy.softcap is None
+    if (last, 1) not in linear.probes or not at_output:
+        return False
+    plain = sums(setup, settings, scores, [])
+    rates = [plain.rates(domain, "test", "all") for domain in plain.groups]
+    gains = [specialization.adaptation_nats(domain, last) for domain in rates]
+    return any(gain is not None and gain[0] > MUCH_ADAPTATION_NATS for gain in gains)
+
+
+def _ceiling(
+    inputs: Inputs,
+    settings: Settings,
+    stages: Stages,
+    drawn: Mask,
+    name: str,
+    compared: Sequence[Readout],
+) -> Ceiling:
+    table = f"{name}.parquet"
+
+    def measured() -> dict[str, Any]:
+        targets = inputs.targets["test"]
+        result = ceiling.measure(name, settings, inputs.streams, targets, drawn, compared)
+        files.write(stages.path(table), result.table.to_parquet)
+        return {"rows": result.rows, "checks": [asdict(check) for check in result.checks]}
+
+    notes = stages.json(name, measured)
+    checks = [Check(**check) for check in notes["checks"]]
+    return Ceiling(name, pd.read_parquet(stages.path(table)), notes["rows"], checks)
+
+
+def sums(
+    setup: Setup, settings: Settings, scores: pd.DataFrame, ceilings: Sequence[Ceiling]
+) -> DocumentSums:
+    """Return all scores, the divergence from the ceiling in the rows compared with it."""
+    for each in ceilings:
+        scores = each.compared_with(scores, settings.seed)
+    rows = [each.own_rows.assign(split="test", seed=settings.seed) for each in ceilings]
+    whole = pd.concat([scores, *rows], ignore_index=True)
+    return DocumentSums(whole, setup.domains, setup.bytes_per_token, settings.seed)
