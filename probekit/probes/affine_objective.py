@@ -6,7 +6,13 @@
 
 over n positions, in nats. Where the output is free, A₀ and c₀ are those of the frozen one
 as logits: U A₀, and c₀ + U b. `probekit.probes.linear` says what the parts are and why.
+
+An `AffineObjective` holds what does not change during a fit. A pass over the data goes into
+`BatchSums`, which gives an `Evaluation`: value, gradient, and the moments of the predictions.
+From these comes a `Curvature`, the preconditioner of the descent.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -28,8 +34,80 @@ DAMPING = 1e-4
 USUAL_SHARE = 2.0
 
 
+@dataclass(frozen=True)
+class AffineMap:
+    """One map from z to logits: U (A (z - mean) + b) + c, or A (z - mean) + b + c.
+
+    Attributes:
+        slope: A, shape (hidden, features); with a free output (vocab, features).
+        shift: b, shape (hidden,); with a free output (vocab,).
+        bias: c, shape (vocab,).
+    """
+
+    slope: Float[Tensor, "out features"]
+    shift: Float[Tensor, " out"]
+    bias: Float[Tensor, " vocab"]
+
+    @property
+    def point(self) -> Point:
+        """What a descent varies: A and c. Any change of b can be expressed by c."""
+        return self.slope, self.bias
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a pass over the data tells of the objective at one point.
+
+    Attributes:
+        value: The objective, in nats.
+        gradient: Its derivatives by A and c.
+        mean_probs: Mean predicted probability of each token, shape (vocab,).
+        second_moment: Mean of (Uᵀ p)(Uᵀ p)ᵀ, shape (hidden, hidden); with a free output the mean
+            of p², shape (vocab,).
+        target_shares: Share of each token among the targets, shape (vocab,).
+    """
+
+    value: float
+    gradient: Point
+    mean_probs: Float[Tensor, " vocab"]
+    second_moment: Float[Tensor, "*out"]
+    target_shares: Float[Tensor, " vocab"]
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """An approximate Hessian: independent factors of the output and the input, and one of c.
+
+    Attributes:
+        values: Curvature of the output along each direction of `basis`, shape (hidden,); with
+            a free output along each logit, shape (vocab,).
+        basis: Orthonormal directions as columns, shape (hidden, hidden); None with a free output.
+        whitening: Σ⁻¹, shape (features, features).
+        inverse_bias: Inverse curvature by each value of c, shape (vocab,).
+    """
+
+    values: Float[Tensor, " out"]
+    basis: Float[Tensor, "out out"] | None
+    whitening: Float[Tensor, "features features"]
+    inverse_bias: Float[Tensor, " vocab"]
+
+    def newton(self, gradient: Point, penalty: float) -> Point:
+        """Return the inverse Hessian times `gradient` under this λ.
+
+        Source: the Kronecker factors of Martens & Grosse (2015); the penalty's is exact.
+        """
+        # The Hessian of A is H ⊗ Σ + 2 λ I ⊗ Σ, with H = Q diag(values) Qᵀ. Its inverse is
+        # Q (diag(values) + 2 λ)⁻¹ Qᵀ on the left of a gradient and Σ⁻¹ on its right.
+        weights = 1 / (self.values + 2 * penalty)[:, None]
+        if self.basis is None:
+            scaled = weights * gradient[0]
+        else:
+            scaled = self.basis @ (weights * (self.basis.T @ gradient[0]))
+        return scaled @ self.whitening, gradient[1] * self.inverse_bias
+
+
 def scaled_unembedding(anatomy: Anatomy) -> Float[Tensor, "vocab hidden"]:
-    """Return the unembedding with the model's output scale."""
+    """Return U: the unembedding with the model's output scale."""
     return anatomy.unembedding.detach() * anatomy.scale
 
 
@@ -41,14 +119,16 @@ def scaled_bias(anatomy: Anatomy) -> Float[Tensor, " vocab"]:
 
 
 class AffineObjective:
-    """Value, gradient and curvature of one objective, batch by batch; a point is (A, c).
+    """The objective of one cell, for any λ; evaluated by `BatchSums`.
 
     Attributes:
-        origin: The start, (A₀, c₀).
-        lens: The point at which the map hands on its last inputs: the logit lens.
+        count: Number of positions n.
+        mean: Mean of z, shape (features,).
+        covariance: Σ with its ridge, shape (features, features).
+        whitening: Σ⁻¹, shape (features, features).
         unembedding: U, in the dtype of products; None where the output is free.
-        penalty: λ.
-        seen: Share of each token among the targets, shape (vocab,).
+        start: The map with A₀, b and c₀.
+        lens: The map that hands on the last inputs: the logit lens.
     """
 
     def __init__(
@@ -73,136 +153,148 @@ class AffineObjective:
         self.mean = moments.mean_x.float()
         covariance = moments.covariance
         eye = torch.eye(len(self.mean), device=self.mean.device)
+        # Nearly singular where there are fewer positions than features.
         covariance += DAMPING * covariance.diagonal().mean() * eye
         self.covariance = covariance.float()
         self.whitening = torch.linalg.inv(covariance).float()
+        self.unembedding = None if free else unembedding
+        # The identity on the last layer's z: A = [0 I], and b = its mean, since z is centred.
         width = len(moments.mean_y)
         lens = eye[-width:], self.mean[-width:]
-        start = lens if as_lens else self._ridge(moments)
-        if free:
-            rows = unembedding.float()
-            self.lens, self.origin = ((rows @ slope, bias + rows @ b) for slope, b in (lens, start))
-            self.lens_b = self.b = torch.zeros_like(bias)
-        else:
-            self.lens, self.origin = ((slope, bias) for slope, _ in (lens, start))
-            self.lens_b, self.b = lens[1], start[1]
-        self.unembedding = None if free else unembedding
-        self._unigram: Point | None = None
-        self.penalty = 0.0
-        self.seen = torch.zeros_like(bias)
-        self._reset()
+        rows = unembedding.float() if free else None
+        self.lens = _map(*lens, bias, rows)
+        self.start = _map(*(lens if as_lens else _ridge(moments)), bias, rows)
 
-    @property
-    def unigram(self) -> Point:
-        """The point at which z is ignored: V-information is defined by families that can.
+    def at(self, point: Point) -> AffineMap:
+        """Return the map at a point of a descent, which leaves b as it was at the start."""
+        slope, bias = point
+        return AffineMap(slope, self.start.shift, bias)
+
+    def unigram(self, target_shares: Float[Tensor, " vocab"]) -> AffineMap:
+        """Return the map that ignores z: V-information is defined by families that can.
 
         Counts have the pseudo-counts of the unigram floor, one in all.
         """
-        if self._unigram is None:
-            counts = self.seen * self.count + 1 / len(self.seen)
-            self._unigram = torch.zeros_like(self.origin[0]), (counts / (self.count + 1)).log()
-        return self._unigram
+        counts = target_shares * self.count + 1 / len(target_shares)
+        zeros = torch.zeros_like(self.start.slope), torch.zeros_like(self.start.shift)
+        return AffineMap(*zeros, (counts / (self.count + 1)).log())
 
-    def hidden(self, point: Point, z: Features) -> Hidden:
-        """Return A (z - mean) + b; at `lens`, the last of z. With a free output, the logits."""
-        shift = self.lens_b if point is self.lens else self.b
-        if point is self._unigram:
-            shift = torch.zeros_like(self.b)
-        return torch.addmm(shift, z - self.mean, point[0].T)
+    def hidden(self, at: AffineMap, z: Features) -> Hidden:
+        """Return A (z - mean) + b: what enters U, or with a free output the logits less c."""
+        return torch.addmm(at.shift, z - self.mean, at.slope.T)
 
-    def tensors(self, point: Point) -> dict[str, Tensor]:
+    def tensors(self, at: AffineMap) -> dict[str, Tensor]:
         """Return the values of a probe by name, for a z that is not centred."""
-        intercept = self.hidden(point, torch.zeros_like(self.mean)[None])[0]
+        intercept = self.hidden(at, torch.zeros_like(self.mean)[None])[0]
         if self.unembedding is None:
-            return {"A": point[0], "c": point[1] + intercept}
-        return {"A": point[0], "b": intercept, "c": point[1]}
+            return {"A": at.slope, "c": at.bias + intercept}
+        return {"A": at.slope, "b": intercept, "c": at.bias}
 
-    def evaluate(self, point: Point, z: Features, targets: Targets1d) -> None:
-        """Add a batch to value, gradient and curvature at `point`, which `take` will give."""
-        gradient = cross_entropy(self.hidden(point, z), self.unembedding, point[1], targets)
-        self._nats += gradient.nats
-        self._slope += gradient.hidden.T @ (z - self.mean)
-        self._bias += gradient.bias
-        if self.unembedding is None:
-            # The gradient is p less 1 at the target.
-            probs = gradient.hidden
-            probs[torch.arange(len(probs)), targets] += 1
-            self._second += probs.square_().sum(dim=0)
-        else:
-            # The gradient is Uᵀ p less the row of the target.
-            mean_rows = gradient.hidden + self.unembedding[targets].float()
-            self._second += mean_rows.T @ mean_rows
+    def nats(self, at: AffineMap, z: Features, targets: Targets1d) -> float:
+        """Return the summed cross-entropy of a map."""
+        return summed_nats(self.hidden(at, z), self.unembedding, at.bias, targets)
 
-    def nats(self, point: Point, z: Features, targets: Targets1d) -> float:
-        """Return the summed cross-entropy at `point`."""
-        return summed_nats(self.hidden(point, z), self.unembedding, point[1], targets)
-
-    def take(self, point: Point) -> tuple[float, Point]:
-        """Return value and gradient at `point` from all batches added, and start anew."""
-        moved = point[0] - self.origin[0]
-        drift = point[1] - self.origin[1]
-        pull = moved @ self.covariance
-        value = (self._nats + float(drift.square().sum()) / 2) / self.count
-        value += self.penalty * float((moved * pull).sum())
-        slope = self._slope / self.count + 2 * self.penalty * pull
-        bias = (self._bias + drift) / self.count
-        self.mean_probs = self._bias / self.count + self.seen
-        self.second_moment = self._second / self.count
-        self._reset()
-        return value, (slope, bias)
-
-    def set_curvature(self) -> None:
-        """Take the curvature at the point last given by `take`.
+    def curvature(self, evaluation: Evaluation) -> Curvature:
+        """Return the curvature at the point of an evaluation.
 
         For the output it is the mean over positions of Uᵀ (diag p - p pᵀ) U; of a free
         output, its diagonal for U = I.
         """
+        mean_probs, basis = evaluation.mean_probs, None
         if self.unembedding is None:
-            self.basis: Tensor | None = None
-            values = self.mean_probs - self.second_moment
+            values = mean_probs - evaluation.second_moment
         else:
             rows = self.unembedding.float()
-            weighted = rows.T @ (self.mean_probs[:, None] * rows)
-            values, basis = torch.linalg.eigh((weighted - self.second_moment).double())
-            self.basis = basis.float()
-        self.curvature = values.clamp_min(DAMPING * float(values.mean())).float()
+            weighted = rows.T @ (mean_probs[:, None] * rows)
+            values, basis = torch.linalg.eigh((weighted - evaluation.second_moment).double())
+            basis = basis.float()
         # The larger of the two: a rare token predicted far too rarely must not overshoot.
-        self.rarity = 1 / (self.mean_probs.maximum(self.seen) + 1 / self.count)
+        # 1 / n is the curvature of the prior on c.
+        likely = mean_probs.maximum(evaluation.target_shares)
+        return Curvature(
+            values=values.clamp_min(DAMPING * float(values.mean())).float(),
+            basis=basis,
+            whitening=self.whitening,
+            inverse_bias=1 / (likely + 1 / self.count),
+        )
 
-    @property
-    def usual_penalty(self) -> float:
+    def usual_penalty(self, curvature: Curvature) -> float:
         """λ that the number of slopes and positions suggests."""
-        share = USUAL_SHARE * self.origin[0].numel() / self.count
-        return share * float(self.curvature.mean()) / 2
+        share = USUAL_SHARE * self.start.slope.numel() / self.count
+        return share * float(curvature.values.mean()) / 2
 
-    def minimum_at(self, penalty: float, point: Point, gradient: Point) -> Point:
-        """Predict the minimum under another λ by one Newton step from the minimum under this."""
-        pull = (point[0] - self.origin[0]) @ self.covariance
-        changed = gradient[0] + 2 * (penalty - self.penalty) * pull
-        return step(point, -1.0, self.newton((changed, gradient[1]), penalty))
+    def minimum_under(
+        self, other: float, point: Point, gradient: Point, penalty: float, curvature: Curvature
+    ) -> Point:
+        """Predict the minimum under another λ by one Newton step from that under `penalty`."""
+        # Of the gradient only the penalty's part is another: 2 λ D Σ.
+        pull = (point[0] - self.start.slope) @ self.covariance
+        changed = gradient[0] + 2 * (other - penalty) * pull
+        return step(point, -1.0, curvature.newton((changed, gradient[1]), other))
 
-    def newton(self, gradient: Point, penalty: float | None = None) -> Point:
-        """Return the inverse Hessian times `gradient`, output and input taken as independent.
 
-        Source: the Kronecker factors of Martens & Grosse (2015); the penalty's is exact.
-        """
-        strength = 2 * (self.penalty if penalty is None else penalty)
-        weights = 1 / (self.curvature + strength)[:, None]
-        if self.basis is None:
-            scaled = weights * gradient[0]
+class BatchSums:
+    """Sums over the batches of one pass over the data, at one point of a descent."""
+
+    def __init__(self, objective: AffineObjective, point: Point) -> None:
+        self.objective, self.at = objective, objective.at(point)
+        shape = self.at.shift.shape
+        self.nats = 0.0
+        self.slope = torch.zeros_like(self.at.slope)
+        self.bias = torch.zeros_like(self.at.bias)
+        self.second = self.at.shift.new_zeros(shape if objective.unembedding is None else 2 * shape)
+        self.target_shares = torch.zeros_like(self.at.bias)
+
+    def update(self, z: Features, targets: Targets1d) -> None:
+        """Add a batch."""
+        objective = self.objective
+        hidden = objective.hidden(self.at, z)
+        gradient = cross_entropy(hidden, objective.unembedding, self.at.bias, targets)
+        self.nats += gradient.nats
+        # By A: the outer product of the gradient by A (z - mean) + b and of z - mean, summed.
+        self.slope += gradient.hidden.T @ (z - objective.mean)
+        self.bias += gradient.bias
+        self.target_shares += targets.bincount(minlength=len(self.bias)) / objective.count
+        if objective.unembedding is None:
+            # The gradient is p less 1 at the target.
+            probs = gradient.hidden
+            probs[torch.arange(len(probs)), targets] += 1
+            self.second += probs.square_().sum(dim=0)
         else:
-            scaled = self.basis @ (weights * (self.basis.T @ gradient[0]))
-        return (scaled @ self.whitening, gradient[1] * self.rarity)
+            # The gradient is Uᵀ p less the row of the target.
+            mean_rows = gradient.hidden + objective.unembedding[targets].float()
+            self.second += mean_rows.T @ mean_rows
 
-    @staticmethod
-    def _ridge(moments: Moments) -> tuple[Tensor, Tensor]:
-        """Return slope and b of the ridge regression of y on x - mean."""
-        slope, intercept = moments.ridge(RIDGE)
-        return slope.float(), (intercept + slope @ moments.mean_x).float()
+    def evaluation(self, penalty: float) -> Evaluation:
+        """Return value and gradient under this λ, and the moments of the predictions."""
+        objective = self.objective
+        moved = self.at.slope - objective.start.slope
+        drift = self.at.bias - objective.start.bias
+        pull = moved @ objective.covariance
+        # The sums are of all positions; so is the prior on c, |c - c₀|² / 2.
+        value = (self.nats + float(drift.square().sum()) / 2) / objective.count
+        value += penalty * float((moved * pull).sum())
+        slope = self.slope / objective.count + 2 * penalty * pull
+        return Evaluation(
+            value=value,
+            gradient=(slope, (self.bias + drift) / objective.count),
+            # The derivative by c is predicted less observed.
+            mean_probs=self.bias / objective.count + self.target_shares,
+            second_moment=self.second / objective.count,
+            target_shares=self.target_shares,
+        )
 
-    def _reset(self) -> None:
-        self._nats = 0.0
-        self._slope = torch.zeros_like(self.origin[0])
-        self._bias = torch.zeros_like(self.origin[1])
-        shape = self.b.shape if self.unembedding is None else 2 * self.b.shape
-        self._second = self.b.new_zeros(shape)
+
+def _map(
+    slope: Tensor, shift: Tensor, bias: Tensor, rows: Float[Tensor, "vocab hidden"] | None
+) -> AffineMap:
+    """Return the map with these values; as logits if `rows`, those of U, are given."""
+    if rows is None:
+        return AffineMap(slope, shift, bias)
+    return AffineMap(rows @ slope, torch.zeros_like(bias), bias + rows @ shift)
+
+
+def _ridge(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Return slope and b of the ridge regression of y on x - mean."""
+    slope, intercept = moments.ridge(RIDGE)
+    return slope.float(), (intercept + slope @ moments.mean_x).float()

@@ -59,6 +59,11 @@ class Descent:
         self.direction: Point = ()
 
     @property
+    def n_accepted(self) -> int:
+        """Accepted steps that tell of the curvature, up to `memory`."""
+        return len(self.pairs)
+
+    @property
     def converged(self) -> bool:
         """Whether the best point is within the tolerance of the minimum."""
         return self.excess <= self.tolerance

@@ -26,22 +26,28 @@ is minimised again under the best of them. Of both minima, start, lens and unigr
 that validation prefers is kept. All cells advance from the same passes over the stream.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.models.devices import free_bytes
-from probekit.probes.affine_objective import AffineObjective, scaled_bias, scaled_unembedding
+from probekit.probes.affine_objective import (
+    AffineMap,
+    AffineObjective,
+    BatchSums,
+    Evaluation,
+    scaled_bias,
+    scaled_unembedding,
+)
+from probekit.probes.grid import GridCell, Label, cell_batches, cell_moments, grid_cells, mean_nats
 from probekit.probes.lbfgs import Descent, Point
-from probekit.probes.moments import Moments
-from probekit.probes.probe import Examples, Key, Probe, Probes, inputs
-from probekit.readout import Seen
-from probekit.scoring import losses
+from probekit.probes.probe import Examples, Probe, ProbeKey, Probes
+from probekit.readout import CONCAT, LINEAR, LINEAR_FULL, Seen
+from probekit.scoring.losses import product_dtype
 
 # Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
 # other penalties, and a dozen of points, sums, gradients and factors.
@@ -57,12 +63,10 @@ MOST_PASSES = 60
 
 # The families that are fitted here, and what to do where one takes too much memory.
 FAMILIES = {
-    "linear": "read fewer layers, or fewer offsets",
-    "concat": "read fewer layers, or use linear",
-    "linear-full": "it is for small vocabularies; use linear or linear-lowrank",
+    LINEAR: "read fewer layers, or fewer offsets",
+    CONCAT: "read fewer layers, or use linear",
+    LINEAR_FULL: "it is for small vocabularies; use linear or linear-lowrank",
 }
-
-Label = TypeVar("Label", str, float)
 
 
 @torch.no_grad()
@@ -73,8 +77,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     layers: Sequence[int],
     *,
     finals: Iterable[Seen] | None = None,
-    family: str = "linear",
-    penalty: float | None = None,
+    family: str = LINEAR,
     tolerance_nats: float = TOLERANCE_NATS,
 ) -> Probes:
     """Fit a probe for every layer and every offset of the targets.
@@ -87,8 +90,6 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
         finals: Where `train` reads another site than `resid_post`: a stream of the same
             blocks that holds the last layer of `resid_post`.
         family: One of `FAMILIES`.
-        penalty: λ, at least 0, where validation is to choose nothing: each probe is then the
-            minimum under it.
         tolerance_nats: Largest estimated excess of the training objective; see `FREE_SHARE`.
 
     Returns:
@@ -96,28 +97,21 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
         coordinates of z, not centred.
 
     Raises:
-        SettingsError: If the family is another, λ is negative, or memory does not suffice.
+        SettingsError: If the family is another, or memory does not suffice.
+        DataError: If a cell has no position to train on, or none to validate on.
     """
     if family not in FAMILIES:
         raise SettingsError(f"family must be one of {', '.join(FAMILIES)}, got {family}")
-    if penalty is not None and penalty < 0:
-        raise SettingsError(f"penalty must be at least 0, got {penalty}")
-    read = tuple(sorted(layers))
-    together = family == "concat"
-    groups = {None: read} if together else {layer: (layer,) for layer in read}
-    offsets = sorted(train[1].valid)
-    fits = [_Fit(layer, offset, own) for layer, own in groups.items() for offset in offsets]
-    free = family == "linear-full"
+    free = family == LINEAR_FULL
+    cells = grid_cells(layers, train[1].valid, together=family == CONCAT)
+    _require_memory(cells, anatomy, family)
     tolerance_nats *= FREE_SHARE if free else 1.0
-    grid = _Grid(fits, anatomy, free)
-    grid.require_memory(family)
-    grid.start(train, finals)
-    grid.begin(penalty, tolerance_nats if penalty is not None else FIRST_TOLERANCE_NATS)
-    grid.descend(train)
-    if penalty is None:
-        grid.choose_penalties(validation, tolerance_nats)
-        grid.descend(train)
-    return Probes(grid.chosen(validation), anatomy, grid.n_passes, family, read if together else ())
+    fits = _start(train, anatomy, _objectives(train, finals, anatomy, cells, free))
+    n_passes = 2 + _descend(train, anatomy, fits)  # one for the moments, one at the start
+    _choose_penalties(validation, anatomy, fits, tolerance_nats)
+    n_passes += _descend(train, anatomy, fits)
+    read = cells[0].read if family == CONCAT else ()
+    return Probes(_chosen(validation, anatomy, fits), anatomy, n_passes, family, read)
 
 
 class _Minimum(NamedTuple):
@@ -130,168 +124,170 @@ class _Minimum(NamedTuple):
 
 
 class _Fit:
-    """One cell while it is fitted."""
+    """One cell while it is fitted, from the evaluation of its start on.
 
-    objective: AffineObjective
-    descent: Descent
-    first: _Minimum | None = None  # where validation chooses λ
+    Attributes:
+        objective: What is minimised, for any λ.
+        target_shares: Share of each token among the targets, shape (vocab,).
+        last: The last evaluation, of a point that may not have been accepted.
+        curvature: The preconditioner.
+        penalty: λ; at first the usual one.
+        descent: The descent under this λ.
+        first: Where the descent under the usual λ is, or ended.
+    """
 
-    def __init__(self, layer: int | None, offset: int, read: tuple[int, ...]) -> None:
-        self.key, self.offset, self.read = (layer, offset), offset, read
+    def __init__(self, objective: AffineObjective, at_start: Evaluation) -> None:
+        self.objective, self.last = objective, at_start
+        self.target_shares = at_start.target_shares
+        self.curvature = objective.curvature(at_start)
+        self.penalty = objective.usual_penalty(self.curvature)
+        self.descent = Descent(objective.start.point, self.newton, FIRST_TOLERANCE_NATS)
+        self.descent.tell(at_start.value, at_start.gradient)
+        self.first = self.minimum
+
+    def newton(self, gradient: Point) -> Point:
+        return self.curvature.newton(gradient, self.penalty)
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """Take the evaluation of the descent's trial."""
+        self.last = evaluation
+        self.descent.tell(evaluation.value, evaluation.gradient)
+        # The curvature at the start is that of predictions that know little yet.
+        if self.descent.n_accepted == 1 and not self.descent.converged:
+            self.curvature = self.objective.curvature(evaluation)
+
+    def minima(self) -> dict[float, AffineMap]:
+        """Predict the minima under other λ, with the curvature of the last evaluation."""
+        self.curvature = self.objective.curvature(self.last)
+        where = self.descent.best, self.descent.gradient, self.penalty, self.curvature
+        penalties = [ratio * self.penalty for ratio in RATIOS]
+        return {
+            penalty: self.objective.at(self.objective.minimum_under(penalty, *where))
+            for penalty in penalties
+        }
+
+    def start_again(self, penalty: float, point: Point, tolerance_nats: float) -> None:
+        """Set out from a point under another λ, and keep the minimum under this one."""
+        self.first, self.penalty = self.minimum, penalty
+        self.descent = Descent(point, self.newton, tolerance_nats)
 
     @property
     def minimum(self) -> _Minimum:
         descent = self.descent
-        return _Minimum(descent.best, self.objective.penalty, descent.excess, descent.converged)
+        return _Minimum(descent.best, self.penalty, descent.excess, descent.converged)
 
-    @property
-    def points(self) -> dict[str, Point]:
-        """What validation chooses from: under a λ that was given, the minimum alone."""
-        points, at = {"minimum": self.descent.best}, self.objective
-        if self.first is not None:
-            points["first minimum"] = self.first.point
-            points |= {"start": at.origin, "lens": at.lens, "unigram": at.unigram}
-        return points
-
-
-class _Grid:
-    """All cells; each method takes the passes over the data that its name says."""
-
-    def __init__(self, fits: Sequence[_Fit], anatomy: Anatomy, free: bool) -> None:
-        self.fits, self.anatomy, self.free = fits, anatomy, free
-        self.n_passes = 0
-
-    def require_memory(self, family: str) -> None:
-        """Raise a SettingsError if the fit takes more memory than is free."""
-        width = len(self.fits[0].read) * self.anatomy.d_hidden
-        outputs = self.anatomy.vocab_size if self.free else self.anatomy.d_hidden
-        # Beside the copies of a probe, four of the covariance of what it reads.
-        each = FIT_COPIES * (outputs * width + self.anatomy.vocab_size) + 4 * width**2
-        needed = 4 * each * len(self.fits) / 2**30
-        free = free_bytes(self.anatomy.unembedding.device) / 2**30
-        if needed > free:
-            raise SettingsError(
-                f"fitting {len(self.fits)} {family} probes at once takes about {needed:,.1f} GiB, "
-                f"and {free:,.1f} GiB are free: {FAMILIES[family]}"
-            )
-
-    def cells(self, part: Examples, fits: Sequence[_Fit]) -> Iterator[tuple[_Fit, Tensor, Tensor]]:
-        """Yield, batch by batch, each cell with its z and its targets."""
-        stream, targets = part
-        for seen in stream:
-            rows, device = seen.blocks, seen.token_ids.device
-            for read, group in groupby(fits, key=lambda fit: fit.read):
-                z = inputs(self.anatomy, seen, read)
-                for fit in group:
-                    valid = targets.valid[fit.offset][rows].to(device)
-                    yield fit, z[valid], targets.ids[fit.offset][rows].to(device)[valid]
-
-    def start(self, train: Examples, finals: Iterable[Seen] | None) -> None:
-        """Find the starting points, and look at every position from there."""
-        self._place(self._moments(train, finals), as_model=finals is None)
-        for fit, z, wanted in self.cells(train, self.fits):
-            objective = fit.objective
-            objective.evaluate(objective.origin, z, wanted)
-            objective.seen += wanted.bincount(minlength=self.anatomy.vocab_size) / objective.count
-        self.n_passes += 2
-
-    def begin(self, penalty: float | None, tolerance_nats: float) -> None:
-        """Set out from the starting points, under this λ or the usual one."""
-        for fit in self.fits:
-            objective = fit.objective
-            value, gradient = objective.take(objective.origin)
-            objective.set_curvature()
-            objective.penalty = objective.usual_penalty if penalty is None else penalty
-            fit.descent = Descent(objective.origin, objective.newton, tolerance_nats)
-            fit.descent.tell(value, gradient)
-
-    def _place(self, moments: dict[Key, Moments], as_model: bool) -> None:
-        """Give each cell its objective; as the model the one that reads what the model does."""
-        # Rows about their mean give the same probabilities, with more digits of narrow products.
-        rows = scaled_unembedding(self.anatomy).float()
-        rows -= rows.mean(dim=0)
-        if not self.free:
-            rows = rows.to(losses.product_dtype(rows.device))
-        bias = scaled_bias(self.anatomy)
-        for fit in self.fits:
-            as_lens = as_model and (fit.read[-1], fit.offset) == (self.anatomy.n_layers, 1)
-            fit.objective = AffineObjective(moments.pop(fit.key), rows, bias, as_lens, self.free)
-
-    def _moments(self, train: Examples, finals: Iterable[Seen] | None) -> dict[Key, Moments]:
-        """Collect z at t against the last layer's z at t + offset - 1."""
-        stream, targets = train
-        moments = {fit.key: Moments() for fit in self.fits}
-        same = ((seen, seen) for seen in stream)
-        for seen, seen_last in same if finals is None else zip(stream, finals, strict=True):
-            final = self.anatomy.hidden(seen_last.resid[self.anatomy.n_layers]).float()
-            for read, group in groupby(self.fits, key=lambda fit: fit.read):
-                z = inputs(self.anatomy, seen, read)
-                for fit in group:
-                    valid = targets.valid[fit.offset][seen.blocks].to(z.device)
-                    block, pos = valid.nonzero(as_tuple=True)
-                    moments[fit.key].update(z[block, pos], final[block, pos + fit.offset - 1])
-        return moments
-
-    def choose_penalties(self, validation: Examples, tolerance_nats: float) -> None:
-        """Give each cell the λ under which validation likes the predicted minimum best."""
-        trials: dict[Key, dict[float, Point]] = {}
-        for fit in self.fits:
-            objective, descent = fit.objective, fit.descent
-            objective.set_curvature()
-            trials[fit.key] = {
-                penalty: objective.minimum_at(penalty, descent.best, descent.gradient)
-                for penalty in [ratio * objective.penalty for ratio in RATIOS]
-            }
-        scores = self._validate(validation, trials)
-        for fit in self.fits:
-            own = scores[fit.key]
-            fit.first = fit.minimum
-            fit.objective.penalty = min(own, key=lambda penalty: own[penalty])
-            start = trials[fit.key][fit.objective.penalty]
-            fit.descent = Descent(start, fit.objective.newton, tolerance_nats)
-
-    def _validate(
-        self, part: Examples, points: Mapping[Key, Mapping[Label, Point]]
-    ) -> dict[Key, dict[Label, float]]:
-        """Return the mean cross-entropy of each cell at each of its points."""
-        sums = {key: dict.fromkeys(own, 0.0) for key, own in points.items()}
-        counts = dict.fromkeys(points, 0)
-        for fit, z, wanted in self.cells(part, self.fits):
-            counts[fit.key] += len(wanted)
-            for label, point in points[fit.key].items():
-                sums[fit.key][label] += fit.objective.nats(point, z, wanted)
+    def candidates(self) -> dict[str, AffineMap]:
+        """Return what validation chooses from."""
+        objective = self.objective
         return {
-            key: {label: nats / counts[key] for label, nats in own.items()}
-            for key, own in sums.items()
+            "minimum": objective.at(self.descent.best),
+            "first minimum": objective.at(self.first.point),
+            "start": objective.start,
+            "lens": objective.lens,
+            "unigram": objective.unigram(self.target_shares),
         }
 
-    def descend(self, train: Examples) -> None:
-        """Minimise every cell that has not converged, one pass after another."""
-        for _ in range(MOST_PASSES):
-            active = [fit for fit in self.fits if not fit.descent.converged]
-            if not active:
-                return
-            for fit, z, wanted in self.cells(train, active):
-                fit.objective.evaluate(fit.descent.trial, z, wanted)
-            for fit in active:
-                fit.descent.tell(*fit.objective.take(fit.descent.trial))
-                # The curvature at the start is that of predictions that know little yet.
-                if len(fit.descent.pairs) == 1 and not fit.descent.converged:
-                    fit.objective.set_curvature()
-            self.n_passes += 1
 
-    def chosen(self, validation: Examples) -> dict[Key, Probe]:
-        """Return for each cell what validation prefers."""
-        points = {fit.key: fit.points for fit in self.fits}
-        scores = self._validate(validation, points)
-        return {fit.key: _probe(fit, points[fit.key], scores[fit.key]) for fit in self.fits}
+def _require_memory(cells: Sequence[GridCell], anatomy: Anatomy, family: str) -> None:
+    """Raise a SettingsError if the fit takes more memory than is free."""
+    width = len(cells[0].read) * anatomy.d_hidden
+    n_outputs = anatomy.vocab_size if family == LINEAR_FULL else anatomy.d_hidden
+    # Beside the copies of a probe, four of the covariance of what it reads.
+    n_values = FIT_COPIES * (n_outputs * width + anatomy.vocab_size) + 4 * width**2
+    needed = 4 * n_values * len(cells) / 2**30
+    free = free_bytes(anatomy.unembedding.device) / 2**30
+    if needed > free:
+        raise SettingsError(
+            f"fitting {len(cells)} {family} probes at once takes about {needed:,.1f} GiB, "
+            f"and {free:,.1f} GiB are free: {FAMILIES[family]}"
+        )
 
 
-def _probe(fit: _Fit, points: Mapping[str, Point], scores: Mapping[str, float]) -> Probe:
+def _objectives(
+    train: Examples,
+    finals: Iterable[Seen] | None,
+    anatomy: Anatomy,
+    cells: Sequence[GridCell],
+    free: bool,
+) -> dict[GridCell, AffineObjective]:
+    """Return the objective of each cell, after one pass that collects the moments of z."""
+    moments = cell_moments(train, finals, anatomy, cells)
+    # Rows about their mean give the same probabilities, with more digits of narrow products.
+    rows = scaled_unembedding(anatomy).float()
+    rows -= rows.mean(dim=0)
+    if not free:
+        rows = rows.to(product_dtype(rows.device))
+    bias = scaled_bias(anatomy)
+    return {
+        cell: AffineObjective(
+            moments.pop(cell), rows, bias, cell.starts_at_lens(anatomy, finals), free
+        )
+        for cell in cells
+    }
+
+
+def _start(
+    train: Examples, anatomy: Anatomy, objectives: Mapping[GridCell, AffineObjective]
+) -> dict[GridCell, _Fit]:
+    """Return fits at their start, where no λ pulls, after one pass."""
+    sums = {cell: BatchSums(own, own.start.point) for cell, own in objectives.items()}
+    for cell, z, ids in cell_batches(train, anatomy, objectives):
+        sums[cell].update(z, ids)
+    return {cell: _Fit(own, sums[cell].evaluation(penalty=0.0)) for cell, own in objectives.items()}
+
+
+def _descend(train: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]) -> int:
+    """Minimise every cell that has not converged; return how many passes that took."""
+    for n_passes in range(MOST_PASSES):
+        active = {cell: fit for cell, fit in fits.items() if not fit.descent.converged}
+        if not active:
+            return n_passes
+        sums = {cell: BatchSums(fit.objective, fit.descent.trial) for cell, fit in active.items()}
+        for cell, z, ids in cell_batches(train, anatomy, active):
+            sums[cell].update(z, ids)
+        for cell, fit in active.items():
+            fit.tell(sums[cell].evaluation(fit.penalty))
+    return MOST_PASSES
+
+
+def _choose_penalties(
+    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit], tolerance_nats: float
+) -> None:
+    """Give each cell the λ under which validation likes the predicted minimum best."""
+    minima = {cell: fit.minima() for cell, fit in fits.items()}
+    for cell, scores in _validate(validation, anatomy, fits, minima).items():
+        penalty = min(scores, key=scores.__getitem__)
+        fits[cell].start_again(penalty, minima[cell][penalty].point, tolerance_nats)
+
+
+def _chosen(
+    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]
+) -> dict[ProbeKey, Probe]:
+    """Return for each cell the probe that validation prefers."""
+    maps = {cell: fit.candidates() for cell, fit in fits.items()}
+    scores = _validate(validation, anatomy, fits, maps)
+    return {cell.key: _probe(fit, maps[cell], scores[cell]) for cell, fit in fits.items()}
+
+
+def _validate(
+    validation: Examples,
+    anatomy: Anatomy,
+    fits: Mapping[GridCell, _Fit],
+    maps: Mapping[GridCell, Mapping[Label, AffineMap]],
+) -> dict[GridCell, dict[Label, float]]:
+    """Return the mean cross-entropy of the maps of each cell, in nats."""
+    candidates = {
+        cell: {label: partial(fits[cell].objective.nats, at) for label, at in by_label.items()}
+        for cell, by_label in maps.items()
+    }
+    return mean_nats(validation, anatomy, candidates)
+
+
+def _probe(fit: _Fit, maps: Mapping[str, AffineMap], scores: Mapping[str, float]) -> Probe:
     chosen = min(scores, key=lambda label: scores[label])
-    minimum = fit.first if fit.first and chosen == "first minimum" else fit.minimum
+    minimum = fit.first if chosen == "first minimum" else fit.minimum
     return Probe(
-        tensors=fit.objective.tensors(points[chosen]),
+        tensors=fit.objective.tensors(maps[chosen]),
         chosen=chosen,
         penalty=minimum.penalty,
         excess_nats=minimum.excess_nats,

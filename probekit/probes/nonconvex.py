@@ -18,16 +18,15 @@ depends on which others there are.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from probekit.errors import DataError, SettingsError
+from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
-from probekit.probes.moments import Moments
-from probekit.probes.nonconvex_families import FAMILIES, Output, Start, Values
+from probekit.probes.grid import GridCell, cell_batches, cell_moments, grid_cells, mean_nats
+from probekit.probes.nonconvex_families import FAMILIES, Parameters, Start, UnitOutput
 from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
 from probekit.scoring import losses
@@ -46,8 +45,6 @@ MOST_EPOCHS = 20
 PATIENCE = 3
 # Adam's own (Kingma & Ba, 2015).
 MEMORY, MEMORY_OF_SQUARES, SMALL = 0.9, 0.999, 1e-8
-
-Place = tuple[int, int]
 
 
 @torch.no_grad()
@@ -83,30 +80,29 @@ def fit(  # noqa: PLR0913 -- the data, the model, where to read, what to train, 
     """
     if family not in FAMILIES:
         raise SettingsError(f"family must be {' or '.join(FAMILIES)}, got {family!r}")
-    places = [(layer, offset) for layer in sorted(layers) for offset in sorted(train[1].valid)]
-    moments, output = _moments(train, finals, anatomy, places), Output(anatomy)
-    cells = []
-    for place in places:
-        as_lens = place == (anatomy.n_layers, 1) and finals is None
-        own = moments.pop(place)
-        cells.append(_Cell(place, Start(own, output, as_lens), own.count, family, seed))
-    _validate(validation, anatomy, cells)
+    cells = grid_cells(layers, train[1].valid)
+    moments, output = cell_moments(train, finals, anatomy, cells), UnitOutput(anatomy)
+    fits = {}
+    for cell in cells:
+        start = Start(moments[cell], output, cell.starts_at_lens(anatomy, finals))
+        fits[cell] = _Fit(start, moments.pop(cell).count, family, seed)
+    _validate(validation, anatomy, fits)
     n_passes = 1
-    while active := [cell for cell in cells if cell.goes_on]:
-        for cell, z, wanted in _inputs(train, anatomy, active):
-            cell.learn(z, wanted)
-        for cell in active:
-            cell.epochs += 1
+    while active := {cell: fit for cell, fit in fits.items() if fit.goes_on}:
+        for cell, z, ids in cell_batches(train, anatomy, active):
+            fits[cell].learn(z, ids)
+        for fit in active.values():
+            fit.epochs += 1
         _validate(validation, anatomy, active)
         n_passes += 1
-    return Probes({cell.place: cell.probe for cell in cells}, anatomy, n_passes, family)
+    return Probes({cell.key: fit.probe for cell, fit in fits.items()}, anatomy, n_passes, family)
 
 
-class _Cell:
+class _Fit:
     """One cell while it is trained."""
 
-    def __init__(self, place: Place, start: Start, count: int, family: str, seed: int) -> None:
-        self.place, self.frame, self.count = place, start.frame, count
+    def __init__(self, start: Start, count: int, family: str, seed: int) -> None:
+        self.frame, self.count = start.frame, count
         self.family = FAMILIES[family]
         self.rate = RATE / math.sqrt(len(self.frame.mean))
         self.draw = torch.Generator().manual_seed(seed)
@@ -127,11 +123,11 @@ class _Cell:
     def output(self) -> Tensor:
         return self.values.get("B", self.frozen)
 
-    def summed_nats(self, z: Tensor, wanted: Tensor) -> float:
+    def summed_nats(self, z: Tensor, ids: Tensor) -> float:
         hidden = self.family.hidden(self.values, self.frame.inputs(z))
-        return losses.summed_nats(hidden, self.output, self.values["c"], wanted)
+        return losses.summed_nats(hidden, self.output, self.values["c"], ids)
 
-    def learn(self, z: Tensor, wanted: Tensor) -> None:
+    def learn(self, z: Tensor, ids: Tensor) -> None:
         """Take a step for each minibatch of a batch."""
         if not len(z):
             return
@@ -142,26 +138,27 @@ class _Cell:
         for chosen in order.tensor_split(math.ceil(len(x) / size)):
             progress = self.n_learned / (MOST_EPOCHS * self.count)
             rate = self.rate * (1 + math.cos(math.pi * progress)) / 2
-            self._step(self._gradients(x[chosen], wanted[chosen]), rate)
+            self._step(self._gradients(x[chosen], ids[chosen]), rate)
             self.n_learned += len(chosen)
 
-    def _gradients(self, x: Tensor, wanted: Tensor) -> Values:
+    def _gradients(self, x: Tensor, ids: Tensor) -> Parameters:
         """Return the gradient of the mean cross-entropy by each of the values."""
         inner = {name: value for name, value in self.values.items() if name not in ("B", "c")}
         with torch.enable_grad():
             leaves = {name: value.detach().requires_grad_() for name, value in inner.items()}
             hidden = self.family.hidden(leaves, x)
-        given = hidden.detach(), self.output, self.values["c"], wanted
+        # The last layer in closed form, in chunks of positions; autograd for what is below it.
+        last_layer = hidden.detach(), self.output, self.values["c"], ids
         if "B" in self.values:
-            by_hidden, summed = _of_free_output(*given)
+            by_hidden, summed = _free_output_gradient(*last_layer)
         else:
-            found = losses.cross_entropy(*given)
-            by_hidden, summed = found.hidden, {"c": found.bias}
+            gradient = losses.cross_entropy(*last_layer)
+            by_hidden, summed = gradient.hidden, {"c": gradient.bias}
         by_leaf = torch.autograd.grad(hidden, list(leaves.values()), by_hidden)
         summed |= dict(zip(leaves, by_leaf, strict=True))
-        return {name: gradient / len(x) for name, gradient in summed.items()}
+        return {name: total / len(x) for name, total in summed.items()}
 
-    def _step(self, gradients: Values, rate: float) -> None:
+    def _step(self, gradients: Parameters, rate: float) -> None:
         # torch.optim has decay to 0 alone, and took seconds to import.
         self.n_steps += 1
         bias = 1 - MEMORY**self.n_steps
@@ -193,60 +190,24 @@ class _Cell:
         )
 
 
-def _of_free_output(
-    hidden: Tensor, output: Tensor, bias: Tensor, wanted: Tensor
-) -> tuple[Tensor, Values]:
+def _free_output_gradient(
+    hidden: Tensor, output: Tensor, bias: Tensor, ids: Tensor
+) -> tuple[Tensor, Parameters]:
     """Return the gradient of the summed cross-entropy by `hidden`, and by B and c."""
     length = losses.chunk_length(len(output), hidden.device)
     by_hidden, summed = [], {"B": torch.zeros_like(output), "c": torch.zeros_like(bias)}
-    for inputs, ids in zip(hidden.split(length), wanted.split(length), strict=True):
+    for inputs, targets in zip(hidden.split(length), ids.split(length), strict=True):
+        # Of one position's cross-entropy by its logits: softmax less 1 at the target.
         excess = torch.addmm(bias, inputs, output.T).softmax(dim=1)
-        excess.scatter_add_(1, ids[:, None], excess.new_full((len(ids), 1), -1.0))
+        excess.scatter_add_(1, targets[:, None], excess.new_full((len(targets), 1), -1.0))
         summed["B"].addmm_(excess.T, inputs)
         summed["c"] += excess.sum(dim=0)
         by_hidden.append(excess @ output)
     return torch.cat(by_hidden), summed
 
 
-def _inputs(
-    part: Examples, anatomy: Anatomy, cells: Sequence[_Cell]
-) -> Iterator[tuple[_Cell, Tensor, Tensor]]:
-    """Yield, batch by batch, each cell with its z and its targets."""
-    stream, targets = part
-    for seen in stream:
-        for layer, group in groupby(cells, key=lambda cell: cell.place[0]):
-            z = anatomy.hidden(seen.resid[layer]).float()
-            for cell in group:
-                _, offset = cell.place
-                valid = targets.valid[offset][seen.blocks].to(z.device)
-                yield cell, z[valid], targets.ids[offset][seen.blocks].to(z.device)[valid]
-
-
-def _moments(
-    train: Examples, finals: Iterable[Seen] | None, anatomy: Anatomy, places: Sequence[Place]
-) -> dict[Place, Moments]:
-    """Collect z at t against the last layer's z at t + offset - 1."""
-    stream, targets = train
-    moments = {place: Moments() for place in places}
-    pairs = ((s, s) for s in stream) if finals is None else zip(stream, finals, strict=True)
-    for seen, seen_last in pairs:
-        final = anatomy.hidden(seen_last.resid[anatomy.n_layers]).float()
-        for layer, group in groupby(places, key=lambda place: place[0]):
-            z = anatomy.hidden(seen.resid[layer]).float()
-            for place in group:
-                valid = targets.valid[place[1]][seen.blocks].to(z.device)
-                block, pos = valid.nonzero(as_tuple=True)
-                moments[place].update(z[block, pos], final[block, pos + place[1] - 1])
-    return moments
-
-
-def _validate(part: Examples, anatomy: Anatomy, cells: Sequence[_Cell]) -> None:
-    """Tell each cell its mean cross-entropy on the validation positions."""
-    sums, counts = dict.fromkeys(cells, 0.0), dict.fromkeys(cells, 0)
-    for cell, z, wanted in _inputs(part, anatomy, cells):
-        counts[cell] += len(wanted)
-        sums[cell] += cell.summed_nats(z, wanted)
-    for cell in cells:
-        if not counts[cell]:
-            raise DataError(f"validation has no position with a target at offset {cell.place[1]}")
-        cell.judge(sums[cell] / counts[cell])
+def _validate(part: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]) -> None:
+    """Show each cell its mean cross-entropy on the validation positions."""
+    candidates = {cell: {fit.epochs: fit.summed_nats} for cell, fit in fits.items()}
+    for cell, nats in mean_nats(part, anatomy, candidates).items():
+        fits[cell].judge(nats[fits[cell].epochs])

@@ -26,10 +26,10 @@ from probekit.shapes import Hidden
 # asking, so that B has fewer values than the unembedding.
 RANK = 32
 
-Values = dict[str, Tensor]
+Parameters = dict[str, Tensor]
 
 
-class Output:
+class UnitOutput:
     """The frozen unembedding: rows about their mean, of mean square 1, and the head's bias.
 
     Attributes:
@@ -77,7 +77,7 @@ class Start:
         covariance: Of z, float64.
     """
 
-    def __init__(self, moments: Moments, output: Output, as_lens: bool) -> None:
+    def __init__(self, moments: Moments, output: UnitOutput, as_lens: bool) -> None:
         """Start at the ridge regression of y on z that `moments` hold, or at the lens."""
         mean, self.covariance = moments.mean_x, moments.covariance
         eye = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
@@ -92,7 +92,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Family:
+class ProbeFamily:
     """What tells one family from the other.
 
     Attributes:
@@ -101,12 +101,12 @@ class Family:
         unfold: The values in the coordinates of z, in new tensors.
     """
 
-    start: Callable[[Start, Generator], Values]
-    hidden: Callable[[Values, Tensor], Tensor]
-    unfold: Callable[[Values, Frame], Values]
+    start: Callable[[Start, Generator], Parameters]
+    hidden: Callable[[Parameters, Tensor], Tensor]
+    unfold: Callable[[Parameters, Frame], Parameters]
 
 
-def _start_mlp(start: Start, draw: Generator) -> Values:
+def _start_mlp(start: Start, draw: Generator) -> Parameters:
     width, n_inputs = start.slope.shape
     # Of variance 1 before the bend.
     first = torch.randn(width, n_inputs, generator=draw) / math.sqrt(n_inputs)
@@ -120,12 +120,12 @@ def _start_mlp(start: Start, draw: Generator) -> Values:
     }
 
 
-def _hidden_mlp(values: Values, x: Tensor) -> Tensor:
+def _hidden_mlp(values: Parameters, x: Tensor) -> Tensor:
     bent = silu(torch.addmm(values["v"], x, values["V"].T))
     return torch.addmm(values["b"], x, values["A"].T) + bent @ values["W"].T
 
 
-def _unfold_mlp(values: Values, frame: Frame) -> Values:
+def _unfold_mlp(values: Parameters, frame: Frame) -> Parameters:
     slope, first = values["A"] / frame.spread / frame.unit, values["V"] / frame.spread
     return {
         "A": slope,
@@ -137,7 +137,7 @@ def _unfold_mlp(values: Values, frame: Frame) -> Values:
     }
 
 
-def _start_lowrank(start: Start, _: Generator) -> Values:
+def _start_lowrank(start: Start, _: Generator) -> Parameters:
     # The logits are M w, with w = L⁻¹ x white: the largest singular values of M lose least.
     spread, rows = start.frame.spread.double(), start.output.rows
     correlation = start.covariance / torch.outer(spread, spread)
@@ -153,17 +153,17 @@ def _start_lowrank(start: Start, _: Generator) -> Values:
     }
 
 
-def _hidden_lowrank(values: Values, x: Tensor) -> Tensor:
+def _hidden_lowrank(values: Parameters, x: Tensor) -> Tensor:
     return x @ values["A"].T
 
 
-def _unfold_lowrank(values: Values, frame: Frame) -> Values:
+def _unfold_lowrank(values: Parameters, frame: Frame) -> Parameters:
     inner = values["A"] / frame.spread
     shift = values["c"] - values["B"] @ (inner @ frame.mean)
     return {"A": inner, "B": values["B"].clone(), "c": shift}
 
 
-FAMILIES: Mapping[str, Family] = {
-    "mlp": Family(_start_mlp, _hidden_mlp, _unfold_mlp),
-    "linear-lowrank": Family(_start_lowrank, _hidden_lowrank, _unfold_lowrank),
+FAMILIES: Mapping[str, ProbeFamily] = {
+    "mlp": ProbeFamily(_start_mlp, _hidden_mlp, _unfold_mlp),
+    "linear-lowrank": ProbeFamily(_start_lowrank, _hidden_lowrank, _unfold_lowrank),
 }

@@ -32,10 +32,19 @@ from probekit.data.targets import Targets
 from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import scaled_unembedding
-from probekit.readout import Cell, Seen
+from probekit.readout import (
+    CONCAT,
+    LINEAR,
+    LINEAR_FULL,
+    LINEAR_LOWRANK,
+    MLP,
+    SKLEARN,
+    Cell,
+    Seen,
+)
 from probekit.shapes import Hidden, Logits, Mask
 
-Key = tuple[int | None, int]  # layer and offset
+ProbeKey = tuple[int | None, int]  # layer, None for all that are read, and offset
 Examples = tuple[Iterable[Seen], Targets]  # a stream, read once a pass, and its targets
 Tensors = Mapping[str, Tensor]
 
@@ -81,10 +90,10 @@ class Probes:
         name: Name of the readout; by default the family's.
     """
 
-    probes: Mapping[Key, Probe]
+    probes: Mapping[ProbeKey, Probe]
     anatomy: Anatomy
     n_passes: int
-    family: str = "linear"
+    family: str = LINEAR
     read: tuple[int, ...] = ()
     name: str = field(default="")
 
@@ -98,21 +107,21 @@ class Probes:
         form = FORMS[self.family]
         unembedding = scaled_unembedding(self.anatomy).float()
         for layer, group in groupby(sorted(self.probes, key=_order), key=lambda key: key[0]):
-            z = inputs(self.anatomy, seen, self.read if layer is None else (layer,))
+            z = final_hidden(self.anatomy, seen, self.read if layer is None else (layer,))
             for _, offset in group:
                 if offset in valid:
                     logits = form(self.probes[layer, offset].tensors, z[valid[offset]], unembedding)
                     yield Cell(self.name or self.family, offset, layer), logits
 
 
-def inputs(
+def final_hidden(
     anatomy: Anatomy, seen: Seen, layers: tuple[int, ...]
 ) -> Float[Tensor, "batch pos features"]:
-    """Return z of these layers side by side, in float32."""
+    """Return z: the final norm applied to each of these layers, side by side, in float32."""
     return torch.cat([anatomy.hidden(seen.resid[layer]).float() for layer in layers], dim=-1)
 
 
-def _order(key: Key) -> tuple[int, int]:
+def _order(key: ProbeKey) -> tuple[int, int]:
     layer, offset = key
     return (-1 if layer is None else layer), offset
 
@@ -142,13 +151,14 @@ def _frequent(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
     return logits
 
 
+# The logits of a family, from its tensors, z and U in float32.
 FORMS = {
-    "linear": _affine,
-    "concat": _affine,
-    "linear-full": _full,
-    "linear-lowrank": _lowrank,
-    "mlp": _mlp,
-    "sklearn": _frequent,
+    LINEAR: _affine,
+    CONCAT: _affine,
+    LINEAR_FULL: _full,
+    LINEAR_LOWRANK: _lowrank,
+    MLP: _mlp,
+    SKLEARN: _frequent,
 }
 
 
@@ -222,12 +232,12 @@ def load(path: Path, anatomy: Anatomy, fingerprint: str) -> Probes:
             key, _, last = name.rpartition("/")
             tensors.setdefault(key, {})[last] = file.get_tensor(name)
         fits = json.loads(metadata["fits"])
-    found = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
+    probes = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
     whole = json.loads(metadata["probes"])
     whole["read"] = tuple(whole["read"])
-    return Probes(found, anatomy, family=metadata["family"], **whole)
+    return Probes(probes, anatomy, family=metadata["family"], **whole)
 
 
-def _key(text: str) -> Key:
+def _key(text: str) -> ProbeKey:
     _, layer, offset = text.split("/")
     return (None if layer == "all" else int(layer)), int(offset)

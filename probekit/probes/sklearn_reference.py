@@ -26,7 +26,9 @@ from torch import Tensor
 
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
-from probekit.probes.probe import FORMS, Examples, Key, Probe, Probes
+from probekit.probes.grid import GridCell, cell_batches, grid_cells, require_validation
+from probekit.probes.probe import FORMS, Examples, Probe, ProbeKey, Probes
+from probekit.readout import SKLEARN
 from probekit.scoring import losses
 from probekit.shapes import Hidden, Targets1d
 
@@ -38,11 +40,11 @@ STRENGTHS = (1e-3, 1e-2, 3e-2, 1e-1)
 MOST_ITERATIONS = 500
 
 
-class _Pairs(NamedTuple):
+class _CellExamples(NamedTuple):
     """Inputs and targets of one cell."""
 
     z: Hidden
-    wanted: Targets1d
+    ids: Targets1d
 
 
 def fit(
@@ -69,46 +71,43 @@ def fit(
         DataError: If a cell has no two kinds of training target to tell apart, or no position
             to validate on.
     """
-    probes: dict[Key, Probe] = {}
-    offsets = sorted(train[1].valid)
+    probes: dict[ProbeKey, Probe] = {}
     for layer in sorted(layers):
-        known, held = _pairs(train, anatomy, layer), _pairs(validation, anatomy, layer)
-        for offset in offsets:
-            if not len(held[offset].wanted):
-                raise DataError(f"validation has no position with a target at offset {offset}")
-            probe = _best(known[offset], held[offset], anatomy.vocab_size, n_tokens)
+        cells = grid_cells([layer], train[1].valid)
+        known, held = (_examples(part, anatomy, cells) for part in (train, validation))
+        for cell in cells:
+            require_validation(len(held[cell].ids), cell.offset)
+            probe = _best(known[cell], held[cell], anatomy.vocab_size, n_tokens)
             device = anatomy.unembedding.device
             tensors = {name: x.to(device) for name, x in probe.tensors.items()}
-            probes[layer, offset] = replace(probe, tensors=tensors)
-    return Probes(probes, anatomy, n_passes=len(layers), family="sklearn")
+            probes[cell.key] = replace(probe, tensors=tensors)
+    return Probes(probes, anatomy, n_passes=len(layers), family=SKLEARN)
 
 
 @torch.no_grad()
-def _pairs(part: Examples, anatomy: Anatomy, layer: int) -> dict[int, _Pairs]:
-    """Collect, by offset, z of one layer and the targets, on the CPU."""
-    stream, targets = part
-    found: dict[int, list[_Pairs]] = {offset: [] for offset in targets.valid}
-    for seen in stream:
-        z = anatomy.hidden(seen.resid[layer]).float().cpu()
-        for offset, valid in targets.valid.items():
-            here = valid[seen.blocks].cpu()
-            found[offset].append(_Pairs(z[here], targets.ids[offset][seen.blocks].cpu()[here]))
+def _examples(
+    part: Examples, anatomy: Anatomy, cells: Sequence[GridCell]
+) -> dict[GridCell, _CellExamples]:
+    """Collect z and the targets of each cell, on the CPU."""
+    batches: dict[GridCell, list[_CellExamples]] = {cell: [] for cell in cells}
+    for cell, z, ids in cell_batches(part, anatomy, cells):
+        batches[cell].append(_CellExamples(z.cpu(), ids.cpu()))
     return {
-        offset: _Pairs(*(torch.cat(column) for column in zip(*batches, strict=True)))
-        for offset, batches in found.items()
+        cell: _CellExamples(*(torch.cat(column) for column in zip(*own, strict=True)))
+        for cell, own in batches.items()
     }
 
 
-def _best(train: _Pairs, validation: _Pairs, vocabulary: int, n_tokens: int) -> Probe:
+def _best(train: _CellExamples, validation: _CellExamples, vocabulary: int, n_tokens: int) -> Probe:
     """Return the fit that validation likes best."""
-    counts = train.wanted.bincount(minlength=vocabulary)
+    counts = train.ids.bincount(minlength=vocabulary)
     tokens, rest = _classes(counts, n_tokens)
     # Of the last class where a token has none of its own.
     class_of = torch.full((vocabulary,), len(tokens)).index_put(
         (tokens,), torch.arange(len(tokens))
     )
     fits = []
-    for fitted in _regressions(train.z.double().numpy(), class_of[train.wanted].numpy()):
+    for fitted in _regressions(train.z.double().numpy(), class_of[train.ids].numpy()):
         tensors = {"A": fitted.slope, "c": fitted.shift, "tokens": tokens, "rest": rest}
         fits.append(
             Probe(
@@ -184,10 +183,10 @@ def _regressions(z: NDArray[np.float64], classes: NDArray[np.int64]) -> Iterator
         )
 
 
-def _mean_nats(tensors: dict[str, Tensor], pairs: _Pairs, vocabulary: int) -> float:
-    length = losses.chunk_length(vocabulary, pairs.z.device)
+def _mean_nats(tensors: dict[str, Tensor], held: _CellExamples, vocabulary: int) -> float:
+    length = losses.chunk_length(vocabulary, held.z.device)
     nats = 0.0
-    for z, wanted in zip(pairs.z.split(length), pairs.wanted.split(length), strict=True):
-        logits = FORMS["sklearn"](tensors, z, z)
-        nats += float(losses.losses(logits, wanted).nats.double().sum())
-    return nats / len(pairs.wanted)
+    for z, ids in zip(held.z.split(length), held.ids.split(length), strict=True):
+        logits = FORMS[SKLEARN](tensors, z, z)
+        nats += float(losses.losses(logits, ids).nats.double().sum())
+    return nats / len(held.ids)

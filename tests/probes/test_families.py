@@ -1,5 +1,6 @@
 """Convex probes of other families than `linear`, and what all of them share."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,25 +13,18 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from probekit.data.targets import Targets
-from probekit.errors import SettingsError
-from probekit.models.anatomy import Anatomy
+from probekit.errors import DataError, SettingsError
 from probekit.probes import linear
 from probekit.probes import probe as probes
-from probekit.probes.affine_objective import DAMPING
+from probekit.probes.affine_objective import DAMPING, AffineMap, AffineObjective
+from probekit.probes.grid import grid_cells
 from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
+from support.heads import head_of
 
 VOCABULARY, HIDDEN, LENGTH = 24, 12, 20
 CHANCE = np.log(VOCABULARY)
 FAMILIES = tuple(linear.FAMILIES)
-
-
-def head_of(weight: Tensor) -> Anatomy:
-    """Return the head of a model of two blocks without final norm."""
-    unembedding = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    unembedding.weight.data = weight
-    blocks = (nn.Identity(), nn.Identity())
-    return Anatomy(nn.Identity(), blocks, (), unembedding, d_model=weight.shape[1])
 
 
 def part_of(ids: Tensor, resid: dict[int, Tensor]) -> Examples:
@@ -58,6 +52,26 @@ def noise(n_blocks: int, seed: int) -> Examples:
     return drawn(n_blocks, seed, torch.zeros(VOCABULARY, HIDDEN))
 
 
+choose = linear._probe
+
+
+@pytest.fixture
+def under(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Have fits keep the minimum under this penalty, whatever validation prefers."""
+
+    def keep_the_minimum(
+        fit: linear._Fit, maps: dict[str, AffineMap], scores: dict[str, float]
+    ) -> probes.Probe:
+        return choose(fit, maps, {"minimum": scores["minimum"]})
+
+    def set_penalty(penalty: float) -> None:
+        monkeypatch.setattr(AffineObjective, "usual_penalty", lambda *_: penalty)
+        monkeypatch.setattr(linear, "RATIOS", (1.0,))
+        monkeypatch.setattr(linear, "_probe", keep_the_minimum)
+
+    return set_penalty
+
+
 @pytest.fixture(scope="module")
 def weight() -> Tensor:
     return 0.7 * torch.randn(VOCABULARY, HIDDEN, generator=torch.Generator().manual_seed(3))
@@ -82,16 +96,15 @@ def held_out(found: Probes, part: Examples) -> float:
 
 @pytest.mark.parametrize("penalty", [3e-3, 3e-2])
 def test_under_one_penalty_linear_full_is_the_logistic_regression_of_scikit_learn(
-    weight: Tensor, penalty: float, monkeypatch: pytest.MonkeyPatch
+    weight: Tensor, penalty: float, under: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    under(penalty)
     # Probabilities agree to 1e-3 where the objective is within about 1e-7 of its minimum.
     monkeypatch.setattr(linear, "MOST_PASSES", 200)
     train, test = drawn(150, 0, weight), drawn(50, 1, weight)
     # Without rows of its own the head's start is A = 0, where scikit-learn's penalty pulls to.
     anatomy = head_of(torch.zeros(VOCABULARY, HIDDEN))
-    found = linear.fit(
-        train, test, anatomy, [2], family="linear-full", penalty=penalty, tolerance_nats=4e-8
-    )
+    found = linear.fit(train, test, anatomy, [2], family="linear-full", tolerance_nats=4e-8)
     (x, y), (held_x, held_y) = (
         (a.double().numpy(), b.numpy()) for a, b in map(rows, (train, test))
     )
@@ -141,33 +154,34 @@ def test_concat_reads_what_is_spread_over_layers() -> None:
 
 
 def test_concat_starts_as_the_model_where_the_last_layer_is_among_those_read(
-    weight: Tensor,
+    weight: Tensor, under: Callable[[float], None]
 ) -> None:
     train, anatomy = drawn(10, 0, weight), head_of(weight)
     # A huge penalty leaves the slope where it starts.
-    found = linear.fit(train, train, anatomy, [0, 2], family="concat", penalty=1e6).probes[None, 1]
+    under(1e6)
+    found = linear.fit(train, train, anatomy, [0, 2], family="concat").probes[None, 1]
     expected = torch.cat([torch.zeros(HIDDEN, HIDDEN), torch.eye(HIDDEN)], dim=1)
     torch.testing.assert_close(found.tensors["A"], expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.tensors["b"], torch.zeros(HIDDEN), atol=1e-4, rtol=0)
     # Elsewhere it starts at the ridge regression.
-    below = linear.fit(train, train, anatomy, [0, 1], family="concat", penalty=1e6).probes[None, 1]
+    below = linear.fit(train, train, anatomy, [0, 1], family="concat").probes[None, 1]
     assert float((below.tensors["A"] - expected).abs().max()) > 0.3
 
 
 def test_the_lens_of_several_layers_is_that_of_the_last(weight: Tensor) -> None:
     train, test = drawn(4, 0, weight), drawn(10, 1, weight)
-    fits = [linear._Fit(None, 1, (0, 2))]
+    [cell] = grid_cells([0, 2], [1], together=True)
     for free in (False, True):
-        grid = linear._Grid(fits, head_of(weight), free)
         with torch.no_grad():
-            grid.start(train, finals=train[0])
-            objective = fits[0].objective
+            [objective] = linear._objectives(
+                train, train[0], head_of(weight), [cell], free
+            ).values()
             z, wanted = rows(test, (0, 2))
             found = objective.nats(objective.lens, z, wanted) / len(z)
         lens = float(nn.functional.cross_entropy(z[:, HIDDEN:] @ weight.T, wanted))
         # The products may have been taken in bfloat16.
         assert found == pytest.approx(lens, abs=2e-3)
-        assert not torch.equal(objective.origin[0], objective.lens[0])
+        assert not torch.equal(objective.start.slope, objective.lens.slope)
 
 
 def test_linear_full_reads_what_the_rows_of_the_unembedding_cannot(weight: Tensor) -> None:
@@ -184,11 +198,14 @@ def test_linear_full_reads_what_the_rows_of_the_unembedding_cannot(weight: Tenso
     assert free < truth + 0.15
 
 
-def test_linear_full_starts_at_the_logits_of_linear(weight: Tensor) -> None:
+def test_linear_full_starts_at_the_logits_of_linear(
+    weight: Tensor, under: Callable[[float], None]
+) -> None:
     train, test = drawn(20, 0, weight), drawn(10, 1, weight)
     # Under a huge penalty both stay where they start, but for c.
+    under(1e6)
     own, free = (
-        linear.fit(train, test, head_of(weight), [0], family=family, penalty=1e6)
+        linear.fit(train, test, head_of(weight), [0], family=family)
         for family in ("linear", "linear-full")
     )
     first, second = (logits_of(found, test).log_softmax(dim=1) for found in (own, free))
@@ -245,35 +262,17 @@ def test_a_descent_that_ran_out_of_passes_says_so(
 ) -> None:
     train, anatomy = drawn(30, 0, weight), head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
 
-    def fitted(penalty: float | None) -> list[probes.Probe]:
-        found = linear.fit(
-            train, train, anatomy, [0, 2], family=family, penalty=penalty, tolerance_nats=1e-3
-        )
+    def fitted() -> list[probes.Probe]:
+        found = linear.fit(train, train, anatomy, [0, 2], family=family, tolerance_nats=1e-3)
         return list(found.probes.values())
 
-    assert all(probe.converged for penalty in (1e-3, None) for probe in fitted(penalty))
+    assert all(probe.converged for probe in fitted())
     monkeypatch.setattr(linear, "MOST_PASSES", 1)
     monkeypatch.setattr(linear, "FIRST_TOLERANCE_NATS", 1e-3)
-    for penalty in (1e-3, None):
-        for probe in fitted(penalty):
-            assert not probe.converged
-            assert probe.excess_nats is not None
-            assert probe.excess_nats > 1e-3
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_penalty_that_is_given_is_kept_and_its_minimum_returned(
-    family: str, weight: Tensor
-) -> None:
-    # Validation would rather have the lens, which is what the tokens were drawn from.
-    train, validation = drawn(4, 0, weight), drawn(20, 1, weight)
-    found = linear.fit(train, validation, head_of(weight), [2], family=family, penalty=1e-3)
-    [probe] = found.probes.values()
-    assert (probe.chosen, probe.penalty) == ("minimum", 1e-3)
-    assert probe.validation_nats == pytest.approx(held_out(found, validation), rel=2e-3)
-    free = linear.fit(train, validation, head_of(weight), [2], family=family)
-    [chosen] = free.probes.values()
-    assert chosen.validation_nats < probe.validation_nats - 0.1
+    for probe in fitted():
+        assert not probe.converged
+        assert probe.excess_nats is not None
+        assert probe.excess_nats > 1e-3
 
 
 def test_what_memory_does_not_hold_is_refused_with_the_way_out(
@@ -291,9 +290,10 @@ def test_what_memory_does_not_hold_is_refused_with_the_way_out(
         linear.fit(train, train, large, [2], family="linear-full")
 
 
-def test_another_family_or_penalty_is_an_error(weight: Tensor) -> None:
+def test_what_cannot_be_fitted_is_an_error(weight: Tensor) -> None:
     train, anatomy = noise(4, 0), head_of(weight)
     with pytest.raises(SettingsError, match="one of linear, concat, linear-full, got mlp"):
         linear.fit(train, train, anatomy, [2], family="mlp")
-    with pytest.raises(SettingsError, match=r"penalty must be at least 0, got -1"):
-        linear.fit(train, train, anatomy, [2], penalty=-1.0)
+    nowhere = train[0], train[1].at(torch.zeros_like(train[1].valid[1]))
+    with pytest.raises(DataError, match="validation has no position with a target at offset 1"):
+        linear.fit(train, nowhere, anatomy, [2])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.probes import linear
-from probekit.probes.affine_objective import AffineObjective
+from probekit.probes.affine_objective import AffineMap, AffineObjective
 from probekit.probes.moments import Moments
 from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
@@ -53,15 +53,15 @@ def training_value(slope: Tensor, bias: Tensor, cell: tuple[int, int], penalty: 
     """Return the objective in float64, from its definition."""
     objective = objective_of(*cell)
     z, wanted = (x.double() if x.is_floating_point() else x for x in pairs(TRAIN, *cell))
-    hidden = (z - z.mean(dim=0)) @ slope.T + objective.b.double()
-    moved = slope - objective.origin[0].double()
+    hidden = (z - z.mean(dim=0)) @ slope.T + objective.start.shift.double()
+    moved = slope - objective.start.slope.double()
     nats = nn.functional.cross_entropy(hidden + bias, wanted)
     pull = penalty * torch.trace(moved @ objective.covariance.double() @ moved.T)
     return nats + pull + bias.square().sum() / (2 * len(z))
 
 
 def least_value(cell: tuple[int, int], penalty: float) -> float:
-    slope = objective_of(*cell).origin[0].double().requires_grad_()
+    slope = objective_of(*cell).start.slope.double().requires_grad_()
     bias = torch.zeros(VOCABULARY, dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS(
         [slope, bias], max_iter=300, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
@@ -102,9 +102,9 @@ choose = linear._probe
 
 
 def keep_the_minimum(
-    fit: linear._Fit, points: dict[str, tuple[Tensor, ...]], scores: dict[str, float]
+    fit: linear._Fit, maps: dict[str, AffineMap], scores: dict[str, float]
 ) -> Probe:
-    return choose(fit, points, {"minimum": scores["minimum"]})
+    return choose(fit, maps, {"minimum": scores["minimum"]})
 
 
 def test_with_an_identity_unembedding_it_is_the_logistic_regression_of_scikit_learn(

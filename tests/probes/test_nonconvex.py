@@ -249,7 +249,7 @@ def test_the_gradient_of_a_free_output_is_that_of_autograd(
     wanted = torch.tensor([0, 3, 3, 7, 11])
     nats = nn.functional.cross_entropy(hidden @ output.T + bias, wanted, reduction="sum")
     expected = torch.autograd.grad(nats, [hidden, output, bias])
-    by_hidden, summed = nonconvex._of_free_output(
+    by_hidden, summed = nonconvex._free_output_gradient(
         hidden.detach(), output.detach(), bias.detach(), wanted
     )
     torch.testing.assert_close((by_hidden, summed["B"], summed["c"]), expected)
@@ -258,7 +258,7 @@ def test_the_gradient_of_a_free_output_is_that_of_autograd(
 def test_the_steps_are_those_of_adamw_with_decay_to_the_start() -> None:
     draw = torch.Generator().manual_seed(0)
     origin, frame = torch.randn(4, generator=draw), torch.ones(1)
-    cell = object.__new__(nonconvex._Cell)
+    cell = object.__new__(nonconvex._Fit)
     cell.n_steps, cell.origin = 0, {"c": origin}
     cell.values, cell.slopes, cell.squares = (
         {"c": x} for x in (origin.clone(), torch.zeros(4), torch.zeros(4))

@@ -12,7 +12,7 @@ from torch import nn
 from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import probe as probes
-from probekit.probes.probe import Key, Probe, Probes
+from probekit.probes.probe import Probe, ProbeKey, Probes
 from probekit.readout import Cell, Readout, Seen
 from support.architectures import build
 
@@ -91,7 +91,7 @@ def test_parameters_are_counted() -> None:
 
 def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
     path, before = tmp_path / "probes.safetensors", some()
-    more: dict[Key, Probe] = {(2, 2): replace(probe(8), chosen="lens")}
+    more: dict[ProbeKey, Probe] = {(2, 2): replace(probe(8), chosen="lens")}
     before = replace(before, probes={**before.probes, **more})
     probes.save(before, path, {"model_fingerprint": "abc"})
     after = probes.load(path, before.anatomy, "abc")
@@ -107,7 +107,7 @@ def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
 def test_probes_that_share_the_models_bias_or_are_views_can_be_saved(tmp_path: Path) -> None:
     path, shared, large = tmp_path / "probes.safetensors", torch.ones(VOCABULARY), torch.randn(5, 3)
     own = {k: {**probe(k).tensors, "c": shared, "A": large[k : k + 3].T} for k in (0, 1)}
-    fits: dict[Key, Probe] = {
+    fits: dict[ProbeKey, Probe] = {
         (k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()
     }
     probes.save(Probes(fits, make_anatomy(), 1), path, {"model_fingerprint": "abc"})
