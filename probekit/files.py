@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and numbers as JSON."""
+"""Write files whole or not at all, and results as JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, plain lines otherwise, a line of log.jsonl for each stage."""
+"""Progress of a run: the time of each stage, a line for a person, a line of log.jsonl."""
 
 import json
 import time
@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Journal:
-    """What was done when, and how long it took.
+    """The stages of a run as they start and end.
 
     Attributes:
         path: log.jsonl; events are added to it.

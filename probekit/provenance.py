@@ -1,4 +1,4 @@
-"""Where numbers come from: digests, versions, the machine's kind."""
+"""Provenance of numbers: digests of texts and tokenizers, versions, machine, command."""
 
 import hashlib
 import json
@@ -37,16 +37,16 @@ def digest_texts(texts: Iterable[str]) -> str:
     return whole.hexdigest()
 
 
-def tokenizer(own: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the sha256 of what makes text tokens: vocabulary, merges, BOS and end.
 
     What a tokenizer adds to a text, and how tokens become text again, do not count: no
     document is tokenized with special tokens added.
     """
-    backend = getattr(own, "backend_tokenizer", None)
-    parts: dict[str, Any] = {"bos": own.bos_token_id, "end": own.eos_token_id}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts: dict[str, Any] = {"bos": tokenizer.bos_token_id, "end": tokenizer.eos_token_id}
     if backend is None:
-        parts |= {"class": type(own).__name__, "vocabulary": own.get_vocab()}
+        parts |= {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
     else:
         whole = json.loads(backend.to_str())
         parts |= {part: whole[part] for part in TOKENIZING}
@@ -54,14 +54,14 @@ def tokenizer(own: PreTrainedTokenizerBase) -> str:
 
 
 def versions() -> Mapping[str, str]:
-    """Return the versions of what computes the numbers."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that compute the numbers."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def machine(device: torch.device) -> str:

@@ -1,1 +1,14 @@
-"""Texts become documents, documents token blocks, blocks targets."""
+"""Texts become documents, documents token blocks, blocks targets.
+
+documents     what a document is; the split of each into train, validation and test
+builtin_text  the built-in text: documentation and source of the standard library
+rows          rows of JSONL, parquet or a Hub data set
+pairs         pairs of source and target, and their template
+texts         open a text: documents or pairs, as its first row says
+tokenization  documents as tokens, shortened or cut into pieces
+pair_tokens   pairs as tokens, the source a prompt
+dataset       all texts that settings name, read and tokenized
+blocks        token blocks, and the mask of positions that have a target
+targets       targets by offset; positions drawn for what is costly
+token_text    tokens spelt for a reader
+"""

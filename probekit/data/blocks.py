@@ -1,4 +1,4 @@
-"""Token blocks, and every mask there is.
+"""Pack documents into token blocks, and mask which positions have which target.
 
 Documents, each ended by the tokenizer's end token, lie end to end in blocks of equal
 length. Where the tokenizer has a BOS it comes first in each block, and before each document
@@ -186,12 +186,12 @@ def blocks_by_split(
     Raises:
         DataError: If a domain has no position with a target at the horizon in a split.
     """
-    found = {}
+    by_split = {}
     for part in SPLITS:
         numbers = [i for i, document in enumerate(documents) if document.split == part]
-        found[part] = _packed(documents, numbers, tokenizer, block)
-        _require_targets(found[part], documents, part, horizon)
-    return found
+        by_split[part] = _packed(documents, numbers, tokenizer, block)
+        _require_targets(by_split[part], documents, part, horizon)
+    return by_split
 
 
 def block_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:

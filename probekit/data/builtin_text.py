@@ -1,4 +1,4 @@
-"""The built-in text: what the Python standard library says and what it is made of.
+"""The built-in text: documentation and source code of the Python standard library.
 
 Every Python has it, so an analysis needs no download. Two domains with different
 predictability: `prose`, the documentation (docstrings and `pydoc` topics), and `code`,
@@ -49,14 +49,14 @@ def documents(domain: Domain, part: ModelSplit) -> dict[str, str]:
     >>> len(shared)
     0
     """
-    found = dict(_topics()) if domain == "prose" else {}
+    texts = dict(_topics()) if domain == "prose" else {}
     text_of = docstrings if domain == "prose" else without_docstrings
     for name, path in _modules():
         if part_of(name) == part:
-            found[name] = text_of(path.read_text(encoding="utf-8"))
+            texts[name] = text_of(path.read_text(encoding="utf-8"))
     return {
         name: text
-        for name, text in sorted(found.items())
+        for name, text in sorted(texts.items())
         if len(text) >= SHORTEST_DOCUMENT and part_of(name) == part
     }
 

@@ -1,4 +1,4 @@
-"""Targets: the token that a readout at an offset is asked for, and where it is asked."""
+"""Targets: the token at an offset from each position, and the positions that have one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,15 +80,15 @@ def draw_positions(
     drawn = torch.zeros_like(allowed)
     numbers = blocks.documents[allowed].unique().tolist()
     for domain in dict.fromkeys(domains):
-        own = [
+        by_document = [
             (allowed & (blocks.documents == n)).nonzero() for n in numbers if domains[n] == domain
         ]
-        order = torch.randperm(len(own), generator=generator)[:count]
+        order = torch.randperm(len(by_document), generator=generator)[:count]
         left = count
         # From the shortest on, so that what short documents cannot give longer ones do.
-        for rank, places in enumerate(sorted((own[i] for i in order), key=len)):
-            share = min(len(places), left // (len(order) - rank))
+        for rank, positions in enumerate(sorted((by_document[i] for i in order), key=len)):
+            share = min(len(positions), left // (len(order) - rank))
             left -= share
-            chosen = places[torch.randperm(len(places), generator=generator)[:share]]
+            chosen = positions[torch.randperm(len(positions), generator=generator)[:share]]
             drawn[chosen[:, 0], chosen[:, 1]] = True
     return drawn

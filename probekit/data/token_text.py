@@ -1,4 +1,4 @@
-"""How a token is spelt for a reader: as the text that it stands for.
+"""Spell tokens for a reader, each as the text that it stands for.
 
 The tokenizer's own decoder says what a token adds to the text before it, its leading space
 included. What is only a part of a UTF-8 character is spelt as its bytes, such as <0xE2><0x80>.
@@ -23,7 +23,7 @@ def spell(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[
     """
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     special, added = set(tokenizer.all_special_ids), tokenizer.added_tokens_decoder
-    found = []
+    spelt = []
     for index in token_ids:
         token = names.get(index, f"<token {index}>")
         text = token if index in special or index not in names else _decoded(tokenizer, token)
@@ -31,8 +31,8 @@ def spell(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[
         if REPLACEMENT in text or not text:
             text = token if index in added else _exact(token, text)
         # Half of a surrogate pair cannot be written to a file.
-        found.append(utf8(text.encode("utf-8", "surrogatepass")))
-    return found
+        spelt.append(utf8(text.encode("utf-8", "surrogatepass")))
+    return spelt
 
 
 def utf8(raw: bytes) -> str:
@@ -83,7 +83,7 @@ def _bytes_by_character() -> dict[str, int]:
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {
-        chr(0x100 + place): byte for place, byte in enumerate(others)
+        chr(0x100 + index): byte for index, byte in enumerate(others)
     }
 
 

@@ -1,4 +1,4 @@
-"""From documents to their token ids, long ones shortened and few ones cut into pieces."""
+"""Tokenize documents; long ones are shortened, and few ones cut into pieces."""
 
 import re
 from collections.abc import Sequence
@@ -113,14 +113,14 @@ def pieces(
     """
     if len(documents) >= FEWEST_DOCUMENTS:
         return list(documents), False
-    found = []
+    cut = []
     for document in documents:
         parts = [text for text in _cut(document.text, tokenizer) if text.strip()]
         for number, text in enumerate(parts, start=1):
             name = f"{document.name} piece {number}"
             last = number == len(parts)
-            found.append(replace(document, name=name, text=text, whole=last))
-    return found, True
+            cut.append(replace(document, name=name, text=text, whole=last))
+    return cut, True
 
 
 def _cut(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -129,11 +129,11 @@ def _cut(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     if max(sizes) > PIECE_TOKENS:  # a line as long as a piece: cut between words
         lines = re.findall(r"\S+\s*|\s+", text)
         sizes = [len(ids) for ids in encode(tokenizer, lines)]
-    found, size = [""], 0
+    parts, size = [""], 0
     for line, line_size in zip(lines, sizes, strict=True):
         if size >= PIECE_TOKENS:
-            found.append("")
+            parts.append("")
             size = 0
-        found[-1] += line
+        parts[-1] += line
         size += line_size
-    return found
+    return parts

@@ -23,8 +23,8 @@ from probekit.checks import Check
 from probekit.errors import DataError, SettingsError
 from probekit.marginalization.branch_routes import (
     ROUTES,
+    Context,
     KeysValues,
-    Known,
     Nodes,
     choose,
     joined,
@@ -69,8 +69,8 @@ class BranchEngine:
         Raises:
             SettingsError: If the route is unknown, or the model does not allow it.
         """
-        asked = next((known for known in ROUTES if known == route), None)
-        if asked is None and route != "auto":
+        chosen = next((name for name in ROUTES if name == route), None)
+        if chosen is None and route != "auto":
             raise SettingsError(f"route must be auto or one of {ROUTES}, got {route!r}")
         on_cpu = model.device.type == "cpu"
         default = TOKENS_ON_CPU if on_cpu else TOKENS_ON_ACCELERATOR
@@ -79,8 +79,8 @@ class BranchEngine:
             raise SettingsError(f"max_tokens_per_forward must be 1 or more, got {self.max_tokens}")
         self.model = model
         self.vocab_size = int(model.config.get_text_config().vocab_size)
-        self.automatic = asked is None
-        self.route, self.reason = choose(model) if asked is None else (asked, "asked for")
+        self.automatic = chosen is None
+        self.route, self.reason = choose(model) if chosen is None else (chosen, "asked for")
         why_not = objection(model, self.route)
         if why_not is not None:
             raise SettingsError(f"route {route} does not suit this model: {why_not}; use auto")
@@ -216,7 +216,7 @@ class Tree:
             raise DataError("the level above was grown with keep=False, nothing can follow it")
         engine = self.prefix.engine
         device = self.prefix.token_ids.device
-        known = Known(self.prefix.token_ids, self.prefix.cache, self._levels)
+        context = Context(self.prefix.token_ids, self.prefix.cache, self._levels)
         nodes = self._nodes(parents.to(device), tokens.to(device))
         # Only packing can mix positions; one position a piece otherwise.
         limit = engine.max_tokens if engine.route == "packed" else 1
@@ -225,7 +225,7 @@ class Tree:
             logits = []
             for start in range(piece.start, piece.stop, engine.max_tokens):
                 rows = slice(start, min(start + engine.max_tokens, piece.stop))
-                rows_logits, cache = run(engine.route, engine.model, known, nodes[rows])
+                rows_logits, cache = run(engine.route, engine.model, context, nodes[rows])
                 logits.append(rows_logits)
                 if keep:
                     caches.append([(k.clone(), v.clone()) for k, v in cache])
@@ -283,12 +283,12 @@ def _difference(engine: BranchEngine, token_ids: Tensor) -> tuple[float, str]:
     expected.append(_level(expected_tree, nodes, second))
     try:
         tree = engine.read(token_ids).tree(positions)
-        found = [_level(tree, parents, first), _level(tree, nodes, second)]
+        actual = [_level(tree, parents, first), _level(tree, nodes, second)]
     except (RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return float("inf"), f"was refused by the model ({error})"
-    measured = float((torch.cat(found) - torch.cat(expected)).abs().max())
+    measured = float((torch.cat(actual) - torch.cat(expected)).abs().max())
     return measured, f"differs from one by one by {measured:.1e} nats"
 
 

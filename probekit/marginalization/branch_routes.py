@@ -26,8 +26,8 @@ CACHE_NAMES = ("cache", "past_key_values")
 
 
 @dataclass
-class Known:
-    """What was run before a level: the block and the levels above.
+class Context:
+    """What a level can see: the block, and the levels above it.
 
     Attributes:
         token_ids: Token ids of the block, shape (pos,).
@@ -69,7 +69,7 @@ def run_block(
 
 
 def run(
-    route: Route, model: PreTrainedModel, known: Known, nodes: Nodes
+    route: Route, model: PreTrainedModel, context: Context, nodes: Nodes
 ) -> tuple[Logits, KeysValues]:
     """Run nodes of one level; those of one position only, unless the route is packed.
 
@@ -78,7 +78,7 @@ def run(
         by layer, each of shape (1, heads, n, head); none on the route one-by-one.
     """
     with torch.no_grad():
-        return _RUN[route](model, known, nodes)
+        return _RUN[route](model, context, nodes)
 
 
 def joined(caches: Sequence[KeysValues]) -> KeysValues:
@@ -91,11 +91,11 @@ def joined(caches: Sequence[KeysValues]) -> KeysValues:
     ]
 
 
-def _packed(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+def _packed(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Logits, KeysValues]:
     """Run nodes of several positions in one sequence, kept apart by the mask."""
     spans = [slice(0, int(nodes.ends.max()) + 1)]
     spans += [slice(int(a.min()), int(a.max()) + 1) for a in nodes.lineage[1:]]
-    sources = [known.cache, *(cache for _, cache in known.levels)]
+    sources = [context.cache, *(cache for _, cache in context.levels)]
     parts = [
         [(k[:, :, span], v[:, :, span]) for k, v in source]
         for source, span in zip(sources, spans, strict=True)
@@ -142,16 +142,16 @@ def additive(visible: Bool[Tensor, "nodes keys"], dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]
 
 
-def _expanded(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+def _expanded(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Logits, KeysValues]:
     """Run nodes of one position as a batch, each with its own copy of what it sees."""
     n, end = len(nodes.tokens), int(nodes.ends[0])
     parts: list[KeysValues] = [
         [
             (k[:, :, : end + 1].expand(n, -1, -1, -1), v[:, :, : end + 1].expand(n, -1, -1, -1))
-            for k, v in known.cache
+            for k, v in context.cache
         ]
     ]
-    for (_, level), ancestors in zip(known.levels, nodes.lineage[1:], strict=True):
+    for (_, level), ancestors in zip(context.levels, nodes.lineage[1:], strict=True):
         parts.append(
             [(_upright(k[:, :, ancestors]), _upright(v[:, :, ancestors])) for k, v in level]
         )
@@ -167,17 +167,19 @@ def _upright(x: Tensor) -> Tensor:
     return x.transpose(0, 2)
 
 
-def _one_by_one(model: PreTrainedModel, known: Known, nodes: Nodes) -> tuple[Logits, KeysValues]:
+def _one_by_one(
+    model: PreTrainedModel, context: Context, nodes: Nodes
+) -> tuple[Logits, KeysValues]:
     """Run each path from the start of the block."""
     above = [
         tokens[ancestors]
-        for (tokens, _), ancestors in zip(known.levels, nodes.lineage[1:], strict=True)
+        for (tokens, _), ancestors in zip(context.levels, nodes.lineage[1:], strict=True)
     ]
     paths = torch.stack([*above, nodes.tokens], dim=1)
     extra = {"logits_to_keep": 1} if "logits_to_keep" in _parameters(model) else {}
     rows = []
     for end, path in zip(nodes.ends.tolist(), paths, strict=True):
-        whole = torch.cat([known.token_ids[: end + 1], path])
+        whole = torch.cat([context.token_ids[: end + 1], path])
         rows.append(model(input_ids=whole[None], use_cache=False, **extra).logits[0, -1])
     return torch.stack(rows), []
 

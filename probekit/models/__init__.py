@@ -1,1 +1,10 @@
-"""A model's name becomes a loaded model, and the loaded model its anatomy."""
+"""A model's name becomes a loaded model, and the loaded model its anatomy.
+
+catalogue     short names and families, from models.toml
+locations     where a named model is: built in, a folder or the Hub
+devices       device and dtype settings against what the machine has
+loading       a model and its tokenizer, loaded
+module_calls  which modules fire in one run, in what order, on what
+rounding      how far two computations of one number may differ
+anatomy       blocks, final norm and unembedding; the one place that applies the final norm
+"""

@@ -1,11 +1,14 @@
-"""Where a causal language model keeps its blocks, its final norm and its unembedding.
+"""The parts of a causal language model: its blocks, its final norm and its unembedding.
 
-Nothing here knows a model by its name. `find_anatomy` runs the model once on a few tokens and
-watches which modules fire: the blocks are the list of modules that fire one after another, as many
-as the configuration has layers; what fires between the last block and the unembedding is the final
-path (a norm, in some models a projection); what happens to the logits afterwards (a factor, a soft-
-cap) is measured. Each finding is verified by computing the model's own numbers from it, so that a
-model that is built otherwise is an error and never a wrong result.
+The final norm is applied in `Anatomy.hidden` alone: captured residual streams are not normed, the
+last layer's neither.
+
+No model is known here by its name. `find_anatomy` runs the model once on a few tokens and records
+which modules fire: the blocks are the list of modules that fire one after another, as many as the
+configuration has layers; what fires between the last block and the unembedding is the final path
+(a norm, in some models a projection); what happens to the logits afterwards (a factor, a soft-cap)
+is measured. Each finding is verified by computing the model's own numbers from it, so that a model
+that is built otherwise is an error and never a wrong result.
 """
 
 from collections.abc import Callable
@@ -122,19 +125,19 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
         ModelError: If the model is not causal, is in train mode, or is built in a way that
             this module does not understand; the message names the step.
     """
-    head = _output_embeddings(model)
+    output_embeddings = _output_embeddings(model)
     calls, logits = record_module_calls(model)
     _require_causal(model, logits)
-    head_call = _unembedding_call(model, head, calls)
+    unembedding_call = _unembedding_call(model, output_embeddings, calls)
     block_calls = _blocks(model, calls)
-    final = _final_path(model, calls, block_calls[-1], head_call)
+    final = _final_path(model, calls, block_calls[-1], unembedding_call)
     assert block_calls[-1].left is not None
-    scale, softcap = _after_unembedding(model, head_call, logits)
+    scale, softcap = _after_unembedding(model, unembedding_call, logits)
     return Anatomy(
-        decoder=_decoder(model, calls, block_calls, head_call),
+        decoder=_decoder(model, calls, block_calls, unembedding_call),
         blocks=tuple(call.module for call in block_calls),
         final=final,
-        output_embeddings=head,
+        output_embeddings=output_embeddings,
         d_model=block_calls[-1].left.shape[-1],
         scale=scale,
         softcap=softcap,
@@ -150,15 +153,15 @@ def _output_embeddings(model: PreTrainedModel) -> nn.Module:
         )
     if model.training:
         raise ModelError(f"{name} is in train mode, where dropout is on; call model.eval() first")
-    head: nn.Module | None = model.get_output_embeddings()
-    weight = getattr(head, "weight", None)
-    if head is None or not isinstance(weight, Tensor) or weight.ndim != 2:
+    embeddings: nn.Module | None = model.get_output_embeddings()
+    weight = getattr(embeddings, "weight", None)
+    if embeddings is None or not isinstance(weight, Tensor) or weight.ndim != 2:
         raise ModelError(
             f"{name} has no output embeddings, so it gives no next-token logits: it is an "
             "encoder or lacks its language-model head. Load it with AutoModelForCausalLM, or "
             "choose a causal language model"
         )
-    return head
+    return embeddings
 
 
 def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
@@ -170,43 +173,43 @@ def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
         )
 
 
-def _unembedding_call(model: PreTrainedModel, head: nn.Module, calls: list[Call]) -> Call:
-    fired = [call for call in calls if call.module is head]
+def _unembedding_call(model: PreTrainedModel, embeddings: nn.Module, calls: list[Call]) -> Call:
+    fired = [call for call in calls if call.module is embeddings]
     if len(fired) != 1 or fired[0].entered is None or fired[0].left is None:
         raise ModelError(
-            f"unembedding of {type(model).__name__}: {type(head).__name__} must fire once on a "
-            f"tensor, it fired {len(fired)} times. {WAY_OUT}"
+            f"unembedding of {type(model).__name__}: {type(embeddings).__name__} must fire once on "
+            f"a tensor, it fired {len(fired)} times. {WAY_OUT}"
         )
     return fired[0]
 
 
 def _blocks(model: PreTrainedModel, calls: list[Call]) -> list[Call]:
     """Return the calls of the blocks: the outermost list that fires once each, in order."""
-    wanted = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     by_module: dict[nn.Module, list[Call]] = {}
     for call in calls:
         by_module.setdefault(call.module, []).append(call)
-    found = []
+    lists = []
     for modules in model.modules():
-        if isinstance(modules, nn.ModuleList) and len(modules) == wanted:
+        if isinstance(modules, nn.ModuleList) and len(modules) == n_layers:
             fired = [by_module.get(module, []) for module in modules]
-            if all(len(each) == 1 for each in fired):
-                found.append([each[0] for each in fired])
-    found = [each for each in found if _in_order(each) and not _inside_another(each, found)]
-    if len(found) != 1:
+            if all(len(module_calls) == 1 for module_calls in fired):
+                lists.append([module_calls[0] for module_calls in fired])
+    lists = [blocks for blocks in lists if _in_order(blocks) and not _inside(blocks, lists)]
+    if len(lists) != 1:
         raise ModelError(
-            f"blocks of {type(model).__name__}: expected one list of {wanted} modules that fire "
-            f"once each and in order, found {len(found)}. {WAY_OUT}"
+            f"blocks of {type(model).__name__}: expected one list of {n_layers} modules that fire "
+            f"once each and in order, found {len(lists)}. {WAY_OUT}"
         )
-    return found[0]
+    return lists[0]
 
 
 def _in_order(calls: list[Call]) -> bool:
     return all(before.end < after.start for before, after in pairwise(calls))
 
 
-def _inside_another(calls: list[Call], found: list[list[Call]]) -> bool:
-    return any(calls[0].within(outer) for other in found for outer in other)
+def _inside(calls: list[Call], lists: list[list[Call]]) -> bool:
+    return any(calls[0].within(outer) for other in lists for outer in other)
 
 
 def _final_path(

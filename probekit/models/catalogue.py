@@ -1,4 +1,4 @@
-"""The models that have a short name, and the ladders that they make: models.toml."""
+"""Short names of models and the families (ladders) they make, from models.toml."""
 
 import tomllib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a model runs and in which dtype: what is asked for, and what the machine has."""
+"""Resolve device and dtype settings against what the machine has."""
 
 import os
 

@@ -1,7 +1,6 @@
-"""A name becomes a loaded model: a short name, a Hub repository, a folder or an object.
+"""Load a causal language model by short name, Hub repository or folder, or take an object.
 
-What was asked for is loaded, or an error says why not and what else would work; nothing is
-ever put in its place.
+A model that cannot be loaded is an error with the way out; no other is ever put in its place.
 """
 
 import hashlib
@@ -25,11 +24,10 @@ from transformers import (
 
 from probekit.errors import ModelError, SettingsError
 from probekit.models.devices import resolve_device, resolve_dtype
-from probekit.models.locations import Place, Source, find_place
+from probekit.models.locations import ModelLocation, Origin, find_location
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
-
 
 # What transformers raises for files that are missing, damaged or of an unknown kind.
 FAILURES = (
@@ -41,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model, its tokenizer, and where they are from.
+    """A loaded model, its tokenizer, and where they are from.
 
     Attributes:
         model: In eval mode.
@@ -57,7 +55,7 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
-    source: Source
+    source: Origin
     repository: str | None = None
     revision: str | None = None
     family: str | None = None
@@ -107,14 +105,14 @@ def load(
         UnreachableError: If its repository is gated or out of reach.
     """
     chosen = resolve_device(device)
-    place = find_place(name, revision)
-    options = place.options | {"trust_remote_code": trust_remote_code}
-    config = _config(place, options)
-    _require_causal(place, config)
-    tokenizer = _tokenizer(place, options)
+    location = find_location(name, revision)
+    options = location.options | {"trust_remote_code": trust_remote_code}
+    config = _config(location, options)
+    _require_causal(location, config)
+    tokenizer = _tokenizer(location, options)
     options |= {"dtype": resolve_dtype(dtype, chosen), "device_map": chosen}
-    model = _model(place, options)
-    return _loaded(place, model, tokenizer)
+    model = _model(location, options)
+    return _loaded(location, model, tokenizer)
 
 
 def wrap(
@@ -131,13 +129,14 @@ def wrap(
         ModelError: If the tokenizer has ids that the model does not.
     """
     called = name or type(model).__name__
-    return _loaded(Place(called, called, "python"), model, tokenizer)
+    return _loaded(ModelLocation(called, called, "python"), model, tokenizer)
 
 
 def longest(model: PreTrainedModel) -> int | None:
     """Return how many tokens a model takes; None where its configuration does not say."""
-    found: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return found
+    config = model.config.get_text_config()
+    n_tokens: int | None = getattr(config, "max_position_embeddings", None)
+    return n_tokens
 
 
 def fingerprint(loaded: Loaded) -> str:
@@ -158,39 +157,41 @@ def fingerprint(loaded: Loaded) -> str:
     return digest.hexdigest()
 
 
-def _config(place: Place, options: dict[str, Any]) -> PretrainedConfig:
+def _config(location: ModelLocation, options: dict[str, Any]) -> PretrainedConfig:
     config: PretrainedConfig = _try(
-        place, "configuration", lambda: AutoConfig.from_pretrained(place.path, **options)
+        location, "configuration", lambda: AutoConfig.from_pretrained(location.path, **options)
     )
     return config
 
 
-def _tokenizer(place: Place, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    return _try(place, "tokenizer", lambda: AutoTokenizer.from_pretrained(place.path, **options))
+def _tokenizer(location: ModelLocation, options: dict[str, Any]) -> PreTrainedTokenizerBase:
+    return _try(
+        location, "tokenizer", lambda: AutoTokenizer.from_pretrained(location.path, **options)
+    )
 
 
-def _model(place: Place, options: dict[str, Any]) -> PreTrainedModel:
-    model, info = _try(place, "weights", lambda: _with_info(place, options))
+def _model(location: ModelLocation, options: dict[str, Any]) -> PreTrainedModel:
+    model, info = _try(location, "weights", lambda: _with_info(location, options))
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"the checkpoint of {place.name} lacks {len(missing)} weights, which would stay "
+            f"the checkpoint of {location.name} lacks {len(missing)} weights, which would stay "
             f"random: {', '.join(missing[:3])}. Take a complete checkpoint of a causal model"
         )
     return model
 
 
 def _with_info(
-    place: Place, options: dict[str, Any]
+    location: ModelLocation, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        place.path, output_loading_info=True, **options
+        location.path, output_loading_info=True, **options
     )
     model, info = loaded
     return model.requires_grad_(False), info
 
 
-def _try(place: Place, part: str, load_part: Callable[[], T]) -> T:
+def _try(location: ModelLocation, part: str, load_part: Callable[[], T]) -> T:
     """Load one part; say which one where transformers cannot."""
     try:
         return load_part()
@@ -198,14 +199,14 @@ def _try(place: Place, part: str, load_part: Callable[[], T]) -> T:
         # The first line says what; the rest of these messages repeats it for other cases.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"the {part} of {place.name} could not be loaded from {place.path}: {reason} "
+            f"the {part} of {location.name} could not be loaded from {location.path}: {reason} "
             f"Check that the {part} is there, whole, and of a kind that transformers knows"
         ) from error
 
 
-def _require_causal(place: Place, config: PretrainedConfig) -> None:
+def _require_causal(location: ModelLocation, config: PretrainedConfig) -> None:
     classes = config.architectures or []
-    masked = [each for each in classes if each.endswith(("ForMaskedLM", "ForPreTraining"))]
+    masked = [name for name in classes if name.endswith(("ForMaskedLM", "ForPreTraining"))]
     if config.is_encoder_decoder:
         kind = "an encoder-decoder model"
     elif masked or (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not _own_code(config)):
@@ -213,7 +214,7 @@ def _require_causal(place: Place, config: PretrainedConfig) -> None:
     else:
         return
     raise ModelError(
-        f"{place.name} ({config.model_type}) is {kind}; probekit reads causal (decoder-only) "
+        f"{location.name} ({config.model_type}) is {kind}; probekit reads causal (decoder-only) "
         "language models, such as `gpt2` or the built-in `tiny`"
     )
 
@@ -222,25 +223,27 @@ def _own_code(config: PretrainedConfig) -> bool:
     return "AutoModelForCausalLM" in getattr(config, "auto_map", {})
 
 
-def _loaded(place: Place, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded:
+def _loaded(
+    location: ModelLocation, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Loaded:
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         raise ModelError(
-            f"the tokenizer of {place.name} has ids up to {largest}, the model's vocabulary ends "
-            f"at {rows - 1}: they do not belong together. Take the tokenizer that came with the "
-            "model"
+            f"the tokenizer of {location.name} has ids up to {largest}, the model's vocabulary "
+            f"ends at {rows - 1}: they do not belong together. Take the tokenizer that came with "
+            "the model"
         )
     model.train(False)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
-        name=place.name,
-        source=place.source,
-        repository=place.path if place.source == "hub" else None,
-        revision=getattr(model.config, "_commit_hash", None) or place.revision,
-        family=place.known.family if place.known else None,
+        name=location.name,
+        source=location.source,
+        repository=location.path if location.source == "hub" else None,
+        revision=getattr(model.config, "_commit_hash", None) or location.revision,
+        family=location.entry.family if location.entry else None,
         attention=str(model.config._attn_implementation),
     )
 
@@ -250,16 +253,19 @@ def resolve_model(
     tokenizer: PreTrainedTokenizerBase | None,
     settings: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Loaded | None]:
-    """Return settings that name the model, and the model itself if it was given as an object.
+    """Resolve a model name or object.
 
     Args:
         model: Short name, Hub repository, local folder, or a causal model of transformers.
         tokenizer: The tokenizer of a model given as an object.
-        settings: What else is asked. An object is taken as it is: nothing of how to load one.
+        settings: All other settings.
+
+    Returns:
+        Settings that name the model, and the model itself if it was given as an object.
 
     Raises:
-        SettingsError: If an object comes without its tokenizer or with settings of loading, or
-            a name with a tokenizer.
+        SettingsError: If an object comes without its tokenizer or with a setting of `LOADING`,
+            or a name with a tokenizer.
         ModelError: If the tokenizer has ids that the model does not.
 
     >>> resolve_model("tiny", None, {"offsets": 2})

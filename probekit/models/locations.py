@@ -1,8 +1,8 @@
-"""What a name means: a short name, a folder or a repository of the Hub, and whether it is there."""
+"""Find where a named model is: built in, a folder, or a repository of the Hub within reach."""
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,40 +16,40 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models.catalogue import Entry, entries
 
-Source = Literal["bundled", "folder", "hub", "python"]
+Origin = Literal["bundled", "folder", "hub", "python"]
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where to load from: a folder or a repository, and what it is called.
+class ModelLocation:
+    """Where to load a model from.
 
     Attributes:
         name: What to call the model.
         path: The folder, or `owner/name` on the Hub.
-        source: Which kind of place it is.
+        source: `bundled`, `folder`, `hub`, or `python` for an object.
         revision: Branch, tag or commit on the Hub, or None.
-        known: Its entry in models.toml, if it has one.
+        entry: Its entry in models.toml, if it has one.
         local: Whether to keep off the network: a folder, or a repository that is cached
             while the Hub is out of reach.
     """
 
     name: str
     path: str
-    source: Source
+    source: Origin
     revision: str | None = None
-    known: Entry | None = None
+    entry: Entry | None = None
     local: bool = True
 
     @property
     def options(self) -> dict[str, Any]:
-        """What transformers is told for this place."""
+        """Arguments of `from_pretrained` for this location."""
         return {"revision": self.revision, "local_files_only": self.local}
 
 
-def find_place(name: str, revision: str | None) -> Place:
-    """Return where the model called `name` is.
+def find_location(name: str, revision: str | None) -> ModelLocation:
+    """Find the model called `name`.
 
     Raises:
         SettingsError: If a revision is asked of a folder.
@@ -58,12 +58,12 @@ def find_place(name: str, revision: str | None) -> Place:
     """
     for model in entries():
         if name in (model.name, *model.aliases):
-            return _known_place(model, revision)
+            return _listed_location(model, revision)
     if Path(name).expanduser().is_dir():
         _require_no_revision(name, revision)
-        return _folder_place(name, Path(name).expanduser(), "folder")
+        return _folder_location(name, Path(name).expanduser(), "folder")
     if REPOSITORY.fullmatch(name) and not name.startswith("."):
-        return _hub_place(Place(name, name, "hub", revision), gated=False)
+        return _hub_location(ModelLocation(name, name, "hub", revision), gated=False)
     raise ModelError(_no_such_model(name))
 
 
@@ -77,14 +77,14 @@ def _no_such_model(name: str) -> str:
     )
 
 
-def _known_place(model: Entry, revision: str | None) -> Place:
+def _listed_location(model: Entry, revision: str | None) -> ModelLocation:
     if model.bundled is not None:
         _require_no_revision(model.name, revision)
-        place = _folder_place(model.name, model.bundled, "bundled")
-        return Place(place.name, place.path, "bundled", known=model)
+        return replace(_folder_location(model.name, model.bundled, "bundled"), entry=model)
     assert model.repository is not None
-    place = Place(model.name, model.repository, "hub", revision or model.revision, model)
-    return _hub_place(place, gated=model.gated)
+    revision = revision or model.revision
+    location = ModelLocation(model.name, model.repository, "hub", revision, model)
+    return _hub_location(location, gated=model.gated)
 
 
 def _require_no_revision(name: str, revision: str | None) -> None:
@@ -94,7 +94,7 @@ def _require_no_revision(name: str, revision: str | None) -> None:
         )
 
 
-def _folder_place(name: str, folder: Path, source: Source) -> Place:
+def _folder_location(name: str, folder: Path, source: Origin) -> ModelLocation:
     if not folder.is_dir():
         raise ModelError(
             f"the built-in model {name} is not in this installation ({folder}); install "
@@ -110,33 +110,35 @@ def _folder_place(name: str, folder: Path, source: Source) -> Place:
         raise ModelError(
             f"{folder} has a config.json but no weights (*.safetensors or *.bin); copy them there"
         )
-    return Place(name, str(folder), source)
+    return ModelLocation(name, str(folder), source)
 
 
-def _hub_place(place: Place, *, gated: bool) -> Place:
+def _hub_location(location: ModelLocation, *, gated: bool) -> ModelLocation:
     """Ask the Hub whether we may; where it cannot be asked, fall back on its cached files."""
     try:
-        HfApi().auth_check(place.path)
+        HfApi().auth_check(location.path)
     except GatedRepoError as error:
-        raise UnreachableError(_ways_out(place, "gated: its owner asks for a licence")) from error
+        raise UnreachableError(
+            _ways_out(location, "gated: its owner asks for a licence")
+        ) from error
     except RepositoryNotFoundError as error:
-        raise UnreachableError(_ways_out(place, "not on the Hub, or private")) from error
+        raise UnreachableError(_ways_out(location, "not on the Hub, or private")) from error
     except (HTTPError, OSError) as error:
-        if not _cached(place):
+        if not _cached(location):
             why = f"out of reach from here ({error})" + (", and gated" if gated else "")
-            raise UnreachableError(_ways_out(place, why)) from error
-        return place
-    return Place(place.name, place.path, "hub", place.revision, place.known, local=False)
+            raise UnreachableError(_ways_out(location, why)) from error
+        return location
+    return replace(location, local=False)
 
 
-def _cached(place: Place) -> bool:
-    found = try_to_load_from_cache(place.path, "config.json", revision=place.revision)
-    return isinstance(found, str)
+def _cached(location: ModelLocation) -> bool:
+    path = try_to_load_from_cache(location.path, "config.json", revision=location.revision)
+    return isinstance(path, str)
 
 
-def _ways_out(place: Place, why: str) -> str:
+def _ways_out(location: ModelLocation, why: str) -> str:
     return (
-        f"{place.path} is {why}. Ways out: accept its licence on huggingface.co if it has one "
+        f"{location.path} is {why}. Ways out: accept its licence on huggingface.co if it has one "
         "and log in with `hf auth login` (or set HF_TOKEN); name an ungated mirror; name a "
         "local folder that holds the model; or take the built-in `tiny`"
     )

@@ -1,4 +1,4 @@
-"""Which modules of a model fire, in what order, on what: one run on a few tokens."""
+"""Record which modules of a model fire, in what order and on what, in one run on a few tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -232,16 +232,16 @@ def test_offline_a_cached_repository_is_read_without_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: "/cache/config.json")
-    place = locations.find_place("somebody/some-model", "v1")
-    assert place.local
-    assert place.options == {"revision": "v1", "local_files_only": True}
+    location = locations.find_location("somebody/some-model", "v1")
+    assert location.local
+    assert location.options == {"revision": "v1", "local_files_only": True}
 
 
 def test_a_repository_within_reach_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "auth_check", lambda *_, **__: None)
-    place = locations.find_place("pythia-70m", None)
-    assert (place.path, place.local) == ("EleutherAI/pythia-70m", False)
-    assert place.known is not None
+    location = locations.find_location("pythia-70m", None)
+    assert (location.path, location.local) == ("EleutherAI/pythia-70m", False)
+    assert location.entry is not None
 
 
 @pytest.mark.parametrize(

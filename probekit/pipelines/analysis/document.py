@@ -37,7 +37,10 @@ def document(
     engine_checks = [check for ceiling in measured.ceilings for check in ceiling.checks]
     setup = measured.setup
     loaded = setup.loaded
-    own = {"softcap": setup.anatomy.softcap, "tokenizer": provenance.tokenizer(loaded.tokenizer)}
+    own = {
+        "softcap": setup.anatomy.softcap,
+        "tokenizer": provenance.tokenizer_digest(loaded.tokenizer),
+    }
     return {
         "schema": SCHEMA,
         "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
