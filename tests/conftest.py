@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,6 +24,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "2" if alone else "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # A busy machine is no failure: no limit on the time of an example, or of drawing one.
+    settings.register_profile(
+        "probekit", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("probekit")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

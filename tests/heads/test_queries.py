@@ -67,7 +67,7 @@ def test_a_branch_is_what_the_model_computes_of_it_alone(name: str) -> None:
 def test_a_query_is_blind(queries: QueryHeads) -> None:
     before = {offset: logits(queries, IDS, offset) for offset in queries.offsets}
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(st.integers(0, LENGTH - 2), st.integers(1, 96))
     def blind(t: int, shift: int) -> None:
         changed = IDS.clone()

@@ -27,7 +27,7 @@ def test_each_copy_of_a_path_draws_from_its_own_stratum() -> None:
         assert drawn_by_row(probs, [8, 2, 1], seed).tolist() == expected
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.floats(0.2, 1), min_size=2, max_size=6), st.integers(1, 9), st.integers(0, 99))
 def test_counts_are_unbiased_and_no_more_variable_than_independent_ones(
     weights: list[float], copies: int, seed: int

@@ -78,7 +78,7 @@ def test_offset_three_equals_the_sum_over_all_pairs_of_tokens() -> None:
     assert found.branches == VOCABULARY**2
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.3, 1), st.integers(1, VOCABULARY), st.sampled_from([2, 3]))
 def test_the_bounds_hold_whatever_is_kept(nucleus: float, budget: int, offset: int) -> None:
     truncation = Truncation(nucleus=nucleus, max_branches=budget)

@@ -95,7 +95,7 @@ def by_hand(row: torch.Tensor, nucleus: float) -> int:
     return int((row > 0).sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=9), st.sampled_from([0.1, 0.6, 0.95]))
 def test_counting_is_adding_up_from_the_most_probable(shares: list[int], nucleus: float) -> None:
     row = torch.tensor([share + 0.01 for share in shares], dtype=torch.float64)

@@ -94,7 +94,7 @@ def test_value_and_gradient_are_those_of_the_definition(
             torch.testing.assert_close(found.double(), wanted, atol=2e-5, rtol=1e-4)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, N), st.integers(0, 100))
 def test_batches_do_not_matter(batch: int, seed: int) -> None:
     problem = Problem(penalty=0.3)
@@ -104,7 +104,7 @@ def test_batches_do_not_matter(batch: int, seed: int) -> None:
     torch.testing.assert_close(in_batches.gradient, whole.gradient, atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.floats(0.1, 0.9))
 def test_the_objective_is_convex(seed: int, share: float) -> None:
     problem = Problem(penalty=0.1)

@@ -97,7 +97,7 @@ def test_both_codes_are_as_by_hand() -> None:
     assert row["compression_to_unigram"] == pytest.approx(whole / by_hand, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 9), st.lists(st.integers(0, 8), max_size=40))
 def test_the_adaptive_unigram_is_the_sequential_code_in_any_order(
     vocabulary: int, tokens: list[int]
@@ -123,7 +123,7 @@ def test_portions_end_at_the_fractions_of_the_paper(n: int, ends: list[int]) -> 
     assert np.cumsum(sizes).tolist() == ends
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_portions_hold_each_position_once_and_in_order(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)

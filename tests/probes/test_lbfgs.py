@@ -82,7 +82,7 @@ def test_with_the_inverse_hessian_a_quadratic_takes_one_step() -> None:
     torch.testing.assert_close(descent.best[1], torch.full((2,), 2.0).double())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(1, 100))
 def test_a_quadratic_is_minimised_within_the_tolerance(condition: float) -> None:
     function, start = quadratic(condition)

@@ -110,7 +110,7 @@ def test_every_valid_position_is_counted_once_for_its_document(
     batches: list[Seen], anatomy: Anatomy
 ) -> None:
     # Inside: a fixture is shown whole by hypothesis, and a model is long.
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(st.lists(st.booleans(), min_size=30, max_size=30).filter(any))
     def counts(chosen: list[bool]) -> None:
         check_counts(batches, anatomy, torch.tensor(chosen).view(3, 10))

@@ -44,7 +44,7 @@ def test_moments_of_three_points_are_as_by_hand() -> None:
     assert float(found.cross_covariance) == pytest.approx((-2 * 1 + -1 * -1 + 3 * 0) / 3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 120), st.integers(0, 100))
 def test_however_they_come_in_batches_moments_are_those_of_numpy(batch: int, seed: int) -> None:
     x, y = pairs(120, seed=seed)

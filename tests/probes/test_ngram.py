@@ -60,7 +60,7 @@ def test_counts_and_probabilities_are_as_by_hand() -> None:
     torch.testing.assert_close(found[1], after_one)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 15), st.integers(1, 3), st.integers(0, 1000))
 def test_probabilities_sum_to_one_and_none_is_zero(v: int, offset: int, seed: int) -> None:
     train, held = random_part(seed, v, 3), random_part(seed + 1, v, 3)

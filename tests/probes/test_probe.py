@@ -56,7 +56,7 @@ def seen(seed: int = 0) -> Seen:
     return Seen(torch.zeros(2, 4, dtype=torch.long), resid)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.booleans(), min_size=8, max_size=8), st.sampled_from([1.0, 0.25]))
 def test_a_prediction_is_unembedding_times_affine_map_plus_bias(
     chosen: list[bool], scale: float

@@ -125,7 +125,7 @@ def test_bfloat16_logits_are_cast_up() -> None:
     assert torch.equal(found.top5, expected.top5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.1, 20), st.integers(2, 40))
 def test_a_divergence_is_never_negative_and_zero_from_itself(
     seed: int, scale: float, vocab: int
@@ -151,7 +151,7 @@ def test_a_divergence_is_that_of_torch(chunk: int, monkeypatch: pytest.MonkeyPat
     assert float(losses.divergence(fair, loaded)) == pytest.approx(by_hand, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 1000))
 def test_each_resample_draws_as_many_documents_as_there_are(n: int, times: int, seed: int) -> None:
     weights = intervals.document_bootstrap(n, times, seed)

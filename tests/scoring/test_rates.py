@@ -102,7 +102,7 @@ def test_splits_and_sets_of_positions_are_kept_apart() -> None:
     assert found.rates("all", "validation", "all").nats(*UNIGRAM)[0] == pytest.approx(7)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.floats(-2, 2))
 def test_differences_are_paired(seed: int, gap: float) -> None:
     draw = np.random.default_rng(seed)

@@ -87,7 +87,7 @@ def test_the_cell_goes_into_the_row() -> None:
         assert found["layer"].isna().all() if cell.layer is None else (found["layer"] == 5).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.booleans(), min_size=18, max_size=18))
 def test_a_subset_of_positions_is_scored_on_its_own_positions(chosen: list[bool]) -> None:
     subset = torch.tensor(chosen).view(3, 6)

@@ -120,7 +120,7 @@ def test_the_verdict_says_what_the_interval_allows() -> None:
     assert doubtful["verdict"].startswith("cannot tell whether later layers forget")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(3.2, 4.9), st.floats(1.0, 4.5))
 def test_recovered_is_the_probes_share_of_the_ceilings_gain(probe: float, ceiling: float) -> None:
     cells = {("linear", 1, 2): probe, ("marginal", None, 2): ceiling}

@@ -33,7 +33,7 @@ def tokens_of(chosen: list[Passage], domain: str | None = None) -> int:
     return sum(each.length for each in chosen if domain in (None, each.domain))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 150), min_size=1, max_size=12),
     n_domains=st.integers(1, 4),

@@ -89,7 +89,7 @@ def test_the_future_is_the_sum_over_all_strings_between(name: str, offset: int) 
             assert found == pytest.approx(summed / of_past, abs=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
 def test_beliefs_and_futures_are_distributions_and_the_stationary_one_stays(
     seed: int, n_tokens: int, n_states: int, offset: int

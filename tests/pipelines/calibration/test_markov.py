@@ -150,7 +150,7 @@ def test_marginalization_is_a_power_of_the_chain(n_tokens: int, order: int, long
         assert one.branches == n_tokens ** (offset - 1)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2]))
 def test_the_certificate_holds_at_every_position_of_every_chain(seed: int, order: int) -> None:
     text = chain(4, order, seed)
