@@ -1,4 +1,4 @@
-"""What can be asked of an analysis: one frozen record, its fields the keys of run.toml.
+"""Settings of a run: frozen records, their fields the keys of run.toml.
 
 A field's name, hyphenated, is its flag on the command line.
 """
@@ -11,35 +11,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from probekit.errors import SettingsError
 
-LEAST = {
-    "limit": 1,
-    "max_tokens": 1,
-    "offsets": 1,
-    "max_branches": 1,
-    "marginal_positions": 1,
-    "batch_size": 1,
-    "block": 3,  # BOS, a position and its target
-    "seed": 0,
-    "seeds": 1,
-}
 # The largest that torch, numpy and TOML all take.
 LARGEST_SEED = 2**63 - 1
 
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
 
+TOKENS_ELSEWHERE = 200_000
 
-# Tokens of each text where nobody says how many. On a CPU the built-in analysis is to take a
-# minute: fewer tokens then, never fewer optimizer steps.
-TOKENS_ON_CPU, TOKENS_ELSEWHERE = 10_000, 200_000
+AnySettings = TypeVar("AnySettings", bound="RunSettings")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of `probekit analyze`.
+class RunSettings:
+    """Settings of any run: the model, the text and how it is marginalized.
 
     Attributes:
         model: Short name, Hub repository or local folder.
@@ -58,21 +46,12 @@ class Settings:
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
-        layers: Layers to read; none for all.
-        site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
-        probe: Families of probes; `linear`, of which the findings are made, is always among them.
-        controls: `default`: control task and random model at offset 2 and three layers; `all`
-            offsets and layers; or `none`.
-        target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
-        codelength: Also measure the online codelength of the linear probes.
         marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` (stratified
             random draws) or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
         max_branches: Most paths of a position; for `sample` the number of draws.
         marginal_positions: Positions of each text that are marginalized.
         seed: Seed of every random choice.
-        seeds: How many seeds, from that one on, for the readouts that depend on it: controls
-            and the families `mlp` and `linear-lowrank`.
     """
 
     model: str = "tiny"
@@ -89,27 +68,37 @@ class Settings:
     max_tokens: int | None = None
     block: int = 256
     offsets: int = 4
-    layers: tuple[int, ...] = ()
-    site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
-    probe: tuple[Family, ...] = ("linear",)
-    controls: Literal["default", "all", "none"] = "default"
-    target: Literal["text", "model"] = "text"
-    codelength: bool = False
     marginal: Literal["nucleus", "top", "sample", "off"] = "nucleus"
     nucleus: float = 0.99
     max_branches: int = 64
     marginal_positions: int = 500
     seed: int = 0
-    seeds: int = 1
+
+    # The least value that a field may have, by its name.
+    least: ClassVar[Mapping[str, int]] = {
+        "limit": 1,
+        "max_tokens": 1,
+        "offsets": 1,
+        "max_branches": 1,
+        "marginal_positions": 1,
+        "batch_size": 1,
+        "block": 3,  # BOS, a position and its target
+        "seed": 0,
+    }
+    # Tokens of each text on a CPU where `max_tokens` is unset. The built-in analysis is to take
+    # a minute there: fewer tokens then, never fewer optimizer steps.
+    tokens_on_cpu: ClassVar[int] = 10_000
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _require_kind(field.name, getattr(self, field.name), field.type)
-        for name, least in LEAST.items():
+            _require_kind(field, getattr(self, field.name))
+        for name, least in self.least.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < least:
-                raise SettingsError(f"{_flag(name)} must be at least {least}, got {value}")
-        if self.seed + self.seeds - 1 > LARGEST_SEED:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} must be at least {least}, got {value}"
+                )
+        if self.seed > LARGEST_SEED:
             raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if self.marginal == "sample" and self.max_branches < 2:
             raise SettingsError(
@@ -123,41 +112,76 @@ class Settings:
                 f"got {self.offsets}: ask for fewer offsets or a longer --block"
             )
 
+    @classmethod
+    def from_mapping(cls: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:
+        """Return settings from keys and values, lists taken as tuples.
+
+        Raises:
+            SettingsError: If a key is unknown (the nearest is suggested) or a value not allowed.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                near = get_close_matches(key, names, n=1)
+                hint = f"Did you mean {near[0]!r}? " if near else ""
+                raise SettingsError(
+                    f"unknown setting {key!r}. {hint}The settings are {', '.join(names)}"
+                )
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
 
-        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[11])
+        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-7])
         layers = [0, 6]
         """
         lines = []
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 shown = list(value) if isinstance(value, tuple) else value
-                lines.append(f"{name} = {toml(shown)}")
+                lines.append(f"{name} = {_toml(shown)}")
         return "\n".join(lines) + "\n"
 
-    def differing(self, other: "Settings") -> list[str]:
+    def differing(self, other: "RunSettings") -> list[str]:
         """Return the names of the fields that differ."""
         names = [field.name for field in dataclasses.fields(self)]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
-def from_mapping(given: Mapping[str, Any]) -> Settings:
-    """Return settings from keys and values, lists taken as tuples.
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Settings of `probekit analyze`: those of any run, and what is probed.
 
-    Raises:
-        SettingsError: If a key is unknown (the nearest is suggested) or a value not allowed.
+    Attributes:
+        layers: Layers to read; none for all.
+        site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
+        probe: Families of probes; `linear`, of which the findings are made, is always among them.
+        controls: `default`: control task and random model at offset 2 and three layers; `all`
+            offsets and layers; or `none`.
+        target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
+        codelength: Also measure the online codelength of the linear probes.
+        seeds: How many seeds, from that one on, for the readouts that depend on it: controls
+            and the families `mlp` and `linear-lowrank`.
     """
-    names = [field.name for field in dataclasses.fields(Settings)]
-    for key in given:
-        if key not in names:
-            near = get_close_matches(key, names, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise SettingsError(
-                f"unknown setting {key!r}. {hint}The settings are {', '.join(names)}"
-            )
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return Settings(**values)
+
+    layers: tuple[int, ...] = ()
+    site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
+    probe: tuple[Family, ...] = ("linear",)
+    controls: Literal["default", "all", "none"] = "default"
+    target: Literal["text", "model"] = "text"
+    codelength: bool = False
+    seeds: int = 1
+
+    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "seeds": 1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed + self.seeds - 1 > LARGEST_SEED:
+            raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -174,27 +198,34 @@ def from_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"the settings {path} are not TOML: {error}") from None
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def flag(field: "dataclasses.Field[Any]") -> str:
+    """Return the flag of a field: its name, hyphenated, or what its metadata calls it."""
+    return "--" + str(field.metadata.get("flag", field.name)).replace("_", "-")
 
 
-def toml(value: object) -> str:
+def _toml(value: object) -> str:
     """Return a value as TOML writes it: truth, a number, a word, or a list of them."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ", ".join(toml(item) for item in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, which wants one more.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 
 
-def _require_kind(name: str, value: object, kind: Any) -> None:
-    allowed = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if not any(_is_kind(value, one) for one in allowed):
-        shown = " or ".join(_described(one) for one in allowed)
-        raise SettingsError(f"{_flag(name)} must be {shown}, got {value!r}")
+def kinds(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the one type that an annotation is."""
+    in_union = get_origin(annotation) in (Union, UnionType)
+    return get_args(annotation) if in_union else (annotation,)
+
+
+def _require_kind(field: "dataclasses.Field[Any]", value: object) -> None:
+    allowed = kinds(field.type)
+    if not any(_is_kind(value, kind) for kind in allowed):
+        shown = " or ".join(_described(kind) for kind in allowed)
+        raise SettingsError(f"{flag(field)} must be {shown}, got {value!r}")
 
 
 def _is_kind(value: object, kind: Any) -> bool:
@@ -213,4 +244,6 @@ def _described(kind: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
         return f"a list, each {_described(get_args(kind)[0])}"
+    if kind is float:
+        return "a number"
     return "unset" if kind is NoneType else str(kind.__name__)

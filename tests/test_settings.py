@@ -1,9 +1,6 @@
 """Settings: one record behind flags, files and keyword arguments."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,21 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from probekit.cli.flags import described
 from probekit.errors import SettingsError
-from probekit.settings import Settings, from_file, from_mapping
+from probekit.pipelines.head_study.settings import HeadSettings
+from probekit.settings import RunSettings, Settings, from_file
+from support import without_type_checks
 
-NAMES = [field.name for field in dataclasses.fields(Settings)]
 OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "figures", "debug"}
 
 
-def test_fields_are_flags_and_keys_of_run_toml() -> None:
+@pytest.mark.parametrize(("command", "record"), [("analyze", Settings), ("heads", HeadSettings)])
+def test_fields_are_flags_and_keys_of_run_toml(command: str, record: type[RunSettings]) -> None:
     from probekit.cli.main import app
 
     commands: Any = get_command(app)
-    flags = {parameter.name for parameter in commands.commands["analyze"].params}
-    assert flags - OTHER_FLAGS == set(NAMES)
-    whole = Settings(revision="main", limit=5, max_tokens=100)
-    assert list(tomllib.loads(whole.as_toml())) == NAMES
+    flags = {parameter.name for parameter in commands.commands[command].params}
+    names = [field.name for field in dataclasses.fields(record)]
+    assert flags - OTHER_FLAGS == set(names)
+    whole = record(revision="main", limit=5, max_tokens=100)
+    assert [name for name in names if name != "read"] == list(tomllib.loads(whole.as_toml()))
+
+
+@pytest.mark.parametrize("record", [Settings, HeadSettings])
+def test_help_says_of_each_field_what_its_record_does(record: type[RunSettings]) -> None:
+    assert all(described(record, field.name) for field in dataclasses.fields(record))
 
 
 @given(
@@ -45,7 +51,7 @@ def test_fields_are_flags_and_keys_of_run_toml() -> None:
 )
 def test_settings_come_back_from_run_toml(given_: dict[str, Any]) -> None:
     settings = Settings(**given_)
-    assert from_mapping(tomllib.loads(settings.as_toml())) == settings
+    assert Settings.from_mapping(tomllib.loads(settings.as_toml())) == settings
 
 
 def test_differing_fields_are_named() -> None:
@@ -54,9 +60,9 @@ def test_differing_fields_are_named() -> None:
 
 def test_an_unknown_key_gets_the_nearest() -> None:
     with pytest.raises(SettingsError, match=r"unknown setting 'ofsets'. Did you mean 'offsets'"):
-        from_mapping({"ofsets": 3})
+        Settings.from_mapping({"ofsets": 3})
     with pytest.raises(SettingsError, match=r"unknown setting 'zzz'. The settings are model"):
-        from_mapping({"zzz": 3})
+        Settings.from_mapping({"zzz": 3})
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_an_unknown_key_gets_the_nearest() -> None:
 )
 def test_a_value_that_is_not_allowed_is_named(given_: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        from_mapping(given_)
+        Settings.from_mapping(given_)
 
 
 KINDS: dict[str, tuple[Any, str]] = {
@@ -85,25 +91,15 @@ KINDS: dict[str, tuple[Any, str]] = {
     "layers": (["a"], "--layers must be a list, each int, got ('a',)"),
     "text": ("a.txt", "--text must be a list, each str, got 'a.txt'"),
     "limit": ("a", "--limit must be int or unset, got 'a'"),
+    "nucleus": ("a", "--nucleus must be a number, got 'a'"),
     "marginal": ("none", "--marginal must be one of nucleus, top, sample, off, got 'none'"),
 }
-OUTSIDE = """
-import json, sys
-from probekit.settings import SettingsError, from_mapping
-for key, value in json.load(sys.stdin).items():
-    try:
-        print(from_mapping({key: value}))
-    except SettingsError as error:
-        print(error)
-"""
 
 
 def test_a_value_of_another_kind_is_named() -> None:
-    # In a process of its own: here the check of types would speak first.
-    values = json.dumps({key: value for key, (value, _) in KINDS.items()})
-    command = [sys.executable, "-c", OUTSIDE]
-    done = subprocess.run(command, input=values, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [message for _, message in KINDS.values()]
+    values = {key: value for key, (value, _) in KINDS.items()}
+    messages = [message for _, message in KINDS.values()]
+    assert without_type_checks.settings(Settings, values) == messages
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def compare(
     typer.echo(f"Comparison: {path}")
 
 
-@with_settings(*SHARED)
+@with_settings(Settings, *SHARED)
 def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     settings: dict[str, Any],
     family: Annotated[str | None, typer.Option(help="A ladder of `probekit models`.")] = None,

@@ -1,4 +1,4 @@
-"""Flags made from the fields of `Settings`, so that the two cannot drift apart.
+"""Flags made from the fields of a record of settings, so that the two cannot drift apart.
 
 Every flag is unset unless given: what a --config file says counts then, and the field's
 own default last.
@@ -9,44 +9,47 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from probekit.errors import SettingsError
-from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings
+from probekit.settings import TOKENS_ELSEWHERE, RunSettings, flag, kinds
 
-# Flags that are usually given, in the order of the help text's first panel.
-MAIN = ("model", "text", "offsets", "max_tokens", "marginal", "device", "dtype")
+# Flags that are usually given, in the help text's first panel.
+MAIN = (
+    "model", "text", "offsets", "max_tokens", "marginal", "device", "dtype",
+    "strategies", "kind", "epochs", "sweep",
+)  # fmt: skip
+# Defaults in words, of fields whose own default says nothing.
+SHOWN = {"text": "built-in text", "layers": "all", "strategies": "those that suit the kind"}
 
 
-def tokens(on_cpu: int) -> str:
+def tokens(record: type[RunSettings]) -> str:
     """Return how many tokens of a text are taken where nobody says how many.
 
-    >>> tokens(10_000)
+    >>> tokens(RunSettings)
     '10,000 on a CPU, 200,000 elsewhere'
     """
-    return f"{on_cpu:,} on a CPU, {TOKENS_ELSEWHERE:,} elsewhere"
-
-
-# Defaults in words, of fields whose own default says nothing.
-SHOWN = {"text": "built-in text", "max_tokens": tokens(TOKENS_ON_CPU)}
+    return f"{record.tokens_on_cpu:,} on a CPU, {TOKENS_ELSEWHERE:,} elsewhere"
 
 
 def with_settings(
-    *names: str, shown: Mapping[str, str] = MappingProxyType({})
+    record: type[RunSettings], *names: str, shown: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for each of these settings (all, if none are named).
 
     The command gets them as its parameter `settings`, a dictionary of what was given.
 
     Args:
-        names: Fields of `Settings`.
+        record: The dataclass of settings.
+        names: Fields of it.
         shown: What the help says is the default, where that is not the field's own.
     """
+    words = {**SHOWN, "max_tokens": tokens(record), **shown}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = [f for f in dataclasses.fields(Settings) if not names or f.name in names]
+        fields = [f for f in dataclasses.fields(record) if not names or f.name in names]
 
         def run(**given: Any) -> None:
             settings = {field.name: given.pop(field.name) for field in fields}
@@ -58,10 +61,15 @@ def with_settings(
             for parameter in signature.parameters.values()
             if parameter.name != "settings"
         ]
-        parameters = [*own, *(_flag(field, {**SHOWN, **shown}) for field in fields)]
+        flags = [
+            _parameter(field, described(record, field.name), words.get(field.name))
+            for field in fields
+        ]
         run.__doc__, run.__name__ = command.__doc__, command.__name__
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *flags]
+        )
         return run
 
     return decorate
@@ -72,42 +80,47 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
 
 
-def _flag(field: "dataclasses.Field[Any]", shown: Mapping[str, str]) -> inspect.Parameter:
-    kinds = get_args(field.type) or (field.type,)
+def _parameter(
+    field: "dataclasses.Field[Any]", text: str, default: str | None
+) -> inspect.Parameter:
+    """Return the parameter from which typer makes the flag of a field."""
+    name = flag(field)
     options: dict[str, Any] = {
-        "help": described(Settings, field.name),
-        "show_default": shown.get(field.name, _shown(field.default)),
+        "help": text,
+        "show_default": default or _shown(field.default),
         "rich_help_panel": "Settings" if field.name in MAIN else "More settings",
     }
-    kind: Any = next(kind for kind in kinds if kind is not NoneType)
-    if field.name in ("text", "probe"):
+    kind: Any
+    kind, *words = (kind for kind in kinds(field.type) if kind is not NoneType)
+    if words:
+        options |= _number_or_word(name, kind, get_args(words[0]))
+        kind = str
+    elif kind == tuple[int, ...]:
+        options |= {"parser": _numbers, "metavar": "L,L,..."}
+        kind = str
+    elif get_origin(kind) is tuple:
         kind = list[str]
-    elif field.name == "layers":
-        kind, options["parser"] = str, _numbers
-        options["metavar"] = "L,L,..."
-    elif field.name == "batch_size":
-        kind, options["parser"] = str, _number_or_auto
-        options["metavar"] = "N|auto"
-    elif get_origin(field.type) is Literal:
-        kind = field.type
-    name = "--" + field.name.replace("_", "-")
-    declared = f"{name}/--no-{name[2:]}" if kind is bool else name
-    annotation = Annotated[kind | None, typer.Option(declared, **options)]
+    elif kind is bool:
+        name = f"{name}/--no-{name[2:]}"
+    annotation = Annotated[kind | None, typer.Option(name, **options)]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
-def described(owner: type, name: str) -> str:
-    """Return what the docstring of a class of settings says of a field."""
-    attributes = inspect.getdoc(owner) or ""
-    found = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)
-    return " ".join(found.group(1).split()).replace("`", "") if found else ""
+def described(record: type, name: str) -> str:
+    """Return what the docstring of a record, or of one that it extends, says of a field."""
+    for owner in record.__mro__:
+        attributes = inspect.cleandoc(owner.__doc__ or "")
+        line = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)
+        if line:
+            return " ".join(line.group(1).split()).replace("`", "")
+    return ""
 
 
 def _shown(default: object) -> str | bool:
     if isinstance(default, tuple):
-        return ", ".join(default) or "all"
+        return ", ".join(default)
     return False if default is None else str(default)
 
 
@@ -118,10 +131,16 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise SettingsError(f"--layers must be numbers such as 0,3,6, got {text!r}") from None
 
 
-def _number_or_auto(text: str) -> int | str:
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise SettingsError(f"--batch-size must be a number or auto, got {text!r}") from None
+def _number_or_word(name: str, kind: type, words: tuple[str, ...]) -> dict[str, Any]:
+    """Return options of a flag that takes a number or one of some words."""
+    allowed = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+
+    def parse(text: str) -> Any:
+        if text in words:
+            return text
+        try:
+            return kind(text)
+        except ValueError:
+            raise SettingsError(f"{name} must be a number or {allowed}, got {text!r}") from None
+
+    return {"parser": parse, "metavar": "|".join(("N", *words))}

@@ -21,7 +21,7 @@ from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
-from probekit.settings import Settings, from_file, from_mapping
+from probekit.settings import RunSettings, Settings, from_file
 
 app = typer.Typer(
     name="probekit",
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 @command(RESUMABLE)
-@with_settings()
+@with_settings(Settings)
 def analyze(
     settings: dict[str, Any],
     output: Output = None,
@@ -92,7 +92,7 @@ def analyze(
     figures: Figures = False,
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
-    asked = from_mapping((from_file(config) if config else {}) | settings)
+    asked = Settings.from_mapping((from_file(config) if config else {}) | settings)
     from probekit import reports
     from probekit.pipelines.analysis import analyze as analysis
 
@@ -108,7 +108,7 @@ def analyze(
 
 
 @command()
-@with_settings("text", "device", "dtype", "revision", "trust_remote_code", "block")
+@with_settings(Settings, "text", "device", "dtype", "revision", "trust_remote_code", "block")
 def doctor(
     settings: dict[str, Any],
     model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",
@@ -120,7 +120,7 @@ def doctor(
     if calibrate:
         _calibrate()
         return
-    asked = from_mapping({"model": model} | settings)
+    asked = Settings.from_mapping({"model": model} | settings)
     from probekit.pipelines.analysis import analyze as analysis
     from probekit.runs import doctor
 
@@ -181,7 +181,7 @@ def _calibrate() -> None:
         raise typer.Exit(1)
 
 
-def _load(asked: Settings) -> Any:
+def _load(asked: RunSettings) -> Any:
     from transformers.utils import logging
 
     from probekit.runs.setup import load_model

@@ -7,8 +7,8 @@ import typer
 
 from probekit.cli.flags import tokens, with_settings
 from probekit.errors import SettingsError
-from probekit.pipelines.head_study.settings import TOKENS_ON_CPU
-from probekit.settings import Settings
+from probekit.pipelines.head_study.settings import HeadSettings
+from probekit.settings import RunSettings
 
 Figure = Literal["figure-1", "figure-2", "table-1"]
 OF_PROTOCOL = ("nucleus", "seed")
@@ -18,8 +18,8 @@ OF_TRAINING = ("limit", "max_tokens", "block")  # for table-1
 
 
 @with_settings(
-    "text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING, *OF_TRAINING,
-    shown={"max_tokens": f"{tokens(TOKENS_ON_CPU)}, for training", "text": "built-in prose"},
+    HeadSettings, "text", "text_field", *FIELDS, *OF_PROTOCOL, *LOADING, *OF_TRAINING,
+    shown={"max_tokens": f"{tokens(HeadSettings)}, for training", "text": "built-in prose"},
 )  # fmt: skip
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
@@ -87,12 +87,12 @@ def _figure(
 ) -> dict[str, Any]:
     from probekit.pipelines.reproduction import reproduce
 
-    source, target = (settings.get(name, getattr(Settings, name)) for name in FIELDS)
+    source, target = (settings.get(name, getattr(RunSettings, name)) for name in FIELDS)
     wanted = reproduce.Asked(
         figure,
         model or reproduce.LADDER,
         settings.get("text", reproduce.DEFAULT_TEXT),
-        settings.get("text_field", Settings.text_field),
+        settings.get("text_field", RunSettings.text_field),
         (source, target),
         asked,
         {name: settings[name] for name in LOADING if name in settings},

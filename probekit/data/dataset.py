@@ -11,7 +11,7 @@ from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
 from probekit.data.pairs import TEMPLATE
 from probekit.data.texts import Documents, Pairs, open_text
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 
 # Reading stops at so many characters, or so many for each token wanted: ten times what a
 # token holds, so that long documents are shortened rather than few documents read.
@@ -25,7 +25,7 @@ _OfText = tuple[list[Document], list[TokenizedDocument], list[dict[str, str]]]
 
 
 def read(
-    tokenizer: PreTrainedTokenizerBase, settings: Settings, block: int
+    tokenizer: PreTrainedTokenizerBase, settings: RunSettings, block: int
 ) -> tuple[list[TokenizedDocument], list[dict[str, Any]], list[dict[str, str]]]:
     """Read and tokenize the texts that settings name, each of documents or of pairs.
 
@@ -58,7 +58,7 @@ def read(
 
 
 def _documents(
-    opened: Documents, tokenizer: PreTrainedTokenizerBase, settings: Settings
+    opened: Documents, tokenizer: PreTrainedTokenizerBase, settings: RunSettings
 ) -> _OfText:
     most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
     documents = opened.take(settings.limit, most)
@@ -69,7 +69,7 @@ def _documents(
 
 
 def _pairs(
-    opened: Pairs, tokenizer: PreTrainedTokenizerBase, settings: Settings, block: int
+    opened: Pairs, tokenizer: PreTrainedTokenizerBase, settings: RunSettings, block: int
 ) -> _OfText:
     source, budget = opened.source, settings.max_tokens
     most = max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * budget) if budget else CHARACTERS

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from probekit.data import rows
 from probekit.data.documents import Document
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 
 TEMPLATE = "Translate the following German sentence to English: {source}\n---\nTranslated: "
-USUAL_FIELDS = Settings.source_field, Settings.target_field
+USUAL_FIELDS = RunSettings.source_field, RunSettings.target_field
 WAY_OUT = (
     "Name the right ones with --source-field and --target-field (translation.de goes into an "
     "object)"

@@ -9,7 +9,7 @@ from probekit.data import documents, pairs, rows
 from probekit.data.documents import Document, Source
 from probekit.data.pairs import USUAL_FIELDS, Pair
 from probekit.errors import DataError
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 
 T = TypeVar("T", Document, Pair)
 
@@ -69,7 +69,7 @@ class Pairs:
 
 def open_text(
     source: Source,
-    text_field: str = Settings.text_field,
+    text_field: str = RunSettings.text_field,
     pair_fields: tuple[str, str] = USUAL_FIELDS,
 ) -> Documents | Pairs:
     """Open a text; it is pairs if its first row has both fields of pairs, else documents.

@@ -16,7 +16,7 @@ from probekit.runs.setup import Setup
 from probekit.runs.streams import Streams, Tracked
 from probekit.scoring.rates import ALL
 from probekit.scoring.score import score
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 from probekit.shapes import Mask
 
 
@@ -51,12 +51,12 @@ class Ceiling:
         return table.drop(columns="kl_sum").merge(known, on=keys, how="left")
 
 
-def wanted(settings: Settings) -> bool:
+def wanted(settings: RunSettings) -> bool:
     """Whether there is a ceiling: at offset 1 it is the model itself."""
     return settings.marginal != "off" and settings.offsets > 1
 
 
-def marginalization(setup: Setup, settings: Settings, name: str) -> Marginalization:
+def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginalization:
     """Return the model, marginalized as asked for, as a readout."""
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -65,7 +65,7 @@ def marginalization(setup: Setup, settings: Settings, name: str) -> Marginalizat
 
 def measure(
     name: str,
-    settings: Settings,
+    settings: RunSettings,
     streams: Streams,
     targets: Targets,
     drawn: Mask,
@@ -85,7 +85,7 @@ def measure(
     readout = marginalization(setup, settings, name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     layers = streams.layers if compared else ()
-    stream = Tracked(setup.stream("test", layers, settings.site, batch_size=1), name)
+    stream = Tracked(setup.stream("test", layers, streams.site, batch_size=1), name)
     table = score(
         [readout, *compared],
         stream,

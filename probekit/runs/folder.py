@@ -23,7 +23,7 @@ import pandas as pd
 
 from probekit.errors import RunError
 from probekit.files import write_text
-from probekit.settings import Settings, from_file, from_mapping
+from probekit.settings import Settings, from_file
 
 # What says that a folder holds a finished job, and of which kind.
 FINISHED = {
@@ -80,7 +80,7 @@ class Run:
     @property
     def settings(self) -> Settings:
         """The settings, from run.toml."""
-        return from_mapping(from_file(self.folder / "run.toml"))
+        return Settings.from_mapping(from_file(self.folder / "run.toml"))
 
 
 def load(folder: str | Path) -> Run:
@@ -174,7 +174,7 @@ def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None
     if not holds_work(folder):
         write_text(folder / "run.toml", settings.as_toml())
         return None
-    differing = from_mapping(from_file(folder / "run.toml")).differing(settings)
+    differing = Settings.from_mapping(from_file(folder / "run.toml")).differing(settings)
     if differing:
         raise RunError(
             f"{folder} holds a run with other settings: {', '.join(differing)}. "
@@ -204,7 +204,7 @@ def _goes_on(folder: Path, settings: Settings) -> bool:
     """Whether a folder holds an unfinished run with these settings."""
     if (folder / "results.json").exists() or not holds_work(folder):
         return False
-    return from_mapping(from_file(folder / "run.toml")) == settings
+    return Settings.from_mapping(from_file(folder / "run.toml")) == settings
 
 
 def _remove(path: Path) -> None:

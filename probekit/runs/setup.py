@@ -1,7 +1,7 @@
 """From settings to what an analysis works on: a model, its anatomy, token blocks, a plan."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.runs import doctor, plan
-from probekit.settings import TOKENS_ELSEWHERE, TOKENS_ON_CPU, Settings, from_mapping
+from probekit.settings import TOKENS_ELSEWHERE, AnySettings, RunSettings
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,19 @@ class Setup:
         return BranchEngine(self.loaded.model, max_tokens_per_forward=self.plan.branch_tokens)
 
 
-def prepare(loaded: Loaded, settings: Settings) -> Setup:
+def prepare(
+    loaded: Loaded,
+    settings: RunSettings,
+    layers: Sequence[int] = (),
+    site: Site = "resid_post",
+) -> Setup:
     """Read and tokenize the text, find the model's anatomy, plan the run.
+
+    Args:
+        loaded: Model and tokenizer.
+        settings: Settings of the run.
+        layers: Layers to read; none for all.
+        site: Where in a block they are read.
 
     Raises:
         ModelError: If the model is not understood or takes no block this long.
@@ -87,7 +98,7 @@ def prepare(loaded: Loaded, settings: Settings) -> Setup:
         SettingsError: If layers or offsets are out of range.
     """
     anatomy = find_anatomy(loaded.model)
-    layers = _layers(settings, anatomy.n_layers)
+    layers = _layers(layers, site, anatomy.n_layers)
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
     block = tokens.shortened(block, documents, loaded.tokenizer)
@@ -110,20 +121,20 @@ def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:
     return [{"code": f"check-{check.name}", "message": check.message} for check in failed]
 
 
-def _layers(settings: Settings, n_layers: int) -> tuple[int, ...]:
-    lowest = 0 if settings.site == "resid_post" else 1
-    layers = settings.layers or tuple(range(lowest, n_layers + 1))
+def _layers(layers: Sequence[int], site: Site, n_layers: int) -> tuple[int, ...]:
+    lowest = 0 if site == "resid_post" else 1
+    layers = layers or range(lowest, n_layers + 1)
     outside = [layer for layer in layers if not lowest <= layer <= n_layers]
     if outside:
         raise SettingsError(
-            f"--layers must be in {lowest}..{n_layers} for this model at {settings.site}, "
+            f"--layers must be in {lowest}..{n_layers} for this model at {site}, "
             f"got {', '.join(map(str, outside))}"
         )
     # The last layer is where forgetting is measured from.
     return tuple(sorted({*layers, n_layers}))
 
 
-def _block(loaded: Loaded, settings: Settings) -> int:
+def _block(loaded: Loaded, settings: RunSettings) -> int:
     block = min(settings.block, loading.longest(loaded.model) or settings.block)
     if settings.offsets > block - 2:
         raise SettingsError(
@@ -133,16 +144,16 @@ def _block(loaded: Loaded, settings: Settings) -> int:
     return block
 
 
-def with_machine_defaults(settings: Settings, loaded: Loaded) -> Settings:
+def with_machine_defaults(settings: AnySettings, loaded: Loaded) -> AnySettings:
     """Return settings with what depends on the machine made plain, so that a run is repeatable."""
     on_cpu = loaded.model.device.type == "cpu"
-    most = settings.max_tokens or (TOKENS_ON_CPU if on_cpu else TOKENS_ELSEWHERE)
+    n_tokens = settings.max_tokens or (settings.tokens_on_cpu if on_cpu else TOKENS_ELSEWHERE)
     revision = loaded.revision or settings.revision
-    known = {"max_tokens": most, "revision": revision, "dtype": loaded.dtype}
-    return from_mapping(asdict(settings) | known)
+    changed: dict[str, Any] = {"dtype": loaded.dtype}
+    return replace(settings, max_tokens=n_tokens, revision=revision, **changed)
 
 
-def load_model(settings: Settings) -> Loaded:
+def load_model(settings: RunSettings) -> Loaded:
     """Load the model that settings name.
 
     Raises:

@@ -15,7 +15,7 @@ import pandas as pd
 from probekit import files, provenance
 from probekit.progress import Journal
 from probekit.runs.setup import Setup
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 
 # Hexadecimal digits of the fingerprint in a file's name.
 DIGITS = 16
@@ -38,7 +38,7 @@ class Stages:
     fingerprint: str
 
     @classmethod
-    def of(cls, folder: Path, journal: Journal, setup: Setup, settings: Settings) -> "Stages":
+    def of(cls, folder: Path, journal: Journal, setup: Setup, settings: RunSettings) -> "Stages":
         """Return the stages of a run in its folder."""
         causes = {
             "settings": asdict(settings),

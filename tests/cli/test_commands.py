@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from probekit.cli import main
 from probekit.models import catalogue
-from probekit.pipelines.head_study.settings import split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.runs.folder import Run, load
 from probekit.settings import Settings
 from support.commands import call, flags
@@ -146,7 +146,7 @@ def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, toke
     shown = {p.name: p.show_default for p in given.commands[command].params}
     assert shown["offsets"] == offsets
     assert shown["max_tokens"].startswith(tokens)
-    settings = split({})[0] if command == "heads" else Settings()
+    settings = HeadSettings() if command == "heads" else Settings()
     assert str(settings.offsets) == offsets
 
 

@@ -13,7 +13,7 @@ from probekit.errors import DataError
 from probekit.pipelines.head_study.study_heads import study_heads
 from probekit.runs.folder import json_schema
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
-from probekit.settings import from_mapping
+from probekit.settings import Settings
 from support import tiny_run
 
 PAIRS = 40
@@ -42,10 +42,10 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def prepared(asked: dict[str, Any], pairs_file: str) -> Any:
-    loaded = load_model(from_mapping(asked))
+    loaded = load_model(Settings.from_mapping(asked))
 
     def prepared(**more: Any) -> Setup:
-        settings = from_mapping({**asked, **QUICK, "text": (pairs_file,), **more})
+        settings = Settings.from_mapping({**asked, **QUICK, "text": (pairs_file,), **more})
         return prepare(loaded, with_machine_defaults(settings, loaded))
 
     return prepared

@@ -13,14 +13,14 @@ from probekit.data.blocks import Blocks
 from probekit.pipelines.analysis import analyze
 from probekit.runs.folder import Run
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
-from probekit.settings import from_mapping
+from probekit.settings import Settings
 
 # What a readout is, and what it scores on the documents that choose.
 FITTED = ["readout", "layer", "offset", "split", "n_parameters", "nats", "top1", "top5"]
 
 
 def test_the_blocks_of_a_split_hold_its_documents_alone(asked: dict[str, Any]) -> None:
-    settings = from_mapping(asked)
+    settings = Settings.from_mapping(asked)
     loaded = load_model(settings)
     setup = prepare(loaded, with_machine_defaults(settings, loaded))
     seen = 0

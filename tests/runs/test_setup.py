@@ -14,17 +14,18 @@ from probekit.runs.setup import (
     require_analysable,
     with_machine_defaults,
 )
-from probekit.settings import from_mapping
+from probekit.settings import Settings
 from support import tiny_run
 
 
 @pytest.fixture(scope="module")
 def prepared(asked: dict[str, Any]) -> Any:
-    loaded = load_model(from_mapping(asked))
+    loaded = load_model(Settings.from_mapping(asked))
 
     def prepared(**more: Any) -> Setup:
-        settings = from_mapping({**asked, **more})
-        return prepare(loaded, with_machine_defaults(settings, loaded))
+        settings = Settings.from_mapping({**asked, **more})
+        settings = with_machine_defaults(settings, loaded)
+        return prepare(loaded, settings, settings.layers, settings.site)
 
     return prepared
 

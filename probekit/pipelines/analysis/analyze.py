@@ -35,7 +35,7 @@ from probekit.runs.setup import (
 )
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL
-from probekit.settings import Settings, from_file, from_mapping
+from probekit.settings import Settings, from_file
 
 
 def analyze(
@@ -65,7 +65,7 @@ def analyze(
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
     given, loaded = resolve_model(model, tokenizer, settings)
-    asked = from_mapping(given)
+    asked = Settings.from_mapping(given)
     return run(loaded or load_model(asked), asked, output, overwrite, say)
 
 
@@ -77,13 +77,13 @@ def run(
     folder = Path(output) if output else default_folder(settings)
     finished = results.open_folder(folder, settings, overwrite)
     if finished is not None:
-        now = prepare(loaded, settings)
+        now = prepare(loaded, settings, settings.layers, settings.site)
         results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        setup = prepare(loaded, settings)
+        setup = prepare(loaded, settings, settings.layers, settings.site)
         test = setup.blocks["test"]
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         warnings = require_analysable(checks)
@@ -108,7 +108,7 @@ def run(
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = with_machine_defaults(settings, loaded)
-    setup = prepare(loaded, settings)
+    setup = prepare(loaded, settings, settings.layers, settings.site)
     lines = [setup.plan.line(plan.seconds(setup.plan, setup.anatomy))]
     for row in setup.text:
         documents, counts = row["documents"], row["tokens"]
@@ -120,7 +120,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     """Check every assumption on this model, and the branch engine on its longest block."""
     settings = with_machine_defaults(settings, loaded)
-    setup = prepare(loaded, settings)
+    setup = prepare(loaded, settings, settings.layers, settings.site)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)
     return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
@@ -152,7 +152,7 @@ def default_folder(settings: Settings) -> Path:
     stem = Path("runs") / Path(settings.model).name
     if not results.holds_work(stem):
         return stem
-    held = from_mapping(from_file(stem / "run.toml"))
+    held = Settings.from_mapping(from_file(stem / "run.toml"))
     if held == settings:
         return stem
     return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")

@@ -23,7 +23,7 @@ from probekit.progress import Say
 from probekit.runs import folder as results
 from probekit.runs.folder import Run
 from probekit.runs.setup import load_model
-from probekit.settings import Settings, from_mapping
+from probekit.settings import Settings
 
 PAGE = "compare.html"
 
@@ -83,7 +83,7 @@ def rungs(
         for name, own in zip(models, last, strict=True)
     ]
     return [
-        Rung(from_mapping({**settings, "model": name}), folder / own)
+        Rung(Settings.from_mapping({**settings, "model": name}), folder / own)
         for name, own in zip(models, folders, strict=True)
     ]
 
@@ -196,7 +196,7 @@ def _analyze(
 
     overwrite, dry = how
     try:
-        asked = from_mapping(settings)
+        asked = Settings.from_mapping(settings)
         loaded = load_model(asked)
         say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
         if dry:

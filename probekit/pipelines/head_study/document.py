@@ -12,6 +12,7 @@ from probekit.pipelines.head_study.study import Study
 from probekit.runs import metadata
 from probekit.runs.setup import Setup
 from probekit.scoring.rates import WIDE_BOUND, DocumentSums
+from probekit.settings import Settings
 
 SCHEMA = "probekit.heads/1"
 
@@ -30,15 +31,16 @@ def document(
         trained: Notes of each training.
         swept: The sweep over layers, if there was one.
     """
-    names = [name for name in study.asked.trained if name in trained]
+    names = [name for name in study.settings.trained if name in trained]
     kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
     own = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
     verdict = head_verdict.sentences(sums, kept)
     verdict += [layer_sweep.answer(swept)] if swept is not None else []
-    given = asdict(study.settings) | asdict(study.asked)
+    # Schema 1 lists the settings of an analysis too, which mean nothing here.
+    settings = asdict(Settings()) | asdict(study.settings)
     return {
         "schema": SCHEMA,
-        "run": metadata.run_row(study.setup, given, study.journal),
+        "run": metadata.run_row(study.setup, settings, study.journal),
         "model": metadata.model_row(study.setup),
         "text": study.setup.text,
         "verdict": verdict,

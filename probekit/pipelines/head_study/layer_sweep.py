@@ -98,7 +98,7 @@ def sweep(study: Study) -> Sweep:
 def _trained(study: Study, layer: int, probe: Probes) -> dict[str, Any]:
     def measure() -> dict[str, Any]:
         # Other starts than that of the identity leave no room for a probe's.
-        own = starts(probe, layer) if study.asked.init == "zero" else {}
+        own = starts(probe, layer) if study.settings.init == "zero" else {}
         new, history, recipe = train_at(study, layer, OFFSET, own)
         readout = HeadReadout(HEAD, study.backbone, new, study.setup.anatomy)
         study.keep_table(f"layer-{layer}", scored(study, [readout], study.setup))

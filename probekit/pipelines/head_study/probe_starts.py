@@ -54,8 +54,8 @@ def starts(found: Probes, layer: int) -> Starts:
 
 def of_reading(study: Study) -> Starts:
     """Return the probes of the layer that strategies read, at all offsets beyond the first."""
-    asked, offsets = study.asked, tuple(range(2, study.settings.offsets + 1))
-    read = study.setup.anatomy.n_layers - 1 if asked.read is None else asked.read
+    read, offsets = study.settings.read, tuple(range(2, study.settings.offsets + 1))
+    read = study.setup.anatomy.n_layers - 1 if read is None else read
     # The sweep fits these too, where it reads the layer at the same offsets.
     shared = study.sweeps and read in study.swept and offsets == (SWEPT_OFFSET,)
     return starts(fitted(study, study.swept if shared else (read,), offsets), read)

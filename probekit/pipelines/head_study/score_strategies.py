@@ -107,9 +107,9 @@ def scored(study: Study, readouts: Sequence[Readout], setup: Setup) -> pd.DataFr
 
 def _order(study: Study) -> tuple[str, ...]:
     """Return the strategies, those first that others stand on."""
-    if study.asked.kind == "native":
+    if study.settings.kind == "native":
         return (BASELINE,)
-    return (BASELINE, *study.asked.trained)
+    return (BASELINE, *study.settings.trained)
 
 
 def _score_strategy(study: Study, name: str) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _score_native(study: Study) -> dict[str, Any]:
     try:
         readout = native.native(loaded.model, study.setup.anatomy)
     except ModelError as error:
-        if study.asked.kind == "native":
+        if study.settings.kind == "native":
             raise
         return {"reason": str(error)}
     study.keep_table(NATIVE, scored(study, [readout], study.setup))

@@ -24,7 +24,6 @@ from probekit.probes import ngram
 from probekit.progress import Journal
 from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
-from probekit.settings import Settings
 from probekit.shapes import Mask
 
 MOST_LAYERS = 7
@@ -37,16 +36,14 @@ class Study:
 
     Attributes:
         setup: Model and text.
-        settings: What any run is asked.
-        asked: What this one is asked besides.
+        settings: Its settings.
         journal: Where stages are noted.
         stages: Folder of finished stages.
         finished: Folder of the finished run whose weights are read; None in one that goes on.
     """
 
     setup: Setup
-    settings: Settings
-    asked: HeadSettings
+    settings: HeadSettings
     journal: Journal
     stages: Path
     finished: Path | None = None
@@ -57,7 +54,6 @@ class Study:
         return provenance.digest(
             {
                 "settings": asdict(self.settings),
-                "heads": asdict(self.asked),
                 "model": self.setup.fingerprint,
                 "text": [row["sha256"] for row in self.setup.text],
                 "versions": dict(provenance.versions()),
@@ -73,9 +69,13 @@ class Study:
     @cached_property
     def positions(self) -> dict[str, Mask]:
         """Test positions: all, and those at which the model is marginalized."""
-        test, asked = self.setup.blocks["test"], self.settings
+        test, settings = self.setup.blocks["test"], self.settings
         drawn = draw_positions(
-            test, self.setup.domains, asked.offsets, asked.marginal_positions, asked.seed
+            test,
+            self.setup.domains,
+            settings.offsets,
+            settings.marginal_positions,
+            settings.seed,
         )
         return {"all": test.valid(1), "marginal": drawn}
 
@@ -100,16 +100,16 @@ class Study:
     @property
     def rate(self) -> float:
         """The learning rate of the model."""
-        if not isinstance(self.asked.rate, str):
-            return float(self.asked.rate)
+        if not isinstance(self.settings.rate, str):
+            return float(self.settings.rate)
         loaded = self.setup.loaded
         name = loaded.repository or loaded.name
-        return learning_rate(self.asked.rate, name, self.setup.anatomy.d_model)
+        return learning_rate(self.settings.rate, name, self.setup.anatomy.d_model)
 
     @property
     def sweeps(self) -> bool:
         """Whether heads are trained at several layers, beside linear probes."""
-        return self.asked.sweep == "default" and self.asked.kind != "native"
+        return self.settings.sweep == "default" and self.settings.kind != "native"
 
     @property
     def swept(self) -> tuple[int, ...]:
@@ -121,11 +121,11 @@ class Study:
     def recipe(self, name: str) -> Recipe:
         """Return a recipe of `probekit.heads.training.recipes` as it is asked for here."""
         own = asdict(RECIPES[name])
-        if self.asked.kind == "query" and name != BASELINE:
+        if self.settings.kind == "query" and name != BASELINE:
             own["head_rate_factor"] *= query_rate_factor(self.setup.anatomy.d_model)
         own |= {
-            "epochs": self.asked.epochs,
-            "batch_size": self.asked.step_blocks,
+            "epochs": self.settings.epochs,
+            "batch_size": self.settings.step_blocks,
             "learning_rate": self.rate,
             "seed": self.settings.seed,
         }

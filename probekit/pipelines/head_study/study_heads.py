@@ -7,9 +7,8 @@ model → read-layer sweep → run folder → report
 """
 
 import shutil
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,14 @@ from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.head_study import document as head_assembly
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
 from probekit.pipelines.head_study.document import SCHEMA
-from probekit.pipelines.head_study.settings import TOKENS_ON_CPU, HeadSettings, as_toml, split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study import Study
 from probekit.progress import Journal, Say
 from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
 from probekit.scoring.rates import DocumentSums
-from probekit.settings import Settings
+from probekit.settings import from_file
 
 FILE = "heads.json"
 
@@ -82,7 +81,7 @@ def study_heads(
             where that holds a run with other settings.
         overwrite: Replace a run with other settings that `output` holds.
         say: Called with each line of progress.
-        **settings: Fields of `HeadSettings`, and those of `Settings` in `head_settings.SHARED`.
+        **settings: Fields of `probekit.pipelines.head_study.settings.HeadSettings`.
 
     Returns:
         The finished run, its report rendered. One that is there already is read, not repeated;
@@ -92,23 +91,17 @@ def study_heads(
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
     given, loaded = resolve_model(model, tokenizer, settings)
-    asked, of_heads = split(given)
-    return run(loaded or load_model(asked), asked, of_heads, output, overwrite, say)
+    of_heads = HeadSettings.from_mapping(given)
+    return run(loaded or load_model(of_heads), of_heads, output, overwrite, say)
 
 
 def run(
-    loaded: Loaded,
-    settings: Settings,
-    asked: HeadSettings,
-    output: str | Path | None,
-    overwrite: bool,
-    say: Say,
+    loaded: Loaded, settings: HeadSettings, output: str | Path | None, overwrite: bool, say: Say
 ) -> HeadRun:
     """Study heads of a loaded model; see `study_heads`."""
-    settings = resolved(settings, loaded)
-    toml = as_toml(settings, asked)
-    folder = Path(output) if output else default_folder(settings, toml)
-    finished = _open(folder, toml, overwrite)
+    settings = with_machine_defaults(settings, loaded)
+    folder = Path(output) if output else default_folder(settings)
+    finished = _open(folder, settings, overwrite)
     if finished is not None:
         now = prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
@@ -118,7 +111,7 @@ def run(
     with journal.stage("prepare"):
         setup = prepare(loaded, settings)
         test = setup.blocks["test"]
-        study = Study(setup, settings, asked, journal, folder / "stages")
+        study = Study(setup, settings, journal, folder / "stages")
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         unmet = require_analysable(checks)
@@ -152,7 +145,7 @@ def reopened(folder: str | Path) -> Study:
     """
     folder = Path(folder)
     finished = load(folder)
-    settings, asked = split(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")))
+    settings = HeadSettings.from_mapping(from_file(folder / "run.toml"))
     try:
         setup = prepare(load_model(settings), settings)
     except (DataError, ModelError) as error:
@@ -168,23 +161,16 @@ def reopened(folder: str | Path) -> Study:
         "Train again: `probekit heads` with --overwrite",
     )
     journal = Journal(folder / "log.jsonl", lambda _: None)
-    return Study(setup, settings, asked, journal, folder / "stages", folder)
+    return Study(setup, settings, journal, folder / "stages", folder)
 
 
-def resolved(settings: Settings, loaded: Loaded) -> Settings:
-    """Return settings with what depends on the machine made plain."""
-    if settings.max_tokens is None and loaded.model.device.type == "cpu":
-        settings = replace(settings, max_tokens=TOKENS_ON_CPU)
-    return with_machine_defaults(settings, loaded)
-
-
-def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str]:
+def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     """Return what a study would take, line by line, without doing it."""
-    settings = resolved(settings, loaded)
+    settings = with_machine_defaults(settings, loaded)
     setup = prepare(loaded, settings)
-    study = Study(setup, settings, asked, Journal(Path(), lambda _: None), Path())
+    study = Study(setup, settings, Journal(Path(), lambda _: None), Path())
     train_strategies.require_possible(study)
-    lines = [line(study), f"Strategies: {', '.join(asked.strategies)}"]
+    lines = [line(study), f"Strategies: {', '.join(settings.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
     for row in setup.text:
@@ -195,49 +181,48 @@ def dry_run(loaded: Loaded, settings: Settings, asked: HeadSettings) -> list[str
 
 def line(study: Study) -> str:
     """Return the plan in one line."""
-    blocks, asked = len(study.data.train.token_ids), study.asked
-    steps = -(-blocks // asked.step_blocks) * asked.epochs
+    blocks, settings = len(study.data.train.token_ids), study.settings
+    steps = -(-blocks // settings.step_blocks) * settings.epochs
     return (
-        f"Plan: {len(asked.strategies)} strategies of {asked.kind} heads for offsets 1 to "
-        f"{study.settings.offsets}, {steps:,} steps of {asked.step_blocks} blocks each at rate "
+        f"Plan: {len(settings.strategies)} strategies of {settings.kind} heads for offsets 1 to "
+        f"{settings.offsets}, {steps:,} steps of {settings.step_blocks} blocks each at rate "
         f"{study.rate:.2g}, {len(study.swept) if study.sweeps else 0} layers swept"
     )
 
 
-def default_folder(settings: Settings, toml: str) -> Path:
+def default_folder(settings: HeadSettings) -> Path:
     """Return runs/<model>-heads, or with 6 hex behind it where that holds other settings."""
     stem = Path("runs") / f"{Path(settings.model).name}-heads"
-    if _held(stem) in (None, tomllib.loads(toml)):
+    if _held(stem) in (None, settings):
         return stem
-    return stem.with_name(f"{stem.name}-{provenance.digest(toml)[:6]}")
+    return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
 
 
-def _held(folder: Path) -> dict[str, Any] | None:
+def _held(folder: Path) -> HeadSettings | None:
     """Return the settings of the run that a folder holds, finished or begun; None without one."""
     if not results.holds_work(folder, FILE):
         return None
-    return tomllib.loads((folder / "run.toml").read_text("utf-8"))
+    return HeadSettings.from_mapping(from_file(folder / "run.toml"))
 
 
-def _open(folder: Path, toml: str, overwrite: bool) -> HeadRun | None:
+def _open(folder: Path, settings: HeadSettings, overwrite: bool) -> HeadRun | None:
     """Make ready the folder of a run; return the run if it is there already."""
     results.require_no_other(folder, FILE)
-    held, wanted = _held(folder), tomllib.loads(toml)
-    if held not in (None, wanted) and not overwrite:
-        assert held is not None
-        keys = [key for key in held | wanted if held.get(key) != wanted.get(key)]
+    held = _held(folder)
+    differing = held.differing(settings) if held else []
+    if differing and not overwrite:
         raise RunError(
-            f"{folder} holds a run with other settings: {', '.join(keys)}. Name another --output, "
-            "or replace the run with --overwrite"
+            f"{folder} holds a run with other settings: {', '.join(differing)}. "
+            "Name another --output, or replace the run with --overwrite"
         )
-    if overwrite and held is not None and (held != wanted or (folder / FILE).exists()):
+    if overwrite and held and (differing or (folder / FILE).exists()):
         (folder / FILE).unlink(missing_ok=True)
         shutil.rmtree(folder / "stages", ignore_errors=True)
         for weights in [*folder.glob("heads-*.safetensors"), *folder.glob("adapter-*.safetensors")]:
             weights.unlink()
     if (folder / FILE).exists():
         return load(folder)
-    files.write_text(folder / "run.toml", toml)
+    files.write_text(folder / "run.toml", settings.as_toml())
     return None
 
 

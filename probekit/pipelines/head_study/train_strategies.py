@@ -77,13 +77,13 @@ def require_possible(study: Study) -> None:
         ProbekitError: If this model cannot be trained as it is asked; the message names the
             strategy.
     """
-    asked, setup = study.asked, study.setup
+    settings, setup = study.settings, study.setup
     last = setup.anatomy.n_layers
-    if asked.read is not None and asked.read > last:
-        raise SettingsError(f"--read must be in 0..{last} for this model, got {asked.read}")
-    if asked.kind == "native":
+    if settings.read is not None and settings.read > last:
+        raise SettingsError(f"--read must be in 0..{last} for this model, got {settings.read}")
+    if settings.kind == "native":
         native(setup.loaded.model, setup.anatomy)  # it says what is missing
-    for name in asked.strategies:
+    for name in settings.strategies:
         try:
             _require_possible(study, study.recipe(name))
         except (ModelError, SettingsError) as error:
@@ -169,7 +169,7 @@ def _backbone(study: Study, recipe: Recipe) -> Backbone:
 
 def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads:
     path = study.weights("heads", strategy)
-    if study.asked.kind == "query":
+    if study.settings.kind == "query":
         queries = _queries(study, backbone)
         _fill(queries, path)
         return queries
@@ -193,7 +193,7 @@ def train_at(
         layer: The layer to read.
         offset: The offset.
         probes: The linear probe of the layer by offset, which the head starts as; none where
-            it starts as `study.asked.init` says.
+            it starts as `study.settings.init` says.
     """
     recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
     new = _at_layer(study, layer, offset, probes)
@@ -209,7 +209,7 @@ def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
         study.setup.anatomy,
         [offset],
         read=layer,
-        init=study.asked.init,
+        init=study.settings.init,
         probes=probes,
         seed=study.settings.seed,
     ).float()
@@ -220,19 +220,19 @@ def _parts(data: Data) -> Sequence[Any]:
 
 
 def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
-    asked, offsets, seed = study.asked, study.settings.offsets, study.settings.seed
-    if asked.kind == "query":
+    settings = study.settings
+    if settings.kind == "query":
         return _queries(study, backbone)
     new = heads.build(
-        asked.kind,
+        settings.kind,
         backbone.anatomy,
-        range(1, offsets + 1),
-        read="mix" if recipe.mix else asked.read,
-        init=asked.init if asked.kind == "block" else None,
+        range(1, settings.offsets + 1),
+        read="mix" if recipe.mix else settings.read,
+        init=settings.init if settings.kind == "block" else None,
         normalise=recipe.normalise,
-        own_unembedding=asked.own_unembedding,
+        own_unembedding=settings.own_unembedding,
         probes=of_reading(study) if recipe.probed else None,
-        seed=seed,
+        seed=settings.seed,
     )
     return new.float() if backbone.model.dtype != torch.float64 else new
 

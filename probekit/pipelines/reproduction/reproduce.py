@@ -31,7 +31,7 @@ from probekit.paper.numbers import Task
 from probekit.paper.protocol import Protocol, Subject
 from probekit.paper.samples import open_samples, pair_samples
 from probekit.pipelines.reproduction.figures import Row, Setting, figure_1, figure_2
-from probekit.settings import Settings
+from probekit.settings import RunSettings
 
 SCHEMA = "probekit.reproduction/1"
 FILE = "reproduction.json"
@@ -62,7 +62,7 @@ class Asked:
     figure: str
     models: Sequence[str] = LADDER
     text: Sequence[str] = DEFAULT_TEXT
-    text_field: str = Settings.text_field
+    text_field: str = RunSettings.text_field
     fields: tuple[str, str] = USUAL_FIELDS
     protocol: Protocol = field(default_factory=Protocol)
     loading: Mapping[str, Any] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
     samples = asked.draw(tokenized_samples(own, bos, asked.seed))
     count = sum(int(sample.target.sum()) for sample in samples)
     say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
-    tables = [_kept(study, name, samples, asked, folder, say) for name in study.asked.strategies]
+    tables = [_kept(study, name, samples, asked, folder, say) for name in study.settings.strategies]
     whole = pd.concat(tables, ignore_index=True)
     about = _about(study) | {"run": run.name}
     return [about | row for row in _rows(whole, asked, _comparable(study))]
@@ -163,8 +163,8 @@ def _known(study: Study) -> PaperModel | None:
 
 def _comparable(study: Study) -> PaperModel | None:
     """Return the paper's model if these are its heads: blocks before the last, of translation."""
-    asked, before = study.asked, study.setup.anatomy.n_layers - 1
-    its = asked.kind == "block" and asked.read in (None, before)
+    settings, before = study.settings, study.setup.anatomy.n_layers - 1
+    its = settings.kind == "block" and settings.read in (None, before)
     return _known(study) if its and _task(study) == "translation" else None
 
 

@@ -21,7 +21,7 @@ from probekit.runs.folder import Run
 from probekit.runs.setup import load_model, prepare, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.scoring.score import score
-from probekit.settings import from_mapping
+from probekit.settings import Settings
 from support import tiny_run
 
 UNREPEATABLE = {"id", "created", "command", "seconds", "stage_seconds"}
@@ -109,11 +109,11 @@ def test_an_interrupted_run_goes_on_behind_its_finished_stages(
 def test_a_stage_of_another_model_or_text_is_not_taken_up(
     asked: dict[str, Any], text_file: Path, tmp_path: Path
 ) -> None:
-    settings = from_mapping(asked)
+    settings = Settings.from_mapping(asked)
     loaded = load_model(settings)
     prepared = prepare(loaded, with_machine_defaults(settings, loaded))
     other = tiny_run.jsonl(tmp_path / text_file.name, tiny_run.documents(seed=5))
-    changed = from_mapping({**asked, "text": (str(other),)})
+    changed = Settings.from_mapping({**asked, "text": (str(other),)})
     read = prepare(loaded, with_machine_defaults(changed, loaded))
     journal = Journal(tmp_path / "log.jsonl", print)
     made = [Stages.of(tmp_path, journal, setup, settings) for setup in (prepared, read)]
@@ -232,7 +232,7 @@ def test_without_an_output_runs_lie_under_runs(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = from_mapping(asked)
+    settings = Settings.from_mapping(asked)
     first = analyze.default_folder(settings)
     assert str(first) == "runs/mini"
     (first / "stages").mkdir(parents=True)
@@ -241,7 +241,7 @@ def test_without_an_output_runs_lie_under_runs(
     assert analyze.default_folder(settings) == first
 
     def name(seed: int) -> str:
-        return analyze.default_folder(from_mapping({**asked, "seed": seed})).name
+        return analyze.default_folder(Settings.from_mapping({**asked, "seed": seed})).name
 
     assert name(1).startswith("mini-")
     assert name(1) != name(2)

@@ -11,7 +11,7 @@ from probekit.errors import RunError, SettingsError
 from probekit.pipelines.comparison import sweep
 from probekit.pipelines.comparison.sweep import Rung
 from probekit.runs.folder import Run
-from probekit.settings import from_mapping
+from probekit.settings import Settings
 from support.commands import call
 
 
@@ -81,7 +81,7 @@ def test_a_process_hands_on_its_lines_and_does_nothing_again(
     folder = renamed(finished_run, tmp_path / "done")
     before = (folder / "results.json").stat().st_mtime_ns
     lines: list[str] = []
-    sweep._in_a_process(Rung(from_mapping(asked), folder), (False, False), lines.append)
+    sweep._in_a_process(Rung(Settings.from_mapping(asked), folder), (False, False), lines.append)
     assert (folder / "results.json").stat().st_mtime_ns == before
     assert lines[0].startswith("Model: ")
     assert lines[-1] == f"{folder} holds this run already"

@@ -10,7 +10,7 @@ import probekit
 from probekit.errors import ProbekitError
 from probekit.heads import files
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.head_study.settings import split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study_heads import study_heads
 from probekit.runs.setup import load_model
 from support import tiny_run
@@ -42,7 +42,7 @@ def test_heads_are_what_was_asked_for(
 ) -> None:
     quick: dict[str, Any] = {"epochs": 1, "step_blocks": 16, "sweep": "none"}
     run = study_heads(**asked, **quick, **choice, strategies=(strategy,), output=tmp_path / "run")
-    model = load_model(split({**asked, **choice})[0]).model
+    model = load_model(HeadSettings.from_mapping({**asked, **choice})).model
     path = run.folder / f"heads-{strategy}.safetensors"
     heads = files.load(path, find_anatomy(model), run.document["model"]["fingerprint"])
     assert {name: getattr(heads.form, name) for name in form} == form

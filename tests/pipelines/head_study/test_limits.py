@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from probekit.errors import SettingsError
 from probekit.pipelines.head_study import study_heads as head_study
-from probekit.pipelines.head_study.settings import as_toml, split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study_heads import study_heads
 from probekit.runs.setup import load_model
 from support import tiny_run
@@ -42,9 +42,9 @@ def test_what_this_model_cannot_do_is_said_before_anything_is_trained(
     with pytest.raises(SettingsError, match=message):
         study_heads(**asked, **wrong, output=tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.pt"))
-    given, of_heads = split(asked | wrong)
+    settings = HeadSettings.from_mapping(asked | wrong)
     with pytest.raises(SettingsError, match=message):
-        head_study.dry_run(load_model(given), given, of_heads)
+        head_study.dry_run(load_model(settings), settings)
 
 
 def test_a_model_of_one_block_has_heads_but_no_mixture(
@@ -68,15 +68,14 @@ def test_another_study_of_a_model_gets_a_folder_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    one, other = (as_toml(*split({"model": "tiny", "epochs": epochs})) for epochs in (1, 2))
-    settings = split({"model": "tiny"})[0]
-    first = head_study.default_folder(settings, one)
+    one, other = (HeadSettings(model="tiny", epochs=epochs) for epochs in (1, 2))
+    first = head_study.default_folder(one)
     assert first == Path("runs/tiny-heads")
     first.mkdir(parents=True)
-    (first / "run.toml").write_text(one)
+    (first / "run.toml").write_text(one.as_toml())
     (first / "heads.json").write_text("{}")
-    assert head_study.default_folder(settings, one) == first
-    assert re.fullmatch(r"tiny-heads-[0-9a-f]{6}", head_study.default_folder(settings, other).name)
+    assert head_study.default_folder(one) == first
+    assert re.fullmatch(r"tiny-heads-[0-9a-f]{6}", head_study.default_folder(other).name)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from probekit.errors import RunError
 from probekit.heads import files
 from probekit.heads.training import lora
 from probekit.pipelines.head_study import study_heads as head_study
-from probekit.pipelines.head_study.settings import split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.probes import linear
 from probekit.runs import folder as results
@@ -56,7 +56,7 @@ def by_hand(run: HeadRun, strategy: str, offset: int, positions: str, column: st
 def test_the_weights_in_the_folder_give_the_numbers(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
-    settings, _ = split(asked_heads)
+    settings = HeadSettings.from_mapping(asked_heads)
     setup = prepare(load_model(settings), settings)
     model, head, test = setup.loaded.model, setup.anatomy, setup.blocks["test"]
     learned = files.load(study.folder / "heads-joint.safetensors", head, setup.fingerprint)
@@ -100,7 +100,7 @@ def test_the_table_is_what_the_scores_by_document_say(
 def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
-    settings, _ = split(asked_heads)
+    settings = HeadSettings.from_mapping(asked_heads)
     setup = prepare(load_model(settings), settings)
     test, most = setup.blocks["test"], settings.marginal_positions
     drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
@@ -139,7 +139,7 @@ def test_a_study_that_was_stopped_comes_to_the_same_numbers(
 def test_the_probe_of_the_sweep_is_the_one_that_is_fitted_alone(
     study: HeadRun, asked_heads: dict[str, Any]
 ) -> None:
-    settings, _ = split(asked_heads)
+    settings = HeadSettings.from_mapping(asked_heads)
     setup = prepare(load_model(settings), settings)
     layers = (0, 1, 2)
     streams = Streams(setup, layers, SITE_OF_MODEL)

@@ -25,7 +25,7 @@ from probekit.marginalization.marginalize import Marginalization
 from probekit.paper.numbers import match
 from probekit.paper.protocol import EXTENDED, PAPER, Protocol
 from probekit.pipelines.head_study import study_heads as head_study
-from probekit.pipelines.head_study.settings import split
+from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.pipelines.reproduction import table_1
@@ -68,7 +68,7 @@ def of(rows: pd.DataFrame, strategy: str, offset: int, positions: str) -> Any:
 @torch.no_grad()
 def hits_by_hand(study: HeadRun, asked: dict[str, Any], strategy: str, offset: int) -> list[int]:
     """Return the top-5 hits of each test pair, its 25 target tokens and no other asked for."""
-    settings, _ = split(asked)
+    settings = HeadSettings.from_mapping(asked)
     setup = prepare(load_model(settings), settings)
     model, head = setup.loaded.model, setup.anatomy
     if strategy == "finetune":
@@ -210,7 +210,7 @@ def test_the_papers_numbers_are_for_its_heads_on_translation_alone(
     documents = [SimpleNamespace(prompt=prompt, domain="pairs")]
     anatomy = SimpleNamespace(n_layers=6)
     setup = SimpleNamespace(loaded=loaded, documents=documents, anatomy=anatomy)
-    study = Mock(Study, asked=SimpleNamespace(kind=kind, read=read), setup=setup)
+    study = Mock(Study, settings=SimpleNamespace(kind=kind, read=read), setup=setup)
     assert (table_1._comparable(study) is not None) is its
 
 
