@@ -25,9 +25,10 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from probekit.data.targets import Targets
-from probekit.errors import DataError, NumericalError
+from probekit.errors import DataError
 from probekit.readout import Readout, Seen
-from probekit.scoring import losses
+from probekit.scoring.losses import finite_losses
+from probekit.scoring.score import KEY, predictions
 from probekit.shapes import Mask
 
 # Where portions end, in parts per million of the positions: 0.1 % … 100 %.
@@ -40,7 +41,6 @@ MILLION = 1_000_000
 # one: of fewer there is no covariance to speak of.
 FEWEST = 16
 
-KEY = ["readout", "layer", "offset", "blind"]
 COLUMNS = [
     *KEY, "n", "n_start", "uniform_bits", "unigram_bits", "online_uniform_bits",
     "online_unigram_bits", "bits_per_target", "compression", "compression_to_unigram",
@@ -62,13 +62,13 @@ class Within:
     targets: Targets
 
     def __iter__(self) -> Iterator[Seen]:
-        """Yield batches in their order, and end with the last one that is wanted."""
+        """Yield batches in their order, and end with the last one that has a target."""
         masks = torch.stack(list(self.targets.valid.values()))
-        wanted = masks.any(dim=2).any(dim=0)
+        with_target = masks.any(dim=2).any(dim=0)
         for seen in self.stream:
-            if wanted[seen.blocks].any():
+            if with_target[seen.blocks].any():
                 yield seen
-            if not wanted[seen.blocks.stop :].any():
+            if not with_target[seen.blocks.stop :].any():
                 return
 
 
@@ -105,11 +105,11 @@ def online(
         NumericalError: If a readout loses infinitely much or yields NaN.
     """
     parts = portions(targets, order)
-    known, rows = parts[0], []
+    before, rows = parts[0], []
     for number, portion in enumerate(parts[1:], start=1):
-        sent = _sent(fit(known), Within(stream, portion), portion)
+        sent = _sent(fit(before), Within(stream, portion), portion)
         rows += [(*row, number) for row in sent]
-        known = _both(known, portion)
+        before = _both(before, portion)
     table = pd.DataFrame(rows, columns=[*KEY, "n_probe", "nats", "portion"])
     table = table.astype({"layer": "Int64"})
     keys = [*KEY, "portion"]
@@ -147,14 +147,14 @@ def portions(targets: Targets, order: Order | None = None) -> list[Targets]:
             f"offset {offset}: take more text"
         )
     ranks = {k: _ranks(mask, order) for k, mask in targets.valid.items()}
-    found = []
+    parts = []
     for start, end in zip([0, *ends], ends, strict=False):
         masks = {}
         for k, mask in targets.valid.items():
             low, high = (int(mask.sum()) * bound // MILLION for bound in (start, end))
             masks[k] = mask & (ranks[k] > low) & (ranks[k] <= high)
-        found.append(Targets(targets.name, targets.ids, masks))
-    return found
+        parts.append(Targets(targets.name, targets.ids, masks))
+    return parts
 
 
 def unigram_bits(counts: Int[Tensor, " vocab"]) -> float:
@@ -197,16 +197,8 @@ def _sent(
 ) -> Iterator[tuple[object, ...]]:
     """Yield what the targets of each batch cost in each cell, in nats."""
     for seen in stream:
-        device = seen.token_ids.device
-        valid = {k: mask[seen.blocks].to(device) for k, mask in targets.valid.items()}
-        for cell, logits in readout.predict(seen, valid):
-            ids = targets.ids[cell.offset][seen.blocks].to(device)
-            nats = losses.losses(logits, ids[valid[cell.offset]]).nats.double().sum()
-            if not bool(nats.isfinite()):
-                raise NumericalError(
-                    f"{cell.readout} at layer {cell.layer}, offset {cell.offset}: a codelength "
-                    "is not finite. Try --dtype float32"
-                )
+        for cell, logits, ids, _ in predictions([readout], seen, targets):
+            nats = finite_losses(cell, logits, ids).nats.double().sum()
             yield cell.readout, cell.layer, cell.offset, cell.blind, len(logits), float(nats)
 
 
@@ -225,7 +217,7 @@ def _without_probe(parts: Sequence[Targets], offset: int, vocab_size: int) -> pd
 
 def _lengths(sent: pd.DataFrame, plain: pd.DataFrame, n_portions: int) -> pd.DataFrame:
     """Return the length of each cell, from that of its portions with and without a probe."""
-    cells = sent.groupby(KEY, dropna=False, sort=False)
+    cells = sent.groupby([*KEY], dropna=False, sort=False)
     if sent.empty or (sent["n"] != sent["n_probe"]).any() or (cells.size() != n_portions).any():
         raise DataError(
             "the readouts fitted to the portions must all have the same cells, one at least, "
@@ -233,13 +225,13 @@ def _lengths(sent: pd.DataFrame, plain: pd.DataFrame, n_portions: int) -> pd.Dat
         )
     sent["probe_bits"] = sent["nats"] / math.log(2)
     sent["shorter_bits"] = sent[["probe_bits", "unigram_bits"]].min(axis=1) + 1
-    found = cells[["probe_bits", "shorter_bits"]].sum().reset_index()
+    lengths = cells[["probe_bits", "shorter_bits"]].sum().reset_index()
     whole = plain.groupby("offset")[["n", "uniform_bits", "unigram_bits"]].sum()
     first = plain[plain["portion"] == 0].set_index("offset").add_suffix("_start")
-    found = found.join(whole, on="offset").join(first, on="offset")
-    found["online_uniform_bits"] = found["uniform_bits_start"] + found["probe_bits"]
-    found["online_unigram_bits"] = found["unigram_bits_start"] + found["shorter_bits"]
-    found["bits_per_target"] = found["online_unigram_bits"] / found["n"]
-    found["compression"] = found["uniform_bits"] / found["online_uniform_bits"]
-    found["compression_to_unigram"] = found["unigram_bits"] / found["online_unigram_bits"]
-    return found[COLUMNS]
+    lengths = lengths.join(whole, on="offset").join(first, on="offset")
+    lengths["online_uniform_bits"] = lengths["uniform_bits_start"] + lengths["probe_bits"]
+    lengths["online_unigram_bits"] = lengths["unigram_bits_start"] + lengths["shorter_bits"]
+    lengths["bits_per_target"] = lengths["online_unigram_bits"] / lengths["n"]
+    lengths["compression"] = lengths["uniform_bits"] / lengths["online_uniform_bits"]
+    lengths["compression_to_unigram"] = lengths["unigram_bits"] / lengths["online_unigram_bits"]
+    return lengths[COLUMNS]

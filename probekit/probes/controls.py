@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from probekit.data.targets import Targets
 from probekit.errors import DataError, ModelError, SettingsError
+from probekit.readout import CONTROL
 from probekit.shapes import TokenIds
 
 Which = Literal["default", "all", "none"]
@@ -66,7 +67,7 @@ def control_targets(
         probs = shares[offset] / shares[offset].sum()
         table = np.random.default_rng((seed, offset)).choice(size, size=size, p=probs)
         ids[offset] = torch.from_numpy(table).to(token_ids.device)[token_ids]
-    return Targets("control", ids, targets.valid)
+    return Targets(CONTROL, ids, targets.valid)
 
 
 def random_model(model: PreTrainedModel, seed: int) -> PreTrainedModel:

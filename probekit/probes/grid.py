@@ -51,10 +51,12 @@ def grid_cells(
     layers: Iterable[int], offsets: Iterable[int], together: bool = False
 ) -> list[GridCell]:
     """Return the cells of every layer, or of all layers together, and every offset, in order."""
-    read = tuple(sorted(layers))
-    groups = {None: read} if together else {layer: (layer,) for layer in read}
+    ordered = tuple(sorted(layers))
+    groups = {None: ordered} if together else {layer: (layer,) for layer in ordered}
     return [
-        GridCell(layer, offset, own) for layer, own in groups.items() for offset in sorted(offsets)
+        GridCell(layer, offset, read)
+        for layer, read in groups.items()
+        for offset in sorted(offsets)
     ]
 
 
@@ -113,7 +115,7 @@ def mean_nats(
     Raises:
         DataError: If there is no position with a target at an offset.
     """
-    sums = {cell: dict.fromkeys(own, 0.0) for cell, own in candidates.items()}
+    sums = {cell: dict.fromkeys(labels, 0.0) for cell, labels in candidates.items()}
     counts = dict.fromkeys(candidates, 0)
     for cell, z, ids in cell_batches(part, anatomy, candidates):
         counts[cell] += len(ids)
@@ -122,8 +124,8 @@ def mean_nats(
     for cell, count in counts.items():
         require_validation(count, cell.offset)
     return {
-        cell: {label: nats / counts[cell] for label, nats in own.items()}
-        for cell, own in sums.items()
+        cell: {label: nats / counts[cell] for label, nats in by_label.items()}
+        for cell, by_label in sums.items()
     }
 
 

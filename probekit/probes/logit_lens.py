@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probekit.models.anatomy import Anatomy
-from probekit.readout import Cell, Seen
+from probekit.readout import LENS, MODEL, Cell, Seen
 from probekit.scoring.losses import divergence
 from probekit.shapes import Logits, Mask
 
@@ -42,7 +42,7 @@ class LogitLens:
         for layer in self.read:
             resid = seen.resid[layer]
             for offset, mask in valid.items():
-                yield Cell("lens", offset, layer), self.anatomy.decode(resid[mask]).float()
+                yield Cell(LENS, offset, layer), self.anatomy.decode(resid[mask]).float()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Model:
         """Yield the model's logits at offset 1."""
         if 1 in valid:
             resid = seen.resid[self.anatomy.n_layers][valid[1]]
-            yield Cell("model", 1), self.anatomy.decode(resid).float()
+            yield Cell(MODEL, 1), self.anatomy.decode(resid).float()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probekit.data.targets import Targets
 from probekit.errors import DataError
-from probekit.readout import Cell, Seen
+from probekit.readout import SKIP_BIGRAM, UNIGRAM, Cell, Seen
 from probekit.shapes import Logits, Mask
 
 # Pseudo-counts given to the lower order, of which validation chooses one.
@@ -40,7 +40,7 @@ class Unigram:
         for offset, mask in valid.items():
             logits = torch.from_numpy(np.log(self.probs[offset])).float()
             logits = logits.to(seen.token_ids.device)
-            yield Cell("unigram", offset), logits.expand(int(mask.sum()), -1)
+            yield Cell(UNIGRAM, offset), logits.expand(int(mask.sum()), -1)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SkipBigram:
             probs += (strength * self.unigram.probs[offset]).astype(np.float32)
             probs /= (rows.sum(axis=1) + strength).astype(np.float32)[:, None]
             logits = torch.from_numpy(probs).to(seen.token_ids.device).log_()
-            yield Cell("skip-bigram", offset), logits
+            yield Cell(SKIP_BIGRAM, offset), logits
 
 
 def fit(

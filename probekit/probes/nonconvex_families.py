@@ -19,6 +19,7 @@ from torch.nn.functional import silu
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import DAMPING, RIDGE, scaled_bias, scaled_unembedding
 from probekit.probes.moments import Moments
+from probekit.readout import LINEAR_LOWRANK, MLP
 from probekit.scoring.losses import product_dtype
 from probekit.shapes import Hidden
 
@@ -164,6 +165,6 @@ def _unfold_lowrank(values: Parameters, frame: Frame) -> Parameters:
 
 
 FAMILIES: Mapping[str, ProbeFamily] = {
-    "mlp": ProbeFamily(_start_mlp, _hidden_mlp, _unfold_mlp),
-    "linear-lowrank": ProbeFamily(_start_lowrank, _hidden_lowrank, _unfold_lowrank),
+    MLP: ProbeFamily(_start_mlp, _hidden_mlp, _unfold_mlp),
+    LINEAR_LOWRANK: ProbeFamily(_start_lowrank, _hidden_lowrank, _unfold_lowrank),
 }

@@ -74,10 +74,10 @@ def fit(
     probes: dict[ProbeKey, Probe] = {}
     for layer in sorted(layers):
         cells = grid_cells([layer], train[1].valid)
-        known, held = (_examples(part, anatomy, cells) for part in (train, validation))
+        fitted_to, held_out = (_examples(part, anatomy, cells) for part in (train, validation))
         for cell in cells:
-            require_validation(len(held[cell].ids), cell.offset)
-            probe = _best(known[cell], held[cell], anatomy.vocab_size, n_tokens)
+            require_validation(len(held_out[cell].ids), cell.offset)
+            probe = _best(fitted_to[cell], held_out[cell], anatomy.vocab_size, n_tokens)
             device = anatomy.unembedding.device
             tensors = {name: x.to(device) for name, x in probe.tensors.items()}
             probes[cell.key] = replace(probe, tensors=tensors)

@@ -1,4 +1,4 @@
-"""Readouts set against each other, on the same documents: the differences are paired.
+"""Contrasts between readouts, as rows of results.json; differences are paired by document.
 
 controls    probe against control task and against an untrained model. Selectivity is top-1
             accuracy less accuracy on the control task: Hewitt and Liang (2019)
@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from probekit.readout import CONTROL, LINEAR, RANDOM, UNIGRAM
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import CONTROL, DocumentSums, Rates
-
-PROBE = "linear"
-RANDOM = "random"
+from probekit.scoring.rates import DocumentSums, Rates
 
 
 def controls(sums: DocumentSums) -> Iterator[dict[str, Any]]:
@@ -30,10 +28,10 @@ def controls(sums: DocumentSums) -> Iterator[dict[str, Any]]:
 
 
 def _control(rates: Rates, layer: int | None, offset: int) -> dict[str, Any]:
-    probe, control = (rates.rate("top1", name, layer, offset) for name in (PROBE, CONTROL))
+    probe, control = (rates.rate("top1", name, layer, offset) for name in (LINEAR, CONTROL))
     untrained = rates.nats(RANDOM, layer, offset)
-    random_bits = v_information_bits(rates.nats("unigram", None, offset), untrained)
-    gained_bits = v_information_bits(untrained, rates.nats(PROBE, layer, offset))
+    random_bits = v_information_bits(rates.nats(UNIGRAM, None, offset), untrained)
+    gained_bits = v_information_bits(untrained, rates.nats(LINEAR, layer, offset))
     return (
         rates.columns("top1", probe)
         | rates.columns("control_top1", control)
@@ -57,8 +55,8 @@ def families(sums: DocumentSums, names: Sequence[str]) -> Iterator[dict[str, Any
         for domain in sums.groups:
             validation = sums.rates(domain, "validation", "all", seed)
             test = sums.rates(domain, "test", "all", seed)
-            for offset in sorted({k for name, _, k in test.cells if name == PROBE}):
-                linear = test.nats(PROBE, _best(validation, PROBE, offset), offset)
+            for offset in sorted({k for name, _, k in test.cells if name == LINEAR}):
+                linear = test.nats(LINEAR, _best(validation, LINEAR, offset), offset)
                 for name in (name for name in names if name in fitted):
                     layer = _best(validation, name, offset)
                     nats = test.nats(name, layer, offset)
@@ -101,10 +99,10 @@ def _sequence(rates: Rates, readout: str, layer: int | None, offset: int) -> dic
     top1 = rates.rate("top1", readout, layer, offset)
     joint = rates.rate("joint", readout, layer, offset)
     before = rates.rate("joint", readout, layer, offset - 1) if offset > 2 else np.ones_like(joint)
-    given = joint / np.where(before > 0, before, np.nan)
+    conditional = joint / np.where(before > 0, before, np.nan)
     return (
         rates.columns("top1", top1)
         | rates.columns("joint", joint)
-        | rates.columns("conditional", given)
+        | rates.columns("conditional", conditional)
         | rates.columns("kl_nats", rates.rate("kl", readout, layer, offset))
     )

@@ -1,4 +1,4 @@
-"""Cross-entropy and its gradient in chunks, top-k accuracy, V-information, the bootstrap.
+"""Cross-entropy and its gradient in chunks, top-k accuracy, KL divergence, V-information.
 
 [positions x vocabulary] is never held whole: positions are taken in chunks.
 """
@@ -13,6 +13,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probekit.errors import NumericalError
+from probekit.readout import Cell
 from probekit.shapes import Hidden, Logits, PerPosition, Targets1d
 
 TOP = (1, 5)
@@ -73,14 +75,31 @@ def losses(logits: Logits, targets: Targets1d) -> Losses:
     """
     length = chunk_length(logits.shape[1], logits.device)
     parts = [
-        _losses_of_chunk(chunk.float(), wanted)
-        for chunk, wanted in zip(logits.split(length), targets.split(length), strict=True)
+        _losses_of_chunk(chunk.float(), ids)
+        for chunk, ids in zip(logits.split(length), targets.split(length), strict=True)
     ]
     nats, top1, top5 = (torch.cat(column) for column in zip(*parts, strict=True))
     return Losses(nats, top1, top5)
 
 
+def finite_losses(cell: Cell, logits: Logits, targets: Targets1d) -> Losses:
+    """Return the losses of a cell, on the device of its logits.
+
+    Raises:
+        NumericalError: If the cross-entropy is infinite or NaN at a position.
+    """
+    of_cell = losses(logits, targets.to(logits.device))
+    if not bool(of_cell.nats.isfinite().all()):
+        layer = "" if cell.layer is None else f" at layer {cell.layer}"
+        raise NumericalError(
+            f"{cell.readout}{layer}, offset {cell.offset}: the cross-entropy is not finite. "
+            "Try --dtype float32"
+        )
+    return of_cell
+
+
 def _losses_of_chunk(logits: Logits, targets: Targets1d) -> tuple[Tensor, Tensor, Tensor]:
+    # Places 1 … above are taken; the tied ones share those that follow alike.
     of_target = logits.gather(1, targets[:, None])
     nats = logits.logsumexp(dim=1) - of_target[:, 0]
     above = (logits > of_target).sum(dim=1)
@@ -124,6 +143,7 @@ def cross_entropy(
         of_target = probs.gather(1, rows)
         by_position.append(_nats(of_target)[:, 0])
         nats += by_position[-1].sum().double()
+        # By the logits: softmax less 1 at the target.
         probs.scatter_(1, rows, of_target - 1)
         bias_gradient += probs.sum(dim=0)
         if unembedding is not None:
@@ -147,13 +167,13 @@ def _probabilities(
     hidden: Tensor, unembedding: Tensor | None, bias: Tensor, targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     length = chunk_length(len(bias), hidden.device)
-    for inputs, wanted in zip(hidden.split(length), targets.split(length), strict=True):
+    for inputs, ids in zip(hidden.split(length), targets.split(length), strict=True):
         if unembedding is None:
             logits = inputs + bias
         else:
             # Cast, then add in place: a sum of two dtypes took 20 times as long on a CPU.
             logits = (inputs.to(unembedding.dtype) @ unembedding.T).float().add_(bias)
-        yield logits.softmax(dim=1), wanted[:, None]
+        yield logits.softmax(dim=1), ids[:, None]
 
 
 def _nats(probability: Tensor) -> Tensor:

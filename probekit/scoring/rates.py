@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probekit.errors import DataError
+from probekit.readout import CONTROL, LINEAR, SKIP_BIGRAM, UNIGRAM
 from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.losses import v_information_bits
 
@@ -24,10 +25,8 @@ CellKey = tuple[str, int | None, int]
 RESAMPLES = 1_000
 METRICS = ("nats", "top1", "top5", "joint", "kl")
 ALL = "all"
-# Its labels are not the text's: what a unigram knows of the text says nothing of them.
-CONTROL = "control"
 # Readouts that see the current token alone.
-TOKEN_ONLY = ("skip-bigram", None), ("linear", 0)
+TOKEN_ONLY = (SKIP_BIGRAM, None), (LINEAR, 0)
 
 # Where the mean bound on the total variation is wider, the ceiling is an estimate.
 WIDE_BOUND = 0.1
@@ -75,8 +74,8 @@ class Rates:
         key = (readout, layer, offset)
         if key not in self.cells:
             raise DataError(f"{readout} at layer {layer}, offset {offset} was not scored")
-        found: Rate = self.values[metric][list(self.cells).index(key)]
-        return found
+        rate: Rate = self.values[metric][list(self.cells).index(key)]
+        return rate
 
     def nats(self, readout: str, layer: int | None, offset: int) -> Rate:
         """Return the cross-entropy of one cell, in nats."""
@@ -94,8 +93,8 @@ class Rates:
 
     def layers(self, readout: str, offset: int) -> list[int]:
         """Return the layers at which a readout was scored, ascending."""
-        found = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
-        return sorted(layer for layer in found if layer is not None)
+        layers = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
+        return sorted(layer for layer in layers if layer is not None)
 
     def best_layer(self, readout: str, offset: int) -> int:
         """Return the layer at which a readout has the lowest cross-entropy here.
@@ -111,12 +110,13 @@ class Rates:
     def token_floor(self, offset: int) -> tuple[str, int | None]:
         """Return the better of the readouts that see the current token alone, and its layer."""
         scored = [(name, at) for name, at in TOKEN_ONLY if self.has(name, at, offset)]
-        return min(scored, key=lambda found: float(self.nats(found[0], found[1], offset)[0]))
+        return min(scored, key=lambda floor: float(self.nats(floor[0], floor[1], offset)[0]))
 
     def columns(self, name: str, rate: Rate | None) -> dict[str, float | None]:
         """Return estimate and interval as the columns of a row; nulls for what is not known."""
-        known = rate is not None and bool(np.isfinite(rate[0]))
-        value, low, high = self.summary(rate) if rate is not None and known else (None,) * 3
+        value, low, high = None, None, None
+        if rate is not None and np.isfinite(rate[0]):
+            value, low, high = self.summary(rate)
         return {name: value, f"{name}_low": low, f"{name}_high": high}
 
     def rows(self, floors: Mapping[int, tuple[str, int | None]]) -> Iterator[dict[str, Any]]:
@@ -139,9 +139,10 @@ class Rates:
             bytes_per_position = self.n_bytes[index] / self.n_positions[index]
             row["bpb"] = float(nats[0] / math.log(2) / bytes_per_position)
             row |= self.columns("nats", nats)
-            for name, floor in (("bits", ("unigram", None)), ("bits_given_token", floors[offset])):
-                known = readout != CONTROL
-                bits = v_information_bits(self.nats(*floor, offset), nats) if known else None
+            for name, floor in (("bits", (UNIGRAM, None)), ("bits_given_token", floors[offset])):
+                # The labels of a control task are not the text's: no floor of the text is theirs.
+                text = readout != CONTROL
+                bits = v_information_bits(self.nats(*floor, offset), nats) if text else None
                 row |= self.columns(name, bits)
             for metric in ("top1", "top5"):
                 row |= self.columns(metric, self.values[metric][index])
@@ -192,15 +193,15 @@ class DocumentSums:
         if "bytes_per_token" not in table:
             raise DataError("the scores do not say how many bytes a token stands for")
         _, first, number = np.unique(table["document"], return_index=True, return_inverse=True)
-        known = table.iloc[first]
-        sizes = [float(size) for size in known["bytes_per_token"]]
+        documents = table.iloc[first]
+        sizes = [float(size) for size in documents["bytes_per_token"]]
         table = table.reset_index(drop=True).assign(document=number)
-        return cls(table, list(known["domain"]), sizes, seed)
+        return cls(table, list(documents["domain"]), sizes, seed)
 
     def resampled(self, seed: int) -> "DocumentSums":
         """Return what was fitted first, alone, with resamples drawn by another seed."""
-        own = self.table[self.table["seed"] == self.seed].reset_index(drop=True)
-        return DocumentSums(own.assign(seed=seed), self.domains, self.bytes_per_token, seed)
+        first = self.table[self.table["seed"] == self.seed].reset_index(drop=True)
+        return DocumentSums(first.assign(seed=seed), self.domains, self.bytes_per_token, seed)
 
     @property
     def repeated(self) -> dict[int, set[str]]:
@@ -225,11 +226,11 @@ class DocumentSums:
         """
         table = self.table
         again = self.repeated.get(seed, set()) if seed is not None else set()
-        asked = np.where(
+        seeds = np.where(
             table["readout"].isin(again), self.seed if seed is None else seed, self.seed
         )
         chosen = table[(table["split"] == split) & (table["positions"] == positions)]
-        chosen = chosen[chosen["seed"] == asked[chosen.index]]
+        chosen = chosen[chosen["seed"] == seeds[chosen.index]]
         if domain != ALL or ALL not in self.groups:
             inside = [i for i, name in enumerate(self.domains) if name == domain]
             chosen = chosen[chosen["document"].isin(inside)]
@@ -262,6 +263,6 @@ def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:
     """Yield the warning that intervals are rough, where they are."""
     count = int(rates.n_documents.max())
     if count < FEWEST_TEST_DOCUMENTS:
-        told = f"{domain}: {count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are"
+        start = f"{domain}: {count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are"
         rough = "rough" if count > 1 else "nothing: they show no spread"
-        yield {"code": "few-test-documents", "message": f"{told} {rough}."}
+        yield {"code": "few-test-documents", "message": f"{start} {rough}."}

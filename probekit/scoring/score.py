@@ -1,7 +1,7 @@
 """Score any readouts on the same positions.
 
-What is kept is sums by document: rates, intervals and paired differences all follow from
-them.
+The result is a table of sums by document: rates, intervals and paired differences all follow
+from them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from probekit.data.targets import Targets
-from probekit.errors import NumericalError
 from probekit.readout import Cell, Readout, Seen
-from probekit.scoring import losses as metrics
-from probekit.shapes import Logits, Mask
+from probekit.scoring.losses import divergence, finite_losses
+from probekit.shapes import Logits, Mask, Targets1d
 
 SUMS = ("nats_sum", "top1_sum", "top5_sum", "joint_sum", "kl_sum")
 KEY = ("readout", "layer", "offset", "blind")
@@ -51,33 +50,49 @@ def score(
     Raises:
         NumericalError: If a readout loses infinitely much or yields NaN.
     """
-    union = torch.stack(list(positions.values())).any(dim=0)
-    wanted = targets.at(union)
+    scored = targets.at(torch.stack(list(positions.values())).any(dim=0))
     rows: list[tuple[object, ...]] = []
     for seen in stream:
-        block = seen.blocks
-        valid = {k: mask[block] for k, mask in wanted.valid.items()}
-        on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
-        ids = {k: wanted.ids[k][block] for k in valid}
-        sets = {name: mask[block] for name, mask in positions.items()}
-        drafts = _Drafts()
-        held: dict[int, Logits] = {}
-        for readout in readouts:
-            for cell, logits in readout.predict(seen, on_device):
-                mask = valid[cell.offset]
-                losses = _checked(cell, logits, ids[cell.offset][mask])
-                if cell.readout == reference:
-                    held[cell.offset] = logits
-                joint = drafts.joint(cell, losses[:, 1], mask)
-                kl = _divergence(held.get(cell.offset), logits)
-                sums = torch.cat([losses, joint[:, None], kl[:, None]], dim=1)
-                for name, subset in sets.items():
-                    rows += _by_document(cell, name, sums, subset[mask], documents[block][mask])
-    columns = [*KEY, "positions", "document", "n", *SUMS]
-    table = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+        block, drafts = seen.blocks, _Drafts()
+        reference_logits: dict[int, Logits] = {}
+        for cell, logits, ids, mask in predictions(readouts, seen, scored):
+            losses = finite_losses(cell, logits, ids)
+            if cell.readout == reference:
+                reference_logits[cell.offset] = logits
+            columns = torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
+            joint = drafts.joint(cell, columns[:, 1], mask)
+            kl = _divergence(reference_logits.get(cell.offset), logits)
+            columns = torch.cat([columns, joint[:, None], kl[:, None]], dim=1)
+            for name, subset in positions.items():
+                inside = subset[block][mask]
+                rows += _by_document(cell, name, columns, inside, documents[block][mask])
+    names = [*KEY, "positions", "document", "n", *SUMS]
+    table = pd.DataFrame(rows, columns=names).astype({"layer": "Int64"})
     keys = [*KEY, "positions", "document"]
     # min_count: what is not known stays NaN, and does not become 0.
     return table.groupby(keys, dropna=False, sort=False, as_index=False).sum(min_count=1)
+
+
+def predictions(
+    readouts: Iterable[Readout], seen: Seen, targets: Targets
+) -> Iterator[tuple[Cell, Logits, Targets1d, Mask]]:
+    """Yield what readouts predict in one batch, cell by cell.
+
+    Args:
+        readouts: What predicts.
+        seen: Tokens and residual streams of the batch.
+        targets: Targets of all blocks.
+
+    Yields:
+        A cell; its logits of shape (n, vocab); the n targets, and the positions that have them,
+        shape (batch, pos), both on the device of `targets`.
+    """
+    valid = {k: mask[seen.blocks] for k, mask in targets.valid.items()}
+    on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
+    for readout in readouts:
+        for cell, logits in readout.predict(seen, on_device):
+            mask = valid[cell.offset]
+            yield cell, logits, targets.ids[cell.offset][seen.blocks][mask], mask
 
 
 class _Drafts:
@@ -93,35 +108,24 @@ class _Drafts:
             if before is None:
                 return torch.full_like(top1, float("nan"))
             top1 = top1 * before[mask]
-        kept = torch.zeros(mask.shape, dtype=top1.dtype)
-        kept[mask] = top1
-        self.hits[cell.readout, cell.layer, cell.offset] = kept
+        hits = torch.zeros(mask.shape, dtype=top1.dtype)
+        hits[mask] = top1
+        self.hits[cell.readout, cell.layer, cell.offset] = hits
         return top1
 
 
 def _divergence(reference: Logits | None, logits: Logits) -> Tensor:
     if reference is None:
         return torch.full((len(logits),), float("nan"), dtype=torch.float64)
-    return metrics.divergence(reference, logits).double().cpu()
-
-
-def _checked(cell: Cell, logits: Logits, targets: Tensor) -> Tensor:
-    losses = metrics.losses(logits, targets.to(logits.device))
-    if not bool(losses.nats.isfinite().all()):
-        layer = "" if cell.layer is None else f" at layer {cell.layer}"
-        raise NumericalError(
-            f"{cell.readout}{layer}, offset {cell.offset}: the cross-entropy is not finite. "
-            "Try --dtype float32"
-        )
-    return torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
+    return divergence(reference, logits).double().cpu()
 
 
 def _by_document(
-    cell: Cell, name: str, losses: Tensor, inside: Tensor, documents: Tensor
+    cell: Cell, name: str, columns: Tensor, inside: Tensor, documents: Tensor
 ) -> Iterator[tuple[object, ...]]:
     owners, index = documents[inside].unique(return_inverse=True)
     sums = torch.zeros(len(owners), len(SUMS), dtype=torch.float64)
-    sums.index_add_(0, index, losses[inside])
+    sums.index_add_(0, index, columns[inside])
     counts = index.bincount(minlength=len(owners))
     for document, n, row in zip(owners.tolist(), counts.tolist(), sums.tolist(), strict=True):
         yield (cell.readout, cell.layer, cell.offset, cell.blind, name, document, n, *row)

@@ -1,4 +1,4 @@
-"""From scores to the few numbers that decide, and what they say in plain words.
+"""Specialization: from rates to the few numbers that tell which layer knows how much.
 
 best_layer      the layer whose linear probe has the lowest validation cross-entropy
 forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
@@ -16,26 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from probekit.scoring.rates import (
-    Rate,
-    Rates,
-)
+from probekit.readout import LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM
+from probekit.scoring.rates import DocumentSums, Rate, Rates
 
-PROBE = "linear"
 SATURATED = 0.95
 
 
 @dataclass(frozen=True)
-class Domain:
-    """The rates of one domain that the findings are made of.
+class DomainRates:
+    """The rates of one domain that specialization is computed from.
 
     Attributes:
-        name: Its name.
+        name: Name of the domain.
         n_layers: Number of blocks of the model.
         validation: Where the best layer is chosen.
         test: On all positions.
         marginal: On those where marginalization ran.
-        at_output, target: As `find` takes them.
+        at_output: Whether probes read what the output layer reads. Elsewhere the (L, 1) probe
+            says nothing of adaptation.
+        target: Name of the targets.
     """
 
     name: str
@@ -46,43 +45,57 @@ class Domain:
     at_output: bool = True
     target: str = "text"
 
+    @classmethod
+    def of(
+        cls,
+        sums: DocumentSums,
+        name: str,
+        n_layers: int,
+        at_output: bool = True,
+        target: str = "text",
+    ) -> "DomainRates":
+        """Return the rates of a domain from what was scored on validation and test."""
+        validation = sums.rates(name, "validation", "all")
+        test, marginal = (sums.rates(name, "test", which) for which in ("all", "marginal"))
+        return cls(name, n_layers, validation, test, marginal, at_output, target)
+
     def adaptation_nats(self) -> Rate | None:
         """Return the gain by fitting to this text; None where it cannot be told."""
         return adaptation_nats(self.test, self.n_layers) if self.at_output else None
 
     def best_layer(self, offset: int) -> int:
         """Return the layer whose probe has the lowest validation cross-entropy."""
-        return self.validation.best_layer(PROBE, offset)
+        return self.validation.best_layer(LINEAR, offset)
 
     def forgotten_bits(self, offset: int) -> Rate:
         """Return what the best layer knows on test and the last one does not."""
-        last = self.test.nats(PROBE, self.test.layers(PROBE, offset)[-1], offset)
-        best = self.test.nats(PROBE, self.best_layer(offset), offset)
+        last = self.test.nats(LINEAR, self.test.layers(LINEAR, offset)[-1], offset)
+        best = self.test.nats(LINEAR, self.best_layer(offset), offset)
         return (last - best) / math.log(2)
 
-    def recovered(self, offset: int, ceiling: str = "marginal") -> Rate | None:
+    def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
         """Share of the ceiling's gain over the skip-bigram; None without a ceiling above it."""
         if not self.marginal.has(ceiling, None, offset):
             return None
-        floor = self.marginal.nats("skip-bigram", None, offset)
+        floor = self.marginal.nats(SKIP_BIGRAM, None, offset)
         room = floor - self.marginal.nats(ceiling, None, offset)
         if self.marginal.summary(room)[1] <= 0:
             return None
-        gain = floor - self.marginal.nats(PROBE, self.best_layer(offset), offset)
+        gain = floor - self.marginal.nats(LINEAR, self.best_layer(offset), offset)
         share: Rate = gain / np.where(room > 0, room, np.nan)
         return share
 
     def saturation_layer(self) -> int | None:
         """Return the first layer from which on the lens has 95 % of the model's accuracy."""
-        if not self.test.has("model", None, 1):
+        if not self.test.has(MODEL, None, 1):
             return None
-        enough = SATURATED * self.test.rate("top1", "model", None, 1)[0]
-        found = None
-        for layer in reversed(self.test.layers("lens", 1)):
-            if self.test.rate("top1", "lens", layer, 1)[0] < enough:
+        enough = SATURATED * self.test.rate("top1", MODEL, None, 1)[0]
+        saturated = None
+        for layer in reversed(self.test.layers(LENS, 1)):
+            if self.test.rate("top1", LENS, layer, 1)[0] < enough:
                 break
-            found = layer
-        return found
+            saturated = layer
+        return saturated
 
 
 def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
@@ -90,13 +103,14 @@ def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
 
     Both must read the same: the residual stream after the last block.
     """
-    if not (rates.has("model", None, 1) and rates.has(PROBE, n_layers, 1)):
+    if not (rates.has(MODEL, None, 1) and rates.has(LINEAR, n_layers, 1)):
         return None
-    gain: Rate = rates.nats("model", None, 1) - rates.nats(PROBE, n_layers, 1)
+    gain: Rate = rates.nats(MODEL, None, 1) - rates.nats(LINEAR, n_layers, 1)
     return gain
 
 
-def _row(domain: Domain, offset: int) -> dict[str, Any]:
+def specialization_row(domain: DomainRates, offset: int) -> dict[str, Any]:
+    """Return the numbers of one domain and offset: a row of `specialization` in results.json."""
     best = domain.best_layer(offset)
     row: dict[str, Any] = {
         "offset": offset,
@@ -104,29 +118,11 @@ def _row(domain: Domain, offset: int) -> dict[str, Any]:
         "best_layer": best,
         "best_depth": best / domain.n_layers,
     }
-    row |= _columns("forgotten_bits", domain.test, domain.forgotten_bits(offset))
-    row |= _columns("recovered", domain.marginal, domain.recovered(offset))
-    adapted = domain.recovered(offset, "marginal-adapted")
-    row |= _columns("recovered_adapted", domain.marginal, adapted)
+    adapted = domain.recovered(offset, MARGINAL_ADAPTED)
+    row |= domain.test.columns("forgotten_bits", domain.forgotten_bits(offset))
+    row |= domain.marginal.columns("recovered", domain.recovered(offset))
+    row |= domain.marginal.columns("recovered_adapted", adapted)
     if offset == 1:
-        row |= _columns("adaptation_nats", domain.test, domain.adaptation_nats())
+        row |= domain.test.columns("adaptation_nats", domain.adaptation_nats())
         row["saturation_layer"] = domain.saturation_layer()
-    row["verdict"] = _verdict(row)
     return row
-
-
-def _columns(name: str, rates: Rates, rate: Rate | None) -> dict[str, float | None]:
-    value, low, high = rates.summary(rate) if rate is not None else (None, None, None)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    """Say in words whether the last layer has forgotten what the best layer knew."""
-    low, high = row["forgotten_bits_low"], row["forgotten_bits_high"]
-    if row["forgotten_bits"] == low == high == 0:
-        return "the last layer is the best: nothing is forgotten"
-    if low > 0:
-        return f"layer {row['best_layer']} knows more than the last: later layers forget"
-    if high < 0:
-        return "the last layer reads better on test than the layer that validation preferred"
-    return "cannot tell whether later layers forget: the interval spans zero"

@@ -270,5 +270,5 @@ def test_a_readout_without_cells_is_an_error() -> None:
 def test_an_infinite_length_is_an_error() -> None:
     ids = random_ids(4, 16)
     targets = targets_of(ids)
-    with pytest.raises(NumericalError, match="told at layer None, offset 1: a codelength is not"):
+    with pytest.raises(NumericalError, match="told, offset 1: the cross-entropy is not finite"):
         codelength.online(lambda _: Told(targets, 0.0), batches(ids, 4), targets, VOCABULARY)

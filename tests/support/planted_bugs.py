@@ -165,8 +165,8 @@ MUTATIONS = (
     Mutation(
         "bfloat16 logits are ranked and summed as they are",
         "probekit.scoring.losses",
-        "_losses_of_chunk(chunk.float(), wanted)",
-        "_losses_of_chunk(chunk, wanted)",
+        "_losses_of_chunk(chunk.float(), ids)",
+        "_losses_of_chunk(chunk, ids)",
         ("tests/scoring/test_losses.py::test_bfloat16_logits_are_cast_up",),
     ),
     Mutation(
@@ -189,9 +189,9 @@ MUTATIONS = (
     Mutation(
         "resamples differ by readout: differences are not paired",
         "probekit.scoring.rates",
-        "        return found",
-        '        order = np.random.default_rng(len(f"{key}")).permutation(len(found) - 1)\n'
-        "        return np.concatenate([found[:1], found[1:][order]])",
+        "        return rate",
+        '        order = np.random.default_rng(len(f"{key}")).permutation(len(rate) - 1)\n'
+        "        return np.concatenate([rate[:1], rate[1:][order]])",
         ("tests/scoring/test_rates.py::test_a_row_has_bits_over_the_unigram_and_bits_per_byte",),
     ),
     Mutation(
@@ -204,8 +204,8 @@ MUTATIONS = (
     Mutation(
         "the best layer is chosen on test",
         "probekit.scoring.specialization",
-        "return self.validation.best_layer(PROBE, offset)",
-        "return self.test.best_layer(PROBE, offset)",
+        "return self.validation.best_layer(LINEAR, offset)",
+        "return self.test.best_layer(LINEAR, offset)",
         (
             "tests/scoring/test_specialization.py"
             "::test_the_best_layer_is_chosen_by_validation_and_read_on_test",

@@ -16,10 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from probekit.data.blocks import OUTSIDE, Blocks
 from probekit.data.targets import Targets
 from probekit.data.token_text import spell
-from probekit.errors import DataError, NumericalError
+from probekit.errors import DataError
 from probekit.readout import Cell, Readout, Seen
 from probekit.runs.folder import PASSAGES
-from probekit.scoring import losses
+from probekit.scoring.losses import finite_losses
+from probekit.scoring.score import predictions
 from probekit.shapes import Logits, Targets1d
 
 MOST_TOKENS = 200
@@ -171,26 +172,15 @@ def _entries(
     readouts: Sequence[Readout], seen: Seen, wanted: Targets
 ) -> Iterator[tuple[Cell, dict[Place, Said]]]:
     """Yield for each cell what it says in one batch, by block and position."""
-    valid = {k: mask[seen.blocks] for k, mask in wanted.valid.items()}
-    on_device = {k: mask.to(seen.token_ids.device) for k, mask in valid.items()}
-    for readout in readouts:
-        for cell, logits in readout.predict(seen, on_device):
-            mask = valid[cell.offset]
-            ids = wanted.ids[cell.offset][seen.blocks][mask]
-            places = [(seen.first_block + block, at) for block, at in mask.nonzero().tolist()]
-            yield cell, dict(zip(places, _said(cell, logits, ids), strict=True))
+    for cell, logits, ids, mask in predictions(readouts, seen, wanted):
+        places = [(seen.first_block + block, at) for block, at in mask.nonzero().tolist()]
+        yield cell, dict(zip(places, _said(cell, logits, ids), strict=True))
 
 
 def _said(cell: Cell, logits: Logits, targets: Targets1d) -> list[Said]:
     """Return loss, rank of the target, first tokens and their probabilities, by position."""
     logits, targets = logits.float(), targets.to(logits.device)
-    nats = losses.losses(logits, targets).nats
-    if not bool(nats.isfinite().all()):
-        layer = "" if cell.layer is None else f" at layer {cell.layer}"
-        raise NumericalError(
-            f"{cell.readout}{layer}, offset {cell.offset}: the cross-entropy is not finite. "
-            "Try --dtype float32"
-        )
+    nats = finite_losses(cell, logits, targets).nats
     rank = 1 + (logits > logits.gather(1, targets[:, None])).sum(dim=1)
     tokens = first(logits, min(FIRST, logits.shape[1]))
     probs = (logits.gather(1, tokens) - logits.logsumexp(dim=1, keepdim=True)).exp()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from probekit.readout import LINEAR
 from probekit.scoring.rates import (
     MUCH_ADAPTATION_NATS,
     ONE_DOCUMENT,
@@ -12,7 +13,7 @@ from probekit.scoring.rates import (
     Rate,
     few_documents,
 )
-from probekit.scoring.specialization import PROBE, Domain, _row
+from probekit.scoring.specialization import DomainRates, specialization_row
 
 # A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
 WEAK_FLOOR_NATS = 0.05
@@ -57,18 +58,7 @@ def findings(
         target: What readouts are scored against.
     """
     bounds = bounds or {}
-    domains = [
-        Domain(
-            name,
-            n_layers,
-            sums.rates(name, "validation", "all"),
-            sums.rates(name, "test", "all"),
-            sums.rates(name, "test", "marginal"),
-            at_output,
-            target,
-        )
-        for name in sums.groups
-    ]
+    domains = [DomainRates.of(sums, name, n_layers, at_output, target) for name in sums.groups]
     offsets = range(1, horizon + 1)
     rows = [_row(domain, offset) for domain in domains for offset in offsets]
     first = domains[0]
@@ -80,7 +70,24 @@ def findings(
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
 
 
-def _next_token_sentence(domain: Domain) -> str:
+def _row(domain: DomainRates, offset: int) -> dict[str, Any]:
+    row = specialization_row(domain, offset)
+    return row | {"verdict": _verdict(row)}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Say in words whether the last layer has forgotten what the best layer knew."""
+    low, high = row["forgotten_bits_low"], row["forgotten_bits_high"]
+    if row["forgotten_bits"] == low == high == 0:
+        return "the last layer is the best: nothing is forgotten"
+    if low > 0:
+        return f"layer {row['best_layer']} knows more than the last: later layers forget"
+    if high < 0:
+        return "the last layer reads better on test than the layer that validation preferred"
+    return "cannot tell whether later layers forget: the interval spans zero"
+
+
+def _next_token_sentence(domain: DomainRates) -> str:
     layer = domain.saturation_layer()
     if layer is None:
         return "No layer's logit lens reaches 95 % of the model's next-token accuracy."
@@ -90,7 +97,7 @@ def _next_token_sentence(domain: Domain) -> str:
     )
 
 
-def _sentence(row: dict[str, Any], domain: Domain, bound: float) -> str:
+def _sentence(row: dict[str, Any], domain: DomainRates, bound: float) -> str:
     offset, best = row["offset"], row["best_layer"]
     start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
     if row["recovered"] is None:
@@ -113,14 +120,14 @@ def _percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
-def _headlines(domain: Domain, horizon: int) -> Iterator[dict[str, Any]]:
+def _headlines(domain: DomainRates, horizon: int) -> Iterator[dict[str, Any]]:
     if domain.test.has("model", None, 1):
         accuracy = domain.test.summary(domain.test.rate("top1", "model", None, 1))
         yield _headline("Next token, the model", accuracy, "top-1", "test positions")
     if horizon < 2:
         return
     best, at = domain.best_layer(2), domain.marginal
-    probe = at.summary(at.rate("top1", PROBE, best, 2))
+    probe = at.summary(at.rate("top1", LINEAR, best, 2))
     yield _headline(f"t+2, best probe (layer {best})", probe, "top-1", "marginal positions")
     if at.has("marginal", None, 2):
         ceiling = at.summary(at.rate("top1", "marginal", None, 2))
@@ -145,11 +152,11 @@ def _headline(
     return {"label": label, "value": value, "low": low, "high": high, "unit": unit, "note": note}
 
 
-def _warnings(domains: list[Domain]) -> Iterator[dict[str, str]]:
+def _warnings(domains: list[DomainRates]) -> Iterator[dict[str, str]]:
     for domain in domains:
         yield from few_documents(domain.name, domain.test)
-        if domain.test.has(PROBE, 0, 2):
-            floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(PROBE, 0, 2)
+        if domain.test.has(LINEAR, 0, 2):
+            floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(LINEAR, 0, 2)
             if domain.test.summary(floor)[1] > WEAK_FLOOR_NATS:
                 yield {
                     "code": "weak-floor",
@@ -163,7 +170,7 @@ def _warnings(domains: list[Domain]) -> Iterator[dict[str, str]]:
             yield {"code": "adaptation", "message": f"{domain.name}: {_gained(domain, gain)}"}
 
 
-def _gained(domain: Domain, gain: Rate) -> str:
+def _gained(domain: DomainRates, gain: Rate) -> str:
     beaten = f"the (L, 1) probe beats the model by {gain[0]:.3f} nats"
     if domain.target == "model":
         return (

@@ -20,9 +20,9 @@ from probekit.errors import RunError
 from probekit.pipelines.comparison import configuration
 from probekit.pipelines.comparison import verdict as ladders
 from probekit.pipelines.comparison.paired_differences import QUANTITIES, Pair, Side, whole_block
+from probekit.readout import LINEAR
 from probekit.runs import folder
 from probekit.runs.folder import Run
-from probekit.scoring.specialization import PROBE
 
 SCHEMA = "probekit.comparison/1"
 # With more runs than this every pair would be more than can be read: each against the first.
@@ -212,7 +212,7 @@ def _headlines(side: Side, scores: Sequence[Mapping[str, Any]]) -> Iterator[dict
         offset, domain = special["offset"], special["domain"]
         known = {
             "next_token": own.get(("model", None, 1, domain, "all")) if offset == 1 else None,
-            "best_probe": own[PROBE, special["best_layer"], offset, domain, "all"],
+            "best_probe": own[LINEAR, special["best_layer"], offset, domain, "all"],
             "ceiling": own.get(("marginal", None, offset, domain, "marginal")),
         }
         place = {

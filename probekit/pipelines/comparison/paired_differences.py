@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import DataError, RunError
+from probekit.readout import LINEAR
 from probekit.runs.folder import Run
 from probekit.scoring.intervals import interval
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import ALL, DocumentSums, Rate, Rates
-from probekit.scoring.specialization import PROBE, Domain
+from probekit.scoring.specialization import DomainRates
 
 RESAMPLED_BY, RESAMPLED_APART_BY = 0, 1
 # Settings by which the positions of marginalization are drawn.
 DRAWN_BY = "offsets", "marginal_positions", "seed"
 
-Quantity = tuple[str, Callable[[Domain, int], Rate | None]]
+Quantity = tuple[str, Callable[[DomainRates, int], Rate | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +77,12 @@ class Side:
             ) from None
 
     @cached_property
-    def alike(self) -> dict[str, Domain]:
+    def alike(self) -> dict[str, DomainRates]:
         """Rates by domain, from the resamples that all runs share."""
         return self._domains(RESAMPLED_BY)
 
     @cached_property
-    def apart(self) -> dict[str, Domain]:
+    def apart(self) -> dict[str, DomainRates]:
         """Rates by domain, from resamples of its own."""
         return self._domains(RESAMPLED_APART_BY)
 
@@ -99,14 +100,9 @@ class Side:
                 )
         return found
 
-    def _domains(self, seed: int) -> dict[str, Domain]:
+    def _domains(self, seed: int) -> dict[str, DomainRates]:
         sums, n_layers = self.sums.resampled(seed), self.model["n_layers"]
-        found = {}
-        for name in sums.groups:
-            validation = sums.rates(name, "validation", "all")
-            test, marginal = (sums.rates(name, "test", which) for which in ("all", "marginal"))
-            found[name] = Domain(name, n_layers, validation, test, marginal)
-        return found
+        return {name: DomainRates.of(sums, name, n_layers) for name in sums.groups}
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,12 +209,12 @@ def whole_block(side: Side, domain: str) -> Mapping[str, Any] | None:
     return max(rows, key=lambda row: row["positions_to"] - row["positions_from"], default=None)
 
 
-def _rates(domain: Domain, positions: str) -> Rates:
+def _rates(domain: DomainRates, positions: str) -> Rates:
     return domain.test if positions == "all" else domain.marginal
 
 
-def _next_token(metric: str) -> Callable[[Domain, int], Rate | None]:
-    def rate(domain: Domain, offset: int) -> Rate | None:
+def _next_token(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+    def rate(domain: DomainRates, offset: int) -> Rate | None:
         if offset > 1 or not domain.test.has("model", None, 1):
             return None
         return _of(domain.test, metric, "model", None, 1)
@@ -226,15 +222,15 @@ def _next_token(metric: str) -> Callable[[Domain, int], Rate | None]:
     return rate
 
 
-def _best_probe(metric: str) -> Callable[[Domain, int], Rate | None]:
-    def rate(domain: Domain, offset: int) -> Rate | None:
-        return _of(domain.test, metric, PROBE, domain.best_layer(offset), offset)
+def _best_probe(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+    def rate(domain: DomainRates, offset: int) -> Rate | None:
+        return _of(domain.test, metric, LINEAR, domain.best_layer(offset), offset)
 
     return rate
 
 
-def _ceiling(metric: str) -> Callable[[Domain, int], Rate | None]:
-    def rate(domain: Domain, offset: int) -> Rate | None:
+def _ceiling(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+    def rate(domain: DomainRates, offset: int) -> Rate | None:
         if not domain.marginal.has("marginal", None, offset):
             return None
         return _of(domain.marginal, metric, "marginal", None, offset)
@@ -262,8 +258,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "best_probe_bits": ("all", _best_probe("bits")),
     "ceiling_top1": ("marginal", _ceiling("top1")),
     "ceiling_bits": ("marginal", _ceiling("bits")),
-    "recovered": ("marginal", Domain.recovered),
+    "recovered": ("marginal", DomainRates.recovered),
     "recovered_adapted": ("marginal", lambda domain, k: domain.recovered(k, "marginal-adapted")),
-    "forgotten_bits": ("all", Domain.forgotten_bits),
+    "forgotten_bits": ("all", DomainRates.forgotten_bits),
 }
 IN_BYTES = "next_token_bpb", "best_probe_bpb"
