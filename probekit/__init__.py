@@ -7,6 +7,7 @@
     probekit.load_probes(folder)        its probes, to apply to new text
     probekit.compare([folder, ...])     several runs side by side
     probekit.study_heads("tiny")        heads, trained by several strategies
+    probekit.marginalize(model, ids)    what a model itself knows of the token after the next one
 
 Names are imported when they are first used: `import probekit` costs nothing.
 """
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.comparison.compare import Comparison, compare
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from probekit.settings import Settings
 
 _HOMES = {
+    "marginalize": "probekit.marginalization.marginalize",
     "analyze": "probekit.pipelines.analysis.analyze",
     "load_probes": "probekit.pipelines.analysis.analyze",
     "Comparison": "probekit.pipelines.comparison.compare",
@@ -42,6 +45,7 @@ __all__ = [
     "compare",
     "load",
     "load_probes",
+    "marginalize",
     "study_heads",
 ]
 

@@ -1,7 +1,7 @@
-"""Joint paths of tokens after a position, and the mixture of what follows them.
+"""Paths of tokens after a position, kept by joint probability, and the mixture of what follows.
 
 Paths are extended level by level, by one token each; a `Truncation` says which extensions stay.
-What follows the paths that were kept, weighted by their probabilities, is an `Estimate`.
+An `Estimate` mixes the next-token distributions after the paths kept, by their probabilities.
 """
 
 from collections.abc import Iterator
@@ -155,17 +155,21 @@ def _mixture(
 ) -> Estimate:
     """Average next-token distributions over each position's paths; renormalise once."""
     owners, slot, branches = _grouped(paths.owner)
+    # One row a position, one column a path: the path's weight in its owner's row, 0 in others.
     share = paths.weight.new_zeros(len(owners), len(slot))
     share[slot, torch.arange(len(slot), device=slot.device)] = paths.weight
     share = share.float()
     probs = log_probs.exp()
+    # sum over y of w_y p(x | y) / sum over y of w_y: paths that were dropped count as never.
     mean = share @ probs / share.sum(1, keepdim=True)
     error = None
     if truncation.route == "sample":
-        # The formula for independent draws. Strata never have more variance, at any offset;
-        # neighbouring strata would give a closer error, but no such guarantee past offset 2.
+        # Var of a mean of n independent draws: (E[p²] - E[p]²) / (n - 1). Strata never have more,
+        # at any offset; neighbouring strata would give a closer error, but no such guarantee
+        # past offset 2.
         variance = (share @ probs.square() - mean.square()).clamp_min(0)
         error = (variance / (truncation.max_branches - 1)).sqrt()
+    # Probabilities that sum to one may, rounded, sum to more; the bound 1 - mass is never negative.
     mass = paths.mass.new_zeros(len(owners)).index_add_(0, slot, paths.mass).clamp_max(1)
     return Estimate(offset, positions[owners], mean, mass, branches, error)
 
@@ -177,36 +181,42 @@ def _extended(
     truncation: Truncation,
     generator: torch.Generator | None,
 ) -> Paths:
-    """Return the paths kept at the next level; `nodes` is where `paths` stand in this one."""
+    """Return the paths kept at the next level; `nodes` are the indices of `paths` in this one."""
     if truncation.route == "sample":
         row, token, count = _drawn(log_probs, paths, truncation.max_branches, generator)
         weight = count.double() / truncation.max_branches
     else:
         row, token = _most_probable(log_probs, paths, truncation)
         weight = None
+    # p(y, x) = p(y) p(x | y), in float64: a product of many small factors.
     mass = paths.mass[row] * log_probs[row, token].double().exp()
     return Paths(paths.owner[row], nodes[row], token, mass if weight is None else weight, mass)
 
 
 def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> tuple[Kept, Kept]:
     """Return row and token of the extensions kept, ascending in row."""
+    # No position keeps more than max_branches extensions, so no path needs more of its tokens.
     width = min(truncation.max_branches, log_probs.shape[1])
     best, tokens = log_probs.topk(width, dim=1)
     joint = paths.mass[:, None] * best.double().exp()
+    # All extensions of a position into one row, (positions, paths · width), padded with zeros:
+    # path i of the position in slot s goes to table[s, i].
     _, slot, counts = _grouped(paths.owner)
     starts = counts.cumsum(0) - counts
-    place = torch.arange(len(slot), device=slot.device) - starts[slot]
+    index = torch.arange(len(slot), device=slot.device) - starts[slot]
     table = joint.new_zeros(len(counts), int(counts.max()), width)
-    table[slot, place] = joint
+    table[slot, index] = joint
     values, order = table.flatten(1).topk(min(truncation.max_branches, table[0].numel()), dim=1)
-    kept = values > 0
+    kept = values > 0  # neither padding nor tokens that cannot come
     if truncation.route == "nucleus" and truncation.nucleus < 1:
+        # Keep what stands before the share is reached; the extension that crosses it included.
         above = paths.mass.new_zeros(len(counts)).index_add_(0, slot, paths.mass)
         before = values.cumsum(1) - values
         kept &= before < truncation.nucleus * above[:, None]
+    # Back from table[s].flatten()[j] to path j // width of the position and its token j % width.
     row = (starts[:, None] + order // width)[kept]
     token = tokens[row, (order % width)[kept]]
-    row, ascending = row.sort(stable=True)
+    row, ascending = row.sort(stable=True)  # the engine takes parents in ascending order
     return row, token[ascending]
 
 
@@ -219,21 +229,26 @@ def _drawn(
     """
     # A path of weight c/n stands for c of the n draws; a root stands for all of them.
     copies = (paths.weight * n).round().long()
-    levels = log_probs.double().exp().cumsum(1)
+    cumulative = log_probs.double().exp().cumsum(1)
+    vocab = cumulative.shape[1]
+    # (paths, most copies), drawn on the CPU: the same numbers whatever the device.
     u = torch.rand(len(copies), int(copies.max()), generator=generator, dtype=torch.float64)
-    stratum = torch.arange(u.shape[1], device=levels.device)
-    u = (stratum + u.to(levels.device)) / copies[:, None] * levels[:, -1:]
-    token = torch.searchsorted(levels, u, right=True).clamp_max(levels.shape[1] - 1)
-    drawn = stratum < copies[:, None]
-    keys = torch.arange(len(copies), device=u.device)[:, None] * levels.shape[1] + token
+    stratum = torch.arange(u.shape[1], device=cumulative.device)
+    # Uniform in stratum j of c, times the row's sum, which rounding leaves beside 1.
+    u = (stratum + u.to(cumulative.device)) / copies[:, None] * cumulative[:, -1:]
+    # Inverse of the distribution function: the first token whose cumulative sum is above u.
+    token = torch.searchsorted(cumulative, u, right=True).clamp_max(vocab - 1)
+    drawn = stratum < copies[:, None]  # a path of c copies has c strata, not the most
+    # Equal draws of one path become one extension with a count: one key a (path, token).
+    keys = torch.arange(len(copies), device=u.device)[:, None] * vocab + token
     key, count = torch.unique(keys[drawn], return_counts=True)
-    return key // levels.shape[1], key % levels.shape[1], count
+    return key // vocab, key % vocab, count
 
 
 def _grouped(
     owner: Targets1d,
 ) -> tuple[Int[Tensor, " owners"], Targets1d, Int[Tensor, " owners"]]:
-    """Return the owners, the place of each path's owner among them, and their path counts.
+    """Return the owners, the index of each path's owner among them, and their path counts.
 
     >>> _grouped(torch.tensor([2, 2, 5]))
     (tensor([2, 5]), tensor([0, 0, 1]), tensor([2, 1]))

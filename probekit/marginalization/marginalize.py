@@ -19,7 +19,7 @@ from probekit.checks import Check
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Estimate, Truncation, estimates
-from probekit.readout import Cell, Seen
+from probekit.readout import MARGINAL, Cell, Seen
 from probekit.scoring.intervals import wilson
 from probekit.shapes import Logits, Mask
 
@@ -30,7 +30,7 @@ POSITIONS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Record:
-    """What one position cost and kept at one offset.
+    """Cost and retained mass of marginalizing at one position and offset.
 
     Attributes:
         block: Index among all blocks of the text.
@@ -51,7 +51,7 @@ class Record:
 
 @dataclass(frozen=True)
 class MarginalSummary:
-    """What marginalization cost and kept at one offset: a row of `marginal` in results.json."""
+    """Cost and retained mass at one offset, over positions: a row of `marginal` in results.json."""
 
     offset: int
     domain: str
@@ -104,7 +104,7 @@ def summarize(
 
 
 class Marginalization:
-    """The ceiling: a readout of what the model itself knows at offsets of 2 and more.
+    """The ceiling: a readout of the model's own marginals, at offsets of 2 and more.
 
     Attributes:
         layers: None are read.
@@ -119,7 +119,7 @@ class Marginalization:
         engine: BranchEngine,
         truncation: Truncation | None = None,
         generator: torch.Generator | None = None,
-        name: str = "marginal",
+        name: str = MARGINAL,
     ):
         """Marginalize with an engine.
 
@@ -159,28 +159,29 @@ class Marginalization:
         Raises:
             ModelError: If the engine's first check fails and it has no other route.
         """
-        wanted = {k: v.to(self.engine.model.device) for k, v in sorted(valid.items()) if k > 1}
-        rows = {k: v.flatten().cumsum(0).view(v.shape) - 1 for k, v in wanted.items()}
-        results = {k: self._empty(int(v.sum())) for k, v in wanted.items()}
+        masks = {k: v.to(self.engine.model.device) for k, v in sorted(valid.items()) if k > 1}
+        # Of each True in a mask, its row in the result: how many stand before it.
+        rows = {k: v.flatten().cumsum(0).view(v.shape) - 1 for k, v in masks.items()}
+        results = {k: self._empty(int(v.sum())) for k, v in masks.items()}
         for block, token_ids in enumerate(seen.token_ids):
-            for estimate in self._block(token_ids, {k: v[block] for k, v in wanted.items()}):
+            for estimate in self._block(token_ids, {k: v[block] for k, v in masks.items()}):
                 target = rows[estimate.offset][block, estimate.positions]
                 # A probability that underflows would cost its token an infinite loss.
                 floor = torch.finfo(torch.float32).tiny
                 results[estimate.offset][target] = estimate.probs.clamp_min(floor).log()
                 self._record(seen.first_block + block, estimate)
-        for offset in wanted:
+        for offset in masks:
             yield Cell(self.name, offset), results.pop(offset)
 
     def _empty(self, n: int) -> Logits:
         return torch.empty(n, self.engine.vocab_size, device=self.engine.model.device)
 
     def _block(
-        self, token_ids: Int[Tensor, " pos"], wanted: Mapping[int, Tensor]
+        self, token_ids: Int[Tensor, " pos"], masks: Mapping[int, Tensor]
     ) -> Iterator[Estimate]:
-        """Yield the estimates for the positions wanted, by offset, in one block."""
+        """Yield estimates at the positions of the masks, shape (pos,), by offset, in one block."""
         horizon = torch.zeros(len(token_ids), dtype=torch.long, device=self.engine.model.device)
-        for offset, mask in wanted.items():
+        for offset, mask in masks.items():
             horizon[mask] = offset  # in ascending order: the last one stays
         positions = horizon.nonzero().squeeze(1)
         if len(positions) == 0:
@@ -195,8 +196,8 @@ class Marginalization:
             for estimate in estimates(
                 prefix, chunk, horizon[chunk], self.truncation, self.generator
             ):
-                if estimate.offset in wanted:
-                    yield _restricted(estimate, wanted[estimate.offset])
+                if estimate.offset in masks:
+                    yield _restricted(estimate, masks[estimate.offset])
 
     def _record(self, block: int, estimate: Estimate) -> None:
         columns = (
@@ -250,38 +251,59 @@ class Marginal:
 def marginalize(
     model: PreTrainedModel,
     token_ids: Int[Tensor, " pos"],
-    position: int,
-    offset: int,
+    offset: int = 2,
+    *,
+    position: int | None = None,
     truncation: Truncation | None = None,
     generator: torch.Generator | None = None,
 ) -> Marginal:
-    """Return a model's distribution over the token at position + offset, tokens between unseen.
+    """Return what a model knows of the token at an offset, the tokens between summed out.
+
+    p(x_{t+k} | x_<=t) is the sum, over all paths of k - 1 tokens that may come next, of the
+    path's probability times that of the token after it. `truncation` says which paths are kept;
+    the result bounds what the others may have changed.
+
+        loaded = probekit.models.loading.load("tiny")
+        token_ids = loaded.tokenizer("import numpy", return_tensors="pt")["input_ids"][0]
+        marginal = probekit.marginalize(loaded.model, token_ids)
+        marginal.probs.topk(5)    # the likeliest tokens after the next one
+        marginal.tv_bound         # within so much of the exact distribution
 
     Args:
-        model: A Hugging Face causal language model.
+        model: A Hugging Face causal language model, in eval mode.
         token_ids: Token ids, shape (pos,); those after `position` are not read.
-        position: Position t, 0 <= t < pos.
-        offset: Offset k, at least 2.
-        truncation: Which paths are kept; by default `Truncation()`.
-        generator: Source of randomness on the CPU, for samples alone.
+        offset: Offset k, at least 2: 2 is the token after the next one.
+        position: Position t, 0 <= t < pos, from which to look ahead; the last one if None.
+        truncation: Which paths are kept; `Truncation()` if None: at each level the most probable
+            ones that hold 0.99 of the probability, 64 at most.
+        generator: Source of randomness on the CPU; needed where the truncation's route is
+            `sample`.
+
+    Returns:
+        Probabilities, shape (vocab,), with bounds on each and on the total variation.
 
     Raises:
         DataError: If position or offset is outside what is allowed.
+        SettingsError: If samples are asked for without a generator.
         ModelError: If the branches are not what the model computes one by one.
     """
+    if position is None:
+        position = len(token_ids) - 1
     if not 0 <= position < len(token_ids):
         raise DataError(f"position must be in 0..{len(token_ids) - 1}, got {position}")
     if offset < 2:
         raise DataError(f"offset must be 2 or more, got {offset}; offset 1 is the model itself")
-    seen = token_ids[: position + 1]
+    context = token_ids[: position + 1]
     readout = Marginalization(BranchEngine(model), truncation, generator)
-    only = torch.zeros(len(seen), dtype=torch.bool, device=model.device)
-    only[position] = True
-    (found,) = readout._block(seen, {offset: only})
+    mask = torch.zeros(len(context), dtype=torch.bool, device=model.device)
+    mask[position] = True
+    (estimate,) = readout._block(context, {offset: mask})
     assert readout.check is not None  # set by the block that was just read
-    mass, bound, probs = float(found.retained_mass), float(found.tv_bound), found.probs[0]
-    if found.standard_error is not None:
+    probs, mass = estimate.probs[0], float(estimate.retained_mass)
+    bound = float(estimate.tv_bound)
+    if estimate.standard_error is not None:
         lower, upper = wilson(probs, readout.truncation.max_branches)
     else:
+        # What the kept paths alone give each token; all that was left out may go to any one.
         lower, upper = probs * mass, probs * mass + bound
-    return Marginal(probs, lower, upper, mass, bound, int(found.branches), readout.check)
+    return Marginal(probs, lower, upper, mass, bound, int(estimate.branches), readout.check)

@@ -1,3 +1,5 @@
+"""The marginal against the exact sum, its bounds, its samples, and the readout of many."""
+
 import math
 from collections import Counter
 from functools import cache
@@ -9,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import probekit
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine
-from probekit.marginalization.joint_paths import Paths, Truncation, _most_probable, estimates
+from probekit.marginalization.joint_paths import Truncation, estimates
 from probekit.marginalization.marginalize import Marginalization, Record, marginalize, summarize
 from probekit.readout import Cell, Readout, Seen
 from probekit.scoring.intervals import wilson
@@ -62,7 +65,7 @@ def next_probs(model: Any, paths: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["mistral", "gpt2", "gemma2", "bloom", "mamba"])
 @pytest.mark.parametrize("position", [1, WINDOW + 2])
 def test_offset_two_equals_the_sum_over_the_whole_vocabulary(name: str, position: int) -> None:
-    found = marginalize(sharp(name), block(), position, 2, EVERYTHING)
+    found = marginalize(sharp(name), block(), position=position, truncation=EVERYTHING)
     expected = exact(name, position, 2).double()
     torch.testing.assert_close(found.probs.double(), expected, rtol=0, atol=1e-5)
     assert found.branches == VOCABULARY
@@ -71,8 +74,14 @@ def test_offset_two_equals_the_sum_over_the_whole_vocabulary(name: str, position
     assert found.check.passed
 
 
+def test_one_call_looks_from_the_last_position_at_the_token_after_next() -> None:
+    found = probekit.marginalize(sharp(), block(), truncation=EVERYTHING)
+    expected = exact("mistral", LENGTH - 1, 2).float()
+    torch.testing.assert_close(found.probs, expected, rtol=0, atol=1e-5)
+
+
 def test_offset_three_equals_the_sum_over_all_pairs_of_tokens() -> None:
-    found = marginalize(sharp(), block(), LAST, 3, EVERYTHING)
+    found = marginalize(sharp(), block(), 3, position=LAST, truncation=EVERYTHING)
     expected = exact("mistral", LAST, 3)
     torch.testing.assert_close(found.probs.double(), expected, rtol=0, atol=1e-5)
     assert found.branches == VOCABULARY**2
@@ -83,7 +92,7 @@ def test_offset_three_equals_the_sum_over_all_pairs_of_tokens() -> None:
 def test_the_bounds_hold_whatever_is_kept(nucleus: float, budget: int, offset: int) -> None:
     truncation = Truncation(nucleus=nucleus, max_branches=budget)
     for position in (0, LAST):
-        found = marginalize(sharp(), block(), position, offset, truncation)
+        found = marginalize(sharp(), block(), offset, position=position, truncation=truncation)
         p, rounding = exact("mistral", position, offset), 1e-6
         assert (found.lower - rounding <= p).all()
         assert (p <= found.upper + rounding).all()
@@ -97,7 +106,7 @@ def test_the_bounds_hold_whatever_is_kept(nucleus: float, budget: int, offset: i
 
 def test_one_branch_gives_the_distribution_after_the_likeliest_token_whole() -> None:
     model = sharp()
-    found = marginalize(model, block(), 5, 2, Truncation("top", max_branches=1))
+    found = marginalize(model, block(), position=5, truncation=Truncation("top", max_branches=1))
     with torch.no_grad():
         root = model(block()[None, :6]).logits[0, -1].softmax(-1)
         path = torch.cat([block()[:6], root.argmax()[None]])
@@ -106,30 +115,6 @@ def test_one_branch_gives_the_distribution_after_the_likeliest_token_whole() -> 
     torch.testing.assert_close(found.probs, after, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.lower, root.max() * after, rtol=0, atol=1e-5)
     assert found.retained_mass == pytest.approx(float(root.max()), abs=1e-5)
-
-
-def extended_by_hand(truncation: Truncation) -> set[tuple[int, int]]:
-    """Two paths of one position, of mass .6 and .2, and one of another, of mass 1."""
-    probs = torch.tensor([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.98, 0.01, 0.01]])
-    mass = torch.tensor([0.6, 0.2, 1.0], dtype=torch.float64)
-    index = torch.tensor([0, 0, 1])
-    row, token = _most_probable(probs.log(), Paths(index, index, index, mass, mass), truncation)
-    assert row.tolist() == sorted(row.tolist())
-    return set(zip(row.tolist(), token.tolist(), strict=True))
-
-
-def test_paths_are_kept_by_joint_mass() -> None:
-    # Joint masses: .30, .24, .06 and .18, .02, 0; the other position: .98, .01, .01.
-    assert extended_by_hand(Truncation("top", max_branches=1)) == {(0, 0), (2, 0)}
-    assert extended_by_hand(Truncation("top", max_branches=3)) == {
-        *((0, 0), (0, 1), (1, 0)),
-        *((2, 0), (2, 1), (2, 2)),
-    }
-    # 0.7 of 0.8 is 0.56: .30 + .24 falls short, the path of .18 crosses and is kept.
-    assert extended_by_hand(Truncation(nucleus=0.7)) == {(0, 0), (0, 1), (1, 0), (2, 0)}
-    assert extended_by_hand(Truncation(nucleus=0.7, max_branches=2)) == {(0, 0), (0, 1), (2, 0)}
-    # A path of no mass is never kept.
-    assert len(extended_by_hand(Truncation(nucleus=1.0))) == 8
 
 
 @pytest.mark.parametrize("offset", [2, 3])
@@ -172,7 +157,10 @@ def marginalize_fast(
 def test_samples_of_a_seed_are_reproducible_and_merged() -> None:
     def draw() -> Any:
         truncation = Truncation("sample", max_branches=50)
-        return marginalize(sharp(), block(), 5, 3, truncation, torch.Generator().manual_seed(3))
+        generator = torch.Generator().manual_seed(3)
+        return marginalize(
+            sharp(), block(), 3, position=5, truncation=truncation, generator=generator
+        )
 
     first, second = draw(), draw()
     assert torch.equal(first.probs, second.probs)
@@ -213,7 +201,9 @@ def test_the_readout_gives_each_position_its_own_row() -> None:
     for offset in (2, 4):
         rows = valid[offset].nonzero().tolist()
         for row, (at, position) in list(enumerate(rows))[::4]:
-            alone = marginalize(sharp(), token_ids[at], position, offset, truncation)
+            alone = marginalize(
+                sharp(), token_ids[at], offset, position=position, truncation=truncation
+            )
             found = cells[Cell("marginal", offset)][row].exp()
             torch.testing.assert_close(found, alone.probs, rtol=0, atol=1e-5)
             record = records[7 + at, position, offset]
@@ -285,6 +275,6 @@ def test_bad_settings_are_said() -> None:
     with pytest.raises(SettingsError, match=r"needs a torch.Generator"):
         Marginalization(BranchEngine(sharp()), Truncation("sample"))
     with pytest.raises(DataError, match=r"position must be in 0..13, got 14"):
-        marginalize(sharp(), block(), LENGTH, 2)
+        marginalize(sharp(), block(), position=LENGTH)
     with pytest.raises(DataError, match="offset must be 2 or more, got 1"):
-        marginalize(sharp(), block(), 3, 1)
+        marginalize(sharp(), block(), 1)

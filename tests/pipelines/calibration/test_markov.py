@@ -145,7 +145,7 @@ def test_marginalization_is_a_power_of_the_chain(n_tokens: int, order: int, long
         torch.testing.assert_close(probs.log(), expected, rtol=0, atol=1e-5)
         assert mass.min() > 1 - ROUNDING
         assert bound.max() < ROUNDING
-        one = marginalize(text.model(), token_ids[0], 9, offset, EVERYTHING)
+        one = marginalize(text.model(), token_ids[0], offset, position=9, truncation=EVERYTHING)
         torch.testing.assert_close(one.probs.double().log(), expected[9], rtol=0, atol=1e-5)
         assert one.branches == n_tokens ** (offset - 1)
 
@@ -177,7 +177,7 @@ def test_the_certificate_is_no_wider_than_it_must_be() -> None:
     table[[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 0, 0]] = torch.tensor([0.6, 0.4, 1, 1, 1, 1]).double()
     table[0, 2] = 1 - table[0, 1]
     model, token_ids = MarkovChain(table).model(), torch.tensor([0, 1, 3, 0])
-    found = marginalize(model, token_ids, 3, 2, Truncation(nucleus=0.5))
+    found = marginalize(model, token_ids, truncation=Truncation(nucleus=0.5))
     assert found.branches == 1
     exact = torch.tensor([0, 0, 0, 0.6, 0.4])
     distance = float((found.probs - exact).abs().sum() / 2)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+import probekit
 from probekit.cli import main
 from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
 from probekit.data.texts import Pairs, open_text
 from probekit.errors import ModelError, SettingsError
-from probekit.marginalization import marginalize
 from probekit.marginalization.joint_paths import Truncation
 from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
@@ -94,7 +94,7 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
     ids = samples[0].token_ids
     whole = Truncation("nucleus", 0.99, subject.anatomy.vocab_size)
     by_hand = [
-        marginalize.marginalize(subject.model, ids, position, 2, whole)
+        probekit.marginalize(subject.model, ids, position=position, truncation=whole)
         for position in range(len(ids) - 22, len(ids) - 2)
     ]
     expected = hits(torch.stack([each.probs for each in by_hand]), ids[-20:])
