@@ -34,7 +34,7 @@ def start_block(anatomy: Anatomy, init: str, seed: int) -> nn.Module:
     if init == "random":
         _randomize(block, anatomy, seed)
     elif init == "zero":
-        _silence(block, anatomy)
+        _make_identity(block, anatomy)
     return block
 
 
@@ -55,7 +55,7 @@ def _randomize(block: nn.Module, anatomy: Anatomy, seed: int) -> None:
     block.to(where)
 
 
-def _silence(block: nn.Module, anatomy: Anatomy) -> None:
+def _make_identity(block: nn.Module, anatomy: Anatomy) -> None:
     """Set to zero the last projection of each part of a block; verify that nothing is left."""
     before = anatomy.n_layers - 1
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probekit.errors import RunError
 from probekit.heads.heads import Heads, build
-from probekit.heads.kinds import Form, ProbeMap
+from probekit.heads.kinds import HeadConfig, ProbeMap
 from probekit.models.anatomy import Anatomy
 
 # Between the offset and the name of a tensor of the probe that a head is decoded by.
@@ -28,12 +28,12 @@ def save(heads: Heads, path: Path, fingerprint: str) -> None:
         fingerprint: Of the model that they belong to.
     """
     tensors = {
-        _key(heads.form, name): x.contiguous().clone() for name, x in heads.state_dict().items()
+        _key(heads.config, name): x.contiguous().clone() for name, x in heads.state_dict().items()
     }
     metadata = {
-        "kind": heads.form.kind,
-        "reads": str(heads.form.read),
-        "form": json.dumps(dataclasses.asdict(heads.form)),
+        "kind": heads.config.kind,
+        "reads": str(heads.config.read),
+        "form": json.dumps(dataclasses.asdict(heads.config)),
         "model_fingerprint": fingerprint,
     }
     save_file(tensors, path, metadata=metadata)
@@ -64,17 +64,17 @@ def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
-    form = _form(metadata)
-    if form is None:
+    config = _config(metadata)
+    if config is None:
         raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
-    if kind is not None and form.kind != kind:
-        raise RunError(f"{path} holds heads of kind {form.kind}, {kind} was asked for")
+    if kind is not None and config.kind != kind:
+        raise RunError(f"{path} holds heads of kind {config.kind}, {kind} was asked for")
     if fingerprint is not None and metadata.get("model_fingerprint") != fingerprint:
         raise RunError(
             f"the heads at {path} were trained on another model than this one, or do not say on "
             "which; take those of this model"
         )
-    return _filled(path, form, anatomy, tensors)
+    return _filled(path, config, anatomy, tensors)
 
 
 def holds_heads(path: Path) -> bool:
@@ -82,46 +82,52 @@ def holds_heads(path: Path) -> bool:
     if not path.is_file():
         return False
     with safe_open(path, framework="pt") as file:
-        return _form(file.metadata() or {}) is not None
+        return _config(file.metadata() or {}) is not None
 
 
-def _form(metadata: Mapping[str, str]) -> Form | None:
+def _config(metadata: Mapping[str, str]) -> HeadConfig | None:
     if "form" in metadata:
-        return Form(**json.loads(metadata["form"]))
-    told = re.fullmatch(r"residual stream after block (\d+)", metadata.get("reads", ""))
-    return Form("block", int(told[1])) if told else None
+        names = {field.name for field in dataclasses.fields(HeadConfig)}
+        # Earlier files name the depth of Medusa heads too; it was always 1.
+        return HeadConfig(**{k: v for k, v in json.loads(metadata["form"]).items() if k in names})
+    layer = re.fullmatch(r"residual stream after block (\d+)", metadata.get("reads", ""))
+    return HeadConfig("block", int(layer[1])) if layer else None
 
 
-def _filled(path: Path, form: Form, anatomy: Anatomy, tensors: Mapping[str, Tensor]) -> Heads:
+def _filled(
+    path: Path, config: HeadConfig, anatomy: Anatomy, tensors: Mapping[str, Tensor]
+) -> Heads:
+    """Return heads of a configuration, filled with the tensors of a file."""
     offsets = {_offset(key) for key in tensors}
-    given = dataclasses.asdict(form)
-    if form.kind == "block":
+    choices = dataclasses.asdict(config)
+    if config.kind == "block":
         # Built as copies: what the file lacks at offset 1 is the last block.
-        given["init"] = "copy"
-    blank = build(anatomy=anatomy, offsets=offsets | ({1} if "init" in given else set()), **given)
+        choices["init"] = "copy"
+    next_token = {1} if config.kind == "block" else set()
+    blank = build(anatomy=anatomy, offsets=offsets | next_token, **choices)
     for offset in sorted({_offset(key) for key in tensors if PROBE in key}):
         blank.maps[str(offset)] = ProbeMap.blank(anatomy)
-    keys = {name: _key(form, name) for name in blank.state_dict()}
+    keys = {name: _key(config, name) for name in blank.state_dict()}
     required = {name: key for name, key in keys.items() if _offset(key) in offsets}
-    own = {key: blank.state_dict()[name].shape for name, key in required.items()}
-    found = {key: tensor.shape for key, tensor in tensors.items()}
-    if own != found:
-        wrong = sorted(dict(own.items() ^ found.items()))
+    expected = {key: blank.state_dict()[name].shape for name, key in required.items()}
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    if expected != shapes:
+        wrong = sorted(dict(expected.items() ^ shapes.items()))
         raise RunError(f"the heads at {path} do not fit this model: {', '.join(wrong[:3])}")
     blank.to(next(iter(tensors.values())).dtype)
     blank.load_state_dict({name: tensors[key] for name, key in required.items()}, strict=False)
     return blank
 
 
-def _key(form: Form, name: str) -> str:
+def _key(config: HeadConfig, name: str) -> str:
     """Return the key in a file.
 
     `heads.2.mlp.weight` is block/2.mlp.weight, `mixes.2` block/2.mix, `maps.2.A` block/2.probe.A.
     """
     collection, _, rest = name.partition(".")
     if collection == "mixes":
-        return f"{form.kind}/{rest}.mix"
-    return f"{form.kind}/{rest.replace('.', PROBE) if collection == 'maps' else rest}"
+        return f"{config.kind}/{rest}.mix"
+    return f"{config.kind}/{rest.replace('.', PROBE) if collection == 'maps' else rest}"
 
 
 def _offset(key: str) -> int:

@@ -4,7 +4,7 @@ A head maps the residual stream that it reads to another one, which the model's 
 norm and unembedding decode. These two are shared and stay as they are.
 
     block    a block of the model's own class; head 1 starts as the model's last block
-    medusa   x + silu(W x), once or several times, W zero at the start
+    medusa   x + silu(W x), W zero at the start
     linear   A x + b, the identity at the start
 
 A head may start as a linear probe of the layer that it reads, rather than as the model's last
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from probekit.activations.backbone import Backbone, BackboneOutput
 from probekit.heads.block_init import start_block
-from probekit.heads.kinds import Form, Medusa, ProbeMap, require_allowed, start_map
+from probekit.heads.kinds import HeadConfig, Medusa, ProbeMap, identity_head, require_allowed
 from probekit.models.anatomy import Anatomy
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask, Resid
@@ -40,10 +40,10 @@ APART = 10_007  # seeds of offsets: seed 1 at offset 3 is not seed 2 at offset 2
 
 
 class Heads(nn.Module):
-    """Heads by offset; made by `build` or `head_files.load`.
+    """Heads by offset; made by `build` or `files.load`.
 
     Attributes:
-        form: What kind of heads these are.
+        config: Their configuration.
         heads: The heads, by offset as a string.
         mixes: By offset, W of a mixture, shape (L-1,); empty where one layer is read.
         maps: By offset as a string, the probes that heads are decoded by; empty where they are
@@ -52,17 +52,17 @@ class Heads(nn.Module):
 
     def __init__(
         self,
-        form: Form,
+        config: HeadConfig,
         anatomy: Anatomy,
         heads: Mapping[int, nn.Module],
         maps: Mapping[int, ProbeMap] | None = None,
     ) -> None:
         """Put heads together; `build` is the way to make them."""
         super().__init__()
-        self.form = form
+        self.config = config
         self.anatomy = anatomy
         self.heads = nn.ModuleDict({str(k): heads[k] for k in sorted(heads)})
-        mixed = sorted(heads) if form.read == "mix" else ()
+        mixed = sorted(heads) if config.read == "mix" else ()
         weight = anatomy.unembedding
         self.mixes = nn.ParameterDict(
             {
@@ -72,7 +72,7 @@ class Heads(nn.Module):
                 for k in mixed
             }
         )
-        self.maps = nn.ModuleDict({str(k): each for k, each in (maps or {}).items()})
+        self.maps = nn.ModuleDict({str(k): probe for k, probe in (maps or {}).items()})
         self.requires_grad_(True)
 
     @property
@@ -83,8 +83,8 @@ class Heads(nn.Module):
     @property
     def reads(self) -> frozenset[int]:
         """Layers that the heads read."""
-        if isinstance(self.form.read, int):
-            return frozenset({self.form.read})
+        if isinstance(self.config.read, int):
+            return frozenset({self.config.read})
         return frozenset(range(1, self.anatomy.n_layers))
 
     def named_parts(self) -> Iterator[tuple[int, list[str]]]:
@@ -118,7 +118,7 @@ class Heads(nn.Module):
             has one, shape (batch, pos, hidden).
         """
         head, resid = self.heads[str(offset)], self._input(reading, offset)
-        if self.form.kind == "block":
+        if self.config.kind == "block":
             out = reading.call.run(head, resid)
         else:
             out = head(resid.to(next(head.parameters()).dtype))
@@ -136,13 +136,16 @@ class Heads(nn.Module):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _input(self, reading: BackboneOutput, offset: int) -> Resid:
-        if isinstance(self.form.read, int):
-            return reading.resid[self.form.read]
+        if isinstance(self.config.read, int):
+            return reading.resid[self.config.read]
         shares = (self.mixes[str(offset)] / TEMPERATURE).softmax(dim=0)
+        # Equation 5: the sum over layers of softmax(W / T)_l times the stream after block l.
         mixed: Tensor = torch.zeros(())
         for share, layer in zip(shares, sorted(self.reads), strict=True):
             resid = reading.resid[layer]
-            mixed = mixed.to(resid) + share * (_normalised(resid) if self.form.normalise else resid)
+            mixed = mixed.to(resid) + share * (
+                _normalised(resid) if self.config.normalise else resid
+            )
         return mixed
 
 
@@ -154,7 +157,6 @@ def build(  # noqa: PLR0913 -- the choices that make a head
     read: int | str | None = None,
     init: str | None = None,
     normalise: bool = False,
-    depth: int = 1,
     own_unembedding: bool = False,
     probes: Mapping[int, Mapping[str, Tensor]] | None = None,
     seed: int = 0,
@@ -172,7 +174,6 @@ def build(  # noqa: PLR0913 -- the choices that make a head
         init: How block heads beyond offset 1 start: `random` (the default) by the model's own
             rule, `copy` as its last block, `zero` as the identity.
         normalise: In a mixture, divide each layer by its RMS at each position first.
-        depth: Residual blocks in a Medusa head, at least 1.
         own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
         probes: Linear probes of the layer read, A, b and c by offset, that the heads of these
             offsets start as; with block heads, `init` is `zero`.
@@ -182,16 +183,15 @@ def build(  # noqa: PLR0913 -- the choices that make a head
         SettingsError: If a choice is not allowed, or does not go with the kind.
         ModelError: If `zero` is asked of a model whose blocks cannot be the identity.
     """
-    form = Form(
-        kind, anatomy.n_layers - 1 if read is None else read, normalise, depth, own_unembedding
-    )
-    maps = {k: ProbeMap(each) for k, each in (probes or {}).items()}
-    require_allowed(form, anatomy, offsets, init, maps)
+    read = anatomy.n_layers - 1 if read is None else read
+    config = HeadConfig(kind, read, normalise, own_unembedding)
+    maps = {k: ProbeMap(tensors) for k, tensors in (probes or {}).items()}
+    require_allowed(config, anatomy, offsets, init, maps)
     if kind == "block":
         heads = {k: start_block(anatomy, _start(k, init, maps), seed * APART + k) for k in offsets}
     else:
-        heads = {k: start_map(form, anatomy) for k in offsets}
-    return Heads(form, anatomy, heads, maps)
+        heads = {k: identity_head(config, anatomy) for k in offsets}
+    return Heads(config, anatomy, heads, maps)
 
 
 def _start(offset: int, init: str | None, probed: Collection[int]) -> str:
@@ -226,12 +226,12 @@ class HeadReadout:
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield logits in float32, offset by offset; the layer is the one that is read."""
-        wanted = [offset for offset in self.heads.offsets if offset in valid]
-        if not wanted:
+        offsets = [offset for offset in self.heads.offsets if offset in valid]
+        if not offsets:
             return
         reading = self.backbone.read(seen.token_ids, self.heads.reads)
-        layer = self.heads.form.read if isinstance(self.heads.form.read, int) else None
-        for offset in wanted:
+        layer = self.heads.config.read if isinstance(self.heads.config.read, int) else None
+        for offset in offsets:
             hidden = self.heads.hidden(reading, offset)
             rows = hidden[valid[offset].to(hidden.device)]
             yield Cell(self.name, offset, layer), self.heads.logits(rows, offset).float()

@@ -1,4 +1,4 @@
-"""What kinds of heads there are, and how those that are no blocks start.
+"""Configurations of heads, and the modules of Medusa heads, linear heads and probes.
 
 Medusa heads and linear heads start as the identity, so as the logit lens of what they read.
 Source: Cai et al. (2024) for Medusa.
@@ -23,43 +23,39 @@ PROBE_TENSORS = ("A", "b", "c")
 
 
 @dataclass(frozen=True)
-class Form:
-    """What kind of heads these are: all that is not in their weights.
+class HeadConfig:
+    """The configuration of heads: all that is not in their weights.
 
     Attributes:
         kind: `block`, `medusa` or `linear`.
         read: The layer that they read, or `mix`.
         normalise: Whether a mixture divides each layer by its RMS first.
-        depth: Residual blocks in a Medusa head.
         own_unembedding: Whether each Medusa head has an unembedding of its own.
     """
 
     kind: str
     read: int | str
     normalise: bool = False
-    depth: int = 1
     own_unembedding: bool = False
 
 
 class Medusa(nn.Module):
-    """Residual blocks x + silu(W x), and an unembedding if the head has its own."""
+    """A residual block x + silu(W x), and an unembedding if the head has its own."""
 
-    def __init__(self, width: int, depth: int, unembedding: nn.Linear | None) -> None:
+    def __init__(self, width: int, unembedding: nn.Linear | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
-        for block in self.blocks:
-            nn.init.zeros_(block.weight)  # type: ignore[arg-type]
+        linear = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(linear.weight)
+        self.blocks = nn.Sequential(linear)  # files of heads call W blocks.0.weight
         self.unembedding = unembedding
 
     def forward(self, x: Resid) -> Resid:
-        """Return what the residual blocks make of a residual stream."""
-        for block in self.blocks:
-            x = x + silu(block(x))
-        return x
+        """Return what the block makes of a residual stream, in the same shape."""
+        return x + silu(self.blocks(x))
 
 
 class Output(nn.Module):
-    """An unembedding with a bias of another: what `Anatomy.output_embeddings` is asked for."""
+    """The model's unembedding with another bias, as `Anatomy.output_embeddings` has it."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -102,12 +98,12 @@ class ProbeMap(nn.Module):
         )
 
 
-def start_map(form: Form, anatomy: Anatomy) -> nn.Module:
+def identity_head(config: HeadConfig, anatomy: Anatomy) -> nn.Module:
     """Return a Medusa or linear head that is the identity, in the model's dtype."""
     weight, width = anatomy.unembedding, anatomy.d_model
-    if form.kind == "medusa":
-        own = _own_unembedding(anatomy) if form.own_unembedding else None
-        return Medusa(width, form.depth, own).to(weight)
+    if config.kind == "medusa":
+        own = _own_unembedding(anatomy) if config.own_unembedding else None
+        return Medusa(width, own).to(weight)
     linear = nn.Linear(width, width)
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -124,44 +120,44 @@ def _own_unembedding(anatomy: Anatomy) -> nn.Linear:
 
 
 def require_allowed(
-    form: Form,
+    config: HeadConfig,
     anatomy: Anatomy,
     offsets: Collection[int],
     init: str | None,
     probed: Collection[int],
 ) -> None:
     """Raise a SettingsError unless such heads can be built."""
-    if form.kind not in get_args(Kind):
-        raise SettingsError(f"kind must be one of {', '.join(get_args(Kind))}, got {form.kind!r}")
+    if config.kind not in get_args(Kind):
+        raise SettingsError(f"kind must be one of {', '.join(get_args(Kind))}, got {config.kind!r}")
     if not offsets or min(offsets) < 1:
         raise SettingsError(f"offsets must be 1 or more, at least one, got {sorted(offsets)}")
     last = anatomy.n_layers
-    if form.read == "mix":
+    if config.read == "mix":
         if last < 2:
             raise SettingsError("a mixture needs a model of at least 2 blocks, got 1; read a layer")
-    elif not (isinstance(form.read, int) and 0 <= form.read <= last):
-        raise SettingsError(f"read must be mix or a layer in 0..{last}, got {form.read!r}")
-    _require_fitting(form, init)
-    if probed and not (set(probed) <= set(offsets) and form.read != "mix"):
+    elif not (isinstance(config.read, int) and 0 <= config.read <= last):
+        raise SettingsError(f"read must be mix or a layer in 0..{last}, got {config.read!r}")
+    _require_fitting(config, init)
+    if probed and not (set(probed) <= set(offsets) and config.read != "mix"):
         raise SettingsError(
             f"heads that start as probes read one layer, and are of the offsets {sorted(offsets)}; "
-            f"got probes of {sorted(probed)}, read {form.read}"
+            f"got probes of {sorted(probed)}, read {config.read}"
         )
-    if probed and (form.own_unembedding or (form.kind == "block" and init != "zero")):
+    if probed and (config.own_unembedding or (config.kind == "block" and init != "zero")):
         raise SettingsError(
             "heads that start as probes start as the identity and share the unembedding; take "
             "init zero, and no own_unembedding"
         )
 
 
-def _require_fitting(form: Form, init: str | None) -> None:
+def _require_fitting(config: HeadConfig, init: str | None) -> None:
     if init is not None and init not in get_args(Init):
         raise SettingsError(f"init must be one of {', '.join(get_args(Init))}, got {init!r}")
-    if form.kind != "block" and init not in (None, "zero"):
-        raise SettingsError(f"{form.kind} heads start as the identity; leave init out, got {init}")
-    if form.normalise and form.read != "mix":
-        raise SettingsError(f"normalise is for the mixture; read mix, got layer {form.read}")
-    if form.depth < 1:
-        raise SettingsError(f"depth must be 1 or more, got {form.depth}")
-    if form.kind != "medusa" and (form.depth != 1 or form.own_unembedding):
-        raise SettingsError(f"depth and own_unembedding are for medusa heads, got {form.kind}")
+    if config.kind != "block" and init not in (None, "zero"):
+        raise SettingsError(
+            f"{config.kind} heads start as the identity; leave init out, got {init}"
+        )
+    if config.normalise and config.read != "mix":
+        raise SettingsError(f"normalise is for the mixture; read mix, got layer {config.read}")
+    if config.own_unembedding and config.kind != "medusa":
+        raise SettingsError(f"own_unembedding is for medusa heads, got {config.kind}")

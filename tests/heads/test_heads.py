@@ -84,7 +84,7 @@ def test_medusa_and_linear_heads_start_as_the_logit_lens(
     anatomy: Anatomy, reading: BackboneOutput, own: bool
 ) -> None:
     lens = anatomy.decode(reading.resid[1])
-    medusa = build("medusa", anatomy, (2,), read=1, depth=2, own_unembedding=own)
+    medusa = build("medusa", anatomy, (2,), read=1, own_unembedding=own)
     close(medusa.logits(medusa.hidden(reading, 2), 2), lens)
     linear = build("linear", anatomy, (2,), read=1)
     close(linear.logits(linear.hidden(reading, 2), 2), lens)
@@ -192,8 +192,7 @@ def test_a_normalised_mixture_averages_layers_of_one_length(
         ({"init": "ones"}, "init must be one of random, copy, zero"),
         ({"kind": "linear", "init": "copy"}, "linear heads start as the identity"),
         ({"normalise": True}, "normalise is for the mixture"),
-        ({"kind": "medusa", "depth": 0}, "depth must be 1 or more"),
-        ({"depth": 2}, "depth and own_unembedding are for medusa heads"),
+        ({"own_unembedding": True}, "own_unembedding is for medusa heads"),
     ],
 )
 def test_choices_that_make_no_head_are_an_error(
@@ -208,14 +207,14 @@ def test_choices_that_make_no_head_are_an_error(
 def test_a_file_gives_the_same_heads_bit_for_bit(
     anatomy: Anatomy, reading: BackboneOutput, kind: Kind, tmp_path: Path
 ) -> None:
-    own = {"own_unembedding": True, "depth": 2} if kind == "medusa" else {}
+    own = {"own_unembedding": True} if kind == "medusa" else {}
     heads = build(kind, anatomy, (1, 2), read="mix", normalise=True, **own)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in heads.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     save(heads, tmp_path / "heads.safetensors", "abc")
     again = load(tmp_path / "heads.safetensors", anatomy, "abc", kind)
-    assert again.form == heads.form
+    assert again.config == heads.config
     assert again.state_dict().keys() == heads.state_dict().keys()
     for name, tensor in heads.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name

@@ -13,10 +13,10 @@ from probekit.activations.backbone import Backbone
 from probekit.data.blocks import Blocks
 from probekit.data.targets import text_targets
 from probekit.heads.heads import Heads
-from probekit.heads.kinds import Form
+from probekit.heads.kinds import HeadConfig
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import RECIPES, Recipe
-from probekit.heads.training.train import Batches, Data, History, train
+from probekit.heads.training.train import Data, History, TokenBatch, train
 from probekit.models.anatomy import Anatomy, find_anatomy
 from support.architectures import build
 
@@ -32,11 +32,11 @@ def recipe(name: str, **changes: Any) -> Recipe:
     return replace(RECIPES[name], **(QUICK | changes))
 
 
-def batches(n: int, seed: int, horizon: int = 2) -> Batches:
+def batches(n: int, seed: int, horizon: int = 2) -> TokenBatch:
     draw = torch.Generator().manual_seed(seed)
     ids = 3 + (torch.randint(SYMBOLS, (n, 1), generator=draw) + torch.arange(LENGTH)) % SYMBOLS
     blocks = Blocks(ids, torch.arange(n)[:, None].repeat(1, LENGTH))
-    return Batches(ids, text_targets(blocks, horizon))
+    return TokenBatch(ids, text_targets(blocks, horizon))
 
 
 DATA = Data(batches(16, seed=0), batches(8, seed=1))
@@ -51,7 +51,7 @@ class World:
         self.backbone = Backbone(self.model, self.anatomy)
         self.before = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.heads = Heads(
-            Form("block", read),
+            HeadConfig("block", read),
             self.anatomy,
             {k: self.block(seed=k) for k in range(1, offsets + 1)},
         )

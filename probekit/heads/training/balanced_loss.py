@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from probekit.activations.backbone import Backbone
 from probekit.data.targets import Targets
 from probekit.errors import NumericalError
-from probekit.heads.training.learner import Learner, ReadsBackbone, ReadsItself
 from probekit.heads.training.recipes import Balance, Products
+from probekit.heads.training.trainable import ReadsBackbone, ReadsItself, Trainable
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
 from probekit.scoring import losses
@@ -33,8 +33,8 @@ SMALLEST_RMS = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Batches:
-    """Text to train on, or to validate on.
+class TokenBatch:
+    """Token blocks and their targets: a text to train or validate on, or a batch of it.
 
     Attributes:
         token_ids: Token ids, shape (block, pos).
@@ -45,7 +45,7 @@ class Batches:
     token_ids: TokenIds
     targets: Targets
 
-    def take(self, rows: Tensor | slice, device: torch.device) -> "Batches":
+    def take(self, rows: Tensor | slice, device: torch.device) -> "TokenBatch":
         """Return some of the blocks, on a device."""
         ids, valid = self.targets.ids, self.targets.valid
         targets = Targets(
@@ -53,38 +53,38 @@ class Batches:
             {k: x[rows].to(device) for k, x in ids.items()},
             {k: x[rows].to(device) for k, x in valid.items()},
         )
-        return Batches(self.token_ids[rows].to(device), targets)
+        return TokenBatch(self.token_ids[rows].to(device), targets)
 
 
 class Objective:
     """The sum over heads of their mean cross-entropies, balanced.
 
     Attributes:
-        learner: The heads.
+        heads: The heads.
         backbone: What they read.
         balance: Whether each head's loss is scaled to the root mean square, over positions, of
             the first one's; no gradient flows through the factor.
     """
 
     def __init__(
-        self, learner: Learner, backbone: Backbone, balance: Balance, products: Products
+        self, heads: Trainable, backbone: Backbone, balance: Balance, products: Products
     ) -> None:
-        self.learner, self.backbone, self.balance = learner, backbone, balance
+        self.heads, self.backbone, self.balance = heads, backbone, balance
         anatomy = backbone.anatomy
-        for module in (learner, backbone.model):
+        for module in (heads, backbone.model):
             if isinstance(module, nn.Module):
                 module.eval()  # dropout would draw numbers, which a resumed training lacks
         self.device = anatomy.unembedding.device
         self.autocast, dtype = _dtypes(anatomy, products)
         # The logits of these have a closed gradient; those of others are left to autograd.
         self.unembedding: Tensor | None = None
-        decoders = {offset: learner.decoder(offset) for offset in learner.offsets}
+        decoders = {offset: heads.decoder(offset) for offset in heads.offsets}
         capped = any(decoder.softcap is not None for decoder in decoders.values())
-        if not capped and not _own_output(learner, anatomy):
+        if not capped and not _own_output(heads, anatomy):
             self.unembedding = scaled_unembedding(anatomy).to(dtype)
             self.biases = {offset: scaled_bias(decoder) for offset, decoder in decoders.items()}
 
-    def backward(self, batch: Batches, *, joint: bool) -> dict[int, float]:
+    def backward(self, batch: TokenBatch, *, joint: bool) -> dict[int, float]:
         """Add the gradient of the loss to what is trained.
 
         Args:
@@ -98,58 +98,61 @@ class Objective:
         Raises:
             NumericalError: If a cross-entropy is not finite.
         """
-        live = joint or isinstance(self.learner, ReadsItself)
+        # `live`: gradients go on below the cut, to the model's adapters or to the queries.
+        live = joint or isinstance(self.heads, ReadsItself)
         with torch.set_grad_enabled(live):
             reading = self._read(batch.token_ids)
         cut = {layer: x.detach().requires_grad_(live) for layer, x in reading.resid.items()}
-        weigh, means = Weight(self.balance), {}
-        for offset, valid, wanted in _asked(self.learner, batch):
+        weigh, means = RmsBalance(self.balance), {}
+        for offset, valid, targets in _targets_by_offset(self.heads, batch):
             with torch.enable_grad(), self._products():
-                hidden = self.learner.hidden(replace(reading, resid=cut), offset)
-            nats, slope = self._slope(hidden.detach()[valid], wanted, offset, weigh)
+                hidden = self.heads.hidden(replace(reading, resid=cut), offset)
+            nats, slope = self._slope(hidden.detach()[valid], targets, offset, weigh)
             means[offset] = _finite(float(nats.mean()), offset)
-            whole = torch.zeros_like(hidden)
-            whole[valid] = slope.to(hidden.dtype)
-            hidden.backward(whole)
+            # [batch, pos, hidden]: zero where there is no target.
+            gradient = torch.zeros_like(hidden)
+            gradient[valid] = slope.to(hidden.dtype)
+            hidden.backward(gradient)  # adds up in the head's parameters and at the cut
         sent = {layer: leaf.grad for layer, leaf in cut.items() if leaf.grad is not None}
         if sent:
             torch.autograd.backward([reading.resid[layer] for layer in sent], list(sent.values()))
         return means
 
     @torch.no_grad()
-    def summed_nats(self, batch: Batches) -> dict[int, tuple[float, int]]:
+    def summed_nats(self, batch: TokenBatch) -> dict[int, tuple[float, int]]:
         """Return the summed cross-entropy in nats, and the count of positions, by offset."""
         reading, sums = self._read(batch.token_ids), {}
-        for offset, valid, wanted in _asked(self.learner, batch):
+        for offset, valid, targets in _targets_by_offset(self.heads, batch):
             with self._products():
-                hidden = self.learner.hidden(reading, offset)[valid]
+                hidden = self.heads.hidden(reading, offset)[valid]
             if self.unembedding is None:
-                nats = float(self._nats(hidden, wanted, offset).sum())
+                nats = float(self._nats(hidden, targets, offset).sum())
             else:
                 bias = self.biases[offset]
-                nats = losses.summed_nats(hidden, self.unembedding, bias, wanted)
-            sums[offset] = _finite(nats, offset), len(wanted)
+                nats = losses.summed_nats(hidden, self.unembedding, bias, targets)
+            sums[offset] = _finite(nats, offset), len(targets)
         return sums
 
     def _read(self, token_ids: TokenIds) -> Any:
         with self._products():
-            if isinstance(self.learner, ReadsBackbone):
-                return self.backbone.read(token_ids, self.learner.reads)
-            assert isinstance(self.learner, ReadsItself)
-            return self.learner.read(token_ids)
+            if isinstance(self.heads, ReadsBackbone):
+                return self.backbone.read(token_ids, self.heads.reads)
+            assert isinstance(self.heads, ReadsItself)
+            return self.heads.read(token_ids)
 
     def _slope(
-        self, hidden: Hidden, wanted: Targets1d, offset: int, weigh: "Weight"
+        self, hidden: Hidden, targets: Targets1d, offset: int, weigh: "RmsBalance"
     ) -> tuple[PerPosition, Hidden]:
         """Return the cross-entropies, and the derivative of their weighted sum by `hidden`."""
         if self.unembedding is not None:
             bias = self.biases[offset]
-            found = losses.cross_entropy(hidden, self.unembedding, bias, wanted)
-            return found.by_position, found.hidden * weigh(found.by_position)
+            loss = losses.cross_entropy(hidden, self.unembedding, bias, targets)
+            return loss.by_position, loss.hidden * weigh(loss.by_position)
+        # The weight depends on all positions: one pass for the losses, one for their slopes.
         with torch.no_grad():
-            nats = self._nats(hidden, wanted, offset)
+            nats = self._nats(hidden, targets, offset)
         weight, slopes = weigh(nats), []
-        for rows, ids in self._chunks(hidden, wanted):
+        for rows, ids in self._chunks(hidden, targets):
             leaf = rows.clone().requires_grad_()
             with torch.enable_grad():
                 (self._nats(leaf, ids, offset).sum() * weight).backward()
@@ -157,17 +160,17 @@ class Objective:
             slopes.append(leaf.grad)
         return nats, torch.cat(slopes)
 
-    def _nats(self, hidden: Hidden, wanted: Targets1d, offset: int) -> PerPosition:
+    def _nats(self, hidden: Hidden, targets: Targets1d, offset: int) -> PerPosition:
         parts = []
-        for rows, ids in self._chunks(hidden, wanted):
+        for rows, ids in self._chunks(hidden, targets):
             with self._products():
-                logits = self.learner.logits(rows, offset)
+                logits = self.heads.logits(rows, offset)
             parts.append(nn.functional.cross_entropy(logits.float(), ids, reduction="none"))
         return torch.cat(parts)
 
-    def _chunks(self, hidden: Hidden, wanted: Targets1d) -> Iterator[tuple[Tensor, Tensor]]:
+    def _chunks(self, hidden: Hidden, targets: Targets1d) -> Iterator[tuple[Tensor, Tensor]]:
         length = losses.chunk_length(self.backbone.anatomy.vocab_size, self.device)
-        return zip(hidden.split(length), wanted.split(length), strict=True)
+        return zip(hidden.split(length), targets.split(length), strict=True)
 
     @contextmanager
     def _products(self) -> Iterator[None]:
@@ -175,8 +178,8 @@ class Objective:
             yield
 
 
-class Weight:
-    """The factor of each head's summed cross-entropy in the loss; the first head's is asked first.
+class RmsBalance:
+    """The factor of each head's summed cross-entropy in the loss; called for the first head first.
 
     Attributes:
         rms: Root mean square of the first head's cross-entropies.
@@ -189,14 +192,15 @@ class Weight:
         """Return the factor for the cross-entropies of a head."""
         if self.balance == "none":
             return 1 / len(nats)
+        # (RMS of the first head / RMS of this one) / positions: the mean, rescaled.
         own = max(float(nats.square().mean().sqrt()), SMALLEST_RMS)
         self.rms = self.rms or own
         return self.rms / own / len(nats)
 
 
-def _asked(learner: Learner, batch: Batches) -> Iterator[tuple[int, Tensor, Tensor]]:
+def _targets_by_offset(heads: Trainable, batch: TokenBatch) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield the offsets that have targets, with their positions and the targets."""
-    for offset in learner.offsets:
+    for offset in heads.offsets:
         valid = batch.targets.valid[offset]
         if bool(valid.any()):
             yield offset, valid, batch.targets.ids[offset][valid]
@@ -213,11 +217,11 @@ def _dtypes(anatomy: Anatomy, products: Products) -> tuple[bool, torch.dtype]:
     return device.type == "cuda", losses.product_dtype(device)
 
 
-def _own_output(learner: Learner, anatomy: Anatomy) -> bool:
+def _own_output(heads: Trainable, anatomy: Anatomy) -> bool:
     """Say whether a head has an unembedding of its own, which is trained."""
     row = anatomy.unembedding.new_zeros(1, anatomy.d_hidden)
     with torch.enable_grad():
-        return any(learner.logits(row, offset).requires_grad for offset in learner.offsets)
+        return any(heads.logits(row, offset).requires_grad for offset in heads.offsets)
 
 
 def _finite(nats: float, offset: int) -> float:

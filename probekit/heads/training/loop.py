@@ -1,4 +1,4 @@
-"""One training in progress: its steps, its evaluations, its checkpoints.
+"""The training loop: its steps, its evaluations, its checkpoints.
 
 Nothing is drawn but the order of blocks, from the seed and the number of the epoch; so a
 training that was stopped goes on, from its last checkpoint, to the very numbers that it would
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from probekit.errors import RunError
 from probekit.files import write
 from probekit.heads.heads import Heads
-from probekit.heads.training.balanced_loss import Batches, Objective
-from probekit.heads.training.learner import Learner
+from probekit.heads.training.balanced_loss import Objective, TokenBatch
 from probekit.heads.training.recipes import Recipe
+from probekit.heads.training.trainable import Trainable
 from probekit.settings import LARGEST_SEED
 
 CLIP = 1.0
 
-# What a course remembers beside its tensors and its learning curve.
+# What a checkpoint holds beside tensors and the learning curve.
 STATE = ("step", "tokens", "n_worse")
 
 
@@ -80,13 +80,13 @@ class History:
 class Data:
     """What is trained on, and what says which weights are best."""
 
-    train: Batches
-    validation: Batches
+    train: TokenBatch
+    validation: TokenBatch
 
 
 @dataclass
-class Part:
-    """What is kept or dropped as a whole: heads that one another's training changes.
+class SelectionGroup:
+    """Heads whose best weights are selected together, as each changes the others' training.
 
     Attributes:
         offsets: Their offsets.
@@ -103,10 +103,35 @@ class Part:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Course:
-    """One training in progress."""
+class TrainingLoop:
+    """One training in progress.
 
-    def __init__(self, objective: Objective, data: Data, recipe: Recipe) -> None:
+    Attributes:
+        step: Steps taken.
+        tokens: Tokens seen.
+        n_worse: Evaluations in a row that found nothing better.
+        rows: The learning curve so far.
+        values: What is trained, by name: `heads.…` and, of adapters, `model.…`.
+        groups: What the validation text selects as a whole.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: Data,
+        recipe: Recipe,
+        added: Mapping[str, nn.Parameter],
+        before: Sequence[Row],
+    ) -> None:
+        """Make ready a training from its first step.
+
+        Args:
+            objective: The loss of the heads.
+            data: Text to train and to validate on.
+            recipe: How to train.
+            added: Parameters of the model's adapters, by name; none on a frozen model.
+            before: The learning curve of the warm-up.
+        """
         self.objective, self.data, self.recipe = objective, data, recipe
         self.per_epoch = math.ceil(len(data.train.token_ids) / recipe.batch_size)
         self.total = self.per_epoch * recipe.epochs
@@ -114,49 +139,34 @@ class Course:
         self.marks = {round(self.total * mark / recipe.evaluations) for mark in marks}
         self.step = self.tokens = self.n_worse = 0
         self.sums: dict[int, list[float]] = {}
-        self.rows: list[Row] = []
-
-    def begin(self, added: Mapping[str, nn.Parameter], before: Sequence[Row]) -> None:
-        """Take what is to be trained, and the learning curve so far."""
-        heads = dict(self.objective.learner.named_parameters())
-        self.values = {f"heads.{name}": p for name, p in heads.items()}
-        self.values |= {f"model.{name}": p for name, p in added.items()}
-        factor = self.recipe.head_rate_factor
-        self.parts = _parts(self.objective.learner, tuple(self.values), joint=bool(added))
-        # Each is clipped by itself: a head by its own gradient alone where it shares nothing.
-        groups = [
-            ([self.values[name] for name in part.names if name.startswith("heads.")], factor)
-            for part in self.parts
-        ]
-        groups.append((list(added.values()), 1.0))
-        self.optimizer = torch.optim.AdamW(
-            [{"params": params, "factor": factor} for params, factor in groups if params],
-            weight_decay=self.recipe.weight_decay,
-            fused=True,
-        )
-        self.optimizer.zero_grad()  # of what was done with the heads before
-        self.stage = ("joint" if added else "heads") if heads else "model"
         self.rows = list(before)
         self.first = (before[-1].step, before[-1].tokens) if before else (0, 0)
         self.joint = bool(added)
+        heads = dict(objective.heads.named_parameters())
+        self.stage = ("joint" if added else "heads") if heads else "model"
+        self.values = {f"heads.{name}": p for name, p in heads.items()}
+        self.values |= {f"model.{name}": p for name, p in added.items()}
+        self.groups = _groups(objective.heads, tuple(self.values), joint=self.joint)
+        self.optimizer = self._optimizer(list(added.values()))
+        self.optimizer.zero_grad()  # of what was done with the heads before
 
     @property
     def rate(self) -> float:
-        """The model's rate at this step."""
+        """The model's rate at this step: a half cosine from the highest to 0."""
         return self.recipe.learning_rate * (1 + math.cos(math.pi * self.step / self.total)) / 2
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether there is no step left, or validation has lost its patience."""
         return self.step == self.total or self.n_worse >= self.recipe.patience
 
     def run(self) -> Iterator[None]:
         """Take steps to the end; yield behind each evaluation."""
         self.clock = time.perf_counter(), self.tokens
-        if not self.parts[0].best:
+        if not self.groups[0].best:
             self.evaluate()
             yield
-        while not self.over:
+        while not self.finished:
             self.advance()
             if self.step in self.marks:
                 self.evaluate()
@@ -164,14 +174,14 @@ class Course:
 
     def advance(self) -> None:
         """Take one step."""
-        epoch, batch = divmod(self.step, self.per_epoch)
+        epoch, number = divmod(self.step, self.per_epoch)
         seed = (1000 * self.recipe.seed + epoch) % (LARGEST_SEED + 1)
         draw = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.train.token_ids), generator=draw)
         size = self.recipe.batch_size
-        rows = order[batch * size : (batch + 1) * size]
-        found = self.data.train.take(rows, self.objective.device)
-        for offset, nats in self.objective.backward(found, joint=self.joint).items():
+        rows = order[number * size : (number + 1) * size]
+        batch = self.data.train.take(rows, self.objective.device)
+        for offset, nats in self.objective.backward(batch, joint=self.joint).items():
             self.sums.setdefault(offset, []).append(nats)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["factor"]
@@ -179,27 +189,27 @@ class Course:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self.tokens += found.token_ids.numel()
+        self.tokens += batch.token_ids.numel()
 
     def evaluate(self) -> None:
         """Add to the learning curve; keep the weights if they are the best."""
         nats = self._validate()
-        self._note("train", {k: sum(each) / len(each) for k, each in sorted(self.sums.items())})
+        self._note("train", {k: sum(steps) / len(steps) for k, steps in sorted(self.sums.items())})
         self._note("validation", nats)
         self.sums = {}
         self.n_worse += 1
-        for part in self.parts:
-            found = sum(nats[offset] for offset in part.offsets)
-            if found < part.nats:
-                part.nats, part.step, self.n_worse = found, self.step, 0
-                part.best = {name: self.values[name].detach().clone() for name in part.names}
+        for group in self.groups:
+            total = sum(nats[offset] for offset in group.offsets)
+            if total < group.nats:
+                group.nats, group.step, self.n_worse = total, self.step, 0
+                group.best = {name: self.values[name].detach().clone() for name in group.names}
 
     @property
-    def line(self) -> str:
+    def progress_line(self) -> str:
         """What a person should see of the last evaluation."""
         start, tokens = self.clock
         pace = (self.tokens - tokens) / max(time.perf_counter() - start, 1e-9)
-        rows = self.rows[-len(self.objective.learner.offsets) :]
+        rows = self.rows[-len(self.objective.heads.offsets) :]
         nats = ", ".join(f"t+{row.offset} {row.nats:.3f}" for row in rows)
         return (
             f"  {self.recipe.name} ({self.stage}) step {self.step}/{self.total}: "
@@ -213,7 +223,7 @@ class Course:
             "values": {name: p.detach() for name, p in self.values.items()},
             "optimizer": self.optimizer.state_dict(),
             "rows": [dataclasses.astuple(row) for row in self.rows],
-            "parts": [(part.nats, part.step, part.best) for part in self.parts],
+            "parts": [(group.nats, group.step, group.best) for group in self.groups],
             **{name: getattr(self, name) for name in STATE},
         }
         write(path, lambda temporary: torch.save(state, temporary))
@@ -231,19 +241,36 @@ class Course:
         self._put(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows = [Row(*row) for row in state["rows"]]
-        for part, kept in zip(self.parts, state["parts"], strict=True):
-            part.nats, part.step, part.best = kept
+        for group, kept in zip(self.groups, state["parts"], strict=True):
+            group.nats, group.step, group.best = kept
         for name in STATE:
             setattr(self, name, state[name])
 
     def finish(self) -> History:
         """Put the best weights in place."""
-        for part in self.parts:
-            self._put(part.best)
+        for group in self.groups:
+            self._put(group.best)
         steps = {
-            offset: self.first[0] + part.step for part in self.parts for offset in part.offsets
+            offset: self.first[0] + group.step for group in self.groups for offset in group.offsets
         }
         return History(tuple(self.rows), steps, self.step < self.total)
+
+    def _optimizer(self, added: list[nn.Parameter]) -> torch.optim.AdamW:
+        """Return AdamW, with a parameter group for each group of heads and one for adapters.
+
+        Each is clipped by itself: a head by its own gradient alone where it shares nothing.
+        """
+        rate_factor = self.recipe.head_rate_factor
+        in_groups = [
+            ([self.values[name] for name in group.names if name.startswith("heads.")], rate_factor)
+            for group in self.groups
+        ]
+        in_groups.append((added, 1.0))
+        return torch.optim.AdamW(
+            [{"params": params, "factor": factor} for params, factor in in_groups if params],
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
 
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:
@@ -255,8 +282,8 @@ class Course:
         blocks = self.data.validation
         for first in range(0, len(blocks.token_ids), self.recipe.batch_size):
             rows = slice(first, first + self.recipe.batch_size)
-            found = self.objective.summed_nats(blocks.take(rows, self.objective.device))
-            for offset, (nats, count) in found.items():
+            batch_sums = self.objective.summed_nats(blocks.take(rows, self.objective.device))
+            for offset, (nats, count) in batch_sums.items():
                 sums[offset] += nats
                 counts[offset] += count
         return {offset: sums[offset] / counts[offset] for offset in sorted(counts)}
@@ -267,11 +294,14 @@ class Course:
         self.rows += [Row(self.stage, step, tokens, part, k, x, rate) for k, x in nats.items()]
 
 
-def _parts(learner: Learner, names: Sequence[str], *, joint: bool) -> list[Part]:
-    """Return what validation judges as a whole: all, or on a frozen backbone each head."""
-    if joint or not isinstance(learner, Heads):
-        return [Part(learner.offsets, names)]
-    return [Part((k,), [f"heads.{name}" for name in own]) for k, own in learner.named_parts()]
+def _groups(heads: Trainable, names: Sequence[str], *, joint: bool) -> list[SelectionGroup]:
+    """Return what is selected as a whole: all heads, or on a frozen backbone each by itself."""
+    if joint or not isinstance(heads, Heads):
+        return [SelectionGroup(heads.offsets, names)]
+    return [
+        SelectionGroup((offset,), [f"heads.{name}" for name in of_head])
+        for offset, of_head in heads.named_parts()
+    ]
 
 
 def _loaded(path: Path, device: torch.device) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""LoRA on queries, keys and values: attached, switched off, merged into a copy, saved.
+"""LoRA on queries, keys and values: attached, detached, merged into a copy, saved.
 
     h = W x + (alpha / rank) B A x        W frozen, B zero at the start
 
@@ -13,7 +13,6 @@ import importlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +70,21 @@ def attach(
     names = targets(model, anatomy, layers)
     fused = isinstance(model.get_submodule(names[0]), Conv1D)
     peft = _peft()
-    wanted = peft.LoraConfig(
+    config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, target_modules=names, fan_in_fan_out=fused, lora_dropout=0.0
     )
-    asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     # peft draws from torch's own generator alone, and freezes all there is.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        peft.inject_adapter_in_model(wanted, model)
+        peft.inject_adapter_in_model(config, model)
     model.eval()
     added = parameters(model)
     for parameter in added.values():
         if model.dtype != torch.float64:
             parameter.data = parameter.data.float()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(asked.get(name.replace(".base_layer.", "."), True))
+        parameter.requires_grad_(trainable.get(name.replace(".base_layer.", "."), True))
     return added
 
 
@@ -109,13 +108,13 @@ def targets(model: PreTrainedModel, anatomy: Anatomy, layers: Collection[int]) -
         )
     names = []
     for layer in sorted(layers):
-        found = _of_block(model, anatomy, layer)
-        if not found:
+        in_block = _of_block(model, anatomy, layer)
+        if not in_block:
             raise ModelError(
                 f"block {layer} of {type(model).__name__} has no queries, keys and values that "
                 f"LoRA could go on; its linear modules are called {_linear_names(anatomy, layer)}"
             )
-        names += found
+        names += in_block
     return names
 
 
@@ -124,24 +123,8 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if ".lora_" in name}
 
 
-@contextmanager
-def off(model: nn.Module) -> Iterator[None]:
-    """Switch the adapters off for a while: the base model, bit for bit."""
-    layers = [layer for _, layer in _adapted(model)]
-    asked = {name: p.requires_grad for name, p in parameters(model).items()}
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-        for name, parameter in parameters(model).items():
-            parameter.requires_grad_(asked[name])
-
-
 def detach(model: nn.Module) -> None:
-    """Take the adapters off for good: the base model, bit for bit, as it was before."""
+    """Take the adapters off: the base model, bit for bit, as it was before."""
     for name, layer in list(_adapted(model)):
         _replace(model, name, layer.get_base_layer())
     # A note of peft's, by which it would take the next adapters for a second set.
@@ -173,12 +156,12 @@ def save(model: PreTrainedModel, path: Path, metadata: Mapping[str, str]) -> Non
         ModelError: If the model has no adapters.
         RunError: If the file cannot be written.
     """
-    found = dict(_adapted(model))
-    if not found:
+    adapted = dict(_adapted(model))
+    if not adapted:
         raise ModelError("the model has no adapters to save; `attach` puts some on")
-    first = next(iter(found.values()))
+    first = next(iter(adapted.values()))
     notes = {
-        "modules": json.dumps(list(found)),
+        "modules": json.dumps(list(adapted)),
         "rank": str(first.r["default"]),
         "alpha": str(float(first.lora_alpha["default"])),
     }

@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from probekit.activations.backbone import Backbone
 from probekit.errors import DataError, SettingsError
 from probekit.heads.training import lora
-from probekit.heads.training.balanced_loss import Batches, Objective
-from probekit.heads.training.learner import Learner, NextToken, ReadsBackbone
-from probekit.heads.training.loop import Course, Data, History, Row
+from probekit.heads.training.balanced_loss import Objective, TokenBatch
+from probekit.heads.training.loop import Data, History, Row, TrainingLoop
 from probekit.heads.training.recipes import Recipe
+from probekit.heads.training.trainable import NextToken, ReadsBackbone, Trainable
 from probekit.progress import Say
 from probekit.provenance import digest
 
-__all__ = ["Batches", "Data", "History", "Learner", "Row", "train"]
+__all__ = ["Data", "History", "Row", "TokenBatch", "Trainable", "train"]
 
 # Of a parameter, to tell one model from another.
 SAMPLE = 256
 
 
 def train(
-    learner: Learner | None,
+    heads: Trainable | None,
     backbone: Backbone,
     data: Data,
     recipe: Recipe,
@@ -43,11 +43,11 @@ def train(
     """Train heads by a recipe, or the model itself; the best weights are left in place.
 
     Args:
-        learner: Heads or queries, with parameters in float32 or float64; None for the model
+        heads: Heads or queries, with parameters in float32 or float64; None for the model
             itself, by the cross-entropy of its next token.
         backbone: The model, without adapters, in eval mode. Where the recipe is joint LoRA
-            stays on it, on the blocks that the heads read; `lora.off`, `lora.detach`
-            and `lora.merged` say what becomes of it. All else of it stays as it is.
+            stays on it, on the blocks that the heads read; `lora.detach` and
+            `lora.merged` say what becomes of it. All else of it stays as it is.
             Where the training fails LoRA comes off, and heads are what they were at first.
         data: Text to train and to validate on; holds the offsets of the heads.
         recipe: How to train.
@@ -65,31 +65,30 @@ def train(
         NumericalError: If a cross-entropy is not finite.
         RunError: If the checkpoint cannot be written, or is of another training.
     """
-    pupil = NextToken(backbone.anatomy) if learner is None else learner
-    _require_trainable(pupil, recipe)
-    _require_targets(pupil, data)
+    trainable = NextToken(backbone.anatomy) if heads is None else heads
+    _require_trainable(trainable, recipe)
+    _require_targets(trainable, data)
     before: tuple[Row, ...] = ()
-    with _kept(pupil), _frozen(backbone.model):
-        if recipe.warmup_epochs and learner is not None:
+    with _kept(trainable), _frozen(backbone.model):
+        if recipe.warmup_epochs and heads is not None:
             first = checkpoint.with_name(f"{checkpoint.stem}-warm-up{checkpoint.suffix}")
-            rows = train(learner, backbone, data, recipe.warmup(), first, say).rows
+            rows = train(heads, backbone, data, recipe.warmup(), first, say).rows
             before = tuple(dataclasses.replace(row, stage="warm-up") for row in rows)
-        key = _fingerprint(pupil, backbone, data, recipe)
-        with _adapted(pupil, backbone, recipe) as added:
-            objective = Objective(pupil, backbone, recipe.balance, recipe.products)
-            course = Course(objective, data, recipe)
-            course.begin(added, before)
-            course.restore(checkpoint, key)
-            for _ in course.run():
-                course.save(checkpoint, key)
-                say(course.line)
-            return course.finish()
+        key = _fingerprint(trainable, backbone, data, recipe)
+        with _adapted(trainable, backbone, recipe) as added:
+            objective = Objective(trainable, backbone, recipe.balance, recipe.products)
+            loop = TrainingLoop(objective, data, recipe, added, before)
+            loop.restore(checkpoint, key)
+            for _ in loop.run():
+                loop.save(checkpoint, key)
+                say(loop.progress_line)
+            return loop.finish()
 
 
 @contextmanager
-def _kept(learner: Learner) -> Iterator[None]:
+def _kept(heads: Trainable) -> Iterator[None]:
     """Put heads back to their first values if the training fails: the same call can go on."""
-    first = [(p, p.detach().cpu().clone()) for _, p in learner.named_parameters()]
+    first = [(p, p.detach().cpu().clone()) for _, p in heads.named_parameters()]
     with ExitStack() as undo:
         for parameter, values in first:
             undo.callback(parameter.data.copy_, values)
@@ -99,26 +98,26 @@ def _kept(learner: Learner) -> Iterator[None]:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Ask for no gradient of a model; afterwards, for what was asked before."""
-    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    """Let no parameter of a model take a gradient; afterwards, those that did before."""
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter, before in asked:
+        for parameter, before in trainable:
             parameter.requires_grad_(before)
 
 
 @contextmanager
 def _adapted(
-    learner: Learner, backbone: Backbone, recipe: Recipe
+    heads: Trainable, backbone: Backbone, recipe: Recipe
 ) -> Iterator[Mapping[str, nn.Parameter]]:
     """Put LoRA on what is read, if the recipe is joint; take it off if the training fails."""
     if not recipe.joint:
         yield {}
         return
-    assert isinstance(learner, ReadsBackbone)  # `_require_trainable` has asked
-    model, layers = backbone.model, range(1, max(learner.reads) + 1)
+    assert isinstance(heads, ReadsBackbone)  # `_require_trainable` has asked
+    model, layers = backbone.model, range(1, max(heads.reads) + 1)
     with ExitStack() as undo:
         undo.callback(lora.detach, model)
         yield lora.attach(
@@ -132,11 +131,11 @@ def _adapted(
         undo.pop_all()
 
 
-def _require_trainable(learner: Learner, recipe: Recipe) -> None:
-    values = [parameter for _, parameter in learner.named_parameters()]
+def _require_trainable(heads: Trainable, recipe: Recipe) -> None:
+    values = [parameter for _, parameter in heads.named_parameters()]
     if not values and not recipe.joint:
         raise SettingsError(f"recipe {recipe.name} trains heads alone, and there are none")
-    if recipe.joint and not isinstance(learner, ReadsBackbone):
+    if recipe.joint and not isinstance(heads, ReadsBackbone):
         raise SettingsError(
             f"recipe {recipe.name} trains the model too, which queries ask as it is; take "
             "heads-only for them"
@@ -149,24 +148,24 @@ def _require_trainable(learner: Learner, recipe: Recipe) -> None:
         )
 
 
-def _require_targets(learner: Learner, data: Data) -> None:
+def _require_targets(heads: Trainable, data: Data) -> None:
     for name, part in (("train", data.train), ("validate", data.validation)):
-        for offset in learner.offsets:
+        for offset in heads.offsets:
             if offset not in part.targets.valid or not bool(part.targets.valid[offset].any()):
                 raise DataError(f"the text to {name} on has no target at offset {offset}")
 
 
-def _fingerprint(learner: Learner, backbone: Backbone, data: Data, recipe: Recipe) -> str:
+def _fingerprint(heads: Trainable, backbone: Backbone, data: Data, recipe: Recipe) -> str:
     """Return a digest of all that a training depends on, the heads' first values included."""
-    reads = sorted(learner.reads) if isinstance(learner, ReadsBackbone) else None
+    reads = sorted(heads.reads) if isinstance(heads, ReadsBackbone) else None
     whole = hashlib.sha256(digest([dataclasses.asdict(recipe), reads]).encode())
-    for name, tensor in [*learner.named_parameters(), *learner.named_buffers()]:
+    for name, tensor in [*heads.named_parameters(), *heads.named_buffers()]:
         whole.update(f"{name} {tuple(tensor.shape)}".encode() + _bytes(tensor))
     for tensor in backbone.model.state_dict().values():
         whole.update(_bytes(tensor.flatten()[:SAMPLE]))
     for part in (data.train, data.validation):
         whole.update(_bytes(part.token_ids))
-        for offset in learner.offsets:
+        for offset in heads.offsets:
             whole.update(_bytes(part.targets.ids[offset]) + _bytes(part.targets.valid[offset]))
     return whole.hexdigest()
 

@@ -23,7 +23,7 @@ def document(
     trained: Mapping[str, Mapping[str, Any]],
     swept: Sweep | None,
 ) -> dict[str, Any]:
-    """Return the content of heads.json but what `told` returns.
+    """Return the content of heads.json but what `checks_and_warnings` returns.
 
     Args:
         study: What was asked, of what.
@@ -70,7 +70,7 @@ def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(
+def checks_and_warnings(
     setup: Setup,
     sums: DocumentSums,
     references: Mapping[str, Mapping[str, Any]],

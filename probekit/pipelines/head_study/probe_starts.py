@@ -52,7 +52,7 @@ def starts(found: Probes, layer: int) -> Starts:
     }
 
 
-def of_reading(study: Study) -> Starts:
+def probes_of_read_layer(study: Study) -> Starts:
     """Return the probes of the layer that strategies read, at all offsets beyond the first."""
     read, offsets = study.settings.read, tuple(range(2, study.settings.offsets + 1))
     read = study.setup.anatomy.n_layers - 1 if read is None else read

@@ -146,7 +146,7 @@ def _score_own(study: Study) -> dict[str, Any]:
     own = files.load(path, study.setup.anatomy, None).to(study.setup.loaded.model.dtype)
     readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
     study.keep_table(OWN, scored(study, [readout], study.setup))
-    return {"offsets": list(own.offsets), "read": str(own.form.read)}
+    return {"offsets": list(own.offsets), "read": str(own.config.read)}
 
 
 def _score_native(study: Study) -> dict[str, Any]:

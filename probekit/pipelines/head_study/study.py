@@ -18,7 +18,7 @@ from probekit.activations.backbone import Backbone
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.heads.training.recipes import RECIPES, Recipe, learning_rate, query_rate_factor
-from probekit.heads.training.train import Batches, Data
+from probekit.heads.training.train import Data, TokenBatch
 from probekit.pipelines.head_study.settings import BASELINE, HeadSettings
 from probekit.probes import ngram
 from probekit.progress import Journal
@@ -82,7 +82,7 @@ class Study:
     @cached_property
     def data(self) -> Data:
         """Text to train on and to validate on."""
-        return Data(self._batches("train"), self._batches("validation"))
+        return Data(self._text("train"), self._text("validation"))
 
     @cached_property
     def unigram(self) -> ngram.Unigram:
@@ -164,5 +164,5 @@ class Study:
         """Return the scores of a finished stage."""
         return pd.read_parquet(self.path(f"{name}.parquet"))
 
-    def _batches(self, part: Split) -> Batches:
-        return Batches(self.setup.blocks[part].token_ids, self.targets[part])
+    def _text(self, part: Split) -> TokenBatch:
+        return TokenBatch(self.setup.blocks[part].token_ids, self.targets[part])

@@ -115,13 +115,13 @@ def run(
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         unmet = require_analysable(checks)
-    say(line(study))
+    say(plan_line(study))
     trained = score_strategies.strategies(study)
     references = score_strategies.references(study)
     swept = layer_sweep.sweep(study) if study.sweeps else None
     sums = score_strategies.sums(study)
     document = head_assembly.document(study, sums, trained, swept)
-    document |= head_assembly.told(setup, sums, references, checks, unmet)
+    document |= head_assembly.checks_and_warnings(setup, sums, references, checks, unmet)
     _finish(study, folder, document, sums)
     return load(folder)
 
@@ -136,7 +136,7 @@ def load(folder: str | Path) -> HeadRun:
     return HeadRun(folder, results.read(folder / FILE, SCHEMA, "study of heads"))
 
 
-def reopened(folder: str | Path) -> Study:
+def load_study(folder: str | Path) -> Study:
     """Return the study of a finished run, so that what it trained can be scored elsewhere.
 
     Raises:
@@ -170,7 +170,7 @@ def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     setup = prepare(loaded, settings)
     study = Study(setup, settings, Journal(Path(), lambda _: None), Path())
     train_strategies.require_possible(study)
-    lines = [line(study), f"Strategies: {', '.join(settings.strategies)}"]
+    lines = [plan_line(study), f"Strategies: {', '.join(settings.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
     for row in setup.text:
@@ -179,7 +179,7 @@ def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 
 
-def line(study: Study) -> str:
+def plan_line(study: Study) -> str:
     """Return the plan in one line."""
     blocks, settings = len(study.data.train.token_ids), study.settings
     steps = -(-blocks // settings.step_blocks) * settings.epochs

@@ -18,15 +18,14 @@ from probekit import files
 from probekit.activations.backbone import Backbone
 from probekit.errors import ModelError, SettingsError
 from probekit.heads import files as head_files
-from probekit.heads import heads
-from probekit.heads.heads import HeadReadout, Heads
+from probekit.heads.heads import HeadReadout, Heads, build
 from probekit.heads.native import native
 from probekit.heads.queries import QueryHeads, QueryReadout
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.train import Data, History, Row, train
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.head_study.probe_starts import Starts, of_reading
+from probekit.pipelines.head_study.probe_starts import Starts, probes_of_read_layer
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
 from probekit.readout import Readout
@@ -35,16 +34,16 @@ QUERIES = "query/embeddings"
 
 
 @dataclass(frozen=True)
-class Pupil:
+class TrainedHeads:
     """Heads and the copy of the model that they belong to.
 
     Attributes:
         backbone: The copy.
-        learner: The heads; None for the model itself.
+        heads: The heads; None for the model itself.
     """
 
     backbone: Backbone
-    learner: Heads | QueryHeads | None
+    heads: Heads | QueryHeads | None
 
     @property
     def model(self) -> PreTrainedModel:
@@ -57,16 +56,16 @@ class Pupil:
         Raises:
             ModelError: If there are none.
         """
-        if isinstance(self.learner, QueryHeads):
-            return QueryReadout(self.learner, name)
-        if self.learner is None:
+        if isinstance(self.heads, QueryHeads):
+            return QueryReadout(self.heads, name)
+        if self.heads is None:
             raise ModelError("a model without heads has no readout of heads")
-        return HeadReadout(name, self.backbone, self.learner, self.backbone.anatomy)
+        return HeadReadout(name, self.backbone, self.heads, self.backbone.anatomy)
 
     @property
     def n_parameters(self) -> int:
         """Values that were fitted or trained, adapters included."""
-        own = 0 if self.learner is None else self.learner.n_values
+        own = 0 if self.heads is None else self.heads.n_values
         return own + sum(p.numel() for p in lora.parameters(self.model).values())
 
 
@@ -96,8 +95,8 @@ def require_possible(study: Study) -> None:
 def _require_possible(study: Study, recipe: Recipe) -> None:
     anatomy, reads = study.setup.anatomy, {study.setup.anatomy.n_layers}
     if recipe.name != BASELINE:
-        learner = _new(study, study.backbone, replace(recipe, probed=False))
-        reads = set(learner.reads) if isinstance(learner, Heads) else reads
+        heads = _new(study, study.backbone, replace(recipe, probed=False))
+        reads = set(heads.reads) if isinstance(heads, Heads) else reads
     if recipe.joint and max(reads) == 0:
         raise SettingsError(
             "heads read layer 0, and there is no block below it to train with them. Take --read 1 "
@@ -109,17 +108,17 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
 
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     """Train by a recipe; its weights are kept, its learning curve returned."""
-    recipe, pupil = study.recipe(strategy), start(study, strategy)
+    recipe, trained = study.recipe(strategy), start(study, strategy)
     checkpoint = study.path(f"{strategy}.pt")
     history = train(
-        pupil.learner, pupil.backbone, study.data, recipe, checkpoint, study.journal.say
+        trained.heads, trained.backbone, study.data, recipe, checkpoint, study.journal.say
     )
-    if pupil.learner is not None:
-        _save(study, pupil.learner, study.weights("heads", strategy))
+    if trained.heads is not None:
+        _save(study, trained.heads, study.weights("heads", strategy))
     if recipe.joint:
         notes = {"model_fingerprint": study.setup.fingerprint}
-        lora.save(pupil.model, study.weights("adapter", strategy), notes)
-    return noted(history, pupil.n_parameters, recipe)
+        lora.save(trained.model, study.weights("adapter", strategy), notes)
+    return noted(history, trained.n_parameters, recipe)
 
 
 def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
@@ -144,22 +143,22 @@ def _is_kept(row: Row, history: History) -> bool:
     return (row.stage, row.step) == (last, history.best_steps[row.offset])
 
 
-def start(study: Study, strategy: str) -> Pupil:
+def start(study: Study, strategy: str) -> TrainedHeads:
     """Return new heads on a copy of the model: of the finetuned one where a recipe says so."""
     recipe = study.recipe(strategy)
     backbone = _backbone(study, recipe)
-    return Pupil(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
+    return TrainedHeads(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
 
 
-def restored(study: Study, strategy: str) -> Pupil:
+def restored(study: Study, strategy: str) -> TrainedHeads:
     """Return what a finished stage trained."""
     recipe = study.recipe(strategy)
     backbone = _backbone(study, recipe)
     # Before adapters: a copy of the last block must not carry any.
-    learner = None if strategy == BASELINE else _read(study, backbone, strategy)
+    heads = None if strategy == BASELINE else _read(study, backbone, strategy)
     if recipe.joint:
         lora.load(backbone.model, backbone.anatomy, study.weights("adapter", strategy))
-    return Pupil(backbone, learner)
+    return TrainedHeads(backbone, heads)
 
 
 def _backbone(study: Study, recipe: Recipe) -> Backbone:
@@ -171,7 +170,7 @@ def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads
     path = study.weights("heads", strategy)
     if study.settings.kind == "query":
         queries = _queries(study, backbone)
-        _fill(queries, path)
+        _load_queries(queries, path)
         return queries
     return head_files.load(path, backbone.anatomy, study.setup.fingerprint)
 
@@ -204,7 +203,7 @@ def train_at(
 
 
 def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
-    return heads.build(
+    return build(
         "block",
         study.setup.anatomy,
         [offset],
@@ -223,7 +222,7 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
     settings = study.settings
     if settings.kind == "query":
         return _queries(study, backbone)
-    new = heads.build(
+    new = build(
         settings.kind,
         backbone.anatomy,
         range(1, settings.offsets + 1),
@@ -231,7 +230,7 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
         init=settings.init if settings.kind == "block" else None,
         normalise=recipe.normalise,
         own_unembedding=settings.own_unembedding,
-        probes=of_reading(study) if recipe.probed else None,
+        probes=probes_of_read_layer(study) if recipe.probed else None,
         seed=settings.seed,
     )
     return new.float() if backbone.model.dtype != torch.float64 else new
@@ -242,16 +241,16 @@ def _queries(study: Study, backbone: Backbone) -> QueryHeads:
     return QueryHeads(backbone.model, backbone.anatomy, settings.offsets, settings.seed)
 
 
-def _save(study: Study, learner: Heads | QueryHeads, path: Path) -> None:
+def _save(study: Study, heads: Heads | QueryHeads, path: Path) -> None:
     fingerprint = study.setup.fingerprint
-    if isinstance(learner, Heads):
-        files.write(path, lambda temporary: head_files.save(learner, temporary, fingerprint))
+    if isinstance(heads, Heads):
+        files.write(path, lambda temporary: head_files.save(heads, temporary, fingerprint))
         return
-    tensors = {QUERIES: learner.embeddings.detach().cpu().contiguous()}
+    tensors = {QUERIES: heads.embeddings.detach().cpu().contiguous()}
     notes = {"kind": "query", "model_fingerprint": fingerprint}
     files.write(path, lambda temporary: save_file(tensors, temporary, notes))
 
 
 @torch.no_grad()
-def _fill(queries: QueryHeads, path: Path) -> None:
+def _load_queries(queries: QueryHeads, path: Path) -> None:
     queries.embeddings.copy_(load_file(path)[QUERIES])

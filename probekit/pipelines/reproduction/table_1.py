@@ -101,7 +101,7 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
         RunError: If the run is not finished, or its model or text is another now.
         DataError: If no test document is long enough for the protocol.
     """
-    study = study_heads.reopened(run)
+    study = study_heads.load_study(run)
     bos = study.setup.loaded.tokenizer.bos_token_id
     own = [document for document in study.setup.documents if document.split == "test"]
     samples = asked.draw(tokenized_samples(own, bos, asked.seed))
@@ -128,12 +128,12 @@ def _kept(
 
 
 def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
-    pupil = restored(study, name)
-    subject = Subject(pupil.model, pupil.backbone.anatomy, name)
+    trained = restored(study, name)
+    subject = Subject(trained.model, trained.backbone.anatomy, name)
     if name == BASELINE:
         table, _ = protocol.top5(subject, samples, asked)
         return table.assign(readout=BASELINE_OF_PAPER)
-    readout = pupil.readout(name)
+    readout = trained.readout(name)
     return protocol.scored(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from probekit.heads.training import lora
-from probekit.heads.training.balanced_loss import Objective, Weight
-from probekit.heads.training.learner import NextToken
+from probekit.heads.training.balanced_loss import Objective, RmsBalance
+from probekit.heads.training.trainable import NextToken
 from support.architectures import each
 from support.small_training import DATA, World
 
@@ -59,12 +59,12 @@ def _taken(parameter: nn.Parameter) -> Tensor:
 
 
 def test_the_factor_of_a_head_is_the_ratio_of_root_mean_squares() -> None:
-    weigh = Weight("rms")
+    weigh = RmsBalance("rms")
     assert weigh(torch.tensor([3.0, 4.0])) == pytest.approx(1 / 2)
     assert weigh(torch.tensor([6.0, 8.0, 10.0, 0.0])) == pytest.approx(
         math.sqrt(25 / 2) / math.sqrt(200 / 4) / 4
     )
-    assert Weight("none")(torch.tensor([3.0, 4.0])) == 0.5
+    assert RmsBalance("none")(torch.tensor([3.0, 4.0])) == 0.5
 
 
 def test_narrow_products_change_the_gradient_by_rounding_alone() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from probekit.errors import RunError
-from probekit.heads.training.loop import Course
+from probekit.heads.training.loop import TrainingLoop
 from probekit.heads.training.train import Data, History
 from support.paths import ROOT
 from support.small_training import DATA, LENGTH, World, batches, recipe, same, subfolder
@@ -49,7 +49,7 @@ def test_the_weights_that_validation_likes_best_are_kept(
 ) -> None:
     world, seen = World(), []
 
-    def scripted(_: Course) -> dict[int, float]:
+    def scripted(_: TrainingLoop) -> dict[int, float]:
         seen.append(world.values())
         evaluation = len(seen) - 1
         return {
@@ -57,7 +57,7 @@ def test_the_weights_that_validation_likes_best_are_kept(
             2: [5.0, 3.0, 4.0, 3.0, 9.0, 9.0][evaluation],
         }
 
-    monkeypatch.setattr(Course, "_validate", scripted)
+    monkeypatch.setattr(TrainingLoop, "_validate", scripted)
     history = world.train(recipe(name, epochs=3, evaluations=12, patience=3), tmp_path)
     assert len(seen) == 4 + steps[1], "three in a row that are not better end it"
     assert history.stopped_early
@@ -97,14 +97,14 @@ class _StopError(Exception):
     """Somebody pulled the plug."""
 
 
-def _stopping(step: int) -> Callable[[Course], None]:
+def _stopping(step: int) -> Callable[[TrainingLoop], None]:
     count = iter(range(10**6))
-    advance = Course.advance
+    advance = TrainingLoop.advance
 
-    def stopping(course: Course) -> None:
+    def stopping(loop: TrainingLoop) -> None:
         if next(count) == step:
             raise _StopError
-        advance(course)
+        advance(loop)
 
     return stopping
 
@@ -132,7 +132,7 @@ def test_a_training_that_was_stopped_at_any_step_comes_to_the_same(
     world = World()
     start = world.values()
     with monkeypatch.context() as patch:
-        patch.setattr(Course, "advance", _stopping(step))
+        patch.setattr(TrainingLoop, "advance", _stopping(step))
         with pytest.raises(_StopError):
             world.train(asked, tmp_path, data)
     assert same(world.values(), start), "the same call goes on from heads that start the same"
@@ -147,7 +147,7 @@ def test_a_finished_training_is_not_run_again(
 ) -> None:
     first, second = World(), World()
     history = first.train(recipe("joint"), tmp_path)
-    monkeypatch.setattr(Course, "advance", _stopping(0))
+    monkeypatch.setattr(TrainingLoop, "advance", _stopping(0))
     assert second.train(recipe("joint"), tmp_path) == history
     assert same(second.values(), first.values())
 

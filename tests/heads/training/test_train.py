@@ -49,8 +49,8 @@ def test_joint_training_moves_adapters_and_heads_alone(name: str, tmp_path: Path
     assert {k for k in now if ".lora_B" in k and not now[k].any()} == set()
     assert any(".lora_" in k for k in now)
     with_adapters = world.model(DATA.train.token_ids, use_cache=False).logits
-    with lora.off(world.model):
-        without = world.model(DATA.train.token_ids, use_cache=False).logits
+    lora.detach(world.model)
+    without = world.model(DATA.train.token_ids, use_cache=False).logits
     base = build(name)(DATA.train.token_ids, use_cache=False).logits
     assert torch.equal(without, base)
     assert not torch.equal(with_adapters, base)
@@ -97,17 +97,17 @@ def test_every_kind_of_head_is_trained_and_the_model_stays(
     kind: Any, own: bool, tmp_path: Path
 ) -> None:
     world = World()
-    learner = (
+    heads = (
         QueryHeads(world.model, world.anatomy, horizon=2)
         if kind == "queries"
         else build_heads(kind, world.anatomy, [1, 2], own_unembedding=own)
     )
-    start = {name: p.detach().clone() for name, p in learner.named_parameters()}
+    start = {name: p.detach().clone() for name, p in heads.named_parameters()}
     asked = recipe("heads-only", evaluations=1)
-    history = train(learner, world.backbone, DATA, asked, tmp_path / "x.pt", silent)
+    history = train(heads, world.backbone, DATA, asked, tmp_path / "x.pt", silent)
     assert validation(history, 2)[-1] < validation(history, 2)[0]
     assert not world.moved()
-    assert all(not torch.equal(p, start[name]) for name, p in learner.named_parameters())
+    assert all(not torch.equal(p, start[name]) for name, p in heads.named_parameters())
 
 
 def test_only_asked_positions_count(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_a_warm_up_is_training_the_heads_alone_for_that_epoch(tmp_path: Path) ->
 
 def test_queries_ask_a_model_that_is_not_trained(tmp_path: Path) -> None:
     world = World()
-    learner = QueryHeads(world.model, world.anatomy, horizon=2)
+    heads = QueryHeads(world.model, world.anatomy, horizon=2)
     with pytest.raises(SettingsError, match="recipe joint trains the model too, which queries"):
-        train(learner, world.backbone, DATA, recipe("joint"), tmp_path / "x.pt", silent)
+        train(heads, world.backbone, DATA, recipe("joint"), tmp_path / "x.pt", silent)
 
 
 def test_nothing_to_train_is_an_error(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_native_heads_of_a_model_without_any_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "choice", "form"),
+    ("strategy", "choice", "config"),
     [
         ("joint-diff-whs-rms", {}, {"read": "mix", "normalise": True}),
         ("joint-diff-whs", {}, {"read": "mix", "normalise": False}),
@@ -38,14 +38,14 @@ def test_heads_are_what_was_asked_for(
     tmp_path: Path,
     strategy: str,
     choice: dict[str, Any],
-    form: dict[str, Any],
+    config: dict[str, Any],
 ) -> None:
     quick: dict[str, Any] = {"epochs": 1, "step_blocks": 16, "sweep": "none"}
     run = study_heads(**asked, **quick, **choice, strategies=(strategy,), output=tmp_path / "run")
     model = load_model(HeadSettings.from_mapping({**asked, **choice})).model
     path = run.folder / f"heads-{strategy}.safetensors"
     heads = files.load(path, find_anatomy(model), run.document["model"]["fingerprint"])
-    assert {name: getattr(heads.form, name) for name in form} == form
+    assert {name: getattr(heads.config, name) for name in config} == config
 
 
 @pytest.mark.parametrize("kind", ["linear", "query"])

@@ -12,7 +12,7 @@ from probekit.shapes import TokenIds
 
 
 @runtime_checkable
-class Learner(Protocol):
+class Trainable(Protocol):
     """What can be trained: heads, each with its offset."""
 
     @property
@@ -44,7 +44,7 @@ class Learner(Protocol):
 
 
 @runtime_checkable
-class ReadsBackbone(Learner, Protocol):
+class ReadsBackbone(Trainable, Protocol):
     """Heads that read layers of a backbone."""
 
     @property
@@ -54,7 +54,7 @@ class ReadsBackbone(Learner, Protocol):
 
 
 @runtime_checkable
-class ReadsItself(Learner, Protocol):
+class ReadsItself(Trainable, Protocol):
     """Heads that run the whole model themselves, as queries do."""
 
     def read(self, token_ids: TokenIds) -> Any:
