@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from probekit.errors import RunError
 from probekit.files import write
 from probekit.heads.heads import Heads
 from probekit.heads.training.balanced_loss import Objective, TokenBatch
+from probekit.heads.training.history import History, Row
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.trainable import Trainable
 from probekit.settings import LARGEST_SEED
@@ -31,49 +31,6 @@ CLIP = 1.0
 
 # What a checkpoint holds beside tensors and the learning curve.
 STATE = ("step", "tokens", "n_worse")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A point of the learning curve.
-
-    Attributes:
-        stage: `warm-up`, `heads`, `joint` or `model`.
-        step: Steps taken.
-        tokens: Tokens seen.
-        part: `train`: mean over the steps since the point before; or `validation`.
-        offset: Offset of the head.
-        nats: Mean cross-entropy.
-        rate: Learning rate of the heads, or of the model where there are none.
-    """
-
-    stage: str
-    step: int
-    tokens: int
-    part: str
-    offset: int
-    nats: float
-    rate: float
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened in a training.
-
-    Attributes:
-        rows: The learning curve; row by row in the order of steps, warm-up first.
-        best_steps: By offset, the step whose weights were kept.
-        stopped_early: Whether validation lost its patience.
-    """
-
-    rows: tuple[Row, ...]
-    best_steps: Mapping[int, int]
-    stopped_early: bool
-
-    @property
-    def curve(self) -> pd.DataFrame:
-        """The learning curve, one row an evaluation, part and offset."""
-        return pd.DataFrame([dataclasses.asdict(row) for row in self.rows])
 
 
 @dataclass(frozen=True)

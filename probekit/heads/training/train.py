@@ -20,7 +20,8 @@ from probekit.activations.backbone import Backbone
 from probekit.errors import DataError, SettingsError
 from probekit.heads.training import lora
 from probekit.heads.training.balanced_loss import Objective, TokenBatch
-from probekit.heads.training.loop import Data, History, Row, TrainingLoop
+from probekit.heads.training.history import History, Row
+from probekit.heads.training.loop import Data, TrainingLoop
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.trainable import NextToken, ReadsBackbone, Trainable
 from probekit.progress import Say

@@ -40,7 +40,7 @@ def document(
     settings = asdict(Settings()) | asdict(study.settings)
     return {
         "schema": SCHEMA,
-        "run": metadata.run_row(study.setup, settings, study.journal),
+        "run": metadata.run_row(study.setup, settings, study.stages.journal),
         "model": metadata.model_row(study.setup),
         "text": study.setup.text,
         "verdict": verdict,

@@ -1,10 +1,11 @@
-"""From the scores of strategies to rows with intervals: rates, paired differences, gap shares."""
+"""Tables of a study of heads: rates, paired differences and gap shares, with intervals."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from probekit.pipelines.head_study.score_strategies import BASE, UNIGRAM
+from probekit.pipelines.head_study.score_strategies import BASE
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
+from probekit.readout import UNIGRAM
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
@@ -92,8 +93,18 @@ def difference_rows(sums: DocumentSums, own: Sequence[str]) -> list[dict[str, An
 
 def apart(rates: Rates, metric: str, name: str, against: str, offset: int) -> Rate:
     """Return a paired difference: strategy minus reference."""
-    found: Rate = rates.rate(metric, name, None, offset) - rates.rate(metric, against, None, offset)
-    return found
+    apart: Rate = rates.rate(metric, name, None, offset) - rates.rate(metric, against, None, offset)
+    return apart
+
+
+def with_interval(summary: tuple[float, float, float], scale: float = 1.0, digits: int = 3) -> str:
+    """Return an estimate and its interval as text.
+
+    >>> with_interval((0.25, 0.2, 0.315), scale=100.0, digits=1)
+    '25.0 [20.0, 31.5]'
+    """
+    value, low, high = (f"{scale * x:.{digits}f}" for x in summary)
+    return f"{value} [{low}, {high}]"
 
 
 def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]:
@@ -129,9 +140,9 @@ def _share(rates: Rates, metric: str, name: str, offset: int) -> dict[str, Any]:
     # Nats fall where the others rise.
     sign = -1.0 if metric == "nats" else 1.0
     gap = sign * apart(rates, metric, BASELINE, FROZEN, offset)
-    value, low, high = rates.summary(gap)
-    if low <= 0:
-        reason = f"the baseline is not clear of heads-only: {value:.3f} [{low:.3f}, {high:.3f}]"
+    summary = rates.summary(gap)
+    if summary[1] <= 0:
+        reason = f"the baseline is not clear of heads-only: {with_interval(summary)}"
         return {**rates.columns("share", None), "reason": reason}
     share: Rate = sign * apart(rates, metric, name, FROZEN, offset) / gap
     return {**rates.columns("share", share), "reason": None}

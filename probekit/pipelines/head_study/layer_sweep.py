@@ -1,4 +1,4 @@
-"""Heads at several layers beside linear probes: whether a later token is gone, or not linear.
+"""Train heads at several layers beside linear probes: is a later token gone, or not linear?
 
 At each of some layers of the frozen model a linear probe is fitted at offset 2, and a block head
 is trained that starts as that probe. The probe reads the layer at t alone, the head at all
@@ -7,21 +7,24 @@ positions up to t: what the head gains was there, only not linearly readable at 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from probekit.heads.heads import HeadReadout
+from probekit.pipelines.head_study.findings import with_interval
 from probekit.pipelines.head_study.probe_starts import fitted, starts
-from probekit.pipelines.head_study.score_strategies import UNIGRAM, scored
+from probekit.pipelines.head_study.score_strategies import scored
 from probekit.pipelines.head_study.study import SWEPT_OFFSET as OFFSET
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import noted, train_at
 from probekit.probes.probe import Probes
+from probekit.readout import LINEAR, UNIGRAM
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rate, Rates
 
-HEAD, PROBE = "head", "linear"
+HEAD, PROBE = "head", LINEAR
 
 # Of what the probe loses towards the last layer: where heads surely lose more, it is called gone.
 MOST = 0.5
@@ -81,13 +84,16 @@ class Sweep:
 
 def sweep(study: Study) -> Sweep:
     """Train a head and fit a probe at each layer, and score both."""
-    probe = fitted(study, study.swept, (OFFSET,))
-    trained = {layer: _trained(study, layer, probe) for layer in study.swept}
-    noted_probe = study.kept("sweep score linear", lambda: _score_probe(study, probe))
+    probes = fitted(study, study.swept, (OFFSET,))
+    trained = {
+        layer: study.stages.json(f"sweep layer {layer}", partial(_trained, study, layer, probes))
+        for layer in study.swept
+    }
+    of_probes = study.stages.json("sweep score linear", partial(_score_probes, study, probes))
     at = str(OFFSET)
     validation = {(HEAD, layer): notes["validation"][at] for layer, notes in trained.items()}
-    validation |= {(PROBE, int(layer)): x for layer, x in noted_probe["validation"].items()}
-    names = [*(f"layer-{layer}" for layer in study.swept), "linear"]
+    validation |= {(PROBE, int(layer)): nats for layer, nats in of_probes["validation"].items()}
+    names = [*(f"layer-{layer}" for layer in study.swept), PROBE]
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
     whole = whole.astype({"layer": "Int64"}).assign(split="test", seed=study.settings.seed)
     setup = study.setup
@@ -95,35 +101,28 @@ def sweep(study: Study) -> Sweep:
     return Sweep(table, validation, trained)
 
 
-def _trained(study: Study, layer: int, probe: Probes) -> dict[str, Any]:
-    def measure() -> dict[str, Any]:
-        # Other starts than that of the identity leave no room for a probe's.
-        own = starts(probe, layer) if study.settings.init == "zero" else {}
-        new, history, recipe = train_at(study, layer, OFFSET, own)
-        readout = HeadReadout(HEAD, study.backbone, new, study.setup.anatomy)
-        study.keep_table(f"layer-{layer}", scored(study, [readout], study.setup))
-        return noted(history, new.n_values, recipe) | {"from_probe": bool(own)}
-
-    return study.kept(f"sweep layer {layer}", measure)
+def _trained(study: Study, layer: int, probes: Probes) -> dict[str, Any]:
+    # Only a head that starts as the identity can start as a probe.
+    start = starts(probes, layer) if study.settings.init == "zero" else {}
+    heads, history, recipe = train_at(study, layer, OFFSET, start)
+    readout = HeadReadout(HEAD, study.backbone, heads, study.setup.anatomy)
+    study.keep_table(f"layer-{layer}", scored(study, [readout], study.setup))
+    return noted(history, heads.n_values, recipe) | {"from_probe": bool(start)}
 
 
-def _score_probe(study: Study, probe: Probes) -> dict[str, Any]:
-    unigram = study.unigram
-    study.keep_table("linear", scored(study, [probe, unigram], study.setup))
-    return {
-        "validation": {
-            str(layer): probe.probes[layer, OFFSET].validation_nats for layer in study.swept
-        }
-    }
+def _score_probes(study: Study, probes: Probes) -> dict[str, Any]:
+    study.keep_table(PROBE, scored(study, [probes, study.unigram], study.setup))
+    nats = {layer: probes.probes[layer, OFFSET].validation_nats for layer in study.swept}
+    return {"validation": {str(layer): value for layer, value in nats.items()}}
 
 
-def rows(found: Sweep) -> list[dict[str, Any]]:
+def rows(swept: Sweep) -> list[dict[str, Any]]:
     """Return one row a domain, readout and layer; paired differences in the probe's rows."""
     listed = []
-    for domain in found.sums.groups:
-        rates = found.sums.rates(domain, "test", "all")
+    for domain in swept.sums.groups:
+        rates = swept.sums.rates(domain, "test", "all")
         floor = rates.nats(UNIGRAM, None, OFFSET)
-        for layer in found.layers:
+        for layer in swept.layers:
             head = rates.nats(HEAD, layer, OFFSET)
             for readout in (HEAD, PROBE):
                 nats = rates.nats(readout, layer, OFFSET)
@@ -132,34 +131,35 @@ def rows(found: Sweep) -> list[dict[str, Any]]:
                 row |= rates.columns("bits", v_information_bits(floor, nats))
                 row |= rates.columns("top1", rates.rate("top1", readout, layer, OFFSET))
                 row |= rates.columns("nats_minus_head", nats - head if readout == PROBE else None)
-                listed.append(row | {"validation_nats": found.validation[readout, layer]})
+                listed.append(row | {"validation_nats": swept.validation[readout, layer]})
     return listed
 
 
-def answer(found: Sweep) -> str:
+def answer(swept: Sweep) -> str:
     """Say, with intervals, whether late layers lost the second token or only its linear form."""
-    rates = found.sums.rates(found.sums.groups[0], "test", "all")
+    rates = swept.sums.rates(swept.sums.groups[0], "test", "all")
     if rates.n_documents.max() < 2:
         return f"Read-layer sweep: {ONE_DOCUMENT.lower()}"
-    last = found.layers[-1]
-    told = (
+    last = swept.layers[-1]
+    sentence = (
         f"Read-layer sweep: from its best layer on validation text to the last ({last}) the linear "
-        f"probe of offset {OFFSET} loses {_lost(rates, PROBE, found)}, a block head "
-        f"{_lost(rates, HEAD, found)}. At the last layer the head reads "
-        f"{_text(rates.summary(_gain(rates, last)))} nats more than the probe."
+        f"probe of offset {OFFSET} loses {_lost(rates, PROBE, swept)}, a block head "
+        f"{_lost(rates, HEAD, swept)}. At the last layer the head reads "
+        f"{with_interval(rates.summary(_gain(rates, last)))} nats more than the probe."
     )
-    return f"{told} {_judged(rates, found)}"
+    return f"{sentence} {_judged(rates, swept)}"
 
 
-def _lost(rates: Rates, readout: str, found: Sweep) -> str:
-    best, last = found.best(readout), found.layers[-1]
+def _lost(rates: Rates, readout: str, swept: Sweep) -> str:
+    best, last = swept.best(readout), swept.layers[-1]
     if best == last:
         return "nothing (it reads most there)"
-    return f"{_text(rates.summary(_rise(rates, readout, best, last)))} nats (from layer {best})"
+    loss = rates.summary(_rise(rates, readout, best, last))
+    return f"{with_interval(loss)} nats (from layer {best})"
 
 
-def _judged(rates: Rates, found: Sweep) -> str:
-    last, best, own = found.layers[-1], found.best(PROBE), found.best(HEAD)
+def _judged(rates: Rates, swept: Sweep) -> str:
+    last, best, own = swept.layers[-1], swept.best(PROBE), swept.best(HEAD)
     _, low, high = rates.summary(_gain(rates, last))
     if low <= 0:
         return BEHIND if high < 0 else NO_BETTER
@@ -176,15 +176,15 @@ def _of_loss(rates: Rates, probe: Rate, head: Rate, gone: bool) -> str:
     """Say how much of the probe's loss is a loss of the heads, who lose `gone` at all or not."""
     less = _surely(rates, probe - head)
     if not gone and not less:
-        return UNCLEAR.format(_text(rates.summary(probe - head)))
+        return UNCLEAR.format(with_interval(rates.summary(probe - head)))
     share = rates.summary(head / probe)
-    told = (
+    sentence = (
         f"heads lose {100 * share[0]:.0f} % [{100 * share[1]:.0f}, {100 * share[2]:.0f}] of what "
         "the probe loses"
     )
     if less:
-        return (PARTLY if gone else STILL_THERE).format(told)
-    return (GONE if share[1] > MOST else HOW_MUCH).format(told)
+        return (PARTLY if gone else STILL_THERE).format(sentence)
+    return (GONE if share[1] > MOST else HOW_MUCH).format(sentence)
 
 
 def _surely(rates: Rates, difference: Rate) -> bool:
@@ -205,8 +205,3 @@ def _rise(rates: Rates, readout: str, first: int, last: int) -> Rate:
 
 def _at(rates: Rates, readout: str, layer: int) -> Rate:
     return rates.nats(readout, layer, OFFSET)
-
-
-def _text(found: tuple[float, float, float]) -> str:
-    value, low, high = found
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

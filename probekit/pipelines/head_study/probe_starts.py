@@ -1,4 +1,4 @@
-"""Linear probes of a study of heads: what its sweep stands beside, and where heads start.
+"""Linear probes of a study of heads: readouts of its sweep, and what heads start as.
 
 A head that starts as the linear probe of the layer that it reads is not behind it, but for
 rounding where the model's dtype is narrow; what it gains is what the layer holds at positions up
@@ -6,49 +6,50 @@ to t beyond what is linear at t alone.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor
 
-from probekit import files
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
-from probekit.probes import linear
-from probekit.probes import probe as probes
+from probekit.probes import linear, probe
 from probekit.probes.probe import Probes
+from probekit.readout import UNIGRAM
 
 # By offset, A, b and c of a linear probe.
 Starts = Mapping[int, Mapping[str, Tensor]]
 
-# A probe that ignores its layer: behind it nothing could be learned.
-IGNORES = "unigram"
-
 
 def fitted(study: Study, layers: Sequence[int], offsets: Sequence[int]) -> Probes:
     """Return the linear probes of some layers and offsets, fitted first if need be."""
-    name = f"{_listed(layers)}-{_listed(offsets)}"
-    path, setup = study.path(f"linear-{name}.safetensors"), study.setup
-    if not path.exists():
-        with study.journal.stage(f"fit linear probes of layers {_listed(layers, ', ')}"):
-            streams = study.streams(tuple(sorted({*layers, setup.anatomy.n_layers})))
-            train, validation = (
-                (streams.read(part), study.targets[part].only(offsets))
-                for part in ("train", "validation")
-            )
-            found = linear.fit(train, validation, setup.anatomy, layers)
-            notes = {"model_fingerprint": setup.fingerprint}
-            files.write(path, lambda temporary: probes.save(found, temporary, notes))
-    return probes.load(path, setup.anatomy, setup.fingerprint)
+    setup = study.setup
+
+    def fit() -> Probes:
+        streams = study.streams(tuple(sorted({*layers, setup.anatomy.n_layers})))
+        train, validation = (
+            (streams.read(part), study.targets[part].only(offsets))
+            for part in ("train", "validation")
+        )
+        return linear.fit(train, validation, setup.anatomy, layers)
+
+    path = study.stages.file(
+        f"linear-{_listed(layers)}-{_listed(offsets)}.safetensors",
+        fit,
+        partial(probe.save, metadata={"model_fingerprint": setup.fingerprint}),
+        label=f"fit linear probes of layers {_listed(layers, ', ')}",
+    )
+    return probe.load(path, setup.anatomy, setup.fingerprint)
 
 
-def starts(found: Probes, layer: int) -> Starts:
+def starts(probes: Probes, layer: int) -> Starts:
     """Return by offset what heads that read a layer start as.
 
-    Where validation prefers the unigram to a probe that reads the layer there is none: the head
+    Where validation prefers the unigram, a probe that ignores its layer, there is none: the head
     starts as the logit lens.
     """
     return {
-        offset: probe.tensors
-        for (of, offset), probe in found.probes.items()
-        if of == layer and probe.chosen != IGNORES
+        offset: fitted_probe.tensors
+        for (of, offset), fitted_probe in probes.probes.items()
+        if of == layer and fitted_probe.chosen != UNIGRAM
     }
 
 

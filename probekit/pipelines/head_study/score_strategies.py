@@ -1,12 +1,13 @@
-"""Strategies of training heads, the finetuned and the untouched model: scored alike.
+"""Train and score every strategy, and score the models that they are compared with.
 
 All are scored on the same test positions. The model by itself gives the next token; later
 tokens are what it says with the tokens between marginalized out, at the drawn positions.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import restored, train_strategy
 from probekit.probes import logit_lens
-from probekit.readout import Readout
+from probekit.readout import MODEL, Readout
 from probekit.runs import ceiling as ceilings
 from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -29,29 +30,33 @@ from probekit.scoring.rates import DocumentSums
 from probekit.scoring.score import score
 
 # The model as it came; its own heads; the layers that it brings along.
-BASE, OWN, NATIVE, UNIGRAM = "base", "head:own", "head:native", "unigram"
+BASE, OWN, NATIVE = "base", "head:own", "head:native"
 OWN_FILE = "heads.safetensors"
 
 
 def strategies(study: Study) -> dict[str, dict[str, Any]]:
-    """Train and score what is asked for; return what is to be known of each training."""
-    found = {}
+    """Train and score every strategy; return notes of each training by name."""
+    notes = {}
     for name in _order(study):
-        found[name] = study.kept(f"train {name}", lambda name=name: train_strategy(study, name))  # type: ignore[misc]
-        study.kept(f"score {name}", lambda name=name: _score_strategy(study, name))  # type: ignore[misc]
-    return found
+        label = f"train {name}"
+        training = study.stages.json(label, partial(train_strategy, study, name))
+        notes[name] = training | {"seconds": study.stages.journal.seconds.get(label)}
+        study.stages.json(f"score {name}", partial(_score_strategy, study, name))
+    return notes
 
 
 def references(study: Study) -> dict[str, dict[str, Any]]:
     """Score the model as it came, and what it brings along; return notes by name."""
-    found = {BASE: study.kept(f"score {BASE}", lambda: _score_model(study, BASE, study.setup))}
-    # Scored already, among the strategies.
-    found[BASELINE] = study.kept(f"score {BASELINE}", dict)
+    by_name: dict[str, Callable[[], dict[str, Any]]] = {
+        BASE: partial(_score_model, study, BASE, study.setup),
+        # Scored already, among the strategies.
+        BASELINE: dict,
+    }
     if own_heads(study) is not None:
-        found[OWN] = study.kept(f"score {OWN}", lambda: _score_own(study))
+        by_name[OWN] = partial(_score_own, study)
     if brings_layers(study):
-        found[NATIVE] = study.kept(f"score {NATIVE}", lambda: _score_native(study))
-    return found
+        by_name[NATIVE] = partial(_score_native, study)
+    return {name: study.stages.json(f"score {name}", make) for name, make in by_name.items()}
 
 
 def sums(study: Study) -> DocumentSums:
@@ -59,7 +64,7 @@ def sums(study: Study) -> DocumentSums:
     names = [BASE, *_order(study)]
     if own_heads(study) is not None:
         names.append(OWN)
-    if brings_layers(study) and study.kept(f"score {NATIVE}", dict).get("reason") is None:
+    if brings_layers(study) and study.stages.json(f"score {NATIVE}", dict).get("reason") is None:
         names.append(NATIVE)
     seed, setup = study.settings.seed, study.setup
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
@@ -85,16 +90,15 @@ def brings_layers(study: Study) -> bool:
 
 def weights(study: Study, folder: Path) -> dict[str, dict[str, str | None]]:
     """Copy the weights of all strategies into the run folder; return the files' names."""
-    found: dict[str, dict[str, str | None]] = {}
+    copied: dict[str, dict[str, str | None]] = {}
     for name in _order(study):
-        found[name] = {}
+        copied[name] = {}
         for part in ("heads", "adapter"):
-            kept = study.weights(part, name)
-            file = f"{part}-{name}.safetensors"
-            found[name][part] = file if kept.exists() else None
-            if kept.exists():
-                shutil.copyfile(kept, folder / file)
-    return found
+            path, file = study.weights(part, name), f"{part}-{name}.safetensors"
+            copied[name][part] = file if path.exists() else None
+            if path.exists():
+                shutil.copyfile(path, folder / file)
+    return copied
 
 
 def scored(study: Study, readouts: Sequence[Readout], setup: Setup) -> pd.DataFrame:
@@ -106,7 +110,7 @@ def scored(study: Study, readouts: Sequence[Readout], setup: Setup) -> pd.DataFr
 
 
 def _order(study: Study) -> tuple[str, ...]:
-    """Return the strategies, those first that others stand on."""
+    """Return the strategies, the finetuned model first: others are trained on it."""
     if study.settings.kind == "native":
         return (BASELINE,)
     return (BASELINE, *study.settings.trained)
@@ -131,22 +135,22 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     readouts: list[Readout] = [logit_lens.Model(setup.anatomy)]
     if name == BASE:
         readouts.append(study.unigram)
-    own = scored(study, readouts, setup)
-    own["readout"] = own["readout"].replace("model", name)
+    next_token = scored(study, readouts, setup)
+    next_token["readout"] = next_token["readout"].replace(MODEL, name)
     streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
     targets, drawn = study.targets["test"], study.positions["marginal"]
     ceiling = ceilings.measure(name, study.settings, streams, targets, drawn)
-    study.keep_table(name, pd.concat([own, ceiling.own_rows], ignore_index=True))
+    study.keep_table(name, pd.concat([next_token, ceiling.own_rows], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 
 
 def _score_own(study: Study) -> dict[str, Any]:
     path = own_heads(study)
     assert path is not None  # `references` has asked
-    own = files.load(path, study.setup.anatomy, None).to(study.setup.loaded.model.dtype)
-    readout = HeadReadout(OWN, study.backbone, own, own.anatomy)
+    heads = files.load(path, study.setup.anatomy, None).to(study.setup.loaded.model.dtype)
+    readout = HeadReadout(OWN, study.backbone, heads, heads.anatomy)
     study.keep_table(OWN, scored(study, [readout], study.setup))
-    return {"offsets": list(own.offsets), "read": str(own.config.read)}
+    return {"offsets": list(heads.offsets), "read": str(heads.config.read)}
 
 
 def _score_native(study: Study) -> dict[str, Any]:

@@ -1,19 +1,16 @@
-"""A study of heads in progress: what it works on, and the stages that are done.
+"""A study of heads in progress: model and text, settings, finished stages.
 
-A finished stage is kept in the run folder under a fingerprint of all that could change it, so
-that a study that was stopped goes on behind it.
+What several stages need is computed when it is first read, and kept.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from probekit import files, provenance
+from probekit import files
 from probekit.activations.backbone import Backbone
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, draw_positions, text_targets
@@ -21,8 +18,8 @@ from probekit.heads.training.recipes import RECIPES, Recipe, learning_rate, quer
 from probekit.heads.training.train import Data, TokenBatch
 from probekit.pipelines.head_study.settings import BASELINE, HeadSettings
 from probekit.probes import ngram
-from probekit.progress import Journal
 from probekit.runs.setup import Setup
+from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.shapes import Mask
 
@@ -37,28 +34,14 @@ class Study:
     Attributes:
         setup: Model and text.
         settings: Its settings.
-        journal: Where stages are noted.
-        stages: Folder of finished stages.
+        stages: Its finished stages.
         finished: Folder of the finished run whose weights are read; None in one that goes on.
     """
 
     setup: Setup
     settings: HeadSettings
-    journal: Journal
-    stages: Path
+    stages: Stages
     finished: Path | None = None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of all that could change a stage."""
-        return provenance.digest(
-            {
-                "settings": asdict(self.settings),
-                "model": self.setup.fingerprint,
-                "text": [row["sha256"] for row in self.setup.text],
-                "versions": dict(provenance.versions()),
-            }
-        )
 
     @cached_property
     def targets(self) -> Mapping[Split, Targets]:
@@ -119,50 +102,34 @@ class Study:
         return tuple(sorted({round(step * last / steps) for step in range(steps + 1)}))
 
     def recipe(self, name: str) -> Recipe:
-        """Return a recipe of `probekit.heads.training.recipes` as it is asked for here."""
-        own = asdict(RECIPES[name])
+        """Return a recipe of `recipes.RECIPES` with the epochs, rate and seed of this study."""
+        fields = asdict(RECIPES[name])
         if self.settings.kind == "query" and name != BASELINE:
-            own["head_rate_factor"] *= query_rate_factor(self.setup.anatomy.d_model)
-        own |= {
+            fields["head_rate_factor"] *= query_rate_factor(self.setup.anatomy.d_model)
+        fields |= {
             "epochs": self.settings.epochs,
             "batch_size": self.settings.step_blocks,
             "learning_rate": self.rate,
             "seed": self.settings.seed,
         }
-        return Recipe(**own)
+        return Recipe(**fields)
 
     def streams(self, layers: tuple[int, ...]) -> Streams:
         """Return the residual streams of the model as it came."""
         return Streams(self.setup, layers, SITE_OF_MODEL)
 
-    def path(self, name: str) -> Path:
-        """Return where a stage is kept."""
-        return self.stages / f"{self.fingerprint[:16]}-{name}"
-
     def weights(self, part: str, strategy: str) -> Path:
         """Return where the weights of a strategy are: its `heads` or its `adapter`."""
         name = f"{part}-{strategy}.safetensors"
-        return self.path(name) if self.finished is None else self.finished / name
-
-    def kept(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the notes of a finished stage, finishing it first if need be."""
-        path = self.path(f"{name}.json")
-        if not path.exists():
-            with self.journal.stage(name):
-                found = {"seconds": None} | dict(measure())
-            found["seconds"] = self.journal.seconds[name]
-            files.write_text(path, files.as_json(found))
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        self.journal.seconds.setdefault(name, known["seconds"])
-        return known
+        return self.stages.path(name) if self.finished is None else self.finished / name
 
     def keep_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write the scores of a stage."""
-        files.write(self.path(f"{name}.parquet"), table.to_parquet)
+        """Write the scores of a stage, whose notes are written behind them."""
+        files.write(self.stages.path(f"{name}.parquet"), table.to_parquet)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the scores of a finished stage."""
-        return pd.read_parquet(self.path(f"{name}.parquet"))
+        return pd.read_parquet(self.stages.path(f"{name}.parquet"))
 
     def _text(self, part: Split) -> TokenBatch:
         return TokenBatch(self.setup.blocks[part].token_ids, self.targets[part])

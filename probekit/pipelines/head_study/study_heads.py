@@ -1,4 +1,4 @@
-"""The job of `probekit heads`: train heads by several strategies and score them alike.
+"""Run a study of heads: train heads by several strategies and score them alike.
 
     run = probekit.study_heads("tiny")
 
@@ -28,6 +28,7 @@ from probekit.progress import Journal, Say
 from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
+from probekit.runs.stages import Stages
 from probekit.scoring.rates import DocumentSums
 from probekit.settings import from_file
 
@@ -111,7 +112,7 @@ def run(
     with journal.stage("prepare"):
         setup = prepare(loaded, settings)
         test = setup.blocks["test"]
-        study = Study(setup, settings, journal, folder / "stages")
+        study = Study(setup, settings, Stages.of(folder, journal, setup, settings))
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         unmet = require_analysable(checks)
@@ -161,14 +162,15 @@ def load_study(folder: str | Path) -> Study:
         "Train again: `probekit heads` with --overwrite",
     )
     journal = Journal(folder / "log.jsonl", lambda _: None)
-    return Study(setup, settings, journal, folder / "stages", folder)
+    return Study(setup, settings, Stages.of(folder, journal, setup, settings), folder)
 
 
 def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     """Return what a study would take, line by line, without doing it."""
     settings = with_machine_defaults(settings, loaded)
     setup = prepare(loaded, settings)
-    study = Study(setup, settings, Journal(Path(), lambda _: None), Path())
+    unused = Stages.of(Path(), Journal(Path(), lambda _: None), setup, settings)
+    study = Study(setup, settings, unused)
     train_strategies.require_possible(study)
     lines = [plan_line(study), f"Strategies: {', '.join(settings.strategies)}"]
     if study.sweeps:

@@ -109,9 +109,9 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     """Train by a recipe; its weights are kept, its learning curve returned."""
     recipe, trained = study.recipe(strategy), start(study, strategy)
-    checkpoint = study.path(f"{strategy}.pt")
+    checkpoint = study.stages.path(f"{strategy}.pt")
     history = train(
-        trained.heads, trained.backbone, study.data, recipe, checkpoint, study.journal.say
+        trained.heads, trained.backbone, study.data, recipe, checkpoint, study.stages.journal.say
     )
     if trained.heads is not None:
         _save(study, trained.heads, study.weights("heads", strategy))
@@ -197,8 +197,8 @@ def train_at(
     recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
     new = _at_layer(study, layer, offset, probes)
     data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
-    checkpoint = study.path(f"layer-{layer}.pt")
-    history = train(new, study.backbone, data, recipe, checkpoint, study.journal.say)
+    checkpoint = study.stages.path(f"layer-{layer}.pt")
+    history = train(new, study.backbone, data, recipe, checkpoint, study.stages.journal.say)
     return new, history, recipe
 
 

@@ -2,14 +2,29 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from probekit.pipelines.head_study.findings import apart
-from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN, UNIGRAM
+from probekit.pipelines.head_study.findings import apart, with_interval
+from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
+from probekit.readout import UNIGRAM
 from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rates, few_documents
 
 OFFSET = 2
-JOINT, PROBED = "joint", "heads-from-probes"
+JOINT, PROBED, ON_FINETUNED = "joint", "heads-from-probes", "heads-on-finetuned"
 
+# What heads gain that start as linear probes: what the others were not trained for.
+STARTS = (
+    "The same training of heads that start as linear probes, against heads-only: "
+    "{difference}{unclear}."
+)
+# What finetuning before freezing changes: the control for heads-only.
+CONTROL = (
+    "The fair control, heads on the finetuned and then frozen model, against heads-only: "
+    "{difference}{unclear}."
+)
+FED = (
+    "The layers that the model brings along, fed the true token between, against the model "
+    "marginalized, which is not: {difference}. Not a comparison of equals."
+)
 
 # By strategy that trains heads: what it loses at offset 2 on validation text, in nats; None
 # where it has no head there. Which is best is chosen by these.
@@ -28,8 +43,14 @@ def sentences(sums: DocumentSums, trained: Trained) -> list[str]:
     if rates.n_documents.max() < 2:
         return [ONE_DOCUMENT]
     whole = sums.rates(domain, "test", "all")
-    found = [*_order(rates, trained), *_starts(rates), *_control(rates), *_cost(whole, trained)]
-    return [*found, *_own(whole, trained), *_native(rates)]
+    return [
+        *_order(rates, trained),
+        *_paired(rates, PROBED, FROZEN, STARTS),
+        *_paired(rates, ON_FINETUNED, FROZEN, CONTROL),
+        *_cost(whole, trained),
+        *_own(whole, trained),
+        *_paired(rates, NATIVE, BASE, FED),
+    ]
 
 
 def warnings(sums: DocumentSums) -> Iterator[dict[str, str]]:
@@ -60,7 +81,7 @@ def _order(rates: Rates, trained: Trained) -> Iterator[str]:
         base = rates.summary(rates.nats(BASELINE, None, OFFSET))
         yield (
             f"No strategy that trains heads was asked for. The finetuned model, marginalized, "
-            f"loses {_text(base)} nats at offset {OFFSET}."
+            f"loses {with_interval(base)} nats at offset {OFFSET}."
         )
         return
     if FROZEN in scored and JOINT in scored:
@@ -71,7 +92,7 @@ def _order(rates: Rates, trained: Trained) -> Iterator[str]:
     own, base = (rates.summary(rates.rate("top5", x, None, OFFSET)) for x in (best, BASELINE))
     yield (
         f"The best heads at offset {OFFSET}, by validation, are {best}: top-5 "
-        f"{_text(own, 100.0, 1)} %, the baseline's {_text(base, 100.0, 1)} %; "
+        f"{with_interval(own, 100.0, 1)} %, the baseline's {with_interval(base, 100.0, 1)} %; "
         f"{_step(rates, best, BASELINE)}."
     )
 
@@ -115,28 +136,17 @@ def _step(rates: Rates, name: str, against: str) -> str:
     nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
     top5 = rates.summary(apart(rates, "top5", name, against, OFFSET))
     label = "the baseline" if against == BASELINE else against
-    return f"{name} minus {label} {_text(nats)} nats, top-5 {_text(top5, 100.0, 1)} points"
+    points = with_interval(top5, 100.0, 1)
+    return f"{name} minus {label} {with_interval(nats)} nats, top-5 {points} points"
 
 
-def _starts(rates: Rates) -> Iterator[str]:
-    """Say what heads gain that start as linear probes: what the others were not trained for."""
-    if rates.has(PROBED, None, OFFSET) and rates.has(FROZEN, None, OFFSET):
-        nats = rates.summary(apart(rates, "nats", PROBED, FROZEN, OFFSET))
-        yield (
-            "The same training of heads that start as linear probes, against heads-only: "
-            f"{_text(nats)} nats at offset {OFFSET}{_clear(nats)}."
-        )
-
-
-def _control(rates: Rates) -> Iterator[str]:
-    """Say what finetuning before freezing changes: the control for heads-only."""
-    name = "heads-on-finetuned"
-    if rates.has(name, None, OFFSET) and rates.has(FROZEN, None, OFFSET):
-        nats = rates.summary(apart(rates, "nats", name, FROZEN, OFFSET))
-        yield (
-            "The fair control, heads on the finetuned and then frozen model, against heads-only: "
-            f"{_text(nats)} nats at offset {OFFSET}{_clear(nats)}."
-        )
+def _paired(rates: Rates, name: str, against: str, sentence: str) -> Iterator[str]:
+    """Say by how much two strategies differ at offset 2, if both were scored."""
+    if rates.has(name, None, OFFSET) and rates.has(against, None, OFFSET):
+        nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
+        unclear = ", not clear of zero" if nats[1] <= 0 <= nats[2] else ""
+        difference = f"{with_interval(nats)} nats at offset {OFFSET}"
+        yield sentence.format(difference=difference, unclear=unclear)
 
 
 def _cost(rates: Rates, trained: Collection[str]) -> Iterator[str]:
@@ -148,10 +158,10 @@ def _cost(rates: Rates, trained: Collection[str]) -> Iterator[str]:
             if nats[1] <= 0 <= nats[2]:
                 unclear.append(name)
             else:
-                clear.append(f"{_text(nats)} nats with {name}")
-    told = [*clear, *([f"not clear of zero with {', '.join(unclear)}"] if unclear else [])]
-    if told:
-        yield f"Cost to the next token, against the finetuned model: {'; '.join(told)}."
+                clear.append(f"{with_interval(nats)} nats with {name}")
+    costs = [*clear, *([f"not clear of zero with {', '.join(unclear)}"] if unclear else [])]
+    if costs:
+        yield f"Cost to the next token, against the finetuned model: {'; '.join(costs)}."
 
 
 def _own(rates: Rates, trained: Trained) -> Iterator[str]:
@@ -160,38 +170,19 @@ def _own(rates: Rates, trained: Trained) -> Iterator[str]:
         return
     own = rates.summary(rates.nats(OWN, None, OFFSET))
     if not any(rates.has(name, None, OFFSET) for name in trained):
-        yield f"The model's own heads lose {_text(own)} nats at offset {OFFSET}."
+        yield f"The model's own heads lose {with_interval(own)} nats at offset {OFFSET}."
         return
     best = _best(trained)
     nats = rates.summary(apart(rates, "nats", OWN, best, OFFSET))
-    frozen = f" ({OWN} minus {best})"
+    difference = f"{with_interval(nats)} nats ({OWN} minus {best})"
     if nats[2] < 0:
         yield (
             f"The model's own heads, trained with it, beat the best of those fitted afterwards at "
-            f"offset {OFFSET}: {_text(nats)} nats{frozen}."
+            f"offset {OFFSET}: {difference}."
         )
     else:
         word = "are behind" if nats[1] > 0 else "are not clear of"
         yield (
             f"The model's own heads, trained with it, {word} the best of those fitted afterwards "
-            f"at offset {OFFSET}, against the literature's expectation: {_text(nats)} nats{frozen}."
+            f"at offset {OFFSET}, against the literature's expectation: {difference}."
         )
-
-
-def _native(rates: Rates) -> Iterator[str]:
-    if rates.has(NATIVE, None, OFFSET):
-        nats = rates.summary(apart(rates, "nats", NATIVE, BASE, OFFSET))
-        yield (
-            f"The layers that the model brings along, fed the true token between, against the "
-            f"model marginalized, which is not: {_text(nats)} nats at offset {OFFSET}. Not a "
-            "comparison of equals."
-        )
-
-
-def _clear(found: tuple[float, float, float]) -> str:
-    return ", not clear of zero" if found[1] <= 0 <= found[2] else ""
-
-
-def _text(found: tuple[float, float, float], scale: float = 1.0, digits: int = 3) -> str:
-    value, low, high = (f"{scale * x:.{digits}f}" for x in found)
-    return f"{value} [{low}, {high}]"

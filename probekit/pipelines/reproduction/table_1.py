@@ -118,7 +118,7 @@ def _kept(
 ) -> pd.DataFrame:
     """Return the sums of a strategy by sample, from the folder if they are there already."""
     tokens = [[sample.token_ids.tolist(), sample.target.tolist()] for sample in samples]
-    key = provenance.digest([study.fingerprint, name, asdict(asked), tokens])
+    key = provenance.digest([study.stages.fingerprint, name, asdict(asked), tokens])
     path = folder / "stages" / f"{name}-{key[:16]}.json"
     if not path.exists():
         say(f"  {name}")
