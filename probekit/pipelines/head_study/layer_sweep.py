@@ -1,4 +1,4 @@
-"""Train heads at several layers beside linear probes: is a later token gone, or not linear?
+"""Train heads at several layers beside linear probes: a later token is gone, or not linear.
 
 At each of some layers of the frozen model a linear probe is fitted at offset 2, and a block head
 is trained that starts as that probe. The probe reads the layer at t alone, the head at all
