@@ -18,9 +18,8 @@ import typer
 from pages import DOCS, line, put
 
 from probekit.activations.residual_stream import stream
-from probekit.data import blocks as tokens
 from probekit.data import builtin_text
-from probekit.data.blocks import Blocks
+from probekit.data.blocks import Blocks, pack
 from probekit.data.targets import draw_positions, text_targets
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
@@ -98,7 +97,7 @@ def costs(settings: Settings) -> Iterator[Cost]:
 
 def _packed(setup: Setup, block: int) -> Blocks:
     documents, tokenizer = setup.documents, setup.loaded.tokenizer
-    return tokens.pack(
+    return pack(
         [document.ids for document in documents],
         range(len(documents)),
         block,

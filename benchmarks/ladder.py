@@ -14,8 +14,8 @@ import torch
 import typer
 
 from probekit.activations import residual_stream
-from probekit.data import blocks as tokens
 from probekit.data import builtin_text, targets, tokenization
+from probekit.data.blocks import pack
 from probekit.data.documents import BUILT_IN, Source
 from probekit.data.texts import open_text
 from probekit.models import loading
@@ -39,7 +39,7 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, sums.Ra
         found += tokenization.tokenize(documents, tokenizer, max_tokens)
     ids = [document.ids for document in found]
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
-    blocks = tokens.pack(ids, range(len(ids)), BLOCK, *ends)
+    blocks = pack(ids, range(len(ids)), BLOCK, *ends)
     stream = residual_stream.stream(
         loaded.model, anatomy, blocks.token_ids, [anatomy.n_layers], batch_size=16
     )

@@ -21,7 +21,7 @@ from probekit.shapes import Resid, TokenIds
 # Positional and named arguments of a block's call.
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
-# Runs the model on a batch and returns the asked layers, on whatever device they are.
+# Runs the model on a batch and returns activations by layer, on whatever device they are.
 Capture = Callable[[TokenIds], dict[int, Resid]]
 
 

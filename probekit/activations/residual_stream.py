@@ -1,7 +1,7 @@
-"""The residual stream of a text, batch by batch, as often as one likes.
+"""The residual stream of a text, batch by batch, to be iterated any number of times.
 
-`stream` gives a re-iterable of `Seen`. Plain hooks on the Hugging Face model: no logits, no
-`hidden_states`, nothing run beyond the last layer that was asked for, nothing kept that was not.
+`stream` gives a re-iterable of `Seen`, captured by hooks on the Hugging Face model: no logits, no
+`hidden_states`, no block run beyond the last layer captured.
 
     site        layer l of it
     resid_post  the residual stream after block l; layer 0 is the input of the first block
@@ -138,16 +138,16 @@ def stream(  # noqa: PLR0913 -- what to run, on what, what to take, how, where t
         NumericalError: While iterating, if an activation is not finite.
         RunError: While iterating, if the disk is too small.
     """
-    asked = tuple(sorted(set(layers)))
-    _require_allowed(asked, anatomy.n_layers, batch_size, site)
+    captured = tuple(sorted(set(layers)))
+    _require_allowed(captured, anatomy.n_layers, batch_size, site)
     _require_store(store, folder)
     if site == "resid_post":
-        capture: Capture = partial(resid_post, anatomy, asked)
+        capture: Capture = partial(resid_post, anatomy, captured)
     else:
-        capture = bridged(model, anatomy, asked, site)
+        capture = bridged(model, anatomy, captured, site)
     # The unembedding's device is where a model that is spread over several ends.
     device = anatomy.unembedding.device
-    return ResidualStream(token_ids, asked, batch_size, device, capture, store, folder)
+    return ResidualStream(token_ids, captured, batch_size, device, capture, store, folder)
 
 
 def _require_allowed(layers: Sequence[int], n_layers: int, batch_size: int, site: str) -> None:

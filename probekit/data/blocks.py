@@ -47,8 +47,8 @@ class Blocks:
         ([[5, 6, 9, 7, 9, 9]], [[True, True, False, True, False, False]])
         """
         valid = torch.zeros_like(self.documents, dtype=torch.bool)
-        own = self.documents[:, :-offset]
-        valid[:, :-offset] = (own != OUTSIDE) & (own == self.documents[:, offset:])
+        here = self.documents[:, :-offset]
+        valid[:, :-offset] = (here != OUTSIDE) & (here == self.documents[:, offset:])
         return valid
 
     def targets(self, offset: int) -> Int[Tensor, "block pos"]:
@@ -240,9 +240,9 @@ def _require_targets(
     reached = {documents[n].domain for n in blocks.documents[blocks.valid(horizon)].tolist()}
     for domain in dict.fromkeys(document.domain for document in documents):
         if domain not in reached:
-            own = [d for d in documents if (d.domain, d.split) == (domain, part)]
-            longest = max(document.n_targets for document in own)
-            what = "target" if own[0].prompt else "document"
+            short = [d for d in documents if (d.domain, d.split) == (domain, part)]
+            longest = max(document.n_targets for document in short)
+            what = "target" if short[0].prompt else "document"
             raise DataError(
                 f"{domain}: the {part} split has no position with a target {horizon} tokens "
                 f"ahead: its longest {what} has {longest} tokens and more than {horizon} "

@@ -48,12 +48,12 @@ def read(
         pair_fields = settings.source_field, settings.target_field
         opened = open_text(source, settings.text_field, pair_fields)
         if isinstance(opened, Pairs):
-            read_documents, tokenized, told = _pairs(opened, tokenizer, settings, block)
+            read_documents, tokenized, its_warnings = _pairs(opened, tokenizer, settings, block)
         else:
-            read_documents, tokenized, told = _documents(opened, tokenizer, settings)
+            read_documents, tokenized, its_warnings = _documents(opened, tokenizer, settings)
         documents += tokenized
         rows.append(_row(source, read_documents, tokenized))
-        warnings += told
+        warnings += its_warnings
     return documents, rows, warnings
 
 
@@ -89,8 +89,8 @@ def _row(
         "domain": source.domain,
         "source": source.location,
         "sha256": provenance.digest_texts(document.text for document in documents),
-        "documents": {part: len(own) for part, own in by_split.items()},
-        "tokens": {part: sum(len(d.ids) for d in own) for part, own in by_split.items()},
+        "documents": {part: len(split) for part, split in by_split.items()},
+        "tokens": {part: sum(len(d.ids) for d in split) for part, split in by_split.items()},
     }
 
 

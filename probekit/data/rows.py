@@ -168,8 +168,8 @@ def _hub(location: str) -> Iterator[tuple[str, Row]]:
         raise DataError(
             "reading a Hub data set needs one more package: pip install datasets"
         ) from None
-    place, _, split = location.partition(":")
-    repository, _, config = place.partition("@")
+    data_set_name, _, split = location.partition(":")
+    repository, _, config = data_set_name.partition("@")
     try:
         data_set: Iterable[Row] = datasets.load_dataset(
             repository, config or None, split=split or "train", streaming=True

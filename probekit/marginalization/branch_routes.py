@@ -1,4 +1,4 @@
-"""Three ways to run branch tokens through a model, and which of them a model allows.
+"""Three routes by which branch tokens run through a model, and which of them a model allows.
 
 A branch token sits at depth 1, 2, ... after the end of a prefix; it must see the prefix up to
 there, its ancestors and itself, and nothing else. Tokens of one level never see each other.
@@ -127,8 +127,8 @@ def _visible(
     for level, (span, ancestors) in enumerate(
         zip(spans[1:], nodes.lineage[1:], strict=True), start=1
     ):
-        own = torch.arange(span.start, span.stop, device=device) == ancestors[:, None]
-        parts.append(own & (depth - level < reach))
+        ancestor = torch.arange(span.start, span.stop, device=device) == ancestors[:, None]
+        parts.append(ancestor & (depth - level < reach))
     parts.append(torch.eye(n, dtype=torch.bool, device=device))
     return torch.cat(parts, dim=1)
 

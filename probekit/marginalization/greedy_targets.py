@@ -42,19 +42,19 @@ def _greedy(
     engine: BranchEngine, token_ids: Tensor, valid: Mapping[int, Tensor]
 ) -> Iterator[Tensor]:
     """Yield the continuations of one block at the valid positions, offset by offset."""
-    places = valid[1].nonzero()[:, 0]
-    if not len(places):
+    positions = valid[1].nonzero()[:, 0]
+    if not len(positions):
         return
     prefix = engine.read(token_ids)
-    found = prefix.logits[places.to(prefix.logits.device)].argmax(dim=1)
-    yield found
-    tree = prefix.tree(places)
+    tokens = prefix.logits[positions.to(prefix.logits.device)].argmax(dim=1)
+    yield tokens
+    tree = prefix.tree(positions)
     for offset in range(2, max(valid) + 1):
         # Of the nodes of the level above, those whose position has a target this far ahead.
-        longer = valid[offset][places].nonzero()[:, 0].to(found.device)
+        longer = valid[offset][positions].nonzero()[:, 0].to(tokens.device)
         if not len(longer):
             return
-        pieces = tree.grow(longer, found[longer], keep=offset < max(valid))
-        found = torch.cat([log_probs.argmax(dim=1) for _, log_probs in pieces])
-        places = places[longer.cpu()]
-        yield found
+        pieces = tree.grow(longer, tokens[longer], keep=offset < max(valid))
+        tokens = torch.cat([log_probs.argmax(dim=1) for _, log_probs in pieces])
+        positions = positions[longer.cpu()]
+        yield tokens

@@ -1,7 +1,7 @@
-"""How many tokens the next one might be: the branches that marginalizing it exactly would take.
+"""The size of the next-token nucleus: the branches that marginalizing the next token takes.
 
 At each position, how many tokens hold a share of the model's next-token probability, and the
-entropy of that distribution. Nothing is capped here: this is the cost, whatever a run could pay.
+entropy of that distribution. Nothing is capped: this is the cost, whatever a run can pay.
 
 Source: Mehra, Alonso Garcia and Mauch (2025), figure 4 (mean number of tokens that hold 0.99,
 by model size and domain) and figure 3 (entropy by position).
@@ -65,7 +65,7 @@ def nucleus_sizes(probs: Float[Tensor, "n vocab"], nucleus: float) -> Targets1d:
 
 @torch.no_grad()
 def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: float) -> pd.DataFrame:
-    """Return the number of tokens in the nucleus and the entropy, position by position.
+    """Count the tokens in the nucleus and take the entropy, position by position.
 
     Args:
         stream: Holds the last layer of the residual stream, from which the model predicts.
@@ -80,7 +80,7 @@ def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: flo
         SettingsError: If the share is not in (0, 1].
     """
     length = max(1, chunk_length(anatomy.vocab_size, anatomy.unembedding.device) // SORT_COPIES)
-    valid, found = blocks.valid(1), []
+    valid, tables = blocks.valid(1), []
     for seen in stream:
         inside = valid[seen.blocks]
         resid = seen.resid[anatomy.n_layers][inside.to(seen.token_ids.device)]
@@ -91,8 +91,8 @@ def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: flo
             "tokens": torch.cat([tokens for tokens, _ in parts]),
             "nats": torch.cat([nats for _, nats in parts]),
         }
-        found.append(pd.DataFrame({name: x.cpu().numpy() for name, x in columns.items()}))
-    return pd.concat(found, ignore_index=True)
+        tables.append(pd.DataFrame({name: x.cpu().numpy() for name, x in columns.items()}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _spread(
@@ -179,14 +179,14 @@ def spreads(table: pd.DataFrame, domains: Sequence[str], block: int, seed: int) 
     owners = np.array(domains, dtype=object)[table["document"]]
     for domain in [ALL, *names] if len(names) > 1 else names:
         whole = domain == ALL and len(names) > 1
-        own = table[np.full(len(table), fill_value=True) if whole else owners == domain]
-        numbers, slots = np.unique(own["document"], return_inverse=True)
+        rows = table[np.full(len(table), fill_value=True) if whole else owners == domain]
+        numbers, slots = np.unique(rows["document"], return_inverse=True)
         weights = document_bootstrap(len(numbers), RESAMPLES, seed)
         weights = np.vstack([np.ones(len(numbers)), weights])
         for first, last in spans(block):
-            inside = own["position"].between(first, last).to_numpy()
+            inside = rows["position"].between(first, last).to_numpy()
             if inside.any():
-                yield _spread_of(domain, (first, last), own[inside], slots[inside], weights)
+                yield _spread_of(domain, (first, last), rows[inside], slots[inside], weights)
 
 
 def _spread_of(

@@ -7,9 +7,8 @@ from typing import Any
 
 from probekit.activations.residual_stream import ResidualStream, Site, stream
 from probekit.checks import Check
-from probekit.data import blocks as tokens
 from probekit.data import dataset
-from probekit.data.blocks import Blocks, TokenizedDocument
+from probekit.data.blocks import Blocks, TokenizedDocument, blocks_by_split, shortened
 from probekit.data.documents import Split
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
@@ -101,8 +100,8 @@ def prepare(
     layers = _layers(layers, site, anatomy.n_layers)
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
-    block = tokens.shortened(block, documents, loaded.tokenizer)
-    blocks = tokens.blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
+    block = shortened(block, documents, loaded.tokenizer)
+    blocks = blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
     made = plan.make(anatomy, n_blocks, block, layers, settings.offsets, settings.batch_size)
     return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made)

@@ -77,8 +77,8 @@ MUTATIONS = (
     Mutation(
         "targets cross the ends of documents: the mask is dropped",
         "probekit.data.blocks",
-        "(own != OUTSIDE) & (own == self.documents[:, offset:])",
-        "own != OUTSIDE",
+        "(here != OUTSIDE) & (here == self.documents[:, offset:])",
+        "here != OUTSIDE",
         ("tests/data/test_blocks.py::test_a_target_lies_in_the_position_s_own_document",),
     ),
     Mutation(
