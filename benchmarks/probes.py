@@ -74,8 +74,8 @@ def grid(data: Data, layers: Sequence[int]) -> tuple[float, Probes]:
         (data.streams.read(part), data.targets[part]) for part in ("train", "validation")
     )
     start = time.perf_counter()
-    found = linear.fit(train, validation, data.setup.anatomy, layers)
-    return time.perf_counter() - start, found
+    probes = linear.fit(train, validation, data.setup.anatomy, layers)
+    return time.perf_counter() - start, probes
 
 
 def held_out(data: Data, cell: Cell, tensors: Tensors, *, seen: bool = False) -> float:
@@ -89,8 +89,8 @@ def held_out(data: Data, cell: Cell, tensors: Tensors, *, seen: bool = False) ->
     """
     z, ids = data.of("test", cell)
     if seen:
-        known = torch.isin(ids, data.of("train", cell)[1])
-        z, ids = z[known], ids[known]
+        trained = torch.isin(ids, data.of("train", cell)[1])
+        z, ids = z[trained], ids[trained]
     return float(losses.losses(applied(data.setup.anatomy, tensors, z), ids).nats.mean())
 
 
@@ -102,9 +102,9 @@ def by_sklearn(data: Data, cell: Cell) -> tuple[float, float]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         seconds = timed(lambda: model.fit(z.numpy(), ids.numpy()))
     z, ids = data.of("test", cell)
-    known = np.isin(ids.numpy(), model.classes_)
-    columns = np.searchsorted(model.classes_, ids.numpy()[known])
-    logs = model.predict_log_proba(z.numpy()[known])
+    trained = np.isin(ids.numpy(), model.classes_)
+    columns = np.searchsorted(model.classes_, ids.numpy()[trained])
+    logs = model.predict_log_proba(z.numpy()[trained])
     return seconds, float(-logs[np.arange(len(columns)), columns].mean())
 
 
@@ -120,7 +120,7 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
     anatomy, width = data.setup.anatomy, data.setup.anatomy.d_hidden
     output, bias = scaled_unembedding(anatomy), scaled_bias(anatomy)
     narrow = output.to(losses.product_dtype(output.device))
-    found, seconds = {}, 0.0
+    nats, seconds = {}, 0.0
     for cell in cells:
         z, ids = data.of("train", cell)
         lens = nn.Linear(width, width)
@@ -142,8 +142,8 @@ def tuned_lens(data: Data, cells: Sequence[Cell]) -> tuple[float, dict[Cell, flo
             falling.step()
         seconds += time.perf_counter() - start
         learned = {"A": lens.weight.detach(), "b": lens.bias.detach(), "c": bias}
-        found[cell] = held_out(data, cell, learned)
-    return seconds, found
+        nats[cell] = held_out(data, cell, learned)
+    return seconds, nats
 
 
 def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
@@ -162,17 +162,17 @@ def floor(data: Data, cells: Sequence[Cell], n_passes: int) -> float:
 
 def lines(model: str, max_tokens: int) -> Iterator[str]:
     """Yield the table."""
-    asked = Settings(model=model, max_tokens=max_tokens)
-    loaded = load_model(asked)
-    asked = with_machine_defaults(asked, loaded)
-    setup = prepare(loaded, asked)
+    settings = Settings(model=model, max_tokens=max_tokens)
+    loaded = load_model(settings)
+    settings = with_machine_defaults(settings, loaded)
+    setup = prepare(loaded, settings)
     blocks = setup.blocks
-    targets = {part: text_targets(blocks[part], asked.offsets) for part in blocks}
+    targets = {part: text_targets(blocks[part], settings.offsets) for part in blocks}
     streams = Streams(setup, setup.layers, SITE_OF_MODEL)
     for part in blocks:
         list(streams.read(part))  # captured once, for all ways alike
     data = Data(setup, streams, targets)
-    cells = [(layer, k) for layer in setup.layers for k in range(1, asked.offsets + 1)]
+    cells = [(layer, k) for layer in setup.layers for k in range(1, settings.offsets + 1)]
     own, fitted = grid(data, setup.layers)
     yield f"{model}: {len(cells)} cells, {int(targets['train'].valid[1].sum()):,} positions, "
     yield f"{fitted.n_passes} passes in {own:.1f} s\n"
@@ -186,7 +186,7 @@ def lines(model: str, max_tokens: int) -> Iterator[str]:
     theirs = f"{np.mean(list(nats.values())):.3f} / {np.mean(list(ours.values())):.3f}, all cells"
     yield f"| tuned lens' SGD, {STEPS} steps, all cells | {seconds / own:.1f} | {theirs} |"
     # Near the middle, and at the last layer.
-    for cell in (cells[len(cells) // 2], cells[-asked.offsets + 1]):
+    for cell in (cells[len(cells) // 2], cells[-settings.offsets + 1]):
         seconds, reached = by_sklearn(data, cell)
         mine = held_out(data, cell, fitted.probes[cell].tensors, seen=True)
         both = f"{reached:.3f} / {mine:.3f}, seen targets"

@@ -1,11 +1,12 @@
 """Axes and the tensors that are made of them.
 
-    batch   blocks of tokens in one forward pass
-    pos     positions in a block, BOS included
-    model   width of the residual stream
-    hidden  width of what enters the unembedding; `model` unless there is a projection
-    vocab   rows of the unembedding
-    n       selected positions, in order of block and position
+    batch     blocks of tokens in one forward pass
+    pos       positions in a block, BOS included
+    model     width of the residual stream
+    hidden    width of what enters the unembedding; `model` unless there is a projection
+    features  what a probe reads: `hidden` of one layer, or of several side by side
+    vocab     rows of the unembedding
+    n         selected positions, in order of block and position
 
 An annotation is checked in tests (jaxtyping with beartype) and costs nothing otherwise.
 """

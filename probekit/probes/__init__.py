@@ -1,1 +1,17 @@
-"""Linear probes and other families, the logit lens, n-gram floors, controls."""
+"""Linear probes and other families, the logit lens, n-gram floors, controls.
+
+probe                fitted probes of any family, as a readout
+files                fitted probes, written and read
+grid                 passes over all layers and offsets of a fit; the final norm's z of each
+moments              streaming means, covariances and ridge regression
+linear               fit linear, concat and linear-full: convex, by L-BFGS
+affine_objective     their objective, its gradient and its curvature
+lbfgs                minimise from one value and gradient at a time
+nonconvex            fit mlp and linear-lowrank, by AdamW
+nonconvex_families   where these start, and what they compute
+sklearn_reference    fit a logistic regression by scikit-learn, to compare with
+logit_lens           the logit lens, the model itself, and KL(layer || last layer)
+ngram                unigram and skip-bigram, which see tokens alone
+controls             control tasks and models with untrained weights
+codelength           online codelength: the bits that a text takes while a probe is learned
+"""

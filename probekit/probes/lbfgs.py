@@ -60,7 +60,7 @@ class Descent:
 
     @property
     def n_accepted(self) -> int:
-        """Accepted steps that tell of the curvature, up to `memory`."""
+        """Number of accepted steps along which the function curves up, `memory` at most."""
         return len(self.pairs)
 
     @property
@@ -70,6 +70,7 @@ class Descent:
 
     def tell(self, value: float, gradient: Point) -> None:
         """Take value and gradient at `trial`; choose the next trial."""
+        # Armijo's condition. NaN is not below anything, so that such a trial is rejected too.
         promised = self.value + DECREASE * self.size * self.slope + NOISE * abs(self.value)
         if self.gradient and not value <= promised:
             self._shorten(value)
@@ -82,19 +83,22 @@ class Descent:
                 self.pairs.append((moved, bent, curvature))
         self.best, self.value, self.gradient = self.trial, value, gradient
         self.direction = tuple(-x for x in self._inverse_hessian(gradient))
+        # slope = -gᵀ H⁻¹ g; a Newton step would lower a quadratic by half of gᵀ H⁻¹ g.
         self.slope = dot(gradient, self.direction)
         self.excess = -self.slope / 2
         self.size = 1.0
         self.trial = step(self.best, self.size, self.direction)
 
     def _shorten(self, value: float) -> None:
-        # The minimum of the parabola through what is known, kept within 0.1 … 0.5.
+        # The minimum of the parabola through both values and the slope at `best`, as a share of
+        # the last size, kept within 0.1 … 0.5.
         rise = value - self.value - self.slope * self.size
-        best = -self.slope * self.size / (2 * rise) if rise > 0 else 0.5
-        self.size *= min(max(best, 0.1), 0.5)
+        share = -self.slope * self.size / (2 * rise) if rise > 0 else 0.5
+        self.size *= min(max(share, 0.1), 0.5)
         self.trial = step(self.best, self.size, self.direction)
 
     def _inverse_hessian(self, vector: Point) -> Point:
+        # The two-loop recursion: s = moved, y = bent, curvature = sᵀ y.
         weights = []
         for moved, bent, curvature in reversed(self.pairs):
             weight = dot(moved, vector) / curvature
@@ -102,6 +106,7 @@ class Descent:
             vector = step(vector, -weight, bent)
         vector = self.precondition(vector)
         if self.pairs:
+            # The usual scale of the initial inverse Hessian P: sᵀ y / yᵀ P y of the last pair.
             _, bent, curvature = self.pairs[-1]
             scale = curvature / dot(bent, self.precondition(bent))
             vector = tuple(scale * x for x in vector)

@@ -1,10 +1,12 @@
-"""What a probe that AdamW trains starts as, and what it computes.
+"""The families that AdamW trains: their start, their forward pass, their tensors.
 
     mlp             U (A x + b + W silu(V x + v)) + c       U frozen
     linear-lowrank  B (A x) + c                             B free
 
-in coordinates without unit, so that one recipe suits all models: inputs x of mean 0 and
-variance 1, rows of U of mean square 1. `probekit.probes.nonconvex` says where they start and why.
+They are trained in coordinates without unit, so that one recipe suits all models: inputs x of
+mean 0 and variance 1, rows of U of mean square 1. `unfold` takes the values back to z, with
+x = (z - mean) / spread, and to the model's own U. `probekit.probes.nonconvex` says where they
+start and why.
 """
 
 import math
@@ -57,7 +59,7 @@ class Frame:
     Attributes:
         mean: Mean of z, shape (hidden,).
         spread: Standard deviation of z, shape (hidden,).
-        unit: What one unit of what enters the output is worth: 1 / unit.
+        unit: Root mean square norm of the rows of U, by which what enters U was multiplied.
     """
 
     mean: Float[Tensor, " hidden"]
@@ -86,6 +88,8 @@ class Start:
         variance = self.covariance.diagonal()
         # A coordinate that hardly varies is not blown up.
         spread = (variance + DAMPING * variance.mean()).sqrt()
+        # The closed form is U (slope z + intercept). With z = spread x + mean, and U = unit rows:
+        # rows (unit slope spread x + unit (slope mean + intercept)).
         self.slope = (output.unit * slope * spread).float()
         self.shift = (output.unit * (slope @ mean + intercept)).float()
         self.frame = Frame(mean.float(), spread.float(), output.unit)
@@ -94,7 +98,7 @@ class Start:
 
 @dataclass(frozen=True)
 class ProbeFamily:
-    """What tells one family from the other.
+    """A family's start, forward pass and tensors.
 
     Attributes:
         start: The values to start at, by name; `B` and `c` are those of the output.
@@ -109,7 +113,7 @@ class ProbeFamily:
 
 def _start_mlp(start: Start, draw: Generator) -> Parameters:
     width, n_inputs = start.slope.shape
-    # Of variance 1 before the bend.
+    # Each of V x has variance 1: x has variance 1 in each of n_inputs coordinates.
     first = torch.randn(width, n_inputs, generator=draw) / math.sqrt(n_inputs)
     return {
         "A": start.slope,
@@ -127,6 +131,7 @@ def _hidden_mlp(values: Parameters, x: Tensor) -> Tensor:
 
 
 def _unfold_mlp(values: Parameters, frame: Frame) -> Parameters:
+    # A x = A (z - mean) / spread: columns of A are divided, and its mean goes to b; V alike.
     slope, first = values["A"] / frame.spread / frame.unit, values["V"] / frame.spread
     return {
         "A": slope,
@@ -139,17 +144,20 @@ def _unfold_mlp(values: Parameters, frame: Frame) -> Parameters:
 
 
 def _start_lowrank(start: Start, _: Generator) -> Parameters:
-    # The logits are M w, with w = L⁻¹ x white: the largest singular values of M lose least.
+    # With C = L Lᵀ the correlation of x, w = L⁻¹ x is white, and the logits are M w for
+    # M = rows slope L. In mean square M loses least by its cut M K Kᵀ to the RANK right singular
+    # vectors K of the largest singular values (Eckart & Young), which are the last eigenvectors of
+    # Mᵀ M, of shape (hidden, hidden). So A = Kᵀ L⁻¹, of shape (rank, hidden), and B = M K.
     spread, rows = start.frame.spread.double(), start.output.rows
     correlation = start.covariance / torch.outer(spread, spread)
     factor = torch.linalg.cholesky(correlation + DAMPING * torch.eye(len(spread)).to(spread))
     of_white = start.slope.double() @ factor
     gram = of_white.T @ (rows.T @ rows).double() @ of_white
-    kept = torch.linalg.eigh(gram).eigenvectors[:, -RANK:]
-    inner = torch.linalg.solve_triangular(factor, kept.T, upper=False, left=False)
+    leading = torch.linalg.eigh(gram).eigenvectors[:, -RANK:]
+    inner = torch.linalg.solve_triangular(factor, leading.T, upper=False, left=False)
     return {
         "A": inner.float(),
-        "B": rows @ (of_white @ kept).float(),
+        "B": rows @ (of_white @ leading).float(),
         "c": start.output.bias + rows @ start.shift,
     }
 

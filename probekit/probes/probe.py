@@ -1,4 +1,4 @@
-"""Fitted probes of every family: a readout, and a file.
+"""Fitted probes of every family, as a readout.
 
 Of a layer a probe reads z, what enters the unembedding: the model's final norm applied to
 the residual stream. U is the frozen unembedding with the model's output scale.
@@ -11,25 +11,18 @@ mlp             U (A z + b + W silu(V z + v)) + c
 sklearn         log p of the N most frequent tokens, A z + c, and of all others together
 """
 
-import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import silu
 
 from probekit.data.targets import Targets
-from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.affine_objective import scaled_unembedding
 from probekit.readout import (
@@ -183,61 +176,3 @@ def in_place_of_output(anatomy: Anatomy, probe: Probe) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def save(probes: Probes, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write probes as safetensors under keys <family>/<layer or all>/<offset>/<tensor>.
-
-    Args:
-        probes: Probes, in the coordinates of z.
-        path: File to write.
-        metadata: What to note beside them, such as the model's fingerprint.
-    """
-    tensors: dict[str, Tensor] = {}
-    fits: dict[str, dict[str, Any]] = {}
-    for (layer, offset), probe in probes.probes.items():
-        key = f"{probes.family}/{'all' if layer is None else layer}/{offset}"
-        # Copies: cells that keep the head's own bias share it, and safetensors takes no views.
-        tensors |= {f"{key}/{name}": x.contiguous().clone() for name, x in probe.tensors.items()}
-        fits[key] = {
-            f.name: getattr(probe, f.name) for f in dataclasses.fields(Probe) if f.name != "tensors"
-        }
-    whole = {"n_passes": probes.n_passes, "read": probes.read, "name": probes.name}
-    notes = {"family": probes.family, "probes": json.dumps(whole), "fits": json.dumps(fits)}
-    save_file(tensors, path, metadata=notes | dict(metadata))
-
-
-def load(path: Path, anatomy: Anatomy, fingerprint: str) -> Probes:
-    """Read probes for a model.
-
-    Args:
-        path: A file that `save` wrote.
-        anatomy: How the model decodes its residual stream.
-        fingerprint: The model's; that of the file must be the same.
-
-    Raises:
-        RunError: If there is no such file, or it was fitted to another model.
-    """
-    if not path.is_file():
-        raise RunError(f"there are no probes at {path}")
-    device = str(anatomy.unembedding.device)
-    with safe_open(path, framework="pt", device=device) as file:
-        metadata = file.metadata() or {}
-        if not {"model_fingerprint", "fits", "family", "probes"} <= metadata.keys():
-            raise RunError(f"{path} holds no probes of probekit: its metadata says nothing of them")
-        if metadata["model_fingerprint"] != fingerprint:
-            raise RunError(f"the probes at {path} were fitted to another model than this one")
-        tensors: dict[str, dict[str, Tensor]] = {}
-        for name in file.keys():  # noqa: SIM118 -- not a dict
-            key, _, last = name.rpartition("/")
-            tensors.setdefault(key, {})[last] = file.get_tensor(name)
-        fits = json.loads(metadata["fits"])
-    probes = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
-    whole = json.loads(metadata["probes"])
-    whole["read"] = tuple(whole["read"])
-    return Probes(probes, anatomy, family=metadata["family"], **whole)
-
-
-def _key(text: str) -> ProbeKey:
-    _, layer, offset = text.split("/")
-    return (None if layer == "all" else int(layer)), int(offset)

@@ -1,1 +1,9 @@
-"""Readouts become sums by document, sums rates with intervals, rates specialization."""
+"""Readouts become sums by document, sums rates with intervals, rates specialization.
+
+losses          cross-entropy and its gradient, top-k accuracy, KL, V-information
+score           run readouts on a text and sum their losses by document
+intervals       bootstrap over documents, and Wilson's interval of a share
+rates           sums by document become rates with intervals
+specialization  best layer, forgotten bits, recovered share, saturation, adaptation
+contrasts       probe against controls, families against linear, offsets together
+"""

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.probes import linear
-from probekit.probes import probe as probes
 from probekit.probes.affine_objective import DAMPING, AffineMap, AffineObjective
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.grid import grid_cells
-from probekit.probes.probe import Examples, Probes
+from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
 from support.heads import head_of
 
@@ -61,7 +61,7 @@ def under(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def keep_the_minimum(
         fit: linear._Fit, maps: dict[str, AffineMap], scores: dict[str, float]
-    ) -> probes.Probe:
+    ) -> Probe:
         return choose(fit, maps, {"minimum": scores["minimum"]})
 
     def set_penalty(penalty: float) -> None:
@@ -218,8 +218,8 @@ def test_saved_and_loaded_probes_predict_the_same(
 ) -> None:
     train, anatomy, path = drawn(10, 0, weight), head_of(weight), tmp_path / "probes.safetensors"
     before = linear.fit(train, train, anatomy, [0, 2], family=family)
-    probes.save(before, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, anatomy, "abc")
+    write_probes(before, path, {"model_fingerprint": "abc"})
+    after = read_probes(path, anatomy, "abc")
     assert after.family == family
     assert after.layers == before.layers == frozenset({0, 2})
     assert set(after.probes) == ({(None, 1)} if family == "concat" else {(0, 1), (2, 1)})
@@ -262,7 +262,7 @@ def test_a_descent_that_ran_out_of_passes_says_so(
 ) -> None:
     train, anatomy = drawn(30, 0, weight), head_of(torch.eye(VOCABULARY)[:, :HIDDEN])
 
-    def fitted() -> list[probes.Probe]:
+    def fitted() -> list[Probe]:
         found = linear.fit(train, train, anatomy, [0, 2], family=family, tolerance_nats=1e-3)
         return list(found.probes.values())
 

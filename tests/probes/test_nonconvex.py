@@ -14,8 +14,8 @@ from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.probes import linear, nonconvex, nonconvex_families
-from probekit.probes import probe as probes
 from probekit.probes.affine_objective import RIDGE
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
 from probekit.scoring import losses
@@ -213,8 +213,8 @@ def test_no_graph_is_kept_and_the_model_is_left_as_it_was(
 
 def test_saved_and_loaded_probes_predict_the_same(fitted: Probes, tmp_path: Path) -> None:
     path = tmp_path / "probes.safetensors"
-    probes.save(fitted, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, IDENTITY, "abc")
+    write_probes(fitted, path, {"model_fingerprint": "abc"})
+    after = read_probes(path, IDENTITY, "abc")
     assert after.family == fitted.family
     torch.testing.assert_close(logits_of(after, TEST, 1, 2), logits_of(fitted, TEST, 1, 2))
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy, find_anatomy
-from probekit.probes import probe as probes
-from probekit.probes.probe import Probe, ProbeKey, Probes
+from probekit.probes.files import read_probes, write_probes
+from probekit.probes.probe import Probe, ProbeKey, Probes, in_place_of_output
 from probekit.readout import Cell, Readout, Seen
 from support.architectures import build
 
@@ -93,8 +93,8 @@ def test_saved_and_loaded_probes_are_the_same(tmp_path: Path) -> None:
     path, before = tmp_path / "probes.safetensors", some()
     more: dict[ProbeKey, Probe] = {(2, 2): replace(probe(8), chosen="lens")}
     before = replace(before, probes={**before.probes, **more})
-    probes.save(before, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, before.anatomy, "abc")
+    write_probes(before, path, {"model_fingerprint": "abc"})
+    after = read_probes(path, before.anatomy, "abc")
     assert after.n_passes == 9
     assert set(after.probes) == set(before.probes)
     for key, found in after.probes.items():
@@ -110,22 +110,22 @@ def test_probes_that_share_the_models_bias_or_are_views_can_be_saved(tmp_path: P
     fits: dict[ProbeKey, Probe] = {
         (k, 1): replace(probe(k), tensors=tensors) for k, tensors in own.items()
     }
-    probes.save(Probes(fits, make_anatomy(), 1), path, {"model_fingerprint": "abc"})
-    after = probes.load(path, make_anatomy(), "abc").probes
+    write_probes(Probes(fits, make_anatomy(), 1), path, {"model_fingerprint": "abc"})
+    after = read_probes(path, make_anatomy(), "abc").probes
     assert torch.equal(after[0, 1].tensors["c"], shared)
     assert torch.equal(after[1, 1].tensors["A"], large[1:4].T)
 
 
 def test_probes_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "probes.safetensors"
-    probes.save(some(), path, {"model_fingerprint": "abc"})
+    write_probes(some(), path, {"model_fingerprint": "abc"})
     with pytest.raises(RunError, match="were fitted to another model than this one"):
-        probes.load(path, make_anatomy(), "abd")
+        read_probes(path, make_anatomy(), "abd")
 
 
 def test_probes_that_are_not_there_are_an_error_that_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there are no probes at .*nowhere\.safetensors"):
-        probes.load(tmp_path / "nowhere.safetensors", make_anatomy(), "abc")
+        read_probes(tmp_path / "nowhere.safetensors", make_anatomy(), "abc")
 
 
 @pytest.mark.parametrize("name", ["llama", "granite", "gptj"])
@@ -136,7 +136,7 @@ def test_a_probe_stands_in_for_the_output_layer_and_leaves_it_as_it_was(name: st
     ids = torch.arange(10).view(1, 10)
     with torch.no_grad():
         before = model(ids, output_hidden_states=True)
-        with probes.in_place_of_output(anatomy, own):
+        with in_place_of_output(anatomy, own):
             replaced = model(ids).logits
         after = model(ids).logits
     # Normed: the last of the hidden states is what enters the unembedding.
@@ -148,6 +148,6 @@ def test_a_probe_stands_in_for_the_output_layer_and_leaves_it_as_it_was(name: st
 
 def test_the_output_layer_comes_back_after_an_error() -> None:
     anatomy = make_anatomy()
-    with pytest.raises(KeyError), probes.in_place_of_output(anatomy, probe(0)):
+    with pytest.raises(KeyError), in_place_of_output(anatomy, probe(0)):
         raise KeyError
     assert not anatomy.output_embeddings._forward_hooks

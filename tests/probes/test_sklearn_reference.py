@@ -16,7 +16,7 @@ from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
 from probekit.probes import linear, sklearn_reference
-from probekit.probes import probe as probes
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import FORMS, Examples, Probe
 from probekit.readout import Seen
 
@@ -163,8 +163,8 @@ def test_saved_and_loaded_probes_predict_the_same(tmp_path: Path) -> None:
         sklearn_reference.fit(TRAIN, VALIDATION, HEAD, [1]),
         tmp_path / "probes.safetensors",
     )
-    probes.save(before, path, {"model_fingerprint": "abc"})
-    after = probes.load(path, HEAD, "abc")
+    write_probes(before, path, {"model_fingerprint": "abc"})
+    after = read_probes(path, HEAD, "abc")
     [seen, *_] = TEST[0]
     valid = {2: TEST[1].valid[2][:1]}
     [(cell, logits)], [(_, expected)] = (list(x.predict(seen, valid)) for x in (after, before))

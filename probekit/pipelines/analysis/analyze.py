@@ -20,7 +20,7 @@ from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import verdict
 from probekit.pipelines.analysis.measure import Measured, measure
-from probekit.probes import probe
+from probekit.probes.files import read_probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
@@ -172,4 +172,4 @@ def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = 
     finished = results.load(folder)
     loaded = loaded or load_model(finished.settings)
     path = finished.folder / _probes_file(family)
-    return probe.load(path, find_anatomy(loaded.model), loading.fingerprint(loaded))
+    return read_probes(path, find_anatomy(loaded.model), loading.fingerprint(loaded))

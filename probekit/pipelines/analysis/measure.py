@@ -19,9 +19,10 @@ from probekit.marginalization.greedy_targets import model_targets
 from probekit.pipelines.analysis import ceilings, fits, inspect_passages
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes import ngram
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
-from probekit.probes.probe import Probes, load, save
+from probekit.probes.probe import Probes
 from probekit.readout import SKIP_BIGRAM, UNIGRAM, Readout, Seen
 from probekit.runs.ceiling import Ceiling
 from probekit.runs.setup import Setup
@@ -165,9 +166,9 @@ def _probes(fit: Fit, inputs: Inputs, setup: Setup, site: str, stages: Stages) -
         stages.journal.note(fit.label, "fitted", passes=probes.n_passes)
         return probes
 
-    path = stages.file(fit.file, fitted, partial(save, metadata=notes))
+    path = stages.file(fit.file, fitted, partial(write_probes, metadata=notes))
     # The probes of the untrained model are read against its own anatomy.
-    return load(path, inputs.streams.setup.anatomy, setup.fingerprint)
+    return read_probes(path, inputs.streams.setup.anatomy, setup.fingerprint)
 
 
 def _scores(

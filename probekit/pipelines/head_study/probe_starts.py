@@ -11,7 +11,8 @@ from functools import partial
 from torch import Tensor
 
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
-from probekit.probes import linear, probe
+from probekit.probes import linear
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Probes
 from probekit.readout import UNIGRAM
 
@@ -34,10 +35,10 @@ def fitted(study: Study, layers: Sequence[int], offsets: Sequence[int]) -> Probe
     path = study.stages.file(
         f"linear-{_listed(layers)}-{_listed(offsets)}.safetensors",
         fit,
-        partial(probe.save, metadata={"model_fingerprint": setup.fingerprint}),
+        partial(write_probes, metadata={"model_fingerprint": setup.fingerprint}),
         label=f"fit linear probes of layers {_listed(layers, ', ')}",
     )
-    return probe.load(path, setup.anatomy, setup.fingerprint)
+    return read_probes(path, setup.anatomy, setup.fingerprint)
 
 
 def starts(probes: Probes, layer: int) -> Starts:
