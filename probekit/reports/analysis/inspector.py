@@ -1,6 +1,7 @@
 """Held-out passages, token by token: what is read without script, and what the script reads."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,13 @@ from markupsafe import Markup
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
 from probekit.reports.analysis.passages import CEILING, Passages, pack, read
 from probekit.reports.analysis.rows import TEXT, Run
-from probekit.reports.analysis.shades import percent, shade
-from probekit.reports.components.escape import clean
-from probekit.reports.components.visible_text import NEWLINE, pieces, right_to_left
+from probekit.reports.components.colours import STEPS
+from probekit.reports.components.numbers import fixed
+from probekit.reports.components.visible_text import NEWLINE, clean, pieces, right_to_left
 
 _OFFSET = 2  # shown first: the first offset of which the model says nothing itself
 _TITLES = {"lens": "logit lens", CEILING: "the model itself", "concat": "all layers at once"}
+_DECADES = 3  # from 0.1 % to 100 %: below it, one in a thousand or one in a million look alike
 _INERT = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
@@ -182,3 +184,28 @@ def _token(text: str, nats: float | None, rank: int | None, offset: int) -> Toke
         return Token(pieces(text), None, f"t+{offset}: no target here")
     nats = round(nats, 3)
     return Token(pieces(text), shade(nats), f"t+{offset}: {percent(nats)}, rank {rank:,}")
+
+
+def shade(nats: float) -> int:
+    """Return the step of a target's probability: four steps a factor of ten.
+
+    Args:
+        nats: Cross-entropy of the target, in nats.
+
+    >>> [shade(-math.log(p)) for p in (1.0, 0.1001, 0.0001)]
+    [11, 8, 0]
+    """
+    step = math.floor((_DECADES - nats / math.log(10)) * STEPS / _DECADES)
+    return min(STEPS - 1, max(0, step))
+
+
+def percent(nats: float) -> str:
+    """Return the probability of a target in two or three digits.
+
+    >>> percent(0.0), percent(3.5), percent(20.0)
+    ('100 %', '3.0 %', '< 0.1 %')
+    """
+    probability = 100 * math.exp(-nats)
+    if probability < 0.05:
+        return "< 0.1 %"
+    return f"{fixed(probability, 0 if probability >= 9.95 else 1)} %"

@@ -12,7 +12,7 @@ from probekit.reports.comparison.axis_positions import (
     step_of,
     ticks_of,
 )
-from probekit.reports.components.series import DASHES
+from probekit.reports.components.colours import DASHES
 from probekit.reports.components.svg import INK, MARK, ink
 
 if TYPE_CHECKING:

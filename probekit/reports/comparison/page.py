@@ -23,9 +23,8 @@ from probekit.reports.comparison.tables import (
     model_table,
     text_table,
 )
-from probekit.reports.components.colours import offset_colours
+from probekit.reports.components.colours import DASHES, offset_colours, run_colours
 from probekit.reports.components.numbers import facts
-from probekit.reports.components.series import DASHES, run_colours
 from probekit.reports.components.templates import assets, environment
 from probekit.scoring.rates import WIDE_BOUND
 

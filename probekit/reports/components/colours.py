@@ -1,7 +1,10 @@
-"""Colours: one per offset wherever it appears, and the steps of the map."""
+"""Colours of offsets, of runs and of the map's steps; the line styles of numbered series."""
 
 from collections.abc import Sequence
 
+Dashes = str | tuple[int, Sequence[float]]  # matplotlib's name, or offset and lengths
+# Of series by number, and of their keys in legends; the fifth has the first style again.
+DASHES: Sequence[Dashes] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 LIGHT, DARK = "#fdfdfc", "#14171c"  # the page's background in either scheme
 STEPS = 12  # of the map; finer steps cannot be told apart in a cell
 
@@ -19,6 +22,21 @@ def offset_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         Hex colours for the light and for the dark page.
     """
     return _cut("plasma", count, 0.02, 0.63), _cut("plasma", count, 0.47, 0.95)
+
+
+def run_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return colours of runs 1 .. count, in order of size, on a light and on a dark page.
+
+    Ordered by lightness, the largest run farthest from the page, and cut so that every line
+    keeps a contrast of 3:1 with it. Blue to green, while offsets go from blue to orange.
+
+    Args:
+        count: How many runs, 1 or more.
+
+    Returns:
+        Hex colours for the light and for the dark page.
+    """
+    return _cut("mako", count, 0.63, 0.2), _cut("mako", count, 0.44, 0.97)
 
 
 def map_steps() -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
@@ -56,12 +74,13 @@ def contrast(one: str, other: str) -> float:
 
 
 def _cut(palette: str, count: int, start: float, end: float) -> tuple[str, ...]:
+    """Return `count` colours of a palette, evenly spaced from `start` to `end` of it."""
     import matplotlib as mpl
+    import seaborn  # noqa: F401  its palettes are registered by its import
     from matplotlib.colors import to_hex
 
-    span = end - start
-    places = [start + span * i / max(count - 1, 1) for i in range(count)]
-    return tuple(to_hex(mpl.colormaps[palette](place)) for place in places)
+    shares = [start + (end - start) * i / max(count - 1, 1) for i in range(count)]
+    return tuple(to_hex(mpl.colormaps[palette](share)) for share in shares)
 
 
 def _luminance(colour: str) -> float:

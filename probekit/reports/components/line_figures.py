@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probekit.reports.components.colours import DASHES, Dashes
 from probekit.reports.components.svg import INK, MARK, ink
 
 if TYPE_CHECKING:
@@ -11,13 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Values = Sequence[float]  # NaN where there is none
-Dashes = str | tuple[int, Sequence[float]]  # matplotlib's name, or offset and lengths
 Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
 _LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
 _MOST_MARKS = 12
-# Of series by number, and of lines by kind; those of other kinds are solid.
-DASHES: Sequence[Dashes] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+# Of lines by kind; those of other kinds are solid.
 KIND_DASHES: Mapping[str, Dashes] = {
     "lens": (0, (4, 2)),
     "ceiling": (0, (7, 1.5)),

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from probekit.reports.components.escape import clean
+from probekit.reports.components.visible_text import clean
 
 
 @cache

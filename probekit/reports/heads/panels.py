@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from probekit.reports.components.line_figures import DASHES, Point
+from probekit.reports.components.colours import DASHES
+from probekit.reports.components.line_figures import Point
 from probekit.reports.components.numbers import Metric, known
 from probekit.reports.components.svg import INK, MARK, ink
 from probekit.reports.heads.tables import BASE, BASELINE, READOUTS

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from probekit.errors import RunError
-from probekit.reports.components.escape import clean
 from probekit.reports.components.svg import style
+from probekit.reports.components.visible_text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

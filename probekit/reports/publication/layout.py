@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probekit.reports.components.line_figures import DASHES, KIND_DASHES
+from probekit.reports.components.colours import DASHES
+from probekit.reports.components.line_figures import KIND_DASHES
 from probekit.reports.components.svg import INK, ink
 from probekit.reports.publication.export import COLUMN, PAGE, drawable
 

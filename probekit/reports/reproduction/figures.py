@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from probekit.paper import numbers
-from probekit.reports.components.line_figures import DASHES
+from probekit.reports.components.colours import DASHES
 from probekit.reports.components.svg import INK, ink
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
-from probekit.reports.components.escape import clean
 from probekit.reports.components.tables import Table
+from probekit.reports.components.visible_text import clean
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, WIDE_BOUND
 from support.synthetic_run import HOSTILE, Size, results
 

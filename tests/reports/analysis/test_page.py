@@ -12,7 +12,7 @@ import pytest
 
 from probekit.errors import RunError
 from probekit.reports import render
-from probekit.reports.components.escape import clean
+from probekit.reports.components.visible_text import clean
 from support import shared_pages
 from support.parsed_pages import Page
 from support.shared_pages import SMALL

@@ -10,9 +10,8 @@ from probekit.reports.comparison.figures import labels, ladders, size_groups
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import compared
 from probekit.reports.comparison.tables import glance_table
-from probekit.reports.components.colours import DARK, LIGHT, contrast
+from probekit.reports.components.colours import DARK, LIGHT, contrast, run_colours
 from probekit.reports.components.numbers import fixed
-from probekit.reports.components.series import run_colours
 from probekit.reports.components.svg import inline
 from support.parsed_pages import Page
 from support.synthetic_comparison import Ladder, document, given, page

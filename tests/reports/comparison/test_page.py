@@ -12,8 +12,8 @@ from probekit.reports.comparison.curves import MOST_LAYERS
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import compared
 from probekit.reports.comparison.tables import MOST_DIFFERENCES, difference_table, headline_table
-from probekit.reports.components.escape import clean
 from probekit.reports.components.numbers import DASH, fixed
+from probekit.reports.components.visible_text import clean
 from support.parsed_pages import Page
 from support.shared_pages import of_one_metric
 from support.synthetic_comparison import Ladder, document, given, page
