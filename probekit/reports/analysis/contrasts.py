@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from probekit.reports.analysis.rows import Row, Run
+from probekit.reports.analysis.rows import Run
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.numbers import fixed, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
 
 FEW_ROWS = 30  # above it, a table of layers keeps those that matter

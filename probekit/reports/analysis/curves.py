@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored
-from probekit.reports.analysis.rows import Row, Run, ceiling
+from probekit.reports.analysis.rows import Run
 from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure, depth_figure
 from probekit.reports.components.numbers import DASH, Metric, fixed, known
+from probekit.reports.components.rows import Row, ceiling
 from probekit.reports.components.svg import inline
 
 _NAN = float("nan")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
 from probekit.reports.analysis.passages import CEILING, Passages, pack, read
-from probekit.reports.analysis.rows import TEXT, Run
+from probekit.reports.analysis.rows import TEXT_TARGET, Run
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import fixed
 from probekit.reports.components.visible_text import NEWLINE, clean, pieces, right_to_left
@@ -94,7 +94,7 @@ def build_inspector(
         _state(run, passages, first),
         None if whole else packed["kept"],
         passages.left_out,
-        document["target"] != TEXT,
+        document["target"] != TEXT_TARGET,
         inert(packed),
     )
 
@@ -136,7 +136,7 @@ def _described(run: Run, passages: Passages, first: tuple[str, int | None, int])
         "domains": [domains.index(domain) if domain in domains else -1 for domain in own],
         "places": [_place(passage) for passage in passages.document["passages"]],
         "starts": [passage["position"] for passage in passages.document["passages"]],
-        "text": passages.document["target"] == TEXT,
+        "text": passages.document["target"] == TEXT_TARGET,
         "first": [passages.names.index(name), layer, offset],
     }
 

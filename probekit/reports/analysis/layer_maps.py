@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probekit.reports.analysis.page_budget import MOST_CELLS, fitting, scored
-from probekit.reports.analysis.rows import Row, Run, ceiling
+from probekit.reports.analysis.rows import Run
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import DASH, Metric, fixed, interval, known
+from probekit.reports.components.rows import Row, ceiling
 
 _FLOORS = ("unigram", "skip-bigram")
 _FEWEST_METRICS = 2  # top-1 and bits

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import get_args
 
-from probekit.reports.analysis.rows import MODEL, Run
+from probekit.reports.analysis.rows import MODEL_TARGET, Run
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS
 from probekit.settings import Family
 
@@ -62,7 +62,7 @@ def _rest(run: Run) -> Iterator[str]:
         yield "The online codelength of the probes (--codelength)."
     if not run.results.get("sequences"):
         yield "Several tokens at once (from --offsets 2 on)."
-    if run.target != MODEL:
+    if run.target != MODEL_TARGET:
         yield "Scores against the model's own greedy continuation (--target model)."
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from probekit.reports.analysis.rows import Row, Run
+from probekit.reports.analysis.rows import Run
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.line_figures import Point, position_figure
 from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import inline
 from probekit.reports.components.tables import Cell, Table, absent, plain, valued, word
 from probekit.scoring.rates import ALL

@@ -16,7 +16,7 @@ from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored
-from probekit.reports.analysis.rows import MODEL, Run, index
+from probekit.reports.analysis.rows import MODEL_TARGET, Run, index
 from probekit.reports.analysis.tables import (
     check_table,
     comparison_tables,
@@ -75,7 +75,7 @@ def _shown(run: Run) -> dict[str, Any]:
         "run": run,
         "metrics": scored(run),
         "wide_bound": WIDE_BOUND,
-        "of_model": run.target == MODEL,
+        "of_model": run.target == MODEL_TARGET,
         "curve_metrics": curve_metrics(run),
         "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],
         "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from probekit.errors import RunError
 from probekit.reports.analysis.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
-from probekit.reports.analysis.rows import Run, ceiling
+from probekit.reports.analysis.rows import Run
+from probekit.reports.components.rows import ceiling, require_schema
 from probekit.reports.components.visible_text import pieces
 
 SCHEMA = "probekit.passages/1"
@@ -15,7 +15,7 @@ CEILING = "ceiling"  # the model at t+1 and its marginal from t+2 on: one choice
 _TARGET_BITS = 24  # of nats and rank at a position
 _PROB_BITS = 8
 _ROW_BYTES = 40  # of a reading's name, layer, offset and punctuation
-Key = tuple[str, int | None, int]
+ReadingKey = tuple[str, int | None, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Passages:
     """
 
     document: Mapping[str, Any]
-    readings: Mapping[Key, Reading]
+    readings: Mapping[ReadingKey, Reading]
     names: Sequence[str]
     left_out: Sequence[str]
     room: int
@@ -80,11 +80,8 @@ def read(document: Mapping[str, Any], run: Run, room: int) -> Passages:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    if document.get("schema") != SCHEMA:
-        raise RunError(
-            f"the report reads passages of schema {SCHEMA!r}, got {document.get('schema')!r}: "
-            "run the analysis again with this version of probekit"
-        )
+    way_out = "run the analysis again with this version of probekit"
+    require_schema(document, SCHEMA, "the report reads passages", way_out)
     readings = dict(map(_reading, document["readings"]))
     found = dict.fromkeys(key[0] for key in readings)
     first = [name for name in (run.probe, "lens", CEILING, "concat") if name in found]
@@ -101,7 +98,7 @@ def read(document: Mapping[str, Any], run: Run, room: int) -> Passages:
     )
 
 
-def _reading(row: Mapping[str, Any]) -> tuple[Key, Reading]:
+def _reading(row: Mapping[str, Any]) -> tuple[ReadingKey, Reading]:
     name = CEILING if row["readout"] == ceiling(row["offset"]) else row["readout"]
     nats, rank, top, probs = (
         list(chain.from_iterable(row[part])) for part in ("nats", "rank", "top", "probs")

@@ -4,16 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probekit.errors import RunError
+from probekit.readout import LENS, MARGINAL
+from probekit.reports.components.rows import (
+    CONTRASTS,
+    Row,
+    ceiling_of,
+    domains_of,
+    main_probe,
+    require_schema,
+)
 from probekit.runs.folder import SCHEMA
 from probekit.scoring.rates import WIDE_BOUND
 
 OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
-CONTRASTS = ("random", "control")  # drawn beside the probe, never in its place
-NOT_PROBES = {"lens", "model", "marginal", "marginal-adapted"}
-TEXT, MODEL = "text", "model"  # the targets of a run
-Row = Mapping[str, Any]
-Key = tuple[str, int | None, int, str, str]
+TEXT_TARGET, MODEL_TARGET = "text", "model"  # what is predicted in a run
+ScoreKey = tuple[str, int | None, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class Run:
     """
 
     results: Mapping[str, Any]
-    scores: Mapping[Key, Row]
-    contrasts: Mapping[Key, Sequence[Row]]
+    scores: Mapping[ScoreKey, Row]
+    contrasts: Mapping[ScoreKey, Sequence[Row]]
     target: str
     offsets: tuple[int, ...]
     domains: tuple[str, ...]
@@ -75,7 +80,7 @@ class Run:
     def layered(self) -> tuple[str, ...]:
         """Return the readouts that have layers, the main probe first, then the lens."""
         names = dict.fromkeys(key[0] for key in self.scores if key[1] is not None)
-        first = [name for name in (self.probe, "lens") if name in names]
+        first = [name for name in (self.probe, LENS) if name in names]
         return tuple(dict.fromkeys([*first, *names]))
 
     def has(self, readout: str) -> bool:
@@ -120,31 +125,13 @@ class Run:
 
     def branching(self, offset: int, domain: str, readout: str) -> Row:
         """Return the marginalization row of a ceiling, empty if there is none."""
-        rows = (row for row in self.results.get("marginal", ()) if branched(row) == readout)
+        rows = (row for row in self.results.get("marginal", ()) if ceiling_of(row) == readout)
         return _find(rows, offset, domain)
 
-    def is_estimate(self, offset: int, domain: str, readout: str = "marginal") -> bool:
+    def is_estimate(self, offset: int, domain: str, readout: str = MARGINAL) -> bool:
         """Return whether a ceiling is only an estimate: the mean bound on its error is wide."""
         bound = self.branching(offset, domain, readout).get("tv_bound_mean")
         return bound is not None and bound > WIDE_BOUND
-
-
-def ceiling(offset: int) -> str:
-    """Return the name of the readout that is the ceiling at an offset.
-
-    >>> ceiling(1), ceiling(2)
-    ('model', 'marginal')
-    """
-    return "model" if offset == 1 else "marginal"
-
-
-def branched(row: Row) -> str:
-    """Return the readout that a marginalization row is about.
-
-    >>> branched({"readout": "marginal-adapted"}), branched({})
-    ('marginal-adapted', 'marginal')
-    """
-    return str(row.get("readout", "marginal"))
 
 
 def index(results: Mapping[str, Any]) -> Run:
@@ -159,12 +146,9 @@ def index(results: Mapping[str, Any]) -> Run:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    if results.get("schema") != SCHEMA:
-        raise RunError(
-            f"the report reads results of schema {SCHEMA!r}, got {results.get('schema')!r}: "
-            "run the analysis again with this version of probekit"
-        )
-    target = (results["run"].get("settings") or {}).get("target", TEXT)
+    way_out = "run the analysis again with this version of probekit"
+    require_schema(results, SCHEMA, "the report reads results", way_out)
+    target = (results["run"].get("settings") or {}).get("target", TEXT_TARGET)
     tested = _of_site(_prefer(results["scores"], "split", "test"))
     rows = _main_rows(tested, target, results["run"].get("seed"))
     scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
@@ -175,13 +159,13 @@ def index(results: Mapping[str, Any]) -> Run:
         contrasts=_contrasts(tested, results["run"].get("seed")),
         target=target,
         offsets=tuple(sorted({row["offset"] for row in rows})),
-        domains=_domains(rows),
+        domains=domains_of(rows),
         n_layers=results["model"]["n_layers"],
-        probe=_probe(rows),
+        probe=main_probe(rows),
     )
 
 
-def _key(row: Row) -> Key:
+def _key(row: Row) -> ScoreKey:
     return (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"])
 
 
@@ -190,9 +174,9 @@ def _main_rows(tested: Sequence[Row], target: str, seed: object) -> Sequence[Row
     return _prefer(_prefer(rows, "target", target), "seed", seed)
 
 
-def _contrasts(tested: Sequence[Row], seed: object) -> dict[Key, list[Row]]:
+def _contrasts(tested: Sequence[Row], seed: object) -> dict[ScoreKey, list[Row]]:
     """Return the rows of controls, one a seed: each fit is another draw of the same."""
-    found: dict[Key, dict[object, Row]] = {}
+    found: dict[ScoreKey, dict[object, Row]] = {}
     for row in sorted(tested, key=lambda row: row.get("seed") != seed):
         if row["readout"] in CONTRASTS:
             found.setdefault(_key(row), {}).setdefault(row.get("seed"), row)
@@ -209,20 +193,6 @@ def _of_site(rows: Sequence[Row]) -> list[Row]:
 def _prefer(rows: Sequence[Row], column: str, wanted: object) -> Sequence[Row]:
     """Keep the rows with the wanted value; all of them where none has it."""
     return [row for row in rows if row.get(column) == wanted] or rows
-
-
-def _domains(rows: Iterable[Row]) -> tuple[str, ...]:
-    names = dict.fromkeys(row["domain"] for row in rows)
-    single = [name for name in names if name != "all"]
-    if len(single) == 1:
-        return (single[0],)
-    return (*(["all"] if "all" in names else []), *single)
-
-
-def _probe(rows: Iterable[Row]) -> str | None:
-    layered = dict.fromkeys(row["readout"] for row in rows if row["layer"] is not None)
-    names = [name for name in layered if name not in NOT_PROBES and not name.startswith("head:")]
-    return "linear" if "linear" in names else next(iter(names), None)
 
 
 def _find(rows: Iterable[Row], offset: int, domain: str) -> Row:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from probekit.reports.analysis.page_budget import scored
-from probekit.reports.analysis.rows import OUTPUT_SITE, Row, Run, branched, ceiling
+from probekit.reports.analysis.rows import OUTPUT_SITE, Run
 from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
+from probekit.reports.components.rows import Row, ceiling, ceiling_of
 from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
 
 NO_CEILING = "marginalization did not run"
@@ -86,17 +87,17 @@ def marginal_table(run: Run) -> Table:
         "Retained mass", "Error bound, mean", "Error bound, most", "Positions", "Reads as",
     )  # fmt: skip
     given = [row for row in run.results.get("marginal") or () if row["domain"] in run.domains]
-    given.sort(key=lambda row: (branched(row) != "marginal", row["offset"]))
+    given.sort(key=lambda row: (ceiling_of(row) != "marginal", row["offset"]))
     rows = [_certificate(run, row) for row in given]
     return Table("Marginalization: the ceiling and its certificate", head, rows)
 
 
 def _certificate(run: Run, row: Row) -> list[Cell]:
-    loose = run.is_estimate(row["offset"], row["domain"], branched(row))
+    loose = run.is_estimate(row["offset"], row["domain"], ceiling_of(row))
     return [
         mark(row["offset"]),
         word(row["domain"]),
-        word("the model's" if branched(row) == "marginal" else "adapted"),
+        word("the model's" if ceiling_of(row) == "marginal" else "adapted"),
         word(row["route"]),
         valued(row, "branches_mean", 1, "not recorded"),
         plain(row, "branches_max", "not recorded"),

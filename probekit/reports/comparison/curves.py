@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from probekit.reports.analysis.rows import Row
 from probekit.reports.comparison.drawing import DepthPanel, Line, depth_lines
 from probekit.reports.comparison.figures import Piece, labels
 from probekit.reports.comparison.rows import Compared, Place
 from probekit.reports.components.numbers import METRICS, Metric, known
+from probekit.reports.components.rows import Row
 
 MOST_LAYERS = 41  # a curve; every second layer of 80 shows the same shape
 MOST_POINTS = 45_000  # of all curves of the page: about 11 bytes each without a band

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probekit.reports.analysis.rows import Row
 from probekit.reports.components.numbers import fixed, known
+from probekit.reports.components.rows import Row
 
 CANNOT_TELL = "cannot tell"
 _TONES = {"better": "good", "worse": "bad"}

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probekit.errors import RunError
-from probekit.reports.analysis.rows import CONTRASTS, NOT_PROBES, Row, ceiling
 from probekit.reports.components.numbers import known
-from probekit.scoring.rates import ALL
+from probekit.reports.components.rows import Row, ceiling, domains_of, main_probe, require_schema
 
 SCHEMA = "probekit.comparison/1"
 Place = tuple[str, str, int]  # run, domain, offset
@@ -68,18 +66,8 @@ class Compared:
 
     def probe(self, run: str) -> str | None:
         """Return the readout whose curves are drawn: linear, else the first with layers."""
-        layered = dict.fromkeys(
-            row["readout"]
-            for place, rows in self.scores.items()
-            for row in rows
-            if place[0] == run and row["layer"] is not None
-        )
-        names = [
-            name
-            for name in layered
-            if name not in {*NOT_PROBES, *CONTRASTS} and not name.startswith("head:")
-        ]
-        return "linear" if "linear" in names else next(iter(names), None)
+        own = (rows for place, rows in self.scores.items() if place[0] == run)
+        return main_probe(row for rows in own for row in rows)
 
     def curve(self, place: Place, probe: str | None) -> list[Row]:
         """Return the rows of a probe by layer, ascending."""
@@ -104,11 +92,8 @@ def compared(document: Mapping[str, Any]) -> Compared:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    if document.get("schema") != SCHEMA:
-        raise RunError(
-            f"the page reads comparisons of schema {SCHEMA!r}, got {document.get('schema')!r}: "
-            "compare the runs again with this version of probekit"
-        )
+    way_out = "compare the runs again with this version of probekit"
+    require_schema(document, SCHEMA, "the page reads comparisons", way_out)
     runs = tuple(run["name"] for run in document["runs"])
     positions = _positions(document["scores"], runs)
     places = [*document["scores"], *document["headlines"]]
@@ -116,7 +101,7 @@ def compared(document: Mapping[str, Any]) -> Compared:
         document=document,
         runs=runs,
         offsets=tuple(sorted({row["offset"] for row in places})),
-        domains=_domains(places),
+        domains=domains_of(places),
         metric=document["metric"],
         positions=positions,
         headlines=_by_quantity(document["headlines"]),
@@ -143,11 +128,3 @@ def _by_place(rows: Iterable[Row]) -> dict[Place, list[Row]]:
     for row in rows:
         found.setdefault((row["run"], row["domain"], row["offset"]), []).append(row)
     return found
-
-
-def _domains(rows: Iterable[Row]) -> tuple[str, ...]:
-    names = dict.fromkeys(row["domain"] for row in rows)
-    single = [name for name in names if name != ALL]
-    if len(single) == 1:
-        return (single[0],)
-    return (*([ALL] if ALL in names else []), *single)

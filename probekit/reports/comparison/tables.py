@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probekit.reports.analysis.rows import Row, branched
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import Compared, Place
 from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.rows import Row, ceiling_of
 from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
 from probekit.scoring.rates import ALL, WIDE_BOUND
 
@@ -111,7 +111,7 @@ def marginal_table(found: Compared) -> Table:
             word(row["run"]),
             word(row["domain"]),
             mark(row["offset"]),
-            word("adapted" if branched(row) == "marginal-adapted" else "the model's"),
+            word("adapted" if ceiling_of(row) == "marginal-adapted" else "the model's"),
             valued(row, "retained_mass", 3, _UNSAID),
             valued(row, "branches_mean", 1, _UNSAID),
             valued(row, "tv_bound_mean", 3, _UNSAID),
@@ -171,7 +171,7 @@ def _width(row: Row) -> int:
 
 def _order(found: Compared, row: Row) -> tuple[int, int, int, str]:
     domain = found.domains.index(row["domain"]) if row["domain"] in found.domains else -1
-    return domain, row["offset"], found.runs.index(row["run"]), branched(row)
+    return domain, row["offset"], found.runs.index(row["run"]), ceiling_of(row)
 
 
 _SHAPES = (

@@ -1,11 +1,12 @@
 """Figures of the page of a study of heads: dots with intervals, learning curves, layers read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probekit.reports.components.numbers import METRICS, Metric, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, inline
 from probekit.reports.heads.panels import (
     Dots,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 _ROW, _AXIS = 0.3, 0.62  # inches: a row of dots; the axis below them with what is around
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.line_figures import Point
 from probekit.reports.components.numbers import Metric, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, MARK, ink
 from probekit.reports.heads.tables import BASE, BASELINE, READOUTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = Mapping[str, Any]
 OFFSET = 2  # whose tokens the heads and probes of the sweep predict
 _ROOM = 0.6  # above the first and below the last row of dots, rows
 

@@ -1,10 +1,9 @@
 """Tables of a study of heads: every number of heads.json that a reader compares."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from probekit.errors import RunError
 from probekit.reports.components.numbers import METRICS, compact
+from probekit.reports.components.rows import Row, require_schema
 from probekit.reports.components.tables import (
     Cell,
     Table,
@@ -16,7 +15,6 @@ from probekit.reports.components.tables import (
     word,
 )
 
-Row = Mapping[str, Any]
 SCHEMA = "probekit.heads/1"
 BASELINE, FROZEN, BASE = "finetune", "heads-only", "base"
 NAMES = {
@@ -45,12 +43,8 @@ def checked(document: Row) -> Row:
     Raises:
         RunError: If it is not.
     """
-    if document.get("schema") != SCHEMA:
-        found = document.get("schema")
-        raise RunError(
-            f"a study of heads must be of schema {SCHEMA!r}, got {found!r}: read it with the "
-            "version of probekit that wrote it, or run `probekit heads` again"
-        )
+    way_out = "read it with the version of probekit that wrote it, or run `probekit heads` again"
+    require_schema(document, SCHEMA, "a study of heads must be", way_out)
     return document
 
 

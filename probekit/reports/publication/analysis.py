@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from probekit.reports.analysis.curves import Divergence, divergence, panels
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored
-from probekit.reports.analysis.rows import Row, Run, ceiling, index
+from probekit.reports.analysis.rows import Run, index
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import Panel, draw_curves, draw_depths, draw_positions
 from probekit.reports.components.numbers import Metric
+from probekit.reports.components.rows import Row, ceiling
 from probekit.reports.components.svg import MARK
 from probekit.reports.publication.export import Drawing, drawable, exported
 from probekit.reports.publication.layer_maps import map_drawings

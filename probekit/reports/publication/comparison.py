@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from probekit.reports.analysis.rows import ceiling
 from probekit.reports.comparison.curves import curve_metrics, depth_panels
 from probekit.reports.comparison.figures import domain_panel, offset_panels, size_groups, sized
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import Compared, compared
 from probekit.reports.components.colours import offset_colours, run_colours
 from probekit.reports.components.numbers import Metric, known
+from probekit.reports.components.rows import ceiling
 from probekit.reports.publication.analysis import TEXT
 from probekit.reports.publication.comparison_panels import (
     depth_figure,

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.numbers import METRICS, Metric
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, MARK
 from probekit.reports.heads.panels import (
     Dots,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 Place = tuple[str, int]  # domain and offset
 
 

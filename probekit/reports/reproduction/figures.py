@@ -1,17 +1,17 @@
 """Figures of a repeated experiment: accuracy by size, divergence by depth; the paper's hollow."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from probekit.paper import numbers
 from probekit.reports.components.colours import DASHES
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 TASKS = {"open_ended": "open-ended", "translation": "translation"}
 # Sizes as the names say, for the horizontal axis.
 SIZES = {"m": 1e6, "b": 1e9}

@@ -1,6 +1,6 @@
 """The page of a repeated figure or table: measured, and the paper's numbers beside it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probekit.paper import numbers
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.numbers import fixed, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import inline
 from probekit.reports.components.tables import Table
 from probekit.reports.components.templates import assets, environment
@@ -19,7 +20,6 @@ from probekit.reports.reproduction.tables import SETS, measured, trained
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
 TITLES = {
     "figure-1": "Figure 1: top-5 accuracy of the next and the second token",
     "figure-2": "Figure 2: how far the logit lens is from the model's output, by depth",

@@ -1,14 +1,12 @@
 """The paper's own numbers as tables, all its models, whatever was measured."""
 
-from collections.abc import Mapping
-from typing import Any
 
 from probekit.paper import numbers
 from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.reproduction.figures import TASKS
 
-Row = Mapping[str, Any]
 TOKENS = {1: "next", 2: "second"}
 HOW = {"FIG": "digitised from the figure", "READ-P": "as printed"}
 

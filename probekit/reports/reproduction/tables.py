@@ -1,16 +1,15 @@
 """Tables of what was repeated: the paper's numbers beside what was measured, and the training."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from probekit.paper import numbers
 from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.heads.tables import NAMES
 from probekit.reports.reproduction.figures import TASKS
 from probekit.reports.reproduction.paper_tables import TOKENS, number
 
-Row = Mapping[str, Any]
 SETS = ("last 20", "extended")
 NOT_ITS = "the paper does not have this model"
 
