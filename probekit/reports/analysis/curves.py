@@ -6,48 +6,42 @@ from functools import partial
 
 from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored
 from probekit.reports.analysis.rows import Run
-from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure, depth_figure
+from probekit.reports.components.axes import one_panel, span_of
+from probekit.reports.components.figure import PageFigure
+from probekit.reports.components.line_figures import (
+    Curve,
+    LayerPanel,
+    Level,
+    draw_curves,
+    draw_depths,
+)
 from probekit.reports.components.numbers import DASH, Metric, fixed, known
-from probekit.reports.components.rows import Row, ceiling
-from probekit.reports.components.svg import inline
+from probekit.reports.components.rows import ceiling
+from probekit.reports.components.tables import Cell, Table
 
 _NAN = float("nan")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawn figure.
-
-    Attributes:
-        metric: Metric name, for the switch.
-        positions: Set of positions, for the switch.
-        domain: Domain of the panel.
-        message: What it shows, in words: the text alternative.
-        svg: The inline SVG.
-    """
-
-    metric: str
-    positions: str
-    domain: str
-    message: str
-    svg: str
-
-
-def curve_figures(run: Run) -> list[Figure]:
-    """Draw one figure for every metric, set of positions and domain."""
+def curve_figures(run: Run) -> list[PageFigure]:
+    """Return one figure for every metric, set of positions and domain."""
     if run.probe is None:
         return []
-    figures = []
-    for metric in curve_metrics(run):
-        for positions in run.positions():
-            for number, (domain, panel) in enumerate(panels(run, metric, positions).items()):
-                svg = inline(partial(curve_figure, panel), f"c{metric.name}{positions[0]}{number}-")
-                message = curve_message(run, metric, (domain, positions))
-                figures.append(Figure(metric.name, positions, domain, message, svg))
-    return figures
+    return [
+        PageFigure(
+            f"c{metric.name}{positions[0]}{number}",
+            curve_message(run, metric, (domain, positions)),
+            partial(one_panel, partial(draw_curves, panel=panel)),
+            group=metric.name,
+            positions=positions,
+            domain=domain,
+        )
+        for metric in curve_metrics(run)
+        for positions in run.positions()
+        for number, (domain, panel) in enumerate(panels(run, metric, positions).items())
+    ]
 
 
-def panels(run: Run, metric: Metric, positions: str) -> dict[str, Panel]:
+def panels(run: Run, metric: Metric, positions: str) -> dict[str, LayerPanel]:
     """Return the panel of each domain; all have one scale, so that they can be compared."""
     found = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
     span = _span(list(found.values()))
@@ -103,7 +97,7 @@ def _layers(run: Run) -> tuple[int, ...]:
     return run.layers(run.probe or "")
 
 
-def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> Panel:
+def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     curves = [
         _curve(run, metric, (kind, name, offset), where)
         for offset in run.offsets
@@ -116,14 +110,14 @@ def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> Panel:
         if run.contrasted("random", offset)
     ]
     levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
-    return Panel(metric.label, curves, levels, (0.0, 1.0))
+    return LayerPanel(metric.label, curves, levels, (0.0, 1.0))
 
 
 def _curve(run: Run, metric: Metric, what: tuple[str, str, int], where: tuple[str, str]) -> Curve:
     kind, name, offset = what
     layers = run.layers(name)
     rows = [run.score(name, layer, offset, where) for layer in layers]
-    ends = ([_shown(row, metric, end) for row in rows] for end in ("", "_low", "_high"))
+    ends = ([metric.shown(row, end) for row in rows] for end in ("", "_low", "_high"))
     return Curve(kind, offset, layers, *ends)
 
 
@@ -154,27 +148,18 @@ def _levels(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> li
         del names["unigram"]  # far below what this counts from, and another line an offset
     rows = ((kind, run.score(name, None, offset, where)) for name, kind in names.items())
     return [
-        Level(kind, offset, *(_shown(row, metric, end) for end in ("", "_low", "_high")))
+        Level(kind, offset, *metric.with_ends(row))
         for kind, row in rows
         if known(row.get(metric.name)) is not None
     ]
 
 
-def _shown(row: Row, metric: Metric, end: str) -> float:
-    value = known(row.get(metric.name + end))
-    return _NAN if value is None else value * metric.scale
-
-
-def _span(panels: Sequence[Panel]) -> tuple[float, float]:
+def _span(panels: Sequence[LayerPanel]) -> tuple[float, float]:
     """Return the range of all but the lens, whose lines far below the floor may leave it."""
     lines = [curve for panel in panels for curve in panel.curves if curve.kind != "lens"]
     values = [y for curve in lines for y in (*curve.values, *curve.low, *curve.high)]
     values += [level.value for panel in panels for level in panel.levels]
-    values = [value for value in values if known(value) is not None]
-    if not values:
-        return (0.0, 1.0)
-    room = 0.05 * (max(values) - min(values)) or 1.0
-    return min(values) - room, max(values) + room
+    return span_of(values, room=0.05)
 
 
 @dataclass(frozen=True)
@@ -201,7 +186,7 @@ def divergence(run: Run) -> Divergence | None:
     2025 are spaced; layer/L where the model has fewer than 3 blocks.
     """
     where = "all" if "all" in {key[4] for key in run.scores if key[0] == "lens"} else "marginal"
-    paper = _as_in_paper(run)
+    paper = depth_is_as_in_paper(run)
     layers = [layer for layer in run.layers("lens") if not paper or 0 < layer < run.n_layers]
     series = {
         domain: [_kl(run, layer, (domain, where)) for layer in layers] for domain in run.domains
@@ -215,42 +200,38 @@ def divergence(run: Run) -> Divergence | None:
     return Divergence(where, layers, depths, series)
 
 
-def _as_in_paper(run: Run) -> bool:
+def depth_is_as_in_paper(run: Run) -> bool:
+    """Return whether depth is scaled as in figure 2 of the paper: from 3 blocks on."""
     return run.n_layers > 2
 
 
-@dataclass(frozen=True)
-class Depth:
-    """The lens' divergence by depth: figure, message and the numbers.
-
-    Attributes:
-        svg: The inline SVG.
-        message: What it shows, in words.
-        domains: Domains in the order of the line styles.
-        rows: (layer, depth, one text a domain).
-        paper: Whether depth is scaled as in the paper's figure 2.
-    """
-
-    svg: str
-    message: str
-    domains: Sequence[str]
-    rows: Sequence[tuple[int, str, Sequence[str]]]
-    paper: bool
-
-
-def depth_curve(run: Run) -> Depth | None:
-    """Draw the lens' divergence by depth, None where the lens was not scored."""
+def depth_curve(run: Run) -> PageFigure | None:
+    """Return the lens' divergence by depth, None where the lens was not scored."""
     found = divergence(run)
     if found is None:
         return None
-    series = found.series
-    rows = [
-        (layer, fixed(found.depths[i], 2), [_nats(values[i]) for values in series.values()])
+    message = " ".join(_depth_message(d, found.layers, v) for d, v in found.series.items())
+    draw = partial(draw_depths, depths=found.depths, series=list(found.series.values()))
+    return PageFigure(
+        "kl",
+        message,
+        partial(one_panel, draw),
+        series=tuple(found.series),
+        table=_depth_table(found),
+    )
+
+
+def _depth_table(found: Divergence) -> Table:
+    """Return the numbers of the lens' divergence."""
+    cells = [
+        [
+            Cell(str(layer)),
+            Cell(fixed(found.depths[i], 2)),
+            *(Cell(_nats(values[i])) for values in found.series.values()),
+        ]
         for i, layer in enumerate(found.layers)
     ]
-    message = " ".join(_depth_message(domain, found.layers, v) for domain, v in series.items())
-    svg = inline(partial(depth_figure, found.depths, list(series.values())), "kl-")
-    return Depth(svg, message, tuple(series), rows, _as_in_paper(run))
+    return Table("KL divergence in nats", ["Layer", "Relative depth", *found.series], cells)
 
 
 def _kl(run: Run, layer: int, where: tuple[str, str]) -> float:

@@ -1,16 +1,16 @@
 """How many tokens the next one might be: a table by domain, and the entropy by position."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from probekit.reports.analysis.rows import Run
 from probekit.reports.analysis.tables import NO_CEILING
-from probekit.reports.components.line_figures import Point, position_figure
+from probekit.reports.components.axes import one_panel
+from probekit.reports.components.figure import PageFigure
+from probekit.reports.components.line_figures import Point, draw_positions
 from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.components.rows import Row
-from probekit.reports.components.svg import inline
 from probekit.reports.components.tables import Cell, Table, absent, plain, valued, word
 from probekit.scoring.rates import ALL
 
@@ -48,32 +48,19 @@ def _cells(run: Run, row: Row) -> list[Cell]:
     ]
 
 
-@dataclass(frozen=True)
-class ByPosition:
-    """The entropy by position in the block: figure, message and the numbers.
-
-    Attributes:
-        svg: The inline SVG.
-        message: What it shows, in words.
-        domains: Domains in the order of the line styles.
-        table: The numbers.
-    """
-
-    svg: str
-    message: str
-    domains: Sequence[str]
-    table: Table
-
-
-def entropy_by_position(run: Run) -> ByPosition | None:
-    """Draw the next token's entropy by position in the block, None where it was not measured."""
+def entropy_by_position(run: Run) -> PageFigure | None:
+    """Return the next token's entropy by position in the block, None if it was not measured."""
     parts = by_position(run)
     if not parts:
         return None
     points = [[point(row) for row in rows] for rows in parts.values()]
-    svg = inline(partial(position_figure, points), "entropy-")
-    message = " ".join(_message(domain, rows) for domain, rows in parts.items())
-    return ByPosition(svg, message, tuple(parts), _by_position(parts))
+    return PageFigure(
+        "entropy",
+        " ".join(_message(domain, rows) for domain, rows in parts.items()),
+        partial(one_panel, partial(draw_positions, series=points)),
+        series=tuple(parts),
+        table=_by_position(parts),
+    )
 
 
 def by_position(run: Run) -> dict[str, Sequence[Row]]:

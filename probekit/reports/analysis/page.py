@@ -10,7 +10,12 @@ from probekit.reports.analysis.contrasts import (
     family_tables,
     sequence_tables,
 )
-from probekit.reports.analysis.curves import curve_figures, curve_metrics, depth_curve
+from probekit.reports.analysis.curves import (
+    curve_figures,
+    curve_metrics,
+    depth_curve,
+    depth_is_as_in_paper,
+)
 from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
@@ -20,7 +25,6 @@ from probekit.reports.analysis.rows import MODEL_TARGET, Run, index
 from probekit.reports.analysis.tables import (
     check_table,
     comparison_tables,
-    depth_table,
     marginal_table,
     next_token_table,
     readout_tables,
@@ -28,7 +32,8 @@ from probekit.reports.analysis.tables import (
     text_table,
 )
 from probekit.reports.components.colours import map_steps, offset_colours
-from probekit.reports.components.numbers import Metric, compact, facts, fixed, headline
+from probekit.reports.components.facts import how_it_was_made
+from probekit.reports.components.numbers import Metric, headline
 from probekit.reports.components.templates import assets, environment
 from probekit.scoring.rates import WIDE_BOUND
 
@@ -70,7 +75,6 @@ def _page(parts: Mapping[str, Any], inspector: Inspector | None) -> str:
 def _shown(run: Run) -> dict[str, Any]:
     """Return figures, maps and tables."""
     readouts, shortened = readout_tables(run)
-    depth = depth_curve(run)
     return {
         "run": run,
         "metrics": scored(run),
@@ -82,8 +86,8 @@ def _shown(run: Run) -> dict[str, Any]:
         "numbered": enumerate,
         "choices": _choices,
         "figures": curve_figures(run),
-        "depth": depth,
-        "depth_table": depth and depth_table(depth.domains, depth.rows),
+        "depth": depth_curve(run),
+        "depth_is_as_in_paper": depth_is_as_in_paper(run),
         "specialization": specialization_table(run),
         "next_token": next_token_table(run),
         "marginal": marginal_table(run),
@@ -131,23 +135,12 @@ def _said(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measured(run: Run) -> dict[str, Any]:
     """Return how the run was made, and what was not part of it."""
-    made, model = run.results["run"], run.results["model"]
     return {
-        "model": model,
-        "made": made,
-        "facts": facts(model, _MODEL_FACTS),
-        "circumstances": facts(made, _RUN_FACTS),
-        "stages": [(k, fixed(float(v), 1)) for k, v in (made.get("stage_seconds") or {}).items()],
-        "versions": [(k, compact(v)) for k, v in (made.get("versions") or {}).items()],
-        "settings": [(k, _setting(v)) for k, v in (made.get("settings") or {}).items()],
+        **how_it_was_made(run.results),
         "not_run": not_run(run),
         "probe_parameters": run.parameters(run.probe or ""),
         "convergence": _convergence(run),
     }
-
-
-def _setting(value: object) -> str:
-    return "not set" if value is None else str(value)
 
 
 def _convergence(run: Run) -> str:
@@ -162,24 +155,3 @@ def _convergence(run: Run) -> str:
 
 _STYLES = ("style.css", "inspector.css")
 _SCRIPTS = ("script.js", "tokens.js", "inspector.js", "examples.js")
-_MODEL_FACTS = (
-    ("Name", "name"),
-    ("Repository", "repository"),
-    ("Revision", "revision"),
-    ("Architecture", "architecture"),
-    ("Blocks", "n_layers"),
-    ("Width", "d_model"),
-    ("Vocabulary", "vocab_size"),
-    ("Parameters", "n_parameters"),
-    ("Soft cap of the logits", "softcap"),
-    ("Fingerprint", "fingerprint"),
-)
-_RUN_FACTS = (
-    ("Run", "id"),
-    ("Created", "created"),
-    ("Seconds", "seconds"),
-    ("Seed", "seed"),
-    ("Device", "device"),
-    ("Data type", "dtype"),
-    ("Attention", "attention"),
-)

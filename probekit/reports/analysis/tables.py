@@ -262,9 +262,3 @@ def text_table(texts: Sequence[Row]) -> Table:
 
 
 _SPLITS = ("train", "validation", "test")
-
-
-def depth_table(domains: Sequence[str], rows: Sequence[tuple[int, str, Sequence[str]]]) -> Table:
-    """Return the numbers of the lens' divergence."""
-    cells = [[Cell(str(n)), Cell(depth), *map(Cell, texts)] for n, depth, texts in rows]
-    return Table("KL divergence in nats", ["Layer", "Relative depth", *domains], cells)

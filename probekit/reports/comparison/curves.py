@@ -1,12 +1,13 @@
 """Specialization curves of several runs over relative depth, one panel an offset and domain."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
 from probekit.reports.comparison.drawing import DepthPanel, Line, depth_lines
-from probekit.reports.comparison.figures import Piece, labels
+from probekit.reports.comparison.figures import labels
 from probekit.reports.comparison.rows import Compared, Place
+from probekit.reports.components.axes import span_of
+from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import METRICS, Metric, known
 from probekit.reports.components.rows import Row
 
@@ -55,23 +56,22 @@ def is_thinned(found: Compared) -> bool:
     )
 
 
-def curve_pieces(found: Compared) -> list[Piece]:
+def curve_figures(found: Compared) -> list[PageFigure]:
     """Return the curves of every metric, domain and offset, each on a scale of its own."""
-    pieces = []
-    for metric in curve_metrics(found):
-        for number, domain in enumerate(found.domains):
-            for offset, panel in depth_panels(found, metric, domain).items():
-                pieces.append(
-                    Piece(
-                        f"depth-{metric.name}-{number}-{offset}",
-                        metric.name,
-                        f"t+{offset}",
-                        domain,
-                        _message(found, metric, domain, offset),
-                        partial(depth_lines, panel),
-                    )
-                )
-    return pieces
+    return [
+        PageFigure(
+            f"depth-{metric.name}-{number}-{offset}",
+            _message(found, metric, domain, offset),
+            partial(depth_lines, panel),
+            title=f"t+{offset}",
+            group=metric.name,
+            domain=domain,
+            offset=offset,
+        )
+        for metric in curve_metrics(found)
+        for number, domain in enumerate(found.domains)
+        for offset, panel in depth_panels(found, metric, domain).items()
+    ]
 
 
 def depth_panels(found: Compared, metric: Metric, domain: str) -> dict[int, DepthPanel]:
@@ -101,26 +101,17 @@ def _lines(found: Compared, metric: Metric, domain: str, offset: int) -> list[Li
         place = (run, domain, offset)
         rows = [row for row in thinned(found, place) if known(row.get("depth")) is not None]
         if any(known(row.get(metric.name)) is not None for row in rows):
-            values, low, high = (
-                [_shown(row, metric, end) for row in rows] for end in ("", "_low", "_high")
-            )
-            ceiling = _shown(found.ceiling(place), metric, "")
+            values, low, high = zip(*map(metric.with_ends, rows), strict=True)
+            ceiling = metric.shown(found.ceiling(place))
             depths = [float(row["depth"]) for row in rows]
             lines.append(Line(number, names[number], depths, values, low, high, ceiling))
     return lines
 
 
-def _shown(row: Row, metric: Metric, end: str) -> float:
-    value = known(row.get(metric.name + end))
-    return float("nan") if value is None else value * metric.scale
-
-
 def _span(lines: Sequence[Line], banded: bool) -> tuple[float, float]:
     values = [y for line in lines for y in (*line.values, line.ceiling)]
     values += [y for line in lines for y in (*line.low, *line.high) if banded]
-    values = [y for y in values if not math.isnan(y)]
-    room = 0.06 * (max(values) - min(values)) or 1.0
-    return min(values) - room, max(values) + room
+    return span_of(values, room=0.06)
 
 
 def _message(found: Compared, metric: Metric, domain: str, offset: int) -> str:

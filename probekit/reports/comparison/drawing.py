@@ -1,7 +1,7 @@
 """The figures over several runs: a quantity by parameters, and curves by relative depth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from probekit.reports.comparison.axis_positions import (
     step_of,
     ticks_of,
 )
+from probekit.reports.components.axes import dress, one_panel
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.svg import INK, MARK, ink
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Point = tuple[int, float, float, float]  # run, counted from 0; value; the interval's ends (or NaN)
-_FIGURE = (4.6, 3.1)  # inches
+RunPoint = tuple[
+    int, float, float, float
+]  # run, counted from 0; value; the interval's ends (or NaN)
+_SIZE = (4.6, 3.1)  # inches
 _GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _LETTER = 0.0165  # width of a letter of a run's name, share of the axis' width
 _ROW = 0.062  # height of a row of names, share of the axis' height
@@ -41,7 +44,7 @@ class Trace:
     ink: int
     kind: str
     style: int
-    points: Sequence[Point]
+    points: Sequence[RunPoint]
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,15 @@ class DepthPanel:
 
 def size_figure(panel: SizePanel) -> "Figure":
     """Draw a quantity against parameters; a series of offset k has the classes `o` and `ok`."""
-    places, _ = places_of(panel.sizes)
-    rows = name_rows(places, panel.names, _LETTER)
-    figure, axes = _axes(top=0.98 - 0.8 * _ROW * (max(rows) + 1))
-    draw_sizes(axes, panel)
-    for place, row, name in zip(places, rows, panel.names, strict=True):
-        _name(axes, place, row, name)
-    return figure
+    shares, _ = places_of(panel.sizes)
+    rows = name_rows(shares, panel.names, _LETTER)
+
+    def draw(axes: "Axes") -> None:
+        draw_sizes(axes, panel)
+        for share, row, name in zip(shares, rows, panel.names, strict=True):
+            _name(axes, share, row, name)
+
+    return _figure(draw, top=0.98 - 0.8 * _ROW * (max(rows) + 1))
 
 
 def draw_sizes(axes: "Axes", panel: SizePanel) -> list[float]:
@@ -127,13 +132,15 @@ def draw_sizes(axes: "Axes", panel: SizePanel) -> list[float]:
 def depth_lines(panel: DepthPanel) -> "Figure":
     """Draw curves by relative depth; run n, counted from 1, has the classes `r` and `rn`."""
     named = 0.02 + _LETTER * max((len(line.name) for line in panel.lines), default=0)
-    right = 0.96 - 0.8 * (named + 0.06)
-    figure, axes = _axes(right=right)
-    draw_lines(axes, panel)
     ends = [(line, [y for y in line.values if not math.isnan(y)]) for line in panel.lines]
-    _column(axes, 1.02, [(ys[-1], line.name, line.run + 1) for line, ys in ends if ys])
-    _ceilings(axes, 1.05 + named, [line for line in panel.lines if not math.isnan(line.ceiling)])
-    return figure
+
+    def draw(axes: "Axes") -> None:
+        draw_lines(axes, panel)
+        _column(axes, 1.02, [(ys[-1], line.name, line.run + 1) for line, ys in ends if ys])
+        lines = [line for line in panel.lines if not math.isnan(line.ceiling)]
+        _ceilings(axes, 1.05 + named, lines)
+
+    return _figure(draw, right=0.96 - 0.8 * (named + 0.06))
 
 
 def draw_lines(axes: "Axes", panel: DepthPanel) -> None:
@@ -155,26 +162,16 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _axes(*, top: float = 0.975, right: float = 0.975) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_FIGURE)
-    figure.subplots_adjust(left=0.135, right=right, top=top, bottom=0.15)
-    return figure, figure.add_subplot()
+def _figure(
+    draw: "Callable[[Axes], None]", *, top: float = 0.975, right: float = 0.975
+) -> "Figure":
+    return one_panel(draw, _SIZE, (0.135, right, top, 0.15))
 
 
 def _dress(axes: "Axes", x_label: str, y_label: str, span: tuple[float, float]) -> None:
-    from matplotlib.ticker import MaxNLocator
-    from seaborn import despine
-
     axes.set_xlim(0, 1)
     axes.set_ylim(*span)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label, parse_math=False)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
-    axes.set_axisbelow(True)
-    despine(ax=axes)
+    dress(axes, x_label, y_label)
 
 
 def _name(axes: "Axes", place: float, row: int, name: str) -> None:

@@ -2,48 +2,19 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from probekit.reports.comparison.drawing import SizePanel, Trace, short_count, size_figure
 from probekit.reports.comparison.quantities import Quantity, quantity
 from probekit.reports.comparison.rows import Compared
-from probekit.reports.components.svg import inline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from probekit.reports.components.axes import span_of
+from probekit.reports.components.figure import PageFigure
 
 NAMED = 6  # runs; more go by their number
 _LONGEST = 16  # letters of a name in a figure
 _UNFIT = re.compile(r"[^ -~]")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A figure of the page.
-
-    Attributes:
-        name: Unique; made of names of this package and of numbers, none of a run's text.
-        group: What the switch shows it under.
-        title: What stands over it.
-        domain: Which domain it is of, empty if several.
-        message: What it shows, in words.
-        draw: Draws it in the colours of `probekit.reports.components.svg`.
-    """
-
-    name: str
-    group: str
-    title: str
-    domain: str
-    message: str
-    draw: "Callable[[], Figure]"
-
-    @property
-    def svg(self) -> str:
-        """Return the inline SVG."""
-        return inline(self.draw, f"{self.name}-")
 
 
 @dataclass(frozen=True)
@@ -125,17 +96,17 @@ def _comparable(found: Compared, name: str) -> bool:
     return not quantity(name).per_token or name in {"nucleus_tokens", "branches_mean"}
 
 
-def size_pieces(found: Compared) -> list[Piece]:
+def size_figures(found: Compared) -> list[PageFigure]:
     """Return the figures against parameters; none where no run's parameters are known."""
     if not sized(found):
         return []
-    pieces = []
+    figures: list[PageFigure] = []
     for group in size_groups(found):
         for name in group.by_domain:
-            pieces += _by_domain(found, group, quantity(name))
+            figures += _by_domain(found, group, quantity(name))
         for name, ceiling in group.by_offset:
-            pieces += _by_offset(found, group, (name, ceiling))
-    return pieces
+            figures += _by_offset(found, group, (name, ceiling))
+    return figures
 
 
 def labels(found: Compared) -> list[str]:
@@ -196,7 +167,7 @@ def _panel(
     return SizePanel(shown.label, sizes, [names[run] for run in runs], traces, ladders(found), span)
 
 
-def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[Piece]:
+def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[PageFigure]:
     panel = domain_panel(found, shown)
     if panel is None:
         return []
@@ -204,20 +175,27 @@ def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[Piece]:
         f"{found.domains[trace.style]}: {_message(found, shown, trace)}" for trace in panel.traces
     )
     message = f"{shown.label} by parameters. {' '.join(parts)}"
-    draw = partial(size_figure, panel)
-    return [Piece(shown.name.replace("_", "-"), group.name, shown.label, "", message, draw)]
+    return [
+        PageFigure(
+            shown.name.replace("_", "-"),
+            message,
+            partial(size_figure, panel),
+            title=shown.label,
+            group=group.name,
+        )
+    ]
 
 
-def _by_offset(found: Compared, group: Group, names: tuple[str, str]) -> list[Piece]:
+def _by_offset(found: Compared, group: Group, names: tuple[str, str]) -> list[PageFigure]:
     shown = quantity(names[0])
     return [
-        Piece(
+        PageFigure(
             f"{shown.name.replace('_', '-')}-{found.domains.index(domain)}",
-            group.name,
-            shown.label,
-            domain,
             _offsets_message(found, names, domain, panel.traces),
             partial(size_figure, panel),
+            title=shown.label,
+            group=group.name,
+            domain=domain,
         )
         for domain, panel in offset_panels(found, names).items()
     ]
@@ -279,8 +257,5 @@ def _message(found: Compared, shown: Quantity, trace: Trace) -> str:
 
 
 def _span(traces: Sequence[Trace]) -> tuple[float, float]:
-    values = [y for trace in traces for point in trace.points for y in point[1:] if y == y]  # noqa: PLR0124
-    if not values:
-        return (0.0, 1.0)
-    room = 0.06 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
-    return min(values) - room, max(values) + room
+    values = (value for trace in traces for point in trace.points for value in point[1:])
+    return span_of(values, room=0.06, alone=0.05)

@@ -6,12 +6,12 @@ from typing import Any
 from probekit.reports.comparison.curves import (
     BANDED,
     MOST_LAYERS,
+    curve_figures,
     curve_metrics,
-    curve_pieces,
     is_thinned,
 )
 from probekit.reports.comparison.drawing import short_count
-from probekit.reports.comparison.figures import Piece, labels, ladders, size_groups, size_pieces
+from probekit.reports.comparison.figures import labels, ladders, size_figures, size_groups
 from probekit.reports.comparison.rows import Compared, compared
 from probekit.reports.comparison.tables import (
     branching_table,
@@ -24,7 +24,8 @@ from probekit.reports.comparison.tables import (
     text_table,
 )
 from probekit.reports.components.colours import DASHES, offset_colours, run_colours
-from probekit.reports.components.numbers import facts
+from probekit.reports.components.facts import RUN_FACTS, facts
+from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.templates import assets, environment
 from probekit.scoring.rates import WIDE_BOUND
 
@@ -57,7 +58,9 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_pieces(document: Mapping[str, Any]) -> tuple[Sequence[Piece], Sequence[Piece]]:
+def comparison_figures(
+    document: Mapping[str, Any],
+) -> tuple[Sequence[PageFigure], Sequence[PageFigure]]:
     """Return the figures of a comparison: against parameters, and over relative depth.
 
     Args:
@@ -70,7 +73,7 @@ def comparison_pieces(document: Mapping[str, Any]) -> tuple[Sequence[Piece], Seq
         RunError: If the schema is not the one that this version reads.
     """
     found = compared(document)
-    return size_pieces(found), curve_pieces(found)
+    return size_figures(found), curve_figures(found)
 
 
 def _said(found: Compared) -> dict[str, Any]:
@@ -90,22 +93,18 @@ def _said(found: Compared) -> dict[str, Any]:
 def _circumstances(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     made = run["run"]
     versions = made.get("versions") or {}
-    named = [(name, name) for name in ("probekit", "torch") if name in versions]
-    return facts(made, _CIRCUMSTANCES) + facts(versions, named)
+    return facts(made, RUN_FACTS) + facts(versions, [(name, name) for name in _VERSIONS])
 
 
-_CIRCUMSTANCES = (
-    ("Run", "id"), ("Created", "created"), ("Seconds", "seconds"), ("Seed", "seed"),
-    ("Device", "device"), ("Data type", "dtype"),
-)  # fmt: skip
+_VERSIONS = ("probekit", "torch")
 
 
 def _figures(found: Compared) -> dict[str, Any]:
     """Return the figures, their switches and the colours."""
-    sizes, curves = size_pieces(found), curve_pieces(found)
+    sizes, curves = size_figures(found), curve_figures(found)
     metrics = curve_metrics(found) if curves else ()
-    shown = {piece.group for piece in sizes}
-    domains = list(dict.fromkeys(piece.domain for piece in curves))
+    shown = {figure.group for figure in sizes}
+    domains = list(dict.fromkeys(figure.domain for figure in curves))
     return {
         "groups": [group for group in size_groups(found) if group.name in shown],
         "group_options": [(g.name, g.title) for g in size_groups(found) if g.name in shown],
@@ -116,7 +115,7 @@ def _figures(found: Compared) -> dict[str, Any]:
         "offset_options": [(offset, f"t+{offset}") for offset in found.offsets],
         "curves": curves,
         "curve_domains": [(found.domains.index(domain), domain) for domain in domains],
-        "curve_offsets": sorted({int(piece.title.removeprefix("t+")) for piece in curves}),
+        "curve_offsets": sorted({figure.offset for figure in curves if figure.offset}),
         "probes": sorted({found.probe(run) or "" for run in found.runs} - {""}),
         "thinned": is_thinned(found),
         "ladders": [[found.runs[run] for run in ladder] for ladder in ladders(found)],

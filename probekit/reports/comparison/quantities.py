@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probekit.reports.components.numbers import fixed, known
+from probekit.reports.components.numbers import between, fixed, known
 from probekit.reports.components.rows import Row
 
 CANNOT_TELL = "cannot tell"
@@ -49,10 +49,7 @@ class Quantity:
 
     def interval(self, row: Row) -> str:
         """Return the interval of a row in shown units, empty where there is none."""
-        low, high = known(row.get("low")), known(row.get("high"))
-        if low is None or high is None:
-            return ""
-        return " to ".join(fixed(end * self.scale, self.digits) for end in (low, high))
+        return between(row.get("low"), row.get("high"), self.digits, self.scale)
 
     def sign(self, row: Row) -> tuple[str, str]:
         """Return what a difference means in words, and its tone.

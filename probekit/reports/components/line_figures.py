@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probekit.reports.components.axes import dress, whole_ticks
 from probekit.reports.components.colours import DASHES, Dashes
 from probekit.reports.components.svg import INK, MARK, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Values = Sequence[float]  # NaN where there is none
 Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
@@ -67,7 +67,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Panel:
+class LayerPanel:
     """One small multiple: curves of all offsets over layers, and their levels."""
 
     label: str
@@ -76,16 +76,13 @@ class Panel:
     span: tuple[float, float]
 
 
-def curve_figure(panel: Panel) -> "Figure":
-    """Return the figure of a panel; every line of offset k has the classes `o` and `ok`."""
-    figure, axes = _figure()
-    draw_curves(axes, panel)
-    return figure
+def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
+    """Draw the curves of a panel, their levels and the names of their offsets.
 
-
-def draw_curves(axes: "Axes", panel: Panel) -> None:
-    """Draw the curves of a panel, their levels and the names of their offsets."""
-    _dress(axes, "Layer", panel.label)
+    Every line of offset k has the classes `o` and `ok`.
+    """
+    dress(axes, "Layer", panel.label)
+    whole_ticks(axes)
     axes.set_ylim(*panel.span)
     for level in panel.levels:
         _level(axes, level)
@@ -94,32 +91,18 @@ def draw_curves(axes: "Axes", panel: Panel) -> None:
     _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
 
 
-def depth_figure(depths: Values, series: Sequence[Values]) -> "Figure":
-    """Return the figure of the lens' divergence by relative depth."""
-    figure, axes = _figure()
-    draw_depths(axes, depths, series)
-    return figure
-
-
 def draw_depths(axes: "Axes", depths: Values, series: Sequence[Values]) -> None:
     """Draw the lens' divergence by relative depth, one line style a series."""
-    _dress(axes, "Relative depth", "KL to the model's output (nats)")
+    dress(axes, "Relative depth", "KL to the model's output (nats)")
     for number, values in enumerate(series):
         _series(axes, depths, values, number)
     axes.set_ylim(bottom=0)
     axes.set_xlim(-0.02, 1.02)
 
 
-def position_figure(series: Sequence[Sequence[Point]]) -> "Figure":
-    """Return the figure of the next token's entropy by position in the block."""
-    figure, axes = _figure()
-    draw_positions(axes, series)
-    return figure
-
-
 def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     """Draw the next token's entropy by position in the block, one line style a series."""
-    _dress(axes, "Position in the block", "Entropy of the next token (nats)")
+    dress(axes, "Position in the block", "Entropy of the next token (nats)")
     for number, points in enumerate(series):
         places, values, low, high = zip(*points, strict=True)
         band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
@@ -134,28 +117,6 @@ def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
     line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
     line.set_gid(f"{MARK}series")
     line.set_alpha(1 - 0.15 * min(number, 4))
-
-
-def _figure() -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 3.4))
-    figure.subplots_adjust(left=0.125, right=0.91, top=0.975, bottom=0.135)
-    return figure, figure.add_subplot()
-
-
-def _dress(axes: "Axes", x_label: str, y_label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-    from seaborn import despine
-
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
-    axes.set_axisbelow(True)
-    if x_label == "Layer":
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    despine(ax=axes)
 
 
 def _curve(axes: "Axes", curve: Curve) -> None:

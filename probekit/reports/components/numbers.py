@@ -1,7 +1,7 @@
 """How numbers are shown: units, digits, intervals, and what is missing."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,20 @@ class Metric:
     def bare(self, value: float) -> str:
         """Return the value in shown units, without the unit's name."""
         return fixed(value * self.scale, self.digits)
+
+    def shown(self, row: Mapping[str, Any], end: str = "") -> float:
+        """Return the value of a row in shown units, NaN where there is none.
+
+        Args:
+            row: A row of `scores`.
+            end: "" for the value; "_low" or "_high" for an end of its interval.
+        """
+        value = known(row.get(self.name + end))
+        return math.nan if value is None else value * self.scale
+
+    def with_ends(self, row: Mapping[str, Any]) -> tuple[float, float, float]:
+        """Return the value of a row and the ends of its interval as `shown` does."""
+        return self.shown(row), self.shown(row, "_low"), self.shown(row, "_high")
 
 
 METRICS = {
@@ -97,10 +111,13 @@ def interval(row: Mapping[str, Any], name: str, scale: float, digits: int) -> st
     >>> interval({"bits_low": 1.0, "bits_high": 1.25}, "bits", 1.0, 2)
     '1.00 to 1.25'
     """
-    low, high = known(row.get(f"{name}_low")), known(row.get(f"{name}_high"))
-    if low is None or high is None:
-        return ""
-    return f"{fixed(low * scale, digits)} to {fixed(high * scale, digits)}"
+    return between(row.get(f"{name}_low"), row.get(f"{name}_high"), digits, scale)
+
+
+def between(low: object, high: object, digits: int, scale: float = 1.0) -> str:
+    """Return the range between two numbers in words, empty if either is not there."""
+    ends = [end for end in (known(low), known(high)) if end is not None]
+    return " to ".join(fixed(end * scale, digits) for end in ends) if len(ends) == 2 else ""
 
 
 def compact(value: object) -> str:
@@ -123,24 +140,13 @@ def compact(value: object) -> str:
     return f"{value:.2g}" if tiny else f"{value:.3g}".replace("-", MINUS)
 
 
-def facts(given: Mapping[str, Any], names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return (label, text) of what a run records of itself, in the order of (label, name).
-
-    >>> facts({"seed": 0, "revision": None}, [("Seed", "seed"), ("Revision", "revision")])
-    [('Seed', '0'), ('Revision', 'none')]
-    """
-    known = [(label, given.get(name)) for label, name in names]
-    return [(label, "none" if value is None else compact(value)) for label, value in known]
-
-
 def headline(row: Mapping[str, Any]) -> dict[str, str]:
     """Return a headline number as texts."""
     value, unit = known(row.get("value")), str(row.get("unit") or "")
     digits = 2 if value is not None and abs(value) >= 0.1 else 3
     text = compact(row.get("value")) if value is None else fixed(value, digits)
-    low, high = known(row.get("low")), known(row.get("high"))
-    ends = "" if low is None or high is None else f"{fixed(low, digits)} to {fixed(high, digits)}"
     return {
-        "label": str(row["label"]), "value": text, "unit": unit, "interval": ends,
+        "label": str(row["label"]), "value": text, "unit": unit,
+        "interval": between(row.get("low"), row.get("high"), digits),
         "note": str(row.get("note") or ""),
     }  # fmt: skip

@@ -1,14 +1,13 @@
 """The page of a study of heads: strategies, their cost, learning curves, the read-layer sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from probekit.reports.analysis.tables import check_table, text_table
 from probekit.reports.components.colours import offset_colours
-from probekit.reports.components.numbers import compact, facts, fixed
+from probekit.reports.components.facts import how_it_was_made
 from probekit.reports.components.templates import assets, environment
 from probekit.reports.heads.figures import (
-    Picture,
     learning_figures,
     strategy_figures,
     sweep_figures,
@@ -59,7 +58,6 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "verdict": document["verdict"],
         "warnings": document["warnings"],
-        "model": document["model"],
         "offsets": offsets,
         "order": [named(name) for name in order(document)],
         "drawn_domain": domains(document["scores"])[0],
@@ -74,9 +72,8 @@ def _pairs(count: int) -> list[tuple[str, str]]:
 
 
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    strategies: Sequence[Picture] = strategy_figures(document)
     return {
-        "strategies": strategies,
+        "strategies": strategy_figures(document),
         "learning": learning_figures(document),
         "sweep": sweep_figures(document),
         "sweep_domain": next(iter(domains(document["sweep"])), ""),
@@ -91,27 +88,10 @@ def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _made(document: Mapping[str, Any]) -> dict[str, Any]:
-    made, model = document["run"], document["model"]
     return {
-        "made": made,
-        "facts": facts(model, _MODEL_FACTS),
-        "circumstances": facts(made, _RUN_FACTS),
-        "stages": [(name, fixed(float(x), 1)) for name, x in made["stage_seconds"].items()],
-        "versions": [(name, compact(x)) for name, x in made["versions"].items()],
-        "settings": [(name, str(x)) for name, x in made["settings"].items()],
+        **how_it_was_made(document),
         "weights": [
             (name, ", ".join(file for file in own.values() if file))
             for name, own in document["weights"].items()
         ],
     }
-
-
-_MODEL_FACTS = (
-    ("Name", "name"), ("Repository", "repository"), ("Revision", "revision"),
-    ("Architecture", "architecture"), ("Blocks", "n_layers"), ("Width", "d_model"),
-    ("Vocabulary", "vocab_size"), ("Parameters", "n_parameters"), ("Fingerprint", "fingerprint"),
-)  # fmt: skip
-_RUN_FACTS = (
-    ("Run", "id"), ("Created", "created"), ("Seconds", "seconds"), ("Seed", "seed"),
-    ("Device", "device"), ("Data type", "dtype"),
-)  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from probekit.reports.components.axes import dress, whole_ticks
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.line_figures import Point
 from probekit.reports.components.numbers import Metric, known
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OFFSET = 2  # whose tokens the heads and probes of the sweep predict
+_STEPS = (1, 2, 2.5, 5, 10)  # of the page's ticks
 _ROOM = 0.6  # above the first and below the last row of dots, rows
 
 
@@ -67,17 +69,10 @@ def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Do
 def _points(document: Row, rows: Sequence[Row], metric: Metric) -> dict[str, Point]:
     names = order(document)
     return {
-        row["strategy"]: (float(names.index(row["strategy"]) + 1), *ends(row, metric))
+        row["strategy"]: (float(names.index(row["strategy"]) + 1), *metric.with_ends(row))
         for row in rows
         if known(row.get(metric.name)) is not None
     }
-
-
-def ends(row: Row, metric: Metric) -> tuple[float, float, float]:
-    """Return a value and the ends of its interval as they are shown; NaN where there is none."""
-    found = (known(row.get(metric.name + end)) for end in ("", "_low", "_high"))
-    value, low, high = (float("nan") if x is None else x * metric.scale for x in found)
-    return value, low, high
 
 
 def draw_dots(axes: "Axes", dots: Dots, count: int) -> None:
@@ -121,7 +116,9 @@ def validated(document: Row) -> list[int]:
     return sorted({row["offset"] for row in document["curves"] if row["part"] == "validation"})
 
 
-def draw_learning(axes: "Axes", document: Row, offset: int) -> None:
+def draw_learning(
+    axes: "Axes", document: Row, offset: int, steps: Sequence[float] = _STEPS
+) -> None:
     """Draw learning curves; a strategy has the same colour and dashes at every offset."""
     names = [row["strategy"] for row in document["training"]]
     for name, points in learned(document, offset).items():
@@ -134,13 +131,12 @@ def draw_learning(axes: "Axes", document: Row, offset: int) -> None:
     if behind:
         room = 0.05 * (max(behind) - min(behind))
         axes.set_ylim(top=max(behind) + room)
-    axes.set_xlabel("Tokens seen")
-    axes.set_ylabel("Validation cross-entropy (nats)")
+    dress(axes, "Tokens seen", "Validation cross-entropy (nats)", steps)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
-def read(document: Row, domain: str) -> Iterator[tuple[str, list[Row]]]:
-    """Yield what is set side by side in the sweep, each with its rows by layer."""
+def sweep_rows(document: Row, domain: str) -> Iterator[tuple[str, list[Row]]]:
+    """Yield each readout of the sweep, heads and linear probes, with its rows by layer."""
     for readout in READOUTS:
         rows = [
             row for row in document["sweep"] if (row["readout"], row["domain"]) == (readout, domain)
@@ -149,21 +145,20 @@ def read(document: Row, domain: str) -> Iterator[tuple[str, list[Row]]]:
             yield readout, sorted(rows, key=lambda row: int(row["layer"]))
 
 
-def draw_sweep(axes: "Axes", document: Row, domain: str, metric: Metric) -> None:
+def draw_sweep(
+    axes: "Axes", document: Row, domain: str, metric: Metric, steps: Sequence[float] = _STEPS
+) -> None:
     """Draw heads and linear probes by the layer that they read, with bands for intervals."""
-    from matplotlib.ticker import MaxNLocator
-
-    for readout, rows in read(document, domain):
+    for readout, rows in sweep_rows(document, domain):
         layers = [row["layer"] for row in rows]
-        values, low, high = zip(*(ends(row, metric) for row in rows), strict=True)
+        values, low, high = zip(*map(metric.with_ends, rows), strict=True)
         colour, dashes = sweep_style(readout)
         band = axes.fill_between(layers, low, high, color=colour, alpha=0.13, linewidth=0)
         band.set_gid(f"{MARK}band")
         line = axes.plot(layers, values, color=colour, linewidth=1.5, marker="o", markersize=3)[0]
         line.set(linestyle=dashes, clip_on=False, gid=f"{MARK}{readout}")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("Layer read")
-    axes.set_ylabel(metric.label)
+    dress(axes, "Layer read", metric.label, steps)
+    whole_ticks(axes)
 
 
 def sweep_style(readout: str) -> tuple[str, Any]:

@@ -9,7 +9,12 @@ from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored
 from probekit.reports.analysis.rows import Run, index
 from probekit.reports.components.colours import offset_colours
-from probekit.reports.components.line_figures import Panel, draw_curves, draw_depths, draw_positions
+from probekit.reports.components.line_figures import (
+    LayerPanel,
+    draw_curves,
+    draw_depths,
+    draw_positions,
+)
 from probekit.reports.components.numbers import Metric
 from probekit.reports.components.rows import Row, ceiling
 from probekit.reports.components.svg import MARK
@@ -75,14 +80,14 @@ def _curves(run: Run, metric: Metric, positions: str, inks: Sequence[str]) -> Dr
     return Drawing(f"curves-{metric.name.replace('_', '-')}-{where}", draw, rows, inks)
 
 
-def _printed(panel: Panel) -> Panel:
+def _printed(panel: LayerPanel) -> LayerPanel:
     """Keep what the page shows before anything is switched on: the lens of the first offset."""
     first = min((curve.offset for curve in panel.curves), default=1)
     kept = [curve for curve in panel.curves if curve.kind != "lens" or curve.offset == first]
-    return Panel(panel.label, kept, panel.levels, panel.span)
+    return LayerPanel(panel.label, kept, panel.levels, panel.span)
 
 
-def _curve_rows(run: Run, panel: Panel) -> Iterator[dict[str, object]]:
+def _curve_rows(run: Run, panel: LayerPanel) -> Iterator[dict[str, object]]:
     names = {"probe": run.probe, "lens": "lens", "random": "random"}
     for curve in panel.curves:
         band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
@@ -100,7 +105,7 @@ def _curve_rows(run: Run, panel: Panel) -> Iterator[dict[str, object]]:
 _CURVE_COLUMNS = ("kind", "readout", "offset", "layer", "value", "low", "high", "band")
 
 
-def _words(run: Run, found: Mapping[str, Panel]) -> dict[str, str]:
+def _words(run: Run, found: Mapping[str, LayerPanel]) -> dict[str, str]:
     """Return the words of the line kinds that are drawn, in the order of the legend."""
     rows = [row for key, row in run.scores.items() if key[0] == run.probe]
     seen = ", ".join(sorted({"blind" if row["blind"] else "token-fed" for row in rows}))
@@ -122,7 +127,7 @@ def _words(run: Run, found: Mapping[str, Panel]) -> dict[str, str]:
 
 
 def curves_figure(
-    found: Mapping[str, Panel], offsets: Sequence[int], words: Mapping[str, str]
+    found: Mapping[str, LayerPanel], offsets: Sequence[int], words: Mapping[str, str]
 ) -> "Figure":
     """Draw curves over layers, a panel a domain, with the legend below."""
     legends = [offset_legend(offsets), kind_legend(words)]

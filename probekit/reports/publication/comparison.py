@@ -10,7 +10,7 @@ from probekit.reports.comparison.figures import domain_panel, offset_panels, siz
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import Compared, compared
 from probekit.reports.components.colours import offset_colours, run_colours
-from probekit.reports.components.numbers import Metric, known
+from probekit.reports.components.numbers import Metric
 from probekit.reports.components.rows import ceiling
 from probekit.reports.publication.analysis import TEXT
 from probekit.reports.publication.comparison_panels import (
@@ -168,8 +168,7 @@ def _line(found: Compared, metric: Metric, place: tuple[str, str, int], line: "L
             yield about | at | dict(zip(_NUMBERS, numbers, strict=True))
     if not math.isnan(line.ceiling):
         row = found.ceiling(place)
-        ends = (known(row.get(metric.name + end)) for end in ("_low", "_high"))
-        shown = [line.ceiling, *("" if end is None else end * metric.scale for end in ends)]
+        shown = metric.with_ends(row)
         at = {"kind": "ceiling", "readout": ceiling(offset), "layer": "", "depth": ""}
         yield about | at | dict(zip(_NUMBERS, shown, strict=True))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probekit.reports.components.axes import TICK_STEPS
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.numbers import METRICS, Metric
 from probekit.reports.components.rows import Row
@@ -14,12 +15,11 @@ from probekit.reports.heads.panels import (
     draw_dots,
     draw_learning,
     draw_sweep,
-    ends,
     learned,
     order,
-    read,
     score_dots,
     scored,
+    sweep_rows,
     sweep_style,
     validated,
 )
@@ -175,7 +175,7 @@ def _learning(document: Row) -> Drawing:
 
 def _learned(document: Row, offset: int, axes: "Axes") -> None:
     names = [row["strategy"] for row in document["training"]]
-    draw_learning(axes, document, offset)
+    draw_learning(axes, document, offset, TICK_STEPS)
     for name, line in zip(learned(document, offset), axes.lines, strict=True):
         marked(line, names.index(name) + 1)
 
@@ -190,14 +190,16 @@ def _sweep(document: Row, metric: Metric, inks: Sequence[str]) -> Drawing:
         {
             "domain": domain, "offset": row["offset"], "readout": readout, "layer": row["layer"],
             "metric": metric.name, "unit": metric.suffix.strip(),
-            **dict(zip(("value", "low", "high"), ends(row, metric), strict=True)),
+            **dict(zip(("value", "low", "high"), metric.with_ends(row), strict=True)),
         }
         for domain in found
-        for readout, own in read(document, domain)
+        for readout, own in sweep_rows(document, domain)
         for row in own
     ]  # fmt: skip
     panels = {
-        domain: partial(draw_sweep, document=document, domain=domain, metric=metric)
+        domain: partial(
+            draw_sweep, document=document, domain=domain, metric=metric, steps=TICK_STEPS
+        )
         for domain in found
     }
     return Drawing(f"sweep-{metric.name}", partial(_panels, panels, _sweep_legend), rows, inks)
@@ -222,15 +224,9 @@ def _panels(
     scales: bool = False,
 ) -> "Figure":
     """Draw a panel a name; with `scales`, each on a scale of its own."""
-    from matplotlib.ticker import MaxNLocator
-    from seaborn import despine
-
     figure, every = grid(list(panels), legends(), right=0.22 if scales else 0.1)
     for axes, draw in zip(every, panels.values(), strict=True):
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         draw(axes)
-        axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
-        despine(ax=axes)
     if not scales:
         low, high = zip(*(axes.get_ylim() for axes in every), strict=True)
         for axes in every:

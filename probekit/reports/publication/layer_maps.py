@@ -10,7 +10,7 @@ from probekit.reports.analysis.layer_maps import map_scale
 from probekit.reports.analysis.page_budget import scored
 from probekit.reports.analysis.rows import Run
 from probekit.reports.components.colours import STEPS, map_steps
-from probekit.reports.components.numbers import Metric, fixed, known
+from probekit.reports.components.numbers import Metric, fixed
 from probekit.reports.components.svg import INK, MARK
 from probekit.reports.publication.export import COLUMN, Drawing, drawable
 from probekit.reports.publication.layout import Legend, label, place_legends
@@ -93,17 +93,11 @@ def _grid(run: Run, readout: str, metric: Metric, domain: str) -> Grid:
     layers = run.layers(readout)
     where = (domain, "all")
     values = [
-        [_shown(run.score(readout, layer, k, where).get(metric.name), metric) for layer in layers]
-        for k in run.offsets
+        [metric.shown(run.score(readout, layer, k, where)) for layer in layers] for k in run.offsets
     ]
     marks = readout == run.probe
     best = [run.special(k, domain).get("best_layer") if marks else None for k in run.offsets]
     return Grid(layers, run.offsets, values, best)
-
-
-def _shown(value: object, metric: Metric) -> float:
-    number = known(value)
-    return _NAN if number is None else number * metric.scale
 
 
 def _scale(run: Run, readout: str, metric: Metric) -> Scale:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from probekit.paper import numbers
+from probekit.reports.components.axes import rule
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, ink
@@ -104,14 +105,11 @@ def depth_figure(rows: Sequence[Row]) -> "Figure":
 
 def _panels(count: int) -> "tuple[Figure, Sequence[Axes]]":
     from matplotlib.figure import Figure
-    from seaborn import despine
 
     figure = Figure(figsize=(4.6 * count, 3.8), layout="constrained")
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     for axes in panels:
-        axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
-        axes.set_axisbelow(True)
-        despine(ax=axes)
+        rule(axes)
     return figure, panels
 
 

@@ -1,15 +1,14 @@
 """The page of a repeated figure or table: measured, and the paper's numbers beside it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit.paper import numbers
 from probekit.reports.components.colours import offset_colours
+from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
-from probekit.reports.components.svg import inline
 from probekit.reports.components.tables import Table
 from probekit.reports.components.templates import assets, environment
 from probekit.reports.publication.export import Drawing, exported
@@ -45,7 +44,7 @@ def render(document: Row) -> str:
             trained=trained(document),
             papers=papers_table(document["figure"]),
             choices=document["choices"],
-            pictures=pictures(document),
+            pictures=page_figures(document),
             colours=list(zip(light, dark, strict=True)),
             command=document["command"],
             texts=document["texts"],
@@ -69,15 +68,7 @@ def _drawing(figure: str, rows: Sequence[Row]) -> "Callable[[], Figure] | None":
     return partial(kind, rows) if kind else None
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page: what it shows, in words, and the inline SVG."""
-
-    message: str
-    svg: str
-
-
-def pictures(document: Row) -> list[Picture]:
+def page_figures(document: Row) -> list[PageFigure]:
     """Return the figures of the page, a task each, so that a narrow page can show them."""
     rows = document["rows"]
     parts: dict[str, Sequence[Row]] = {}
@@ -87,9 +78,9 @@ def pictures(document: Row) -> list[Picture]:
             parts[message] = [row for row in rows if row["task"] == task]
     elif document["figure"] == "figure-2":
         parts["KL(lens || final) by depth of the backbone"] = rows
-    drawn = {message: _drawing(document["figure"], own) for message, own in parts.items()}
+    drawn = {message: _drawing(document["figure"], part) for message, part in parts.items()}
     return [
-        Picture(message, inline(draw, f"figure-{number}-"))
+        PageFigure(f"figure-{number}", message, draw)
         for number, (message, draw) in enumerate(drawn.items())
         if draw is not None
     ]

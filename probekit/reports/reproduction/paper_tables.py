@@ -1,8 +1,7 @@
 """The paper's own numbers as tables, all its models, whatever was measured."""
 
-
 from probekit.paper import numbers
-from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.numbers import between, compact, fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.reproduction.figures import TASKS
@@ -31,8 +30,7 @@ def _paper_1() -> Table:
         cells = [word(model.name)]
         for task in numbers.TASKS:
             for share in model.shares(task):
-                ends = f"{fixed(share.low, 3)} to {fixed(share.high, 3)}"
-                cells.append(Cell(fixed(share.value, 3), ends))
+                cells.append(_share(share))
             cells.append(Cell(compact(model.figure_4[task])))
         rows.append(cells)
     by_eye = ", ".join(model.name for model in numbers.models() if model.by_eye)
@@ -41,6 +39,10 @@ def _paper_1() -> Table:
     )
     caption = f"{_caption('figure_1', 'figure_4')} (open-ended: {fewer})"
     return Table(f"{caption}; open-ended next read by eye: {by_eye}", head, rows)
+
+
+def _share(share: numbers.Share) -> Cell:
+    return Cell(fixed(share.value, 3), between(share.low, share.high, 3))
 
 
 def _caption(*names: str) -> str:
@@ -72,8 +74,7 @@ def _paper_table() -> Table:
         cells = [word(strategy.name)]
         for value in (value for key in keys for value in strategy.top5[key]):
             share = numbers.Share.of(value, n)
-            ends = f"{fixed(share.low, 3)} to {fixed(share.high, 3)}"
-            cells.append(Cell(fixed(share.value, 3), ends))
+            cells.append(_share(share))
         rows.append(cells)
     head = ["Strategy", *(f"{key}: {token}" for key in keys for token in TOKENS.values())]
     return Table(_caption("table_1"), head, rows)

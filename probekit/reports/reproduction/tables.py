@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from probekit.paper import numbers
-from probekit.reports.components.numbers import compact, fixed, known
+from probekit.reports.components.numbers import compact, fixed, interval, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, word
 from probekit.reports.heads.tables import NAMES
@@ -59,9 +59,7 @@ def _share(row: Row | None, name: str, reason: str = "not recorded") -> Cell:
     value = known(row.get(name)) if row else None
     if row is None or value is None:
         return absent(reason)
-    return Cell(
-        fixed(value, 3), f"{fixed(row[f'{name}_low'], 3)} to {fixed(row[f'{name}_high'], 3)}"
-    )
+    return Cell(fixed(value, 3), interval(row, name, 1.0, 3))
 
 
 def _figure_2(rows: Sequence[Row]) -> Table:

@@ -139,7 +139,7 @@ def test_the_head_and_several_tokens_say_what_is_predicted() -> None:
 
 def test_the_untrained_model_is_drawn_where_it_ran_and_the_control_task_is_not() -> None:
     run = run_of(marginal=False)
-    figures = {figure.metric: figure.svg for figure in curve_figures(index(run))}
+    figures = {figure.group: figure.svg for figure in curve_figures(index(run))}
     assert all('class="o o2 random"' in svg for svg in figures.values())
     assert not any("control" in svg for svg in figures.values())
     assert not any("o1 random" in svg or "random band" in svg for svg in figures.values())
@@ -153,7 +153,7 @@ def test_the_band_of_a_control_reaches_from_its_lowest_to_its_highest_seed() -> 
     for row in run["scores"]:
         if row["readout"] == "random":
             row["top1"] = (0.10, 0.05, 0.20)[row["seed"]]
-    svg = next(f.svg for f in curve_figures(index(run)) if f.metric == "top1")
+    svg = next(f.svg for f in curve_figures(index(run)) if f.group == "top1")
     band = re.search(r'class="o o2 random band"><path d="([^"]*)"', svg)
     line = re.search(r'class="o o2 random"><path d="M\S+ ([\d.]+)L', svg)
     assert band is not None

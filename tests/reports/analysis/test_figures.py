@@ -8,8 +8,9 @@ import pytest
 from probekit.reports import render
 from probekit.reports.analysis.curves import curve_message
 from probekit.reports.analysis.rows import index
+from probekit.reports.components.axes import one_panel
 from probekit.reports.components.colours import DARK, LIGHT, contrast, map_steps, offset_colours
-from probekit.reports.components.line_figures import Curve, Level, Panel, curve_figure
+from probekit.reports.components.line_figures import Curve, LayerPanel, Level, draw_curves
 from probekit.reports.components.numbers import METRICS
 from probekit.reports.components.svg import inline
 from support import shared_pages
@@ -102,7 +103,12 @@ def test_figures_have_a_text_that_says_what_they_show(small: str) -> None:
 def test_a_figure_draws_each_value_at_its_place() -> None:
     curve = Curve("probe", 1, (0, 1, 2), (0.0, 10.0, 5.0), (0.0, 9.0, 4.0), (1.0, 10.0, 6.0))
     level = Level("ceiling", 1, 10.0, 9.0, 11.0)
-    svg = inline(partial(curve_figure, Panel("y", [curve], [level], (0.0, 10.0))), "a-")
+    svg = inline(
+        partial(
+            one_panel, partial(draw_curves, panel=LayerPanel("y", [curve], [level], (0.0, 10.0)))
+        ),
+        "a-",
+    )
     found = re.search(r'class="o o1 probe"><path d="M(\S+) (\S+)L(\S+) (\S+)L(\S+) (\S+)"', svg)
     assert found is not None
     x0, y0, x1, y1, x2, y2 = map(float, found.groups())
@@ -115,7 +121,10 @@ def test_a_figure_draws_each_value_at_its_place() -> None:
 def test_a_gap_in_a_curve_is_a_gap() -> None:
     nan = float("nan")
     curve = Curve("probe", 1, (0, 1, 2, 3, 4), (1.0, 2.0, nan, 3.0, 4.0), (nan,) * 5, (nan,) * 5)
-    svg = inline(partial(curve_figure, Panel("y", [curve], [], (0.0, 10.0))), "a-")
+    svg = inline(
+        partial(one_panel, partial(draw_curves, panel=LayerPanel("y", [curve], [], (0.0, 10.0)))),
+        "a-",
+    )
     path = re.search(r'class="o o1 probe"><path d="([^"]*)"', svg)
     assert path is not None
     assert path[1].count("M") == 2

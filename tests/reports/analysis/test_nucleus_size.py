@@ -1,18 +1,24 @@
 """The report's cost of marginalizing: tokens that the next one might be, entropy by position."""
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 from probekit.reports import render
-from probekit.reports.analysis import nucleus_size
 from probekit.reports.analysis.not_run import not_run
-from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
+from probekit.reports.analysis.nucleus_size import (
+    branching_table,
+    by_position,
+    entropy_by_position,
+    nucleus,
+    point,
+)
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import NO_CEILING
-from probekit.reports.components.line_figures import position_figure
+from probekit.reports.components.axes import one_panel
+from probekit.reports.components.line_figures import draw_positions
 from probekit.reports.components.svg import inline
 from support.synthetic_run import HOSTILE, Size, results
 
@@ -78,8 +84,9 @@ def test_a_run_of_an_earlier_version_has_no_such_part() -> None:
 
 def test_the_figure_has_a_line_for_each_domain_and_says_what_it_shows() -> None:
     found = entropy_by_position(index(run_of()))
-    assert found is not None
-    assert found.domains == ("prose", "code")  # all of them is no line of its own
+    assert found
+    assert found.table
+    assert found.series == ("prose", "code")  # all of them is no line of its own
     assert found.svg.count('class="series"') == found.svg.count('class="band"') == 2
     assert found.message.startswith(
         "prose: the entropy of the next token is 3.90 nats on average at positions 0 to 31 of "
@@ -97,23 +104,15 @@ def test_the_figure_has_a_line_for_each_domain_and_says_what_it_shows() -> None:
 def test_a_single_domain_is_one_line_under_its_own_name() -> None:
     run = run_of(domains=("prose",))
     found = entropy_by_position(index(run))
-    assert found is not None
-    assert found.domains == ("prose",)
+    assert found
+    assert found.table
+    assert found.series == ("prose",)
     assert '<ul class="legend">' not in section(render(run))
 
 
-def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    drawn: list[Any] = []
-
-    def draw(series: Any) -> Figure:
-        drawn.extend(series)
-        return Figure()
-
-    monkeypatch.setattr(nucleus_size, "position_figure", draw)
-    entropy_by_position(index(run_of()))
-    prose, code = drawn
+def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval() -> None:
+    parts = by_position(index(run_of()))
+    prose, code = ([point(row) for row in rows] for rows in parts.values())
     assert prose[0] == pytest.approx((15.5, 3.9, 3.78, 4.02))
     assert prose[7] == pytest.approx((239.5, 3.2, 3.08, 3.32))
     assert code[0] == pytest.approx((15.5, 2.9, 2.78, 3.02))
@@ -121,7 +120,7 @@ def test_points_are_the_middle_of_their_positions_the_mean_and_its_interval(
 
 def test_a_figure_draws_each_point_at_its_place() -> None:
     points = [[(10.0, 1.0, 0.5, 1.5), (30.0, 3.0, 2.5, 3.5)]]
-    svg = inline(lambda: position_figure(points), "x-")
+    svg = inline(partial(one_panel, partial(draw_positions, series=points)), "x-")
     line = re.search(r'class="series"[^>]*><path d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)', svg)
     assert line is not None
     x1, y1, x2, y2 = (float(text) for text in line.groups())
@@ -139,7 +138,8 @@ def test_a_span_of_a_single_document_has_a_point_and_no_band() -> None:
         for name in ("tokens_mean", "entropy_nats"):
             row |= {f"{name}_low": None, f"{name}_high": None}
     found = entropy_by_position(index(run))
-    assert found is not None
+    assert found
+    assert found.table
     assert {cell.interval for row in found.table.rows for cell in row} == {""}
     assert {cell.missing for row in found.table.rows for cell in row} == {""}
     assert found.svg.count('class="series"') == 1
@@ -153,7 +153,8 @@ def test_a_domain_of_fewer_positions_leaves_its_cells_empty() -> None:
         row for row in run["branching"] if (row["domain"], row["positions_from"]) != ("code", 32)
     ]
     found = entropy_by_position(index(run))
-    assert found is not None
+    assert found
+    assert found.table
     assert [cell.missing for cell in found.table.rows[1]] == [
         "", "", "no position there", "", "no position there",
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probekit.reports import comparison_pieces
+from probekit.reports import comparison_figures
 from probekit.reports.comparison.curves import MOST_LAYERS, is_thinned, thinned
 from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
 from probekit.reports.comparison.figures import labels, ladders, size_groups
@@ -28,7 +28,7 @@ def plain() -> Page:
 def test_every_figure_says_its_message_in_words(plain: Page) -> None:
     says = [attrs["aria-label"] or "" for _, attrs in plain.tags if attrs.get("role") == "img"]
     found = given("plain")
-    sizes, curves = comparison_pieces(found)
+    sizes, curves = comparison_figures(found)
     assert says == [piece.message for piece in (*sizes, *curves)]
     top1 = next(p.message for p in sizes if p.name == "best-probe-top1-1")
     values = {
@@ -47,14 +47,14 @@ def test_every_figure_says_its_message_in_words(plain: Page) -> None:
 
 def test_the_figures_hold_what_the_rows_hold() -> None:
     found = compared(given("plain"))
-    panel = comparison_pieces(found.document)[0][0].draw.args[0]  # type: ignore[attr-defined]
+    panel = comparison_figures(found.document)[0][0].draw.args[0]  # type: ignore[attr-defined]
     probe = next(t for t in panel.traces if (t.ink, t.kind) == (2, "probe"))
     rows = [found.headline((run, "all", 2), "best_probe_top1") for run in found.runs]
     assert probe.points == [
         (n, *(100 * row[end] for end in ("value", "low", "high"))) for n, row in enumerate(rows)
     ]
     assert panel.sizes == [400_000, 800_000, 1_600_000]
-    lines = comparison_pieces(found.document)[1][0].draw.args[0].lines  # type: ignore[attr-defined]
+    lines = comparison_figures(found.document)[1][0].draw.args[0].lines  # type: ignore[attr-defined]
     assert [line.depths for line in lines] == [[0, 1 / 3, 2 / 3, 1]] * 3
     own = found.curve(("tiny-2", "all", 1), "linear")
     assert lines[1].values == [100 * row["top1"] for row in own]
@@ -63,7 +63,7 @@ def test_the_figures_hold_what_the_rows_hold() -> None:
 
 def test_nothing_that_counts_tokens_is_drawn_over_several_tokenizers() -> None:
     found = given("mixed")
-    sizes, curves = comparison_pieces(found)
+    sizes, curves = comparison_figures(found)
     drawn = {piece.group for piece in sizes}
     assert drawn == {"bpb", "recovered", "depth", "next", "cost"}
     assert {piece.title for piece in sizes if piece.group == "next"} == {

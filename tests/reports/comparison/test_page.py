@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from probekit.errors import RunError
-from probekit.reports import comparison_pieces, render_comparison
+from probekit.reports import comparison_figures, render_comparison
 from probekit.reports.comparison.curves import MOST_LAYERS
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import compared
@@ -138,7 +138,7 @@ def test_differing_texts_and_runs_of_unknown_size_are_named_where_they_matter() 
     assert "No difference is given, because the texts of the runs differ." in text
     assert text.count("The texts differ between runs.") == 2
     assert "Without a known number of parameters, so in the tables alone: tiny-1." in text
-    panel = comparison_pieces(found)[0][0].draw.args[0]  # type: ignore[attr-defined]
+    panel = comparison_figures(found)[0][0].draw.args[0]  # type: ignore[attr-defined]
     assert panel.names == ["tiny-2", "tiny-3"]
 
 

@@ -19,7 +19,7 @@ from probekit import reports
 from probekit.cli.main import app
 from probekit.errors import RunError
 from probekit.pipelines.comparison import compare, sweep
-from probekit.reports import comparison_pieces
+from probekit.reports import comparison_figures
 from probekit.reports.comparison.rows import compared
 from probekit.reports.components.svg import MARK
 from probekit.reports.publication.comparison import comparison_drawings
@@ -61,7 +61,7 @@ def words(figure: Figure, number: int) -> list[str]:
 
 def test_every_figure_of_the_page_is_in_one_of_the_files() -> None:
     for name in ("plain", "mixed"):
-        sizes, curves = comparison_pieces(given(name))
+        sizes, curves = comparison_figures(given(name))
         of_sizes = {re.sub(r"-\d$", "", piece.name) for piece in sizes}
         of_curves = {re.sub(r"-\d$", "", piece.name) for piece in curves}
         assert set(found(name)) == {f"scale-{one}" for one in of_sizes} | of_curves

@@ -56,15 +56,15 @@ def test_table_1_sets_each_strategy_beside_the_baseline_and_the_papers() -> None
 
 
 def test_figure_1_is_a_picture_a_task_on_the_page_and_one_figure_in_its_files() -> None:
-    found = reproduction.pictures(figure_1())
+    found = reproduction.page_figures(figure_1())
     ends = ["open-ended", "translation"]
     assert [each.message.rpartition(", ")[2] for each in found] == ends
     files = reproduction.files(figure_1())
     assert set(files) == {"figure.svg", "figure.pdf", "figure.png"}
     widths = [_width(text) for text in (found[0].svg, files["figure.svg"].decode())]
     assert widths[1] == 2 * widths[0]
-    assert len(reproduction.pictures(figure_2())) == 1
-    assert reproduction.pictures(table_1()) == []
+    assert len(reproduction.page_figures(figure_2())) == 1
+    assert reproduction.page_figures(table_1()) == []
 
 
 def _width(svg: str) -> float:

@@ -1,0 +1,81 @@
+"""Axes of figures: their size, labels, ticks and grid, the same on every page and in print."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from probekit.reports.components.svg import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TICK_STEPS = (1, 2, 5, 10)
+_SIZE = (4.6, 3.4)  # inches
+_EDGES = (0.125, 0.91, 0.975, 0.135)  # left, right, top and bottom of the axes, shares of the size
+
+
+def one_panel(
+    draw: "Callable[[Axes], object]",
+    size: tuple[float, float] = _SIZE,
+    edges: tuple[float, float, float, float] = _EDGES,
+) -> "Figure":
+    """Return a figure with one panel.
+
+    Args:
+        draw: Draws the panel.
+        size: Width and height in inches.
+        edges: Left, right, top and bottom of the axes, as shares of the size.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size)
+    left, right, top, bottom = edges
+    figure.subplots_adjust(left=left, right=right, top=top, bottom=bottom)
+    draw(figure.add_subplot())
+    return figure
+
+
+def dress(axes: "Axes", x_label: str, y_label: str, steps: Sequence[float] = TICK_STEPS) -> None:
+    """Label axes, rule them across at ticks of these steps, and leave out the frame."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label, parse_math=False)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=steps))
+    rule(axes)
+
+
+def rule(axes: "Axes") -> None:
+    """Rule axes across, behind what is drawn, and leave out the frame."""
+    from seaborn import despine
+
+    axes.grid(axis="y", color=INK, alpha=0.1, linewidth=0.6)
+    axes.set_axisbelow(True)
+    despine(ax=axes)
+
+
+def whole_ticks(axes: "Axes") -> None:
+    """Put at most eight ticks below axes, at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def span_of(values: Iterable[float], room: float, alone: float = 0.0) -> tuple[float, float]:
+    """Return the range of values that are no NaN, with room below and above; 0 to 1 without any.
+
+    Args:
+        values: What is drawn.
+        room: Room at either end, a share of the range.
+        alone: The same where all values are equal, a share of their size; 0 stands for 1.0.
+
+    >>> span_of([1.0, float("nan"), 3.0], room=0.5)
+    (0.0, 4.0)
+    """
+    there = [value for value in values if not math.isnan(value)]
+    if not there:
+        return (0.0, 1.0)
+    low, high = min(there), max(there)
+    margin = room * (high - low) or alone * abs(high) or 1.0
+    return low - margin, high + margin
