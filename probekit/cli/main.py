@@ -103,7 +103,7 @@ def analyze(
     run = analysis.run(loaded, asked, output, overwrite, typer.echo)
     _print_findings(run.results)
     if figures:
-        write_figures(reports.paper(run.results), run.folder / "figures")
+        write_figures(reports.figure_files(run.results), run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 
@@ -158,12 +158,12 @@ def report(
         study = study_heads.load(run)
         files.write_text(study.report, render_heads(study.document))
         if figures:
-            write_figures(reports.paper_heads(study.document), run / "figures")
+            write_figures(reports.heads_figure_files(study.document), run / "figures")
     else:
         finished = folder.load(run)
         files.write_text(finished.report, reports.render(finished.results, finished.passages))
         if figures:
-            write_figures(reports.paper(finished.results), run / "figures")
+            write_figures(reports.figure_files(finished.results), run / "figures")
     typer.echo(f"Report: {run / 'report.html'}")
 
 

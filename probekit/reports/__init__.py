@@ -2,15 +2,15 @@
 
 from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
-from probekit.reports.publication.analysis import paper
-from probekit.reports.publication.comparison import paper_comparison
-from probekit.reports.publication.heads import paper_heads
+from probekit.reports.publication.analysis import figure_files
+from probekit.reports.publication.comparison import comparison_figure_files
+from probekit.reports.publication.heads import heads_figure_files
 
 __all__ = [
+    "comparison_figure_files",
     "comparison_figures",
-    "paper",
-    "paper_comparison",
-    "paper_heads",
+    "figure_files",
+    "heads_figure_files",
     "render",
     "render_comparison",
 ]

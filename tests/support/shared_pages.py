@@ -49,20 +49,20 @@ def small_comparison() -> dict[str, Any]:
 @cache
 def figures() -> Mapping[str, bytes]:
     """Return the figures of `small_run`."""
-    return reports.paper(small_run())
+    return reports.figure_files(small_run())
 
 
 @cache
 def comparison_figures() -> Mapping[str, bytes]:
     """Return the figures of `small_comparison`."""
-    return reports.paper_comparison(small_comparison())
+    return reports.comparison_figure_files(small_comparison())
 
 
 @cache
 def heads_figures() -> Mapping[str, bytes]:
     """Return the figures of a study of heads without differences and a sweep: few of them."""
     few: dict[str, Any] = {"differences": [], "sweep": []}
-    return reports.paper_heads(synthetic_heads.document() | few)
+    return reports.heads_figure_files(synthetic_heads.document() | few)
 
 
 @cache

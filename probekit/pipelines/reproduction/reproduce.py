@@ -214,7 +214,7 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
     csv = pd.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n")
     files.write_text(folder / "table.csv", csv)
     files.write_text(folder / "table.md", reproduction.markdown(found))
-    for name, content in reproduction.files(found).items():
+    for name, content in reproduction.figure_files(found).items():
         files.write(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     report = folder / "report.html"
     files.write_text(report, reproduction.render(found))

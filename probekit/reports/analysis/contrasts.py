@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
@@ -54,7 +54,7 @@ _GIVEN = _Column("conditional", "Conditional: right at t+k given right before (%
 _KL = _Column("kl_nats", "KL from the ceiling (nats)")
 
 
-def control_table(run: Run) -> tuple[Table, bool]:
+def control_table(run: RunRows) -> tuple[Table, bool]:
     """Return probe, control task and untrained model, and whether layers were left out."""
     found = [(row, rest) for row, rest in _by_seed(run, "controls", "layer")]
     every = len(found) <= FEW_ROWS
@@ -76,7 +76,7 @@ def control_table(run: Run) -> tuple[Table, bool]:
     return Table(f"Controls of {run.describe('linear')}{_of_seeds(found)}", head, rows), not every
 
 
-def family_tables(run: Run) -> list[Table]:
+def family_tables(run: RunRows) -> list[Table]:
     """Return the best probe of each family, one table a domain; none where only linear ran."""
     found = list(_by_seed(run, "families", "readout"))
     if {row["readout"] for row, _ in found} <= {"linear"}:
@@ -90,7 +90,7 @@ def family_tables(run: Run) -> list[Table]:
     return tables
 
 
-def _family(run: Run, row: Row, others: Sequence[Row]) -> list[Cell]:
+def _family(run: RunRows, row: Row, others: Sequence[Row]) -> list[Cell]:
     scored = run.score(row["readout"], row["layer"], row["offset"], (row["domain"], "all"))
     return [
         mark(row["offset"]),
@@ -102,12 +102,12 @@ def _family(run: Run, row: Row, others: Sequence[Row]) -> list[Cell]:
     ]
 
 
-def families_run(run: Run) -> tuple[str, ...]:
+def families_run(run: RunRows) -> tuple[str, ...]:
     """Return the probe families that were compared."""
     return tuple(dict.fromkeys(row["readout"] for row in run.results.get("families") or ()))
 
 
-def sequence_tables(run: Run) -> list[Table]:
+def sequence_tables(run: RunRows) -> list[Table]:
     """Return how often several tokens are right together, one table a domain.
 
     Best layers, floor and ceiling; none where nothing was measured.
@@ -127,7 +127,7 @@ def sequence_tables(run: Run) -> list[Table]:
     return tables
 
 
-def _drafters(run: Run, offset: int, domain: str) -> Mapping[str, int | None]:
+def _drafters(run: RunRows, offset: int, domain: str) -> Mapping[str, int | None]:
     """Return the readouts that are compared, and the layer that each is read at."""
     best = {run.probe or "": run.special(offset, domain).get("best_layer")}
     for row, _ in _by_seed(run, "families", "readout"):
@@ -136,7 +136,7 @@ def _drafters(run: Run, offset: int, domain: str) -> Mapping[str, int | None]:
     return best | dict.fromkeys(("skip-bigram", "marginal", "marginal-adapted"))
 
 
-def _sequence(run: Run, row: Row) -> list[Cell]:
+def _sequence(run: RunRows, row: Row) -> list[Cell]:
     ceiling = "the ceiling itself" if row["readout"] == "marginal" else "its KL was not measured"
     divergence = absent(ceiling if run.has("marginal") else NO_CEILING)
     if run.has("marginal") and not row["readout"].startswith("marginal"):
@@ -151,7 +151,7 @@ def _sequence(run: Run, row: Row) -> list[Cell]:
     ]
 
 
-def codelength_table(run: Run) -> tuple[Table, bool]:
+def codelength_table(run: RunRows) -> tuple[Table, bool]:
     """Return the online codelength of each probe, and whether layers were left out."""
     given = sorted(
         run.results.get("codelength") or (), key=lambda row: (row["offset"], row["layer"])
@@ -187,7 +187,7 @@ def _heads(columns: Sequence[_Column]) -> tuple[str, ...]:
     return tuple(column.head for column in columns)
 
 
-def _by_seed(run: Run, part: str, name: str) -> Iterable[tuple[Row, Sequence[Row]]]:
+def _by_seed(run: RunRows, part: str, name: str) -> Iterable[tuple[Row, Sequence[Row]]]:
     """Yield the row of each cell with the run's own seed, and those with other seeds."""
     cells: dict[tuple[object, ...], list[Row]] = {}
     own = run.results["run"].get("seed")

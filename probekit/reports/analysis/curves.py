@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored_metrics
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel, span_of
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.line_figures import (
@@ -22,7 +22,7 @@ from probekit.reports.components.tables import Cell, Table
 _NAN = float("nan")
 
 
-def curve_figures(run: Run) -> list[PageFigure]:
+def curve_figures(run: RunRows) -> list[PageFigure]:
     """Return one figure for every metric, set of positions and domain."""
     if run.probe is None:
         return []
@@ -41,21 +41,21 @@ def curve_figures(run: Run) -> list[PageFigure]:
     ]
 
 
-def panels(run: Run, metric: Metric, positions: str) -> dict[str, LayerPanel]:
+def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel]:
     """Return the panel of each domain; all have one scale, so that they can be compared."""
     found = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
     span = _span(list(found.values()))
     return {domain: replace(panel, span=span) for domain, panel in found.items()}
 
 
-def curve_metrics(run: Run) -> tuple[Metric, ...]:
+def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for."""
     panels = len(run.domains) * len(run.positions())
     points = len(_layers(run)) + len(run.contrasted("random"))
-    return fitting(scored(run), points * len(run.offsets) * panels, MOST_POINTS)
+    return fitting(scored_metrics(run), points * len(run.offsets) * panels, MOST_POINTS)
 
 
-def curve_message(run: Run, metric: Metric, where: tuple[str, str]) -> str:
+def curve_message(run: RunRows, metric: Metric, where: tuple[str, str]) -> str:
     """Say in words what a panel of curves shows."""
     domain, positions = where
     which = "the positions with a ceiling" if positions == "marginal" else "all test positions"
@@ -63,7 +63,7 @@ def curve_message(run: Run, metric: Metric, where: tuple[str, str]) -> str:
     return f"{domain}: {metric.short} of {run.probe} by layer, on {which}. " + " ".join(parts)
 
 
-def _offset_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
+def _offset_message(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> str:
     rows = [run.score(run.probe or "", layer, offset, where) for layer in _layers(run)]
     values = [(known(row.get(metric.name)), row) for row in rows]
     scored = [(value, row["layer"]) for value, row in values if value is not None]
@@ -82,7 +82,7 @@ def _offset_message(run: Run, metric: Metric, offset: int, where: tuple[str, str
     return text + _untrained_message(run, metric, offset, where) + "."
 
 
-def _untrained_message(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> str:
+def _untrained_message(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> str:
     fits = [run.seeds("random", layer, offset, where) for layer in run.contrasted("random")]
     values = [
         value for rows in fits if rows and (value := known(rows[0].get(metric.name))) is not None
@@ -93,11 +93,11 @@ def _untrained_message(run: Run, metric: Metric, offset: int, where: tuple[str, 
     return f"; the untrained model's probe {metric.bare(best)} at its best"
 
 
-def _layers(run: Run) -> tuple[int, ...]:
+def _layers(run: RunRows) -> tuple[int, ...]:
     return run.layers(run.probe or "")
 
 
-def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> LayerPanel:
+def _panel(run: RunRows, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     curves = [
         _curve(run, metric, (kind, name, offset), where)
         for offset in run.offsets
@@ -113,7 +113,9 @@ def _panel(run: Run, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     return LayerPanel(metric.label, curves, levels, (0.0, 1.0))
 
 
-def _curve(run: Run, metric: Metric, what: tuple[str, str, int], where: tuple[str, str]) -> Curve:
+def _curve(
+    run: RunRows, metric: Metric, what: tuple[str, str, int], where: tuple[str, str]
+) -> Curve:
     kind, name, offset = what
     layers = run.layers(name)
     rows = [run.score(name, layer, offset, where) for layer in layers]
@@ -121,7 +123,7 @@ def _curve(run: Run, metric: Metric, what: tuple[str, str, int], where: tuple[st
     return Curve(kind, offset, layers, *ends)
 
 
-def _untrained(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> Curve:
+def _untrained(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> Curve:
     """Return the line of the untrained model: the run's own seed, the band of all its seeds.
 
     The control task has no line: its labels are another task, on another scale.
@@ -134,14 +136,14 @@ def _untrained(run: Run, metric: Metric, offset: int, where: tuple[str, str]) ->
 
 
 def _seeds(
-    run: Run, metric: Metric, what: tuple[str, int, int], where: tuple[str, str]
+    run: RunRows, metric: Metric, what: tuple[str, int, int], where: tuple[str, str]
 ) -> list[float]:
     """Return the values of a fit in shown units, one a seed, the run's own first."""
     values = (known(row.get(metric.name)) for row in run.seeds(*what, where))
     return [value * metric.scale for value in values if value is not None]
 
 
-def _levels(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> list[Level]:
+def _levels(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> list[Level]:
     top = "estimate" if offset > 1 and run.is_estimate(offset, where[0]) else "ceiling"
     names = {"unigram": "unigram", "skip-bigram": "skip-bigram", ceiling(offset): top}
     if metric.name == "bits_given_token":
@@ -179,7 +181,7 @@ class Divergence:
     series: Mapping[str, Sequence[float]]
 
 
-def divergence(run: Run) -> Divergence | None:
+def divergence(run: RunRows) -> Divergence | None:
     """Return KL(lens ‖ model's output) by relative depth, None where the lens was not scored.
 
     Depth is (layer - 1)/(L - 2) for layers 1 .. L - 1, as the points of figure 2 of Mehra et al.
@@ -200,12 +202,12 @@ def divergence(run: Run) -> Divergence | None:
     return Divergence(where, layers, depths, series)
 
 
-def depth_is_as_in_paper(run: Run) -> bool:
+def depth_is_as_in_paper(run: RunRows) -> bool:
     """Return whether depth is scaled as in figure 2 of the paper: from 3 blocks on."""
     return run.n_layers > 2
 
 
-def depth_curve(run: Run) -> PageFigure | None:
+def depth_curve(run: RunRows) -> PageFigure | None:
     """Return the lens' divergence by depth, None where the lens was not scored."""
     found = divergence(run)
     if found is None:
@@ -234,7 +236,7 @@ def _depth_table(found: Divergence) -> Table:
     return Table("KL divergence in nats", ["Layer", "Relative depth", *found.series], cells)
 
 
-def _kl(run: Run, layer: int, where: tuple[str, str]) -> float:
+def _kl(run: RunRows, layer: int, where: tuple[str, str]) -> float:
     value = known(run.score("lens", layer, 1, where).get("kl_nats"))
     return _NAN if value is None else value
 

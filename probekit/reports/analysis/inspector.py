@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.analysis.passages import CEILING, Passages, pack, read
-from probekit.reports.analysis.rows import TEXT_TARGET, Run
+from probekit.reports.analysis.passages import CEILING, Passages, index_passages, pack
+from probekit.reports.analysis.rows import TEXT_TARGET, RunRows
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import fixed
 from probekit.reports.components.visible_text import NEWLINE, clean, pieces, right_to_left
@@ -36,7 +36,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Passage:
+class ShownPassage:
     """One passage: where it is from, and which way it runs."""
 
     heading: str
@@ -48,7 +48,7 @@ class Passage:
 class Inspector:
     """What the page shows first, and the data from which its script shows the rest."""
 
-    passages: Sequence[Passage]
+    passages: Sequence[ShownPassage]
     readouts: Sequence[tuple[int, str]]
     state: str
     kept: int | None
@@ -58,7 +58,7 @@ class Inspector:
 
 
 def build_inspector(
-    run: Run,
+    run: RunRows,
     document: Mapping[str, Any] | None,
     maps: Sequence[str],
     room: int = MOST_INSPECTED,
@@ -79,7 +79,7 @@ def build_inspector(
     """
     if document is None:
         return None
-    passages = read(document, run, room)
+    passages = index_passages(document, run, room)
     if not passages.readings:
         return None
     packed = pack(passages)
@@ -109,7 +109,7 @@ def inert(value: object) -> Markup:
     return Markup(clean(text).translate(_INERT))
 
 
-def _first(run: Run, passages: Passages) -> tuple[str, int | None, int]:
+def _first(run: RunRows, passages: Passages) -> tuple[str, int | None, int]:
     """Return what is shown first: the probe at its best layer, two tokens ahead."""
     offsets = sorted({key[2] for key in passages.readings})
     offset = _OFFSET if _OFFSET in offsets else offsets[0]
@@ -121,7 +121,9 @@ def _first(run: Run, passages: Passages) -> tuple[str, int | None, int]:
     return name, min(known, key=lambda layer: abs(layer - aim), default=None), offset
 
 
-def _described(run: Run, passages: Passages, first: tuple[str, int | None, int]) -> dict[str, Any]:
+def _described(
+    run: RunRows, passages: Passages, first: tuple[str, int | None, int]
+) -> dict[str, Any]:
     """Return what the script needs to know beside the numbers."""
     name, layer, offset = first
     domains = list(run.domains)
@@ -147,7 +149,7 @@ def _title(passages: Passages, name: str) -> str:
     return clean(title if passages.blind(name) else f"{title} (token-fed)")
 
 
-def _state(run: Run, passages: Passages, first: tuple[str, int | None, int]) -> str:
+def _state(run: RunRows, passages: Passages, first: tuple[str, int | None, int]) -> str:
     """Say what colours are of; the script says the same of what is chosen."""
     name, layer, offset = first
     ranks = [rank for rank in passages.readings[first].rank if rank is not None]
@@ -159,7 +161,7 @@ def _state(run: Run, passages: Passages, first: tuple[str, int | None, int]) -> 
     )
 
 
-def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) -> Passage:
+def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) -> ShownPassage:
     found = passages.document["passages"][number]
     texts = tuple(passages.document["vocabulary"][word] for word in found["tokens"])
     start = sum(passages.lengths[:number])
@@ -168,7 +170,7 @@ def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) 
         _token(text, reading.nats[n], reading.rank[n], offset)
         for n, text in enumerate(texts, start)
     ]
-    return Passage(
+    return ShownPassage(
         f"{_place(found)}, from token {found['position']}",
         "rtl" if right_to_left(texts) else "ltr",
         tokens,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probekit.reports.analysis.page_budget import MOST_CELLS, fitting, scored
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.page_budget import MOST_CELLS, fitting, scored_metrics
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import DASH, Metric, fixed, interval, known
 from probekit.reports.components.rows import Row, ceiling
@@ -58,7 +58,7 @@ class Maps:
     every: int
 
 
-def build_maps(run: Run) -> Maps:
+def build_maps(run: RunRows) -> Maps:
     """Build the map of every layered readout, metric and domain, as many as a page can hold."""
     names = run.layered()
     each = len(run.domains) * len(run.offsets)
@@ -67,7 +67,7 @@ def build_maps(run: Run) -> Maps:
     every = 2 if _FEWEST_METRICS * first > MOST_CELLS else 1
     first //= every
     # The lens stays beside the probe where leaving out a metric makes room for it.
-    metrics = fitting(scored(run), first * min(len(names), 2), MOST_CELLS)
+    metrics = fitting(scored_metrics(run), first * min(len(names), 2), MOST_CELLS)
     kept: list[str] = []
     cells = 0
     for name in names:
@@ -83,13 +83,13 @@ def build_maps(run: Run) -> Maps:
     return Maps(maps, kept, metrics, [name for name in names if name not in kept], every)
 
 
-def _layers(run: Run, readout: str, domain: str, every: int) -> list[int]:
+def _layers(run: RunRows, readout: str, domain: str, every: int) -> list[int]:
     """Return every so manieth layer, and with them the key layers of every offset."""
     key = {layer for offset in run.offsets for layer in run.key_layers(offset, domain)}
     return [n for n in run.layers(readout) if n % every == 0 or n in key]
 
 
-def _map(run: Run, about: tuple[str, Metric, str], every: int) -> Map:
+def _map(run: RunRows, about: tuple[str, Metric, str], every: int) -> Map:
     readout, metric, domain = about
     where = (domain, "all")
     grid = {
@@ -121,7 +121,7 @@ def _map(run: Run, about: tuple[str, Metric, str], every: int) -> Map:
     )
 
 
-def map_scale(run: Run, readout: str, metric: Metric, domain: str) -> tuple[float, float]:
+def map_scale(run: RunRows, readout: str, metric: Metric, domain: str) -> tuple[float, float]:
     """Return the ends of the colour scale of a map, in stored units."""
     where = (domain, "all")
     cells = [(layer, k) for layer in run.layers(readout) for k in run.offsets]
@@ -147,7 +147,9 @@ def _clip(
     return (low, min(high, max(floors))) if low < max(floors) else ends
 
 
-def _levels(run: Run, metric: Metric, where: tuple[str, str]) -> list[tuple[str, list[MapCell]]]:
+def _levels(
+    run: RunRows, metric: Metric, where: tuple[str, str]
+) -> list[tuple[str, list[MapCell]]]:
     """Return what reads no single layer, scored on the same positions; the model at t+1."""
     found = []
     for name in (_ALL_LAYERS, *_FLOORS, ceiling(1)):

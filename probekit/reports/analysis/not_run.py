@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import get_args
 
-from probekit.reports.analysis.rows import MODEL_TARGET, Run
+from probekit.reports.analysis.rows import MODEL_TARGET, RunRows
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS
 from probekit.settings import Family
 
 
-def not_run(run: Run) -> list[str]:
+def not_run(run: RunRows) -> list[str]:
     """Return a sentence for each thing that was not part of a run."""
     return [*_ceilings(run), *_controls(run), *_probes(run), *_rest(run)]
 
 
-def _ceilings(run: Run) -> Iterator[str]:
+def _ceilings(run: RunRows) -> Iterator[str]:
     if not run.has("marginal"):
         yield (
             "Marginalization: without it there is no ceiling from t+2 on (--marginal nucleus "
@@ -26,7 +26,7 @@ def _ceilings(run: Run) -> Iterator[str]:
         )
 
 
-def _controls(run: Run) -> Iterator[str]:
+def _controls(run: RunRows) -> Iterator[str]:
     ran = run.results.get("controls") or ()
     if not ran:
         yield "The controls: control task, and the probe on an untrained model (--controls)."
@@ -43,7 +43,7 @@ def _controls(run: Run) -> Iterator[str]:
         yield "The controls with further seeds (--seeds)."
 
 
-def _probes(run: Run) -> Iterator[str]:
+def _probes(run: RunRows) -> Iterator[str]:
     ran = {row["readout"] for row in run.results["scores"]}
     others = [name for name in get_args(Family) if name not in ran]
     if others:
@@ -57,7 +57,7 @@ def _probes(run: Run) -> Iterator[str]:
         yield "Trained heads: none were scored in this run."
 
 
-def _rest(run: Run) -> Iterator[str]:
+def _rest(run: RunRows) -> Iterator[str]:
     if not run.results.get("codelength"):
         yield "The online codelength of the probes (--codelength)."
     if not run.results.get("sequences"):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.figure import PageFigure
@@ -17,12 +17,12 @@ from probekit.scoring.rates import ALL
 NEXT = 2  # the offset whose branches are single next tokens
 
 
-def nucleus(run: Run) -> str:
+def nucleus(run: RunRows) -> str:
     """Return the share of the next token's probability that was counted, empty if none was."""
     return next((compact(known(row["nucleus"])) for row in _rows(run)), "")
 
 
-def branching_table(run: Run) -> Table:
+def branching_table(run: RunRows) -> Table:
     """Return tokens in the nucleus and entropy by domain, beside the branches that were kept."""
     head = (
         "Domain", f"Tokens in the {nucleus(run)} nucleus, mean", "Median", "Entropy (nats)",
@@ -33,7 +33,7 @@ def branching_table(run: Run) -> Table:
     return Table("Tokens that the next one might be, at every test position", head, rows)
 
 
-def _cells(run: Run, row: Row) -> list[Cell]:
+def _cells(run: RunRows, row: Row) -> list[Cell]:
     kept = run.branching(NEXT, row["domain"], "marginal")
     settings = run.results["run"].get("settings") or {}
     return [
@@ -48,7 +48,7 @@ def _cells(run: Run, row: Row) -> list[Cell]:
     ]
 
 
-def entropy_by_position(run: Run) -> PageFigure | None:
+def entropy_by_position(run: RunRows) -> PageFigure | None:
     """Return the next token's entropy by position in the block, None if it was not measured."""
     parts = by_position(run)
     if not parts:
@@ -63,7 +63,7 @@ def entropy_by_position(run: Run) -> PageFigure | None:
     )
 
 
-def by_position(run: Run) -> dict[str, Sequence[Row]]:
+def by_position(run: RunRows) -> dict[str, Sequence[Row]]:
     """Return the rows of parts of the block by domain, those of all domains only if alone.
 
     All of them together would be their mean, drawn over them.
@@ -99,12 +99,12 @@ def _message(domain: str, rows: Sequence[Row]) -> str:
     )
 
 
-def _rows(run: Run) -> Sequence[Row]:
+def _rows(run: RunRows) -> Sequence[Row]:
     # Runs of earlier versions have no such part.
     return [row for row in run.results.get("branching") or () if row["domain"] in run.domains]
 
 
-def _domains(run: Run) -> list[tuple[str, Row, Sequence[Row]]]:
+def _domains(run: RunRows) -> list[tuple[str, Row, Sequence[Row]]]:
     """Return each domain with the row of the whole block and those of its parts, in order."""
     found: list[tuple[str, Row, Sequence[Row]]] = []
     for domain in run.domains:

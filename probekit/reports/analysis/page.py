@@ -20,8 +20,8 @@ from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
-from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored
-from probekit.reports.analysis.rows import MODEL_TARGET, Run, index
+from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored_metrics
+from probekit.reports.analysis.rows import MODEL_TARGET, RunRows, index
 from probekit.reports.analysis.tables import (
     check_table,
     comparison_tables,
@@ -72,12 +72,12 @@ def _page(parts: Mapping[str, Any], inspector: Inspector | None) -> str:
     return environment().get_template("page.html.j2").render(parts, inspector=inspector)
 
 
-def _shown(run: Run) -> dict[str, Any]:
+def _shown(run: RunRows) -> dict[str, Any]:
     """Return figures, maps and tables."""
     readouts, shortened = readout_tables(run)
     return {
         "run": run,
-        "metrics": scored(run),
+        "metrics": scored_metrics(run),
         "wide_bound": WIDE_BOUND,
         "of_model": run.target == MODEL_TARGET,
         "curve_metrics": curve_metrics(run),
@@ -102,7 +102,7 @@ def _shown(run: Run) -> dict[str, Any]:
     }
 
 
-def _contrasted(run: Run) -> dict[str, Any]:
+def _contrasted(run: RunRows) -> dict[str, Any]:
     """Return what sets readouts against each other."""
     controls, few_controls = control_table(run)
     codelength, few_codelength = codelength_table(run)
@@ -133,7 +133,7 @@ def _said(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(run: Run) -> dict[str, Any]:
+def _measured(run: RunRows) -> dict[str, Any]:
     """Return how the run was made, and what was not part of it."""
     return {
         **how_it_was_made(run.results),
@@ -143,7 +143,7 @@ def _measured(run: Run) -> dict[str, Any]:
     }
 
 
-def _convergence(run: Run) -> str:
+def _convergence(run: RunRows) -> str:
     """Say how many fits of the probe converged."""
     rows = [row for key, row in run.scores.items() if key[0] == run.probe]
     fits = {(row["layer"], row["offset"]): row.get("converged") for row in rows}.values()

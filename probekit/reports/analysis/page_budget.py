@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.numbers import METRICS, Metric
 
 MOST_PAGE = 1_850_000  # bytes; above 2 MB pages are slow to open and hard to send
@@ -15,7 +15,7 @@ LEAST_INSPECTED = 150_000  # what passages get where the rest of the page is lar
 _FIRST_TO_GO = ("nats", "bits_given_token", "top5")
 
 
-def scored(run: Run) -> tuple[Metric, ...]:
+def scored_metrics(run: RunRows) -> tuple[Metric, ...]:
     """Return the metrics that a run has values of."""
     return tuple(metric for metric in METRICS.values() if run.measured(metric.name))
 

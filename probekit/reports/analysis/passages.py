@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from probekit.reports.analysis.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.rows import ceiling, require_schema
 from probekit.reports.components.visible_text import pieces
 
@@ -19,7 +19,7 @@ ReadingKey = tuple[str, int | None, int]
 
 
 @dataclass(frozen=True)
-class Reading:
+class PassageReading:
     """What one readout says at every position, passage after passage; None: no target.
 
     Attributes:
@@ -50,7 +50,7 @@ class Passages:
     """
 
     document: Mapping[str, Any]
-    readings: Mapping[ReadingKey, Reading]
+    readings: Mapping[ReadingKey, PassageReading]
     names: Sequence[str]
     left_out: Sequence[str]
     room: int
@@ -69,7 +69,7 @@ class Passages:
         return all(found.blind for key, found in self.readings.items() if key[0] == name)
 
 
-def read(document: Mapping[str, Any], run: Run, room: int) -> Passages:
+def index_passages(document: Mapping[str, Any], run: RunRows, room: int) -> Passages:
     """Index passages, and leave out readouts for which the page has no room.
 
     Args:
@@ -98,12 +98,12 @@ def read(document: Mapping[str, Any], run: Run, room: int) -> Passages:
     )
 
 
-def _reading(row: Mapping[str, Any]) -> tuple[ReadingKey, Reading]:
+def _reading(row: Mapping[str, Any]) -> tuple[ReadingKey, PassageReading]:
     name = CEILING if row["readout"] == ceiling(row["offset"]) else row["readout"]
     nats, rank, top, probs = (
         list(chain.from_iterable(row[part])) for part in ("nats", "rank", "top", "probs")
     )
-    return (name, row["layer"], row["offset"]), Reading(row["blind"], nats, rank, top, probs)
+    return (name, row["layer"], row["offset"]), PassageReading(row["blind"], nats, rank, top, probs)
 
 
 def _kept(names: Sequence[str], rows: Sequence[str], most: float) -> list[str]:

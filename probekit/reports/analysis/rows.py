@@ -22,7 +22,7 @@ ScoreKey = tuple[str, int | None, int, str, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRows:
     """Results of a run, indexed.
 
     Attributes:
@@ -134,7 +134,7 @@ class Run:
         return bound is not None and bound > WIDE_BOUND
 
 
-def index(results: Mapping[str, Any]) -> Run:
+def index(results: Mapping[str, Any]) -> RunRows:
     """Index the results of a run.
 
     Args:
@@ -153,7 +153,7 @@ def index(results: Mapping[str, Any]) -> Run:
     rows = _main_rows(tested, target, results["run"].get("seed"))
     scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
     scores = dict(reversed(scores.items()))
-    return Run(
+    return RunRows(
         results=results,
         scores=scores,
         contrasts=_contrasts(tested, results["run"].get("seed")),

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from probekit.reports.analysis.page_budget import scored
-from probekit.reports.analysis.rows import OUTPUT_SITE, Run
+from probekit.reports.analysis.page_budget import scored_metrics
+from probekit.reports.analysis.rows import OUTPUT_SITE, RunRows
 from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
 from probekit.reports.components.rows import Row, ceiling, ceiling_of
 from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
@@ -16,7 +16,7 @@ BEYOND, SEED = "Bits given the token", "Seed"
 FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
 
 
-def specialization_table(run: Run) -> Table:
+def specialization_table(run: RunRows) -> Table:
     """Return best layer, what later layers forget, and how much of the ceiling is recovered."""
     head = (
         "Offset", "Domain", "Best layer", "Depth", "Forgotten later (bits)",
@@ -26,7 +26,7 @@ def specialization_table(run: Run) -> Table:
     return Table(f"What later layers forget ({run.describe(run.probe or 'no probe')})", head, rows)
 
 
-def _special(run: Run, offset: int, domain: str) -> list[Cell]:
+def _special(run: RunRows, offset: int, domain: str) -> list[Cell]:
     row = run.special(offset, domain)
     why, adapted = _unrecovered(run, offset, domain)
     return [
@@ -41,7 +41,7 @@ def _special(run: Run, offset: int, domain: str) -> list[Cell]:
     ]
 
 
-def _unrecovered(run: Run, offset: int, domain: str) -> tuple[str, str]:
+def _unrecovered(run: RunRows, offset: int, domain: str) -> tuple[str, str]:
     """Return why a recovered share may be missing, against the ceiling and the adapted one."""
     if offset == 1:
         return ("defined from t+2 on",) * 2
@@ -52,7 +52,7 @@ def _unrecovered(run: Run, offset: int, domain: str) -> tuple[str, str]:
     return NO_ROOM, _unadapted(run, domain)
 
 
-def _unadapted(run: Run, domain: str) -> str:
+def _unadapted(run: RunRows, domain: str) -> str:
     if run.has("marginal-adapted"):
         return NO_ROOM
     if run.results["model"].get("softcap") is not None or run.site != OUTPUT_SITE:
@@ -67,7 +67,7 @@ def _verdict(text: object) -> Cell:
     return word(text, "doubt" if "cannot tell" in str(text) else "")
 
 
-def next_token_table(run: Run) -> Table:
+def next_token_table(run: RunRows) -> Table:
     """Return what only offset 1 has: where the lens saturates, and what adaptation gains."""
     head = ("Domain", "Lens reaches 95 % of final top-1 at layer", "Adaptation (nats)")
     rows = []
@@ -80,7 +80,7 @@ def next_token_table(run: Run) -> Table:
     return Table("At the next token", head, rows)
 
 
-def marginal_table(run: Run) -> Table:
+def marginal_table(run: RunRows) -> Table:
     """Return how the ceiling was computed and how far it can be off."""
     head = (
         "Offset", "Domain", "Output layer", "Route", "Branches, mean", "Branches, most",
@@ -92,7 +92,7 @@ def marginal_table(run: Run) -> Table:
     return Table("Marginalization: the ceiling and its certificate", head, rows)
 
 
-def _certificate(run: Run, row: Row) -> list[Cell]:
+def _certificate(run: RunRows, row: Row) -> list[Cell]:
     loose = run.is_estimate(row["offset"], row["domain"], ceiling_of(row))
     return [
         mark(row["offset"]),
@@ -110,14 +110,14 @@ def _certificate(run: Run, row: Row) -> list[Cell]:
 _MASS = ("retained_mass", "tv_bound_mean", "tv_bound_max")
 
 
-def comparison_tables(run: Run) -> list[Table]:
+def comparison_tables(run: RunRows) -> list[Table]:
     """Return floors, probe and ceiling side by side, on the same positions, for every metric."""
     if not run.positions():
         return []
-    return [_comparison(run, metric, run.positions()[0]) for metric in scored(run)]
+    return [_comparison(run, metric, run.positions()[0]) for metric in scored_metrics(run)]
 
 
-def _comparison(run: Run, metric: Metric, positions: str) -> Table:
+def _comparison(run: RunRows, metric: Metric, positions: str) -> Table:
     rows = []
     adapted = run.has("marginal-adapted")
     for offset in run.offsets:
@@ -130,7 +130,7 @@ def _comparison(run: Run, metric: Metric, positions: str) -> Table:
     return Table(f"{metric.label}; probe: {run.describe(run.probe or '')}", head, rows, metric.name)
 
 
-def _compared(run: Run, metric: Metric, offset: int, where: tuple[str, str]) -> list[Cell]:
+def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> list[Cell]:
     best = run.special(offset, where[0]).get("best_layer")
     probe = run.probe or ""
     top = ceiling(offset)
@@ -170,7 +170,7 @@ _COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
 }
 
 
-def readout_tables(run: Run) -> tuple[list[Table], bool]:
+def readout_tables(run: RunRows) -> tuple[list[Table], bool]:
     """Return every readout on test text, one table a domain, and whether layers were left out.
 
     Where all would be too many, readouts of layers keep layer 0, the best layer and the last,
@@ -189,7 +189,7 @@ def readout_tables(run: Run) -> tuple[list[Table], bool]:
     return tables, not every
 
 
-def _head(run: Run, rows: Sequence[Row]) -> tuple[str, ...]:
+def _head(run: RunRows, rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns of the table, without those that would say nothing."""
     dull = set() if run.measured("bits_given_token") else {BEYOND}
     dull |= set() if len({row.get("seed") for row in rows}) > 1 else {SEED}
@@ -211,7 +211,7 @@ def _cell_of(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in names)
 
 
-def _matters(run: Run, row: Row) -> bool:
+def _matters(run: RunRows, row: Row) -> bool:
     if row.get("seed") != run.results["run"].get("seed"):
         return False
     kept = run.key_layers(row["offset"], row["domain"])

@@ -5,7 +5,7 @@ from functools import partial
 
 from probekit.reports.comparison.drawing import DepthPanel, Line, depth_lines
 from probekit.reports.comparison.figures import labels
-from probekit.reports.comparison.rows import Compared, Place
+from probekit.reports.comparison.rows import ComparisonRows, CurveKey
 from probekit.reports.components.axes import span_of
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import METRICS, Metric, known
@@ -19,24 +19,24 @@ _BPB = Metric(
 )
 
 
-def curve_metrics(found: Compared) -> tuple[Metric, ...]:
+def curve_metrics(comparison: ComparisonRows) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for, as many as a page can hold.
 
     Only bits per byte where tokenizers differ: all others count tokens.
     """
-    if found.mixed:
-        return (_BPB,) if _measured(found, _BPB) else ()
+    if comparison.mixed:
+        return (_BPB,) if _measured(comparison, _BPB) else ()
     metrics = [METRICS[name] for name in ("top1", "bits", "top5")]
-    metrics = [metric for metric in metrics if _measured(found, metric)]
-    each = sum(len(thinned(found, place)) for place in found.scores)
+    metrics = [metric for metric in metrics if _measured(comparison, metric)]
+    each = sum(len(thinned(comparison, key)) for key in comparison.scores)
     if len(metrics) * each > MOST_POINTS:
         return tuple(metric for metric in metrics if metric.name != "top5")
     return tuple(metrics)
 
 
-def thinned(found: Compared, place: Place) -> list[Row]:
+def thinned(comparison: ComparisonRows, key: CurveKey) -> list[Row]:
     """Return the rows of a curve: at most `MOST_LAYERS`, the ends and the best among them."""
-    rows = found.curve(place, found.probe(place[0]))
+    rows = comparison.curve(key, comparison.probe(key[0]))
     if len(rows) <= MOST_LAYERS:
         return rows
     step = (len(rows) - 1) / (MOST_LAYERS - 1)
@@ -49,35 +49,36 @@ def thinned(found: Compared, place: Place) -> list[Row]:
     return [rows[i] for i in sorted(kept)]
 
 
-def is_thinned(found: Compared) -> bool:
+def is_thinned(comparison: ComparisonRows) -> bool:
     """Return whether layers were left out of any curve."""
     return any(
-        len(found.curve(place, found.probe(place[0]))) > MOST_LAYERS for place in found.scores
+        len(comparison.curve(key, comparison.probe(key[0]))) > MOST_LAYERS
+        for key in comparison.scores
     )
 
 
-def curve_figures(found: Compared) -> list[PageFigure]:
+def curve_figures(comparison: ComparisonRows) -> list[PageFigure]:
     """Return the curves of every metric, domain and offset, each on a scale of its own."""
     return [
         PageFigure(
             f"depth-{metric.name}-{number}-{offset}",
-            _message(found, metric, domain, offset),
+            _message(comparison, metric, domain, offset),
             partial(depth_lines, panel),
             title=f"t+{offset}",
             group=metric.name,
             domain=domain,
             offset=offset,
         )
-        for metric in curve_metrics(found)
-        for number, domain in enumerate(found.domains)
-        for offset, panel in depth_panels(found, metric, domain).items()
+        for metric in curve_metrics(comparison)
+        for number, domain in enumerate(comparison.domains)
+        for offset, panel in depth_panels(comparison, metric, domain).items()
     ]
 
 
-def depth_panels(found: Compared, metric: Metric, domain: str) -> dict[int, DepthPanel]:
+def depth_panels(comparison: ComparisonRows, metric: Metric, domain: str) -> dict[int, DepthPanel]:
     """Return the curves of a metric and domain by offset, where there are any."""
-    panels = {offset: _lines(found, metric, domain, offset) for offset in found.offsets}
-    banded = len(found.runs) <= BANDED
+    panels = {offset: _lines(comparison, metric, domain, offset) for offset in comparison.offsets}
+    banded = len(comparison.runs) <= BANDED
     return {
         offset: DepthPanel(metric.label, lines, _span(lines, banded), banded)
         for offset, lines in panels.items()
@@ -85,24 +86,24 @@ def depth_panels(found: Compared, metric: Metric, domain: str) -> dict[int, Dept
     }
 
 
-def _measured(found: Compared, metric: Metric) -> bool:
+def _measured(comparison: ComparisonRows, metric: Metric) -> bool:
     return any(
         row.get(metric.name) is not None
-        for rows in found.scores.values()
+        for rows in comparison.scores.values()
         for row in rows
         if row["layer"] is not None
     )
 
 
-def _lines(found: Compared, metric: Metric, domain: str, offset: int) -> list[Line]:
-    names = labels(found)
+def _lines(comparison: ComparisonRows, metric: Metric, domain: str, offset: int) -> list[Line]:
+    names = labels(comparison)
     lines = []
-    for number, run in enumerate(found.runs):
-        place = (run, domain, offset)
-        rows = [row for row in thinned(found, place) if known(row.get("depth")) is not None]
+    for number, run in enumerate(comparison.runs):
+        key = (run, domain, offset)
+        rows = [row for row in thinned(comparison, key) if known(row.get("depth")) is not None]
         if any(known(row.get(metric.name)) is not None for row in rows):
             values, low, high = zip(*map(metric.with_ends, rows), strict=True)
-            ceiling = metric.shown(found.ceiling(place))
+            ceiling = metric.shown(comparison.ceiling(key))
             depths = [float(row["depth"]) for row in rows]
             lines.append(Line(number, names[number], depths, values, low, high, ceiling))
     return lines
@@ -114,22 +115,22 @@ def _span(lines: Sequence[Line], banded: bool) -> tuple[float, float]:
     return span_of(values, room=0.06)
 
 
-def _message(found: Compared, metric: Metric, domain: str, offset: int) -> str:
-    parts = [_run_message(found, metric, (run, domain, offset)) for run in found.runs]
+def _message(comparison: ComparisonRows, metric: Metric, domain: str, offset: int) -> str:
+    parts = [_run_message(comparison, metric, (run, domain, offset)) for run in comparison.runs]
     said = " ".join(part for part in parts if part)
     return f"{domain}, t+{offset}: {metric.short} by relative depth. {said}"
 
 
-def _run_message(found: Compared, metric: Metric, place: Place) -> str:
-    rows = found.curve(place, found.probe(place[0]))
+def _run_message(comparison: ComparisonRows, metric: Metric, key: CurveKey) -> str:
+    rows = comparison.curve(key, comparison.probe(key[0]))
     there = [(v, r) for r in rows if (v := known(r.get(metric.name))) is not None]
     if not there:
         return ""
     best = (max if metric.rising else min)(there, key=lambda pair: pair[0])
     last = there[-1]
     said = (
-        f"{place[0]}: {metric.text(best[0])} at layer {best[1]['layer']} of "
-        f"{found.model(place[0])['n_layers']}, its best, {metric.bare(last[0])} at the last"
+        f"{key[0]}: {metric.text(best[0])} at layer {best[1]['layer']} of "
+        f"{comparison.model(key[0])['n_layers']}, its best, {metric.bare(last[0])} at the last"
     )
-    level = known(found.ceiling(place).get(metric.name))
+    level = known(comparison.ceiling(key).get(metric.name))
     return said + ("." if level is None else f"; ceiling {metric.bare(level)}.")

@@ -8,7 +8,7 @@ from functools import partial
 
 from probekit.reports.comparison.drawing import SizePanel, Trace, short_count, size_figure
 from probekit.reports.comparison.quantities import Quantity, quantity
-from probekit.reports.comparison.rows import Compared
+from probekit.reports.comparison.rows import ComparisonRows
 from probekit.reports.components.axes import span_of
 from probekit.reports.components.figure import PageFigure
 
@@ -76,9 +76,9 @@ GROUPS = (
 )  # fmt: skip
 
 
-def size_groups(found: Compared) -> list[Group]:
+def size_groups(comparison: ComparisonRows) -> list[Group]:
     """Return the groups that have something to show, in the runs' common unit alone."""
-    there = {name for name in found.quantities() if _comparable(found, name)}
+    there = {name for name in comparison.quantities() if _comparable(comparison, name)}
     kept = []
     for group in GROUPS:
         names = {*group.by_domain, *(name for name, _ in group.by_offset)} & there
@@ -89,44 +89,44 @@ def size_groups(found: Compared) -> list[Group]:
     return kept
 
 
-def _comparable(found: Compared, name: str) -> bool:
+def _comparable(comparison: ComparisonRows, name: str) -> bool:
     """Return whether a quantity is drawn: one loss, and what counts tokens only as a cost."""
-    if not found.mixed:
+    if not comparison.mixed:
         return not name.endswith("_bpb")  # the same in other units, from one tokenizer
     return not quantity(name).per_token or name in {"nucleus_tokens", "branches_mean"}
 
 
-def size_figures(found: Compared) -> list[PageFigure]:
+def size_figures(comparison: ComparisonRows) -> list[PageFigure]:
     """Return the figures against parameters; none where no run's parameters are known."""
-    if not sized(found):
+    if not sized(comparison):
         return []
     figures: list[PageFigure] = []
-    for group in size_groups(found):
+    for group in size_groups(comparison):
         for name in group.by_domain:
-            figures += _by_domain(found, group, quantity(name))
+            figures += _by_domain(comparison, group, quantity(name))
         for name, ceiling in group.by_offset:
-            figures += _by_offset(found, group, (name, ceiling))
+            figures += _by_offset(comparison, group, (name, ceiling))
     return figures
 
 
-def labels(found: Compared) -> list[str]:
+def labels(comparison: ComparisonRows) -> list[str]:
     """Return what runs are called in figures: by name where few and short, else by number.
 
     A figure holds printable ASCII alone, which every font has and nothing reorders.
     """
-    fit = [name for name in found.runs if not _UNFIT.search(name) and len(name) <= _LONGEST]
-    if len(found.runs) <= NAMED and len(fit) == len(found.runs):
-        return list(found.runs)
-    return [str(number) for number, _ in enumerate(found.runs, 1)]
+    fit = [name for name in comparison.runs if not _UNFIT.search(name) and len(name) <= _LONGEST]
+    if len(comparison.runs) <= NAMED and len(fit) == len(comparison.runs):
+        return list(comparison.runs)
+    return [str(number) for number, _ in enumerate(comparison.runs, 1)]
 
 
-def ladders(found: Compared) -> list[list[int]]:
+def ladders(comparison: ComparisonRows) -> list[list[int]]:
     """Return runs of one architecture and vocabulary, if no two of them are of one size."""
     families: dict[tuple[object, object], list[int]] = {}
-    for number, run in enumerate(sized(found)):
-        model = found.model(run)
+    for number, run in enumerate(sized(comparison)):
+        model = comparison.model(run)
         families.setdefault((model.get("architecture"), model.get("vocab_size")), []).append(number)
-    sizes = [found.size(run) for run in sized(found)]
+    sizes = [comparison.size(run) for run in sized(comparison)]
     return [
         family
         for family in families.values()
@@ -134,45 +134,48 @@ def ladders(found: Compared) -> list[list[int]]:
     ]
 
 
-def sized(found: Compared) -> list[str]:
+def sized(comparison: ComparisonRows) -> list[str]:
     """Return the runs whose number of parameters is known, in their order."""
-    return [run for run in found.runs if found.size(run)]
+    return [run for run in comparison.runs if comparison.size(run)]
 
 
-def domain_panel(found: Compared, shown: Quantity) -> SizePanel | None:
+def domain_panel(comparison: ComparisonRows, shown: Quantity) -> SizePanel | None:
     """Return a quantity without offsets, a series a domain; None where it was not measured."""
     traces = [
-        _trace(found, shown, (domain, 1), (0, "plain", number))
-        for number, domain in enumerate(found.domains)
+        _trace(comparison, shown, (domain, 1), (0, "plain", number))
+        for number, domain in enumerate(comparison.domains)
     ]
     traces = [trace for trace in traces if trace.points]
-    return _panel(found, shown, traces, _span(traces)) if traces else None
+    return _panel(comparison, shown, traces, _span(traces)) if traces else None
 
 
-def offset_panels(found: Compared, names: tuple[str, str]) -> dict[str, SizePanel]:
+def offset_panels(comparison: ComparisonRows, names: tuple[str, str]) -> dict[str, SizePanel]:
     """Return a quantity and its ceiling (or "") by domain, a series an offset and kind."""
-    panels = {domain: _offset_traces(found, names, domain) for domain in found.domains}
+    panels = {domain: _offset_traces(comparison, names, domain) for domain in comparison.domains}
     panels = {domain: traces for domain, traces in panels.items() if traces}
     span = _span([trace for traces in panels.values() for trace in traces])  # one for all domains
     shown = quantity(names[0])
-    return {domain: _panel(found, shown, traces, span) for domain, traces in panels.items()}
+    return {domain: _panel(comparison, shown, traces, span) for domain, traces in panels.items()}
 
 
 def _panel(
-    found: Compared, shown: Quantity, traces: Sequence[Trace], span: tuple[float, float]
+    comparison: ComparisonRows, shown: Quantity, traces: Sequence[Trace], span: tuple[float, float]
 ) -> SizePanel:
-    names = dict(zip(found.runs, labels(found), strict=True))
-    runs = sized(found)
-    sizes = [found.size(run) or 0.0 for run in runs]
-    return SizePanel(shown.label, sizes, [names[run] for run in runs], traces, ladders(found), span)
+    names = dict(zip(comparison.runs, labels(comparison), strict=True))
+    runs = sized(comparison)
+    sizes = [comparison.size(run) or 0.0 for run in runs]
+    return SizePanel(
+        shown.label, sizes, [names[run] for run in runs], traces, ladders(comparison), span
+    )
 
 
-def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[PageFigure]:
-    panel = domain_panel(found, shown)
+def _by_domain(comparison: ComparisonRows, group: Group, shown: Quantity) -> list[PageFigure]:
+    panel = domain_panel(comparison, shown)
     if panel is None:
         return []
     parts = (
-        f"{found.domains[trace.style]}: {_message(found, shown, trace)}" for trace in panel.traces
+        f"{comparison.domains[trace.style]}: {_message(comparison, shown, trace)}"
+        for trace in panel.traces
     )
     message = f"{shown.label} by parameters. {' '.join(parts)}"
     return [
@@ -186,37 +189,39 @@ def _by_domain(found: Compared, group: Group, shown: Quantity) -> list[PageFigur
     ]
 
 
-def _by_offset(found: Compared, group: Group, names: tuple[str, str]) -> list[PageFigure]:
+def _by_offset(
+    comparison: ComparisonRows, group: Group, names: tuple[str, str]
+) -> list[PageFigure]:
     shown = quantity(names[0])
     return [
         PageFigure(
-            f"{shown.name.replace('_', '-')}-{found.domains.index(domain)}",
-            _offsets_message(found, names, domain, panel.traces),
+            f"{shown.name.replace('_', '-')}-{comparison.domains.index(domain)}",
+            _offsets_message(comparison, names, domain, panel.traces),
             partial(size_figure, panel),
             title=shown.label,
             group=group.name,
             domain=domain,
         )
-        for domain, panel in offset_panels(found, names).items()
+        for domain, panel in offset_panels(comparison, names).items()
     ]
 
 
-def _offset_traces(found: Compared, names: tuple[str, str], domain: str) -> list[Trace]:
+def _offset_traces(comparison: ComparisonRows, names: tuple[str, str], domain: str) -> list[Trace]:
     kinds = [(name, kind) for name, kind in zip(names, ("probe", "ceiling"), strict=True) if name]
     traces = [
-        _trace(found, quantity(name), (domain, offset), (offset, kind, 0))
-        for offset in found.offsets
+        _trace(comparison, quantity(name), (domain, offset), (offset, kind, 0))
+        for offset in comparison.offsets
         for name, kind in kinds
     ]
     return [trace for trace in traces if trace.points]
 
 
 def _trace(
-    found: Compared, shown: Quantity, where: tuple[str, int], how: tuple[int, str, int]
+    comparison: ComparisonRows, shown: Quantity, where: tuple[str, int], how: tuple[int, str, int]
 ) -> Trace:
     points = []
-    for number, run in enumerate(sized(found)):
-        row = found.headline((run, *where), shown.name)
+    for number, run in enumerate(sized(comparison)):
+        row = comparison.headline((run, *where), shown.name)
         value, low, high = (shown.shown(row, end) for end in ("value", "low", "high"))
         if not math.isnan(value):
             points.append((number, value, low, high))
@@ -224,22 +229,22 @@ def _trace(
 
 
 def _offsets_message(
-    found: Compared, names: tuple[str, str], domain: str, traces: Sequence[Trace]
+    comparison: ComparisonRows, names: tuple[str, str], domain: str, traces: Sequence[Trace]
 ) -> str:
     parts = []
     for trace in traces:
         shown = quantity(names[1] if trace.kind == "ceiling" else names[0])
         what = ", ceiling" if trace.kind == "ceiling" else ""
-        parts.append(f"t+{trace.ink}{what}: {_message(found, shown, trace)}")
+        parts.append(f"t+{trace.ink}{what}: {_message(comparison, shown, trace)}")
     return f"{domain}: {quantity(names[0]).label} by parameters. {' '.join(parts)}"
 
 
-def _message(found: Compared, shown: Quantity, trace: Trace) -> str:
+def _message(comparison: ComparisonRows, shown: Quantity, trace: Trace) -> str:
     """Say from where to where a series goes, and where between it is farthest out."""
-    runs = sized(found)
+    runs = sized(comparison)
 
     def text(point: tuple[int, float, float, float]) -> str:
-        size = short_count(found.size(runs[point[0]]) or 0.0)
+        size = short_count(comparison.size(runs[point[0]]) or 0.0)
         return f"{shown.text(point[1] / shown.scale)} for {runs[point[0]]} ({size})"
 
     first, last = trace.points[0], trace.points[-1]

@@ -12,7 +12,7 @@ from probekit.reports.comparison.curves import (
 )
 from probekit.reports.comparison.drawing import short_count
 from probekit.reports.comparison.figures import labels, ladders, size_figures, size_groups
-from probekit.reports.comparison.rows import Compared, compared
+from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.comparison.tables import (
     branching_table,
     configuration_table,
@@ -45,15 +45,15 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    found = compared(document)
+    comparison = index(document)
     return (
         environment()
         .get_template("comparison.html.j2")
         .render(
             **assets(("style.css", "comparison.css"), ("comparison.js",)),
-            **_said(found),
-            **_figures(found),
-            **_tables(found),
+            **_said(comparison),
+            **_figures(comparison),
+            **_tables(comparison),
         )
     )
 
@@ -72,15 +72,15 @@ def comparison_figures(
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    found = compared(document)
-    return size_figures(found), curve_figures(found)
+    comparison = index(document)
+    return size_figures(comparison), curve_figures(comparison)
 
 
-def _said(found: Compared) -> dict[str, Any]:
+def _said(comparison: ComparisonRows) -> dict[str, Any]:
     """Return what the comparison and its runs say, and how the runs were made."""
-    document = found.document
+    document = comparison.document
     return {
-        "found": found,
+        "comparison": comparison,
         "runs": document["runs"],
         "same": document["same"],
         "verdict": document["verdict"],
@@ -99,80 +99,85 @@ def _circumstances(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 _VERSIONS = ("probekit", "torch")
 
 
-def _figures(found: Compared) -> dict[str, Any]:
+def _figures(comparison: ComparisonRows) -> dict[str, Any]:
     """Return the figures, their switches and the colours."""
-    sizes, curves = size_figures(found), curve_figures(found)
-    metrics = curve_metrics(found) if curves else ()
+    sizes, curves = size_figures(comparison), curve_figures(comparison)
+    metrics = curve_metrics(comparison) if curves else ()
     shown = {figure.group for figure in sizes}
     domains = list(dict.fromkeys(figure.domain for figure in curves))
     return {
-        "groups": [group for group in size_groups(found) if group.name in shown],
-        "group_options": [(g.name, g.title) for g in size_groups(found) if g.name in shown],
-        "ceilinged": _ceilinged(found),
+        "groups": [group for group in size_groups(comparison) if group.name in shown],
+        "group_options": [(g.name, g.title) for g in size_groups(comparison) if g.name in shown],
+        "ceilinged": _ceilinged(comparison),
         "sizes": sizes,
         "metrics": metrics,
         "metric_options": [(metric.name, metric.title) for metric in metrics],
-        "offset_options": [(offset, f"t+{offset}") for offset in found.offsets],
+        "offset_options": [(offset, f"t+{offset}") for offset in comparison.offsets],
         "curves": curves,
-        "curve_domains": [(found.domains.index(domain), domain) for domain in domains],
+        "curve_domains": [(comparison.domains.index(domain), domain) for domain in domains],
         "curve_offsets": sorted({figure.offset for figure in curves if figure.offset}),
-        "probes": sorted({found.probe(run) or "" for run in found.runs} - {""}),
-        "thinned": is_thinned(found),
-        "ladders": [[found.runs[run] for run in ladder] for ladder in ladders(found)],
-        "unsized": [run for run in found.runs if not found.size(run)],
-        "key_runs": _key(found),
-        "numbered": labels(found) != list(found.runs),
+        "probes": sorted({comparison.probe(run) or "" for run in comparison.runs} - {""}),
+        "thinned": is_thinned(comparison),
+        "ladders": [[comparison.runs[run] for run in ladder] for ladder in ladders(comparison)],
+        "unsized": [run for run in comparison.runs if not comparison.size(run)],
+        "key_runs": _key(comparison),
+        "numbered": labels(comparison) != list(comparison.runs),
         "most_layers": MOST_LAYERS,
         "banded": BANDED,
-        "offset_schemes": _schemes(offset_colours(max(found.offsets, default=1))),
-        "run_schemes": _schemes(run_colours(max(len(found.runs), 1))),
+        "offset_schemes": _schemes(offset_colours(max(comparison.offsets, default=1))),
+        "run_schemes": _schemes(run_colours(max(len(comparison.runs), 1))),
     }
 
 
-def _ceilinged(found: Compared) -> dict[str, bool]:
+def _ceilinged(comparison: ComparisonRows) -> dict[str, bool]:
     """Return the groups of which any run has a ceiling, and whether it is on other positions."""
     pairs = {
         group.name: (name, ceiling)
-        for group in size_groups(found)
+        for group in size_groups(comparison)
         for name, ceiling in group.by_offset
-        if ceiling in found.quantities()
+        if ceiling in comparison.quantities()
     }
-    return {name: len(found.places(a) | found.places(b)) > 1 for name, (a, b) in pairs.items()}
+    return {
+        name: len(comparison.positions_of(a) | comparison.positions_of(b)) > 1
+        for name, (a, b) in pairs.items()
+    }
 
 
 def _schemes(colours: tuple[Sequence[str], Sequence[str]]) -> list[tuple[str, str]]:
     return list(zip(*colours, strict=True))
 
 
-def _key(found: Compared) -> list[dict[str, Any]]:
+def _key(comparison: ComparisonRows) -> list[dict[str, Any]]:
     """Return what stands for each run in figures: number, name, line style, size."""
     return [
         {
             "number": number,
             "name": run,
             "style": (number - 1) % len(DASHES),
-            "size": short_count(found.size(run) or 0.0) if found.size(run) else "size unknown",
+            "size": short_count(comparison.size(run) or 0.0)
+            if comparison.size(run)
+            else "size unknown",
         }
-        for number, run in enumerate(found.runs, 1)
+        for number, run in enumerate(comparison.runs, 1)
     ]
 
 
-def _tables(found: Compared) -> dict[str, Any]:
+def _tables(comparison: ComparisonRows) -> dict[str, Any]:
     """Return the tables, and how many rows were left out of two of them."""
-    headlines, few_headlines = headline_table(found)
-    differences, few_differences = difference_table(found)
-    texts = [(run["name"], text) for run in found.document["runs"] for text in run["text"]]
+    headlines, few_headlines = headline_table(comparison)
+    differences, few_differences = difference_table(comparison)
+    texts = [(run["name"], text) for run in comparison.document["runs"] for text in run["text"]]
     return {
-        "glance": glance_table(found),
+        "glance": glance_table(comparison),
         "headlines": headlines,
         "few_headlines": few_headlines,
         "differences": differences,
         "few_differences": few_differences,
-        "marginal": marginal_table(found),
-        "branching": branching_table(found),
-        "configuration": configuration_table(found),
-        "models": model_table(found),
+        "marginal": marginal_table(comparison),
+        "branching": branching_table(comparison),
+        "configuration": configuration_table(comparison),
+        "models": model_table(comparison),
         "texts": text_table(texts),
         "wide_bound": WIDE_BOUND,
-        "unpaired": any(not row["paired"] for row in found.document["differences"]),
+        "unpaired": any(not row["paired"] for row in comparison.document["differences"]),
     }

@@ -8,11 +8,11 @@ from probekit.reports.components.numbers import known
 from probekit.reports.components.rows import Row, ceiling, domains_of, main_probe, require_schema
 
 SCHEMA = "probekit.comparison/1"
-Place = tuple[str, str, int]  # run, domain, offset
+CurveKey = tuple[str, str, int]  # run, domain, offset
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonRows:
     """A comparison, indexed.
 
     Attributes:
@@ -32,8 +32,8 @@ class Compared:
     domains: tuple[str, ...]
     metric: str
     positions: str
-    headlines: Mapping[Place, Mapping[str, Row]]
-    scores: Mapping[Place, Sequence[Row]]
+    headlines: Mapping[CurveKey, Mapping[str, Row]]
+    scores: Mapping[CurveKey, Sequence[Row]]
 
     @property
     def mixed(self) -> bool:
@@ -50,37 +50,37 @@ class Compared:
         size = known(self.model(run).get("n_parameters"))
         return size or None
 
-    def headline(self, place: Place, quantity: str) -> Row:
+    def headline(self, key: CurveKey, quantity: str) -> Row:
         """Return a headline number, empty if there is none."""
-        return self.headlines.get(place, {}).get(quantity, {})
+        return self.headlines.get(key, {}).get(quantity, {})
 
     def quantities(self) -> tuple[str, ...]:
         """Return the quantities that have a headline number anywhere."""
         names = (row["quantity"] for row in self.document["headlines"])
         return tuple(dict.fromkeys(names))
 
-    def places(self, quantity: str) -> set[str]:
+    def positions_of(self, quantity: str) -> set[str]:
         """Return the sets of positions that a quantity was measured on, where they are said."""
         rows = (row.get(quantity, {}) for row in self.headlines.values())
         return {str(row["positions"]) for row in rows if "positions" in row}
 
     def probe(self, run: str) -> str | None:
         """Return the readout whose curves are drawn: linear, else the first with layers."""
-        own = (rows for place, rows in self.scores.items() if place[0] == run)
+        own = (rows for key, rows in self.scores.items() if key[0] == run)
         return main_probe(row for rows in own for row in rows)
 
-    def curve(self, place: Place, probe: str | None) -> list[Row]:
+    def curve(self, key: CurveKey, probe: str | None) -> list[Row]:
         """Return the rows of a probe by layer, ascending."""
-        rows = (row for row in self.scores.get(place, ()) if row["layer"] is not None)
+        rows = (row for row in self.scores.get(key, ()) if row["layer"] is not None)
         return sorted((r for r in rows if r["readout"] == probe), key=lambda r: r["layer"])
 
-    def ceiling(self, place: Place) -> Row:
+    def ceiling(self, key: CurveKey) -> Row:
         """Return the row of the ceiling on the curves' positions, empty if there is none."""
-        rows = (r for r in self.scores.get(place, ()) if r["readout"] == ceiling(place[2]))
+        rows = (r for r in self.scores.get(key, ()) if r["readout"] == ceiling(key[2]))
         return next(rows, {})
 
 
-def compared(document: Mapping[str, Any]) -> Compared:
+def index(document: Mapping[str, Any]) -> ComparisonRows:
     """Index a comparison.
 
     Args:
@@ -97,7 +97,7 @@ def compared(document: Mapping[str, Any]) -> Compared:
     runs = tuple(run["name"] for run in document["runs"])
     positions = _positions(document["scores"], runs)
     places = [*document["scores"], *document["headlines"]]
-    return Compared(
+    return ComparisonRows(
         document=document,
         runs=runs,
         offsets=tuple(sorted({row["offset"] for row in places})),
@@ -115,16 +115,16 @@ def _positions(scores: Iterable[Row], runs: Sequence[str]) -> str:
     return "marginal" if have >= set(runs) else "all"
 
 
-def _by_quantity(rows: Iterable[Row]) -> dict[Place, dict[str, Row]]:
-    found: dict[Place, dict[str, Row]] = {}
+def _by_quantity(rows: Iterable[Row]) -> dict[CurveKey, dict[str, Row]]:
+    found: dict[CurveKey, dict[str, Row]] = {}
     for row in rows:
-        place = (row["run"], row["domain"], row["offset"])
-        found.setdefault(place, {})[row["quantity"]] = row
+        key = (row["run"], row["domain"], row["offset"])
+        found.setdefault(key, {})[row["quantity"]] = row
     return found
 
 
-def _by_place(rows: Iterable[Row]) -> dict[Place, list[Row]]:
-    found: dict[Place, list[Row]] = {}
+def _by_place(rows: Iterable[Row]) -> dict[CurveKey, list[Row]]:
+    found: dict[CurveKey, list[Row]] = {}
     for row in rows:
         found.setdefault((row["run"], row["domain"], row["offset"]), []).append(row)
     return found

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.reports.comparison.quantities import quantity
-from probekit.reports.comparison.rows import Compared, Place
+from probekit.reports.comparison.rows import ComparisonRows, CurveKey
 from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.components.rows import Row, ceiling_of
 from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
@@ -20,62 +20,64 @@ _GLANCE = (
 )  # fmt: skip
 
 
-def glance_table(found: Compared) -> Table:
+def glance_table(comparison: ComparisonRows) -> Table:
     """Return the numbers that are asked for first, one row a run, of the first domain."""
-    domain = next(iter(found.domains), ALL)
+    domain = next(iter(comparison.domains), ALL)
     there = [
         (offset, quantity(name))
         for offset, name in _GLANCE
-        if any(found.headline((run, domain, offset), name) for run in found.runs)
+        if any(comparison.headline((run, domain, offset), name) for run in comparison.runs)
     ]
-    left_out = ("_nats", "_top1", "_bits") if found.mixed else ("_bpb",)
+    left_out = ("_nats", "_top1", "_bits") if comparison.mixed else ("_bpb",)
     there = [(k, one) for k, one in there if not one.name.endswith(left_out)]
     head = ["Run", "Parameters", "Blocks", *(f"t+{k}: {one.label}" for k, one in there)]
     rows = [
         [
             word(run),
-            _count(found.model(run), "n_parameters"),
-            _count(found.model(run), "n_layers"),
-            *(_headline(found, (run, domain, offset), one.name) for offset, one in there),
+            _count(comparison.model(run), "n_parameters"),
+            _count(comparison.model(run), "n_layers"),
+            *(_headline(comparison, (run, domain, offset), one.name) for offset, one in there),
         ]
-        for run in found.runs
+        for run in comparison.runs
     ]
     return Table(f"{domain}: the runs at a glance", head, rows)
 
 
-def headline_table(found: Compared) -> tuple[Table, int]:
+def headline_table(comparison: ComparisonRows) -> tuple[Table, int]:
     """Return every headline number, one row a run, domain and offset, and how many were left out.
 
     Where they are too many, rows of the first domain go first.
     """
     places = [
         (run, domain, offset)
-        for domain in found.domains
-        for offset in found.offsets
-        for run in found.runs
-        if (run, domain, offset) in found.headlines
+        for domain in comparison.domains
+        for offset in comparison.offsets
+        for run in comparison.runs
+        if (run, domain, offset) in comparison.headlines
     ]
-    names = found.quantities()
+    names = comparison.quantities()
     rows = [
-        [word(p[0]), word(p[1]), mark(p[2]), *(_headline(found, p, name) for name in names)]
+        [word(p[0]), word(p[1]), mark(p[2]), *(_headline(comparison, p, name) for name in names)]
         for p in places[:MOST_HEADLINES]
     ]
     head = ["Run", "Domain", "Offset", *(quantity(name).label for name in names)]
     return Table("Headline numbers", head, rows), max(0, len(places) - MOST_HEADLINES)
 
 
-def _headline(found: Compared, place: Place, name: str) -> Cell:
-    row, shown = found.headline(place, name), quantity(name)
+def _headline(comparison: ComparisonRows, key: CurveKey, name: str) -> Cell:
+    row, shown = comparison.headline(key, name), quantity(name)
     value = known(row.get("value"))
     if value is None:
         return absent("not measured there")
     return Cell(fixed(value * shown.scale, shown.digits), shown.interval(row))
 
 
-def difference_table(found: Compared) -> tuple[Table, int]:
+def difference_table(comparison: ComparisonRows) -> tuple[Table, int]:
     """Return the differences between runs, their sign in words, and how many were left out."""
-    given = [row for row in found.document["differences"] if row["domain"] in found.domains]
-    given.sort(key=lambda row: found.domains.index(row["domain"]))
+    given = [
+        row for row in comparison.document["differences"] if row["domain"] in comparison.domains
+    ]
+    given.sort(key=lambda row: comparison.domains.index(row["domain"]))
     rows = [_difference(row) for row in given[:MOST_DIFFERENCES]]
     head = (
         "Run", "Against", "Domain", "Offset", "Quantity", "Difference", "Says", "Pairing",
@@ -103,9 +105,9 @@ def _signed(value: float, digits: int) -> str:
     return f"+{text}" if value > 0 and text.strip("0.,") else text
 
 
-def marginal_table(found: Compared) -> Table:
+def marginal_table(comparison: ComparisonRows) -> Table:
     """Return what marginalization spent and what it covers, by run, domain and offset."""
-    given = found.document["marginal"]
+    given = comparison.document["marginal"]
     rows = [
         [
             word(row["run"]),
@@ -118,8 +120,8 @@ def marginal_table(found: Compared) -> Table:
             plain(row, "n_positions", _UNSAID),
             _bounded(row),
         ]
-        for row in sorted(given, key=lambda row: _order(found, row))
-        if row["domain"] in found.domains
+        for row in sorted(given, key=lambda row: _order(comparison, row))
+        if row["domain"] in comparison.domains
     ]
     head = (
         "Run", "Domain", "Offset", "Output layer", "Retained mass, mean", "Branches, mean",
@@ -135,12 +137,12 @@ def _bounded(row: Row) -> Cell:
     return word("estimate", "doubt") if bound > WIDE_BOUND else word("ceiling", "good")
 
 
-def branching_table(found: Compared) -> Table:
+def branching_table(comparison: ComparisonRows) -> Table:
     """Return how many tokens the next one might be, by run and domain, over whole blocks."""
     whole: dict[tuple[str, str], Row] = {}
-    for row in found.document["branching"]:
+    for row in comparison.document["branching"]:
         key = (row["run"], row["domain"])
-        if row["domain"] in found.domains and _width(row) > _width(whole.get(key, {})):
+        if row["domain"] in comparison.domains and _width(row) > _width(whole.get(key, {})):
             whole[key] = row
     rows = [
         [
@@ -155,7 +157,10 @@ def branching_table(found: Compared) -> Table:
         ]
         for (run, domain), row in sorted(
             whole.items(),
-            key=lambda item: (found.domains.index(item[0][1]), found.runs.index(item[0][0])),
+            key=lambda item: (
+                comparison.domains.index(item[0][1]),
+                comparison.runs.index(item[0][0]),
+            ),
         )
     ]
     head = (
@@ -169,9 +174,9 @@ def _width(row: Row) -> int:
     return int(row["positions_to"]) - int(row["positions_from"]) if row else -1
 
 
-def _order(found: Compared, row: Row) -> tuple[int, int, int, str]:
-    domain = found.domains.index(row["domain"]) if row["domain"] in found.domains else -1
-    return domain, row["offset"], found.runs.index(row["run"]), ceiling_of(row)
+def _order(comparison: ComparisonRows, row: Row) -> tuple[int, int, int, str]:
+    domain = comparison.domains.index(row["domain"]) if row["domain"] in comparison.domains else -1
+    return domain, row["offset"], comparison.runs.index(row["run"]), ceiling_of(row)
 
 
 _SHAPES = (
@@ -181,7 +186,7 @@ _SHAPES = (
 )  # fmt: skip
 
 
-def model_table(found: Compared) -> Table:
+def model_table(comparison: ComparisonRows) -> Table:
     """Return name, folder and shape of each run's model."""
     rows = [
         [
@@ -189,7 +194,7 @@ def model_table(found: Compared) -> Table:
             word(run["folder"]),
             *(_count(run["model"], name) for _, name in _SHAPES),
         ]
-        for run in found.document["runs"]
+        for run in comparison.document["runs"]
     ]
     head = ("Run", "Folder", *(label for label, _ in _SHAPES))
     return Table("Models", head, rows)
@@ -202,13 +207,13 @@ def _count(given: Mapping[str, Any], name: str) -> Cell:
     return Cell(compact(value), numeric=known(value) is not None)
 
 
-def configuration_table(found: Compared) -> Table:
+def configuration_table(comparison: ComparisonRows) -> Table:
     """Return what differs in configuration, one column a run."""
     rows = [
-        [word(row["key"]), *(_setting(row["values"], run) for run in found.runs)]
-        for row in found.document["configuration"]
+        [word(row["key"]), *(_setting(row["values"], run) for run in comparison.runs)]
+        for row in comparison.document["configuration"]
     ]
-    return Table("What differs in configuration", ("Key", *found.runs), rows)
+    return Table("What differs in configuration", ("Key", *comparison.runs), rows)
 
 
 def _setting(values: Mapping[str, Any], run: str) -> Cell:

@@ -11,7 +11,6 @@ from probekit.reports.components.svg import INK, MARK, ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Values = Sequence[float]  # NaN where there is none
 Point = tuple[float, float, float, float]  # place, value, the interval's ends (NaN: there is none)
 _LABEL_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
 _RAIL = 0.012  # half the height of a hatched strip, share of the axis' height
@@ -42,9 +41,9 @@ class Curve:
     kind: str
     offset: int
     layers: Sequence[int]
-    values: Values
-    low: Values
-    high: Values
+    values: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
     _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
 
 
-def draw_depths(axes: "Axes", depths: Values, series: Sequence[Values]) -> None:
+def draw_depths(axes: "Axes", depths: Sequence[float], series: Sequence[Sequence[float]]) -> None:
     """Draw the lens' divergence by relative depth, one line style a series."""
     dress(axes, "Relative depth", "KL to the model's output (nats)")
     for number, values in enumerate(series):
@@ -112,7 +111,7 @@ def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     axes.set_xlim(left=0)
 
 
-def _series(axes: "Axes", places: Values, values: Values, number: int) -> None:
+def _series(axes: "Axes", places: Sequence[float], values: Sequence[float], number: int) -> None:
     dashes = DASHES[number % len(DASHES)]
     line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
     line.set_gid(f"{MARK}series")

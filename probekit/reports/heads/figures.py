@@ -14,13 +14,13 @@ from probekit.reports.heads.panels import (
     draw_learning,
     draw_sweep,
     learned,
-    order,
     score_dots,
-    scored,
+    scores_at,
+    strategies_of,
     sweep_rows,
     validated,
 )
-from probekit.reports.heads.tables import READOUTS, domains, named
+from probekit.reports.heads.tables import READOUTS, domains, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,17 +35,17 @@ def strategy_figures(document: Row) -> list[PageFigure]:
     figures = []
     for offset in sorted({row["offset"] for row in document["scores"]}):
         for metric in (METRICS["nats"], METRICS["top5"]):
-            rows = _known(scored(document, domain, offset), metric)
+            rows = _known(scores_at(document, domain, offset), metric)
             if rows:
                 best = _best(rows, metric)
-                message = f"Best at t+{offset}: {named(best['strategy'])}, "
+                message = f"Best at t+{offset}: {in_words(best['strategy'])}, "
                 message += metric.text(best[metric.name])
                 dots = score_dots(document, (domain, offset), metric)
                 figures.append(
                     PageFigure(
                         f"s{offset}{metric.name}",
                         message,
-                        partial(_dots, dots, len(order(document))),
+                        partial(_dots, dots, len(strategies_of(document))),
                         title=metric.label,
                         note=_better(metric),
                         offset=offset,
@@ -83,7 +83,7 @@ def learning_figures(document: Row) -> list[PageFigure]:
     for offset in validated(document):
         draw = partial(_draw_learning, document=document, offset=offset)
         last = {name: points[-1][1] for name, points in learned(document, offset).items()}
-        ends = ", ".join(f"{named(name)} {nats:.3f}" for name, nats in last.items())
+        ends = ", ".join(f"{in_words(name)} {nats:.3f}" for name, nats in last.items())
         message = f"Cross-entropy on the validation text at the last evaluation: {ends} nats"
         figures.append(PageFigure(f"l{offset}", message, _panel(draw), title=f"t+{offset}"))
     return figures

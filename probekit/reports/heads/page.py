@@ -12,13 +12,13 @@ from probekit.reports.heads.figures import (
     strategy_figures,
     sweep_figures,
 )
-from probekit.reports.heads.panels import order
+from probekit.reports.heads.panels import strategies_of
 from probekit.reports.heads.tables import (
-    checked,
     cost_tables,
     difference_tables,
     domains,
-    named,
+    in_words,
+    require_study,
     strategy_tables,
     sweep_tables,
     training_table,
@@ -40,7 +40,7 @@ def render(document: Mapping[str, Any]) -> str:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    checked(document)
+    require_study(document)
     return (
         environment()
         .get_template("heads.html.j2")
@@ -59,9 +59,9 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": document["verdict"],
         "warnings": document["warnings"],
         "offsets": offsets,
-        "order": [named(name) for name in order(document)],
+        "order": [in_words(name) for name in strategies_of(document)],
         "drawn_domain": domains(document["scores"])[0],
-        "trained_names": [named(row["strategy"]) for row in document["training"]],
+        "trained_names": [in_words(row["strategy"]) for row in document["training"]],
         "offset_schemes": _pairs(max(offsets, default=1)),
         "series_schemes": _pairs(len(document["training"])),
     }

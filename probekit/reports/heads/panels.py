@@ -37,12 +37,12 @@ class Dots:
     line: float | None
 
 
-def order(document: Row) -> list[str]:
+def strategies_of(document: Row) -> list[str]:
     """Return the strategies in the order of their rows of dots."""
     return list(dict.fromkeys(row["strategy"] for row in document["scores"]))
 
 
-def scored(document: Row, domain: str, offset: int) -> list[Row]:
+def scores_at(document: Row, domain: str, offset: int) -> list[Row]:
     """Return the scores at the marginalized positions of a domain and an offset."""
     place = (domain, "marginal", offset)
     rows = document["scores"]
@@ -51,7 +51,7 @@ def scored(document: Row, domain: str, offset: int) -> list[Row]:
 
 def score_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
     """Return a metric of all strategies, and the baseline's as the line."""
-    points = _points(document, scored(document, *place), metric)
+    points = _points(document, scores_at(document, *place), metric)
     line = points[BASELINE][1] if BASELINE in points else None
     return Dots(metric.label, place[1], points, line)
 
@@ -67,7 +67,7 @@ def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Do
 
 
 def _points(document: Row, rows: Sequence[Row], metric: Metric) -> dict[str, Point]:
-    names = order(document)
+    names = strategies_of(document)
     return {
         row["strategy"]: (float(names.index(row["strategy"]) + 1), *metric.with_ends(row))
         for row in rows

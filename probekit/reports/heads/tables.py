@@ -37,7 +37,7 @@ READOUTS = {"head": "block head", "linear": "linear probe"}
 POINTS = 100.0
 
 
-def checked(document: Row) -> Row:
+def require_study(document: Row) -> Row:
     """Return a study of heads, if it is of the schema that is read here.
 
     Raises:
@@ -53,7 +53,7 @@ def domains(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["domain"] for row in rows))
 
 
-def named(strategy: str) -> str:
+def in_words(strategy: str) -> str:
     """Return a strategy in words."""
     return NAMES.get(strategy, strategy)
 
@@ -101,7 +101,7 @@ def _marginalized(document: Row) -> Iterator[tuple[str, list[Row]]]:
 
 def _about(row: Row) -> list[Cell]:
     seen = word("blind") if row["blind"] else word("token-fed", "doubt")
-    return [word(named(row["strategy"])), mark(row["offset"]), seen]
+    return [word(in_words(row["strategy"])), mark(row["offset"]), seen]
 
 
 def _scores(row: Row) -> list[Cell]:
@@ -171,7 +171,7 @@ def cost_tables(document: Row) -> list[Table]:
         ]
         cells = [
             [
-                word(named(row["strategy"])),
+                word(in_words(row["strategy"])),
                 score_cell(row, METRICS["nats"], "not recorded"),
                 score_cell(row, METRICS["top5"], "not recorded"),
                 *(
@@ -195,7 +195,7 @@ def training_table(document: Row) -> Table:
     )  # fmt: skip
     rows = [
         [
-            word(named(row["strategy"])),
+            word(in_words(row["strategy"])),
             word(_model(row)),
             word(_read(row)),
             plain(row, "n_parameters", "not recorded"),

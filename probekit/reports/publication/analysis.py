@@ -1,4 +1,4 @@
-"""The figures of a run as they go into a paper, each with its numbers."""
+"""The figures of a run for print, each with its numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from probekit.reports.analysis.curves import Divergence, divergence, panels
 from probekit.reports.analysis.nucleus_size import by_position, point
-from probekit.reports.analysis.page_budget import scored
-from probekit.reports.analysis.rows import Run, index
+from probekit.reports.analysis.page_budget import scored_metrics
+from probekit.reports.analysis.rows import RunRows, index
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import (
     LayerPanel,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 TEXT = "#1a1a1a"  # the colour of text in print
 
 
-def paper(results: Mapping[str, Any]) -> dict[str, bytes]:
-    """Turn the results of a run into figures for a paper.
+def figure_files(results: Mapping[str, Any]) -> dict[str, bytes]:
+    """Turn the results of a run into figures for print.
 
     Every figure of the page is there as SVG, PDF and PNG, with domains side by side, and beside
     it a CSV of what is drawn, one row a point, in the units of the figure. The same results
@@ -56,10 +56,10 @@ def paper(results: Mapping[str, Any]) -> dict[str, bytes]:
     return exported(drawings(index(results)))
 
 
-def drawings(run: Run) -> Iterator[Drawing]:
+def drawings(run: RunRows) -> Iterator[Drawing]:
     """Yield every figure of a run; none is drawn before it is asked for."""
     inks = (TEXT, *offset_colours(max(run.offsets, default=1))[0])
-    for metric in scored(run):
+    for metric in scored_metrics(run):
         for positions in run.positions():
             yield _curves(run, metric, positions, inks)
     for each in (_divergence(run, inks), _entropy(run, inks)):
@@ -67,7 +67,7 @@ def drawings(run: Run) -> Iterator[Drawing]:
     yield from map_drawings(run, inks)
 
 
-def _curves(run: Run, metric: Metric, positions: str, inks: Sequence[str]) -> Drawing:
+def _curves(run: RunRows, metric: Metric, positions: str, inks: Sequence[str]) -> Drawing:
     found = {name: _printed(panel) for name, panel in panels(run, metric, positions).items()}
     where = "ceiling" if positions == "marginal" else "all"
     rows = [
@@ -87,7 +87,7 @@ def _printed(panel: LayerPanel) -> LayerPanel:
     return LayerPanel(panel.label, kept, panel.levels, panel.span)
 
 
-def _curve_rows(run: Run, panel: LayerPanel) -> Iterator[dict[str, object]]:
+def _curve_rows(run: RunRows, panel: LayerPanel) -> Iterator[dict[str, object]]:
     names = {"probe": run.probe, "lens": "lens", "random": "random"}
     for curve in panel.curves:
         band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
@@ -105,7 +105,7 @@ def _curve_rows(run: Run, panel: LayerPanel) -> Iterator[dict[str, object]]:
 _CURVE_COLUMNS = ("kind", "readout", "offset", "layer", "value", "low", "high", "band")
 
 
-def _words(run: Run, found: Mapping[str, LayerPanel]) -> dict[str, str]:
+def _words(run: RunRows, found: Mapping[str, LayerPanel]) -> dict[str, str]:
     """Return the words of the line kinds that are drawn, in the order of the legend."""
     rows = [row for key, row in run.scores.items() if key[0] == run.probe]
     seen = ", ".join(sorted({"blind" if row["blind"] else "token-fed" for row in rows}))
@@ -152,7 +152,7 @@ def _mark_offsets(axes: "Axes") -> None:
             text.remove()
 
 
-def _divergence(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
+def _divergence(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
     found = divergence(run)
     if found is None:
         return
@@ -175,7 +175,7 @@ def divergence_figure(found: Divergence) -> "Figure":
     return figure
 
 
-def _entropy(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
+def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
     parts = by_position(run)
     if not parts:
         return

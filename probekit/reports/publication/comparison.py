@@ -1,4 +1,4 @@
-"""The figures of a comparison as they go into a paper, each with its numbers."""
+"""The figures of a comparison for print, each with its numbers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probekit.reports.comparison.curves import curve_metrics, depth_panels
 from probekit.reports.comparison.figures import domain_panel, offset_panels, size_groups, sized
 from probekit.reports.comparison.quantities import quantity
-from probekit.reports.comparison.rows import Compared, compared
+from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.components.colours import offset_colours, run_colours
 from probekit.reports.components.numbers import Metric
 from probekit.reports.components.rows import ceiling
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Rows = Iterator[dict[str, object]]
 
 
-def paper_comparison(document: Mapping[str, Any]) -> dict[str, bytes]:
-    """Turn a comparison of runs into figures for a paper.
+def comparison_figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
+    """Turn a comparison of runs into figures for print.
 
     Every figure of the page is there as SVG, PDF and PNG, and beside it a CSV of what is drawn,
     one row a point, in the units of the figure: quantities by parameters with domains side by
@@ -43,65 +43,71 @@ def paper_comparison(document: Mapping[str, Any]) -> dict[str, bytes]:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    return exported(comparison_drawings(compared(document)))
+    return exported(comparison_drawings(index(document)))
 
 
-def comparison_drawings(found: Compared) -> Iterator[Drawing]:
+def comparison_drawings(comparison: ComparisonRows) -> Iterator[Drawing]:
     """Yield every figure of a comparison; none is drawn before it is asked for."""
-    if sized(found):
-        inks = (TEXT, *offset_colours(max(found.offsets, default=1))[0])
-        for group in size_groups(found):
+    if sized(comparison):
+        inks = (TEXT, *offset_colours(max(comparison.offsets, default=1))[0])
+        for group in size_groups(comparison):
             for name in group.by_domain:
-                yield from _by_domain(found, name, inks)
+                yield from _by_domain(comparison, name, inks)
             for names in group.by_offset:
-                yield from _by_offset(found, names, inks)
-    inks = (TEXT, *run_colours(max(len(found.runs), 1))[0])
-    for metric in curve_metrics(found):
-        for number, domain in enumerate(found.domains):
-            yield from _by_depth(found, metric, (number, domain), inks)
+                yield from _by_offset(comparison, names, inks)
+    inks = (TEXT, *run_colours(max(len(comparison.runs), 1))[0])
+    for metric in curve_metrics(comparison):
+        for number, domain in enumerate(comparison.domains):
+            yield from _by_depth(comparison, metric, (number, domain), inks)
 
 
-def _by_domain(found: Compared, name: str, inks: Sequence[str]) -> Iterator[Drawing]:
-    panel = domain_panel(found, quantity(name))
+def _by_domain(comparison: ComparisonRows, name: str, inks: Sequence[str]) -> Iterator[Drawing]:
+    panel = domain_panel(comparison, quantity(name))
     if panel is not None:
-        domains = [found.domains[trace.style] for trace in panel.traces]
+        domains = [comparison.domains[trace.style] for trace in panel.traces]
         rows = [
             row
             for domain, trace in zip(domains, panel.traces, strict=True)
-            for row in _points(found, trace.points, {"domain": domain, "offset": 1}, name)
+            for row in _points(comparison, trace.points, {"domain": domain, "offset": 1}, name)
         ]
-        draw = partial(domains_figure, panel, domains, _numbered(found))
+        draw = partial(domains_figure, panel, domains, _numbered(comparison))
         yield Drawing(f"scale-{_plain(name)}", draw, rows, inks)
 
 
-def _by_offset(found: Compared, names: tuple[str, str], inks: Sequence[str]) -> Iterator[Drawing]:
-    panels = offset_panels(found, names)
-    rows = [row for domain, panel in panels.items() for row in _series(found, names, domain, panel)]
+def _by_offset(
+    comparison: ComparisonRows, names: tuple[str, str], inks: Sequence[str]
+) -> Iterator[Drawing]:
+    panels = offset_panels(comparison, names)
+    rows = [
+        row for domain, panel in panels.items() for row in _series(comparison, names, domain, panel)
+    ]
     if panels:
-        draw = partial(offsets_figure, panels, found.offsets, _numbered(found))
+        draw = partial(offsets_figure, panels, comparison.offsets, _numbered(comparison))
         yield Drawing(f"scale-{_plain(names[0])}", draw, rows, inks)
 
 
-def _series(found: Compared, names: tuple[str, str], domain: str, panel: "SizePanel") -> Rows:
+def _series(
+    comparison: ComparisonRows, names: tuple[str, str], domain: str, panel: "SizePanel"
+) -> Rows:
     for trace in panel.traces:
         name = names[1] if trace.kind == "ceiling" else names[0]
-        yield from _points(found, trace.points, {"domain": domain, "offset": trace.ink}, name)
+        yield from _points(comparison, trace.points, {"domain": domain, "offset": trace.ink}, name)
 
 
 def _points(
-    found: Compared,
+    comparison: ComparisonRows,
     points: Sequence[tuple[int, float, float, float]],
     place: Mapping[str, Any],
     name: str,
 ) -> Rows:
     """Yield the points of a series of a quantity, one row a run."""
-    runs, unit = sized(found), quantity(name).suffix.strip()
+    runs, unit = sized(comparison), quantity(name).suffix.strip()
     for number, value, low, high in points:
         run = runs[number]
-        row = found.headline((run, place["domain"], place["offset"]), name)
+        row = comparison.headline((run, place["domain"], place["offset"]), name)
         yield {
             "run": run,
-            "n_parameters": found.model(run)["n_parameters"],
+            "n_parameters": comparison.model(run)["n_parameters"],
             **place,
             "positions": row.get("positions", ""),
             "quantity": name,
@@ -112,14 +118,14 @@ def _points(
         }
 
 
-def _numbered(found: Compared) -> dict[str, str]:
+def _numbered(comparison: ComparisonRows) -> dict[str, str]:
     """Return the short names of the runs in figures against parameters, by their numbers."""
-    names = _short(found)
-    return {str(1 + found.runs.index(run)): names[run] for run in sized(found)}
+    names = _short(comparison)
+    return {str(1 + comparison.runs.index(run)): names[run] for run in sized(comparison)}
 
 
-def _short(found: Compared) -> dict[str, str]:
-    return dict(zip(found.runs, drawable(found.runs), strict=True))
+def _short(comparison: ComparisonRows) -> dict[str, str]:
+    return dict(zip(comparison.runs, drawable(comparison.runs), strict=True))
 
 
 def _plain(name: str) -> str:
@@ -127,47 +133,49 @@ def _plain(name: str) -> str:
 
 
 def _by_depth(
-    found: Compared, metric: Metric, where: tuple[int, str], inks: Sequence[str]
+    comparison: ComparisonRows, metric: Metric, where: tuple[int, str], inks: Sequence[str]
 ) -> Iterator[Drawing]:
     number, domain = where
-    panels = depth_panels(found, metric, domain)
+    panels = depth_panels(comparison, metric, domain)
     rows = [
         row
         for offset, panel in panels.items()
         for line in panel.lines
-        for row in _line(found, metric, (found.runs[line.run], domain, offset), line)
+        for row in _line(comparison, metric, (comparison.runs[line.run], domain, offset), line)
     ]
     if panels:
-        draw = partial(depth_figure, panels, list(_short(found).values()), _probe(found))
+        draw = partial(depth_figure, panels, list(_short(comparison).values()), _probe(comparison))
         yield Drawing(f"depth-{_plain(metric.name)}-{number}", draw, rows, inks)
 
 
-def _probe(found: Compared) -> str:
+def _probe(comparison: ComparisonRows) -> str:
     """Return what the curves are of, in words."""
-    names = {found.probe(run) or "" for run in found.runs} - {""}
+    names = {comparison.probe(run) or "" for run in comparison.runs} - {""}
     return f"{drawable(sorted(names))[0]} probe" if len(names) == 1 else "probe"
 
 
-def _line(found: Compared, metric: Metric, place: tuple[str, str, int], line: "Line") -> Rows:
+def _line(
+    comparison: ComparisonRows, metric: Metric, place: tuple[str, str, int], line: "Line"
+) -> Rows:
     """Yield the points of a run's curve, then its ceiling."""
     run, domain, offset = place
     about: dict[str, object] = {
         "run": run,
-        "n_parameters": found.model(run).get("n_parameters"),
+        "n_parameters": comparison.model(run).get("n_parameters"),
         "domain": domain,
         "offset": offset,
-        "positions": found.positions,
+        "positions": comparison.positions,
         "metric": metric.name,
         "unit": metric.suffix.strip(),
     }
-    probe = found.probe(run)
-    layers = {row["depth"]: row["layer"] for row in found.curve(place, probe)}
+    probe = comparison.probe(run)
+    layers = {row["depth"]: row["layer"] for row in comparison.curve(place, probe)}
     for depth, *numbers in zip(line.depths, line.values, line.low, line.high, strict=True):
         if not math.isnan(numbers[0]):
             at = {"kind": "probe", "readout": probe, "layer": layers[depth], "depth": depth}
             yield about | at | dict(zip(_NUMBERS, numbers, strict=True))
     if not math.isnan(line.ceiling):
-        row = found.ceiling(place)
+        row = comparison.ceiling(place)
         shown = metric.with_ends(row)
         at = {"kind": "ceiling", "readout": ceiling(offset), "layer": "", "depth": ""}
         yield about | at | dict(zip(_NUMBERS, shown, strict=True))

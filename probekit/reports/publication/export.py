@@ -1,4 +1,4 @@
-"""Figures for papers as files: SVG, PDF, PNG, and the numbers that each was drawn from."""
+"""Figures for print as files: SVG, PDF, PNG, and the numbers that each was drawn from."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The figures of a study of heads as they go into a paper, each with its numbers."""
+"""The figures of a study of heads for print, each with its numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from probekit.reports.heads.panels import (
     draw_learning,
     draw_sweep,
     learned,
-    order,
     score_dots,
-    scored,
+    scores_at,
+    strategies_of,
     sweep_rows,
     sweep_style,
     validated,
 )
-from probekit.reports.heads.tables import NAMES, READOUTS, checked, domains
+from probekit.reports.heads.tables import NAMES, READOUTS, domains, require_study
 from probekit.reports.publication.analysis import TEXT
 from probekit.reports.publication.export import Drawing, drawable, exported
 from probekit.reports.publication.layout import (
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Place = tuple[str, int]  # domain and offset
+PanelKey = tuple[str, int]  # domain and offset
 
 
-def paper_heads(document: Row) -> dict[str, bytes]:
-    """Turn a study of heads into figures for a paper.
+def heads_figure_files(document: Row) -> dict[str, bytes]:
+    """Turn a study of heads into figures for print.
 
     Strategies as dots with 95 % intervals beside the baseline, their paired differences from it,
     learning curves, and heads beside linear probes by the layer that they read: as SVG, PDF and
@@ -62,7 +62,7 @@ def paper_heads(document: Row) -> dict[str, bytes]:
     Raises:
         RunError: If the schema is not the one that this version reads.
     """
-    return exported(heads_drawings(checked(document)))
+    return exported(heads_drawings(require_study(document)))
 
 
 def heads_drawings(document: Row) -> Iterator[Drawing]:
@@ -70,7 +70,7 @@ def heads_drawings(document: Row) -> Iterator[Drawing]:
     offsets = sorted({row["offset"] for row in document["scores"]})
     inks = (TEXT, *offset_colours(max(2, *offsets))[0])
     places = [(domain, offset) for offset in offsets for domain in domains(document["scores"])]
-    places = [place for place in places if scored(document, *place)]
+    places = [place for place in places if scores_at(document, *place)]
     for name in ("nats", "top1", "top5"):
         made = {place: score_dots(document, place, METRICS[name]) for place in places}
         yield _strategies(document, made, f"strategies-{name}", METRICS[name], inks)
@@ -87,7 +87,7 @@ def heads_drawings(document: Row) -> Iterator[Drawing]:
 
 
 def _strategies(
-    document: Row, made: Mapping[Place, Dots], name: str, metric: Metric, inks: Sequence[str]
+    document: Row, made: Mapping[PanelKey, Dots], name: str, metric: Metric, inks: Sequence[str]
 ) -> Drawing:
     kind = name.partition("-")[0].removesuffix("s")
     rows = [
@@ -99,14 +99,14 @@ def _strategies(
         for (domain, offset), dots in made.items()
         for strategy, (_, value, low, high) in dots.points.items()
     ]  # fmt: skip
-    return Drawing(name, partial(_dots_figure, made, order(document)), rows, inks)
+    return Drawing(name, partial(_dots_figure, made, strategies_of(document)), rows, inks)
 
 
 def _unit(metric: Metric, kind: str) -> str:
     return "points" if kind == "difference" and metric.scale == 100 else metric.suffix.strip()
 
 
-def _dots_figure(made: Mapping[Place, Dots], strategies: Sequence[str]) -> "Figure":
+def _dots_figure(made: Mapping[PanelKey, Dots], strategies: Sequence[str]) -> "Figure":
     """Draw a panel a domain and offset, the strategies by their numbers."""
     several = len({domain for domain, _ in made}) > 1
     names = [f"t+{k}, {domain}" if several else f"t+{k}" for domain, k in made]
@@ -136,7 +136,7 @@ def _shown(strategies: Sequence[str]) -> list[str]:
     return [words[name] for name in strategies]
 
 
-def _dot_legend(made: Mapping[Place, Dots]) -> Legend:
+def _dot_legend(made: Mapping[PanelKey, Dots]) -> Legend:
     from matplotlib.lines import Line2D
 
     found = kind_legend({"filled": "with heads", "open": "the model itself"})

@@ -1,4 +1,4 @@
-"""The map of layers by offsets as it goes into a paper, with its numbers."""
+"""The map of layers by offsets for print, with its numbers."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from probekit.reports.analysis.layer_maps import map_scale
-from probekit.reports.analysis.page_budget import scored
-from probekit.reports.analysis.rows import Run
+from probekit.reports.analysis.page_budget import scored_metrics
+from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.colours import STEPS, map_steps
 from probekit.reports.components.numbers import Metric, fixed
 from probekit.reports.components.svg import INK, MARK
@@ -29,7 +29,7 @@ _WRITTEN = 9  # layers, the most that leave room for numbers in cells
 
 
 @dataclass(frozen=True)
-class Grid:
+class MapGrid:
     """The map of one domain.
 
     Attributes:
@@ -46,7 +46,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Scale:
+class MapScale:
     """The colour scale that all domains of a map share.
 
     Attributes:
@@ -73,11 +73,11 @@ class Scale:
         return light if self.rising else light[::-1], BoundaryNorm(borders, STEPS, clip=True)
 
 
-def map_drawings(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
+def map_drawings(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
     """Yield the map of every layered readout and metric, a panel a domain."""
     for number, readout in enumerate(run.layered()):
         name = readout if _PLAIN.fullmatch(readout) else f"readout-{number}"
-        for metric in scored(run):
+        for metric in scored_metrics(run):
             grids = {domain: _grid(run, readout, metric, domain) for domain in run.domains}
             rows = [
                 row
@@ -89,7 +89,7 @@ def map_drawings(run: Run, inks: Sequence[str]) -> Iterator[Drawing]:
                 yield Drawing(f"map-{name}-{metric.name.replace('_', '-')}", draw, rows, inks)
 
 
-def _grid(run: Run, readout: str, metric: Metric, domain: str) -> Grid:
+def _grid(run: RunRows, readout: str, metric: Metric, domain: str) -> MapGrid:
     layers = run.layers(readout)
     where = (domain, "all")
     values = [
@@ -97,17 +97,17 @@ def _grid(run: Run, readout: str, metric: Metric, domain: str) -> Grid:
     ]
     marks = readout == run.probe
     best = [run.special(k, domain).get("best_layer") if marks else None for k in run.offsets]
-    return Grid(layers, run.offsets, values, best)
+    return MapGrid(layers, run.offsets, values, best)
 
 
-def _scale(run: Run, readout: str, metric: Metric) -> Scale:
+def _scale(run: RunRows, readout: str, metric: Metric) -> MapScale:
     ends = [map_scale(run, readout, metric, domain) for domain in run.domains]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     what = f"{metric.label}, {drawable([readout])[0]}"
-    return Scale(what, low * metric.scale, high * metric.scale, metric.rising, metric.digits)
+    return MapScale(what, low * metric.scale, high * metric.scale, metric.rising, metric.digits)
 
 
-def _rows(grid: Grid, readout: str, domain: str, metric: Metric) -> Iterator[dict[str, object]]:
+def _rows(grid: MapGrid, readout: str, domain: str, metric: Metric) -> Iterator[dict[str, object]]:
     own: dict[str, object] = {"domain": domain, "positions": "all", "metric": metric.name}
     own["unit"] = metric.suffix.strip()
     for offset, values, best in zip(grid.offsets, grid.values, grid.best, strict=True):
@@ -118,7 +118,7 @@ def _rows(grid: Grid, readout: str, domain: str, metric: Metric) -> Iterator[dic
                 yield own | {"value": value, "low": "", "high": ""}
 
 
-def map_figure(grids: Mapping[str, Grid], scale: Scale) -> "Figure":
+def map_figure(grids: Mapping[str, MapGrid], scale: MapScale) -> "Figure":
     """Draw maps one above the other, their colour scale below."""
     from matplotlib.figure import Figure
 
@@ -143,7 +143,7 @@ def map_figure(grids: Mapping[str, Grid], scale: Scale) -> "Figure":
     return figure
 
 
-def _cells(axes: "Axes", grid: Grid, scale: Scale) -> None:
+def _cells(axes: "Axes", grid: MapGrid, scale: MapScale) -> None:
     import numpy as np
     from matplotlib.colors import ListedColormap
     from seaborn import despine
@@ -165,11 +165,11 @@ def _cells(axes: "Axes", grid: Grid, scale: Scale) -> None:
     despine(ax=axes, left=True, bottom=True)
 
 
-def _text(grid: Grid, value: float, scale: Scale) -> str:
+def _text(grid: MapGrid, value: float, scale: MapScale) -> str:
     return fixed(value, min(scale.digits, 2)) if len(grid.layers) <= _WRITTEN else ""
 
 
-def _cell(axes: "Axes", place: tuple[int, int], grid: Grid, ink_on: str, text: str) -> None:
+def _cell(axes: "Axes", place: tuple[int, int], grid: MapGrid, ink_on: str, text: str) -> None:
     from matplotlib.patches import Rectangle
 
     x, y = place
@@ -181,7 +181,7 @@ def _cell(axes: "Axes", place: tuple[int, int], grid: Grid, ink_on: str, text: s
         axes.add_patch(ring)
 
 
-def _bar(axes: "Axes", scale: Scale) -> None:
+def _bar(axes: "Axes", scale: MapScale) -> None:
     """Draw the colour scale as one patch a step: a colour bar would be an image."""
     from matplotlib.ticker import MaxNLocator
 

@@ -53,7 +53,7 @@ def render(document: Row) -> str:
     )
 
 
-def files(document: Row) -> dict[str, bytes]:
+def figure_files(document: Row) -> dict[str, bytes]:
     """Return the figure as SVG, PDF and PNG, by the names of their files."""
     draw = _drawing(document["figure"], document["rows"])
     if draw is None:

@@ -15,7 +15,7 @@ from probekit.errors import RunError
 from probekit.reports import render
 from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.analysis.passages import pack, read
+from probekit.reports.analysis.passages import index_passages, pack
 from probekit.reports.analysis.rows import index
 from probekit.reports.components.visible_text import pieces
 from support import shared_pages
@@ -95,7 +95,7 @@ def hostile() -> Shown:
 
 def test_what_is_packed_comes_back() -> None:
     document = passages(SMALL, FEW)
-    found = read(document, index(results(SMALL)), MOST_INSPECTED)
+    found = index_passages(document, index(results(SMALL)), MOST_INSPECTED)
     packed = pack(found)
     assert packed["kept"] == 20
     assert len(packed["readings"]) == len(document["readings"])
@@ -122,7 +122,7 @@ def test_what_is_packed_comes_back() -> None:
 
 def test_tokens_and_targets_are_packed_as_places_in_one_vocabulary() -> None:
     document = passages(SMALL, FEW)
-    packed = pack(read(document, index(results(SMALL)), MOST_INSPECTED))
+    packed = pack(index_passages(document, index(results(SMALL)), MOST_INSPECTED))
     for passage, given in zip(packed["passages"], document["passages"], strict=True):
         words = [packed["words"][word] for word in passage["tokens"]]
         texts = [pieces(document["vocabulary"][word]) for word in given["tokens"]]

@@ -8,7 +8,7 @@ from probekit.reports.comparison.curves import MOST_LAYERS, is_thinned, thinned
 from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
 from probekit.reports.comparison.figures import labels, ladders, size_groups
 from probekit.reports.comparison.quantities import quantity
-from probekit.reports.comparison.rows import compared
+from probekit.reports.comparison.rows import index
 from probekit.reports.comparison.tables import glance_table
 from probekit.reports.components.colours import DARK, LIGHT, contrast, run_colours
 from probekit.reports.components.numbers import fixed
@@ -39,14 +39,14 @@ def test_every_figure_says_its_message_in_words(plain: Page) -> None:
     want = f"t+2: from {values['tiny-1']} % for tiny-1 (400K) to {values['tiny-3']} % for tiny-3"
     assert want in top1
     depth = next(p.message for p in curves if p.name == "depth-bits-1-2")
-    rows = compared(found).curve(("tiny-2", "prose", 2), "linear")
+    rows = index(found).curve(("tiny-2", "prose", 2), "linear")
     best = max(rows, key=lambda row: float(row["bits"]))
     want = f"tiny-2: {fixed(best['bits'], 2)} bits at layer {best['layer']} of 3, its best"
     assert want in depth
 
 
 def test_the_figures_hold_what_the_rows_hold() -> None:
-    found = compared(given("plain"))
+    found = index(given("plain"))
     panel = comparison_figures(found.document)[0][0].draw.args[0]  # type: ignore[attr-defined]
     probe = next(t for t in panel.traces if (t.ink, t.kind) == (2, "probe"))
     rows = [found.headline((run, "all", 2), "best_probe_top1") for run in found.runs]
@@ -71,21 +71,21 @@ def test_nothing_that_counts_tokens_is_drawn_over_several_tokenizers() -> None:
     }
     assert {piece.group for piece in curves} == {"bpb"}
     assert "The tokenizers differ. Only bits per byte" in page("mixed")
-    assert not any("Cross-entropy" in name for name in glance_table(compared(found)).head)
-    names = {name for g in size_groups(compared(found)) for name, _ in g.by_offset}
+    assert not any("Cross-entropy" in name for name in glance_table(index(found)).head)
+    names = {name for g in size_groups(index(found)) for name, _ in g.by_offset}
     assert {n for n in names if quantity(n).per_token} == {"branches_mean"}
 
 
 def test_a_line_joins_only_sizes_of_one_architecture_and_vocabulary() -> None:
     found = given("plain")
-    assert ladders(compared(found)) == [[0, 1, 2]]
+    assert ladders(index(found)) == [[0, 1, 2]]
     found["runs"][2]["model"]["vocab_size"] = 9
-    assert ladders(compared(found)) == [[0, 1]]
+    assert ladders(index(found)) == [[0, 1]]
     found["runs"][1]["model"]["architecture"] = "other"
-    assert ladders(compared(found)) == []
+    assert ladders(index(found)) == []
     same = given("plain")
     same["runs"][1]["model"]["n_parameters"] = 400_000
-    assert ladders(compared(same)) == []
+    assert ladders(index(same)) == []
 
 
 def test_runs_of_one_size_stand_side_by_side() -> None:
@@ -101,9 +101,9 @@ def test_runs_of_one_size_stand_side_by_side() -> None:
 
 
 def test_names_in_figures_are_plain_or_numbers() -> None:
-    found = compared(given("plain"))
+    found = index(given("plain"))
     assert labels(found) == ["tiny-1", "tiny-2", "tiny-3"]
-    assert labels(compared(given("hostile"))) == ["1", "2"]
+    assert labels(index(given("hostile"))) == ["1", "2"]
     points = [(0, 1.0, 0.5, 1.5)]
     panel = SizePanel("y", [1e6], ["$x_{&<"], [Trace(1, "probe", 0, points)], [], (0.0, 2.0))
     assert ">$x_{&amp;&lt;</text>" in inline(lambda: size_figure(panel), "n-")
@@ -124,7 +124,7 @@ def test_long_curves_are_thinned_to_the_ends_and_the_best() -> None:
     given_rows = document(Ladder(runs=1, size=size))
     for row in given_rows["scores"]:
         row["top1"] += row["layer"] == 1  # between two of those that are spread evenly
-    found = compared(given_rows)
+    found = index(given_rows)
     place = ("tiny-1", "prose", 1)
     every, kept = found.curve(place, "linear"), thinned(found, place)
     assert (len(every), is_thinned(found)) == (61, True)
@@ -132,4 +132,4 @@ def test_long_curves_are_thinned_to_the_ends_and_the_best() -> None:
     best = max(every, key=lambda row: float(row["top1"]))
     assert best["layer"] == 1
     assert {0, 1, 60} <= {row["layer"] for row in kept}
-    assert not is_thinned(compared(given("plain")))
+    assert not is_thinned(index(given("plain")))

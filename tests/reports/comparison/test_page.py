@@ -10,7 +10,7 @@ from probekit.errors import RunError
 from probekit.reports import comparison_figures, render_comparison
 from probekit.reports.comparison.curves import MOST_LAYERS
 from probekit.reports.comparison.quantities import quantity
-from probekit.reports.comparison.rows import compared
+from probekit.reports.comparison.rows import index
 from probekit.reports.comparison.tables import MOST_DIFFERENCES, difference_table, headline_table
 from probekit.reports.components.numbers import DASH, fixed
 from probekit.reports.components.visible_text import clean
@@ -122,7 +122,7 @@ def test_marginalization_branching_and_models_are_in_the_tables(plain: Page) -> 
 def test_what_is_missing_has_a_reason_and_no_number() -> None:
     found = given("plain")
     gone = found["headlines"].pop(0)
-    table, _ = headline_table(compared(found))
+    table, _ = headline_table(index(found))
     row = next(r for r in table.rows if [c.text for c in r[:3]] == ["tiny-1", "all", "t+1"])
     cell = row[list(table.head).index(quantity(gone["quantity"]).label)]
     assert (cell.text, cell.missing) == (DASH, "not measured there")
@@ -192,7 +192,7 @@ def test_another_schema_is_refused() -> None:
 def test_too_many_differences_are_left_out_from_the_last_domains() -> None:
     found = given("plain")
     found["differences"] *= MOST_DIFFERENCES // len(found["differences"]) + 1
-    table, left_out = difference_table(compared(found))
+    table, left_out = difference_table(index(found))
     assert (len(table.rows), left_out) == (
         MOST_DIFFERENCES,
         len(found["differences"]) - MOST_DIFFERENCES,

@@ -20,7 +20,7 @@ from probekit.cli.main import app
 from probekit.errors import RunError
 from probekit.pipelines.comparison import compare, sweep
 from probekit.reports import comparison_figures
-from probekit.reports.comparison.rows import compared
+from probekit.reports.comparison.rows import index
 from probekit.reports.components.svg import MARK
 from probekit.reports.publication.comparison import comparison_drawings
 from probekit.reports.publication.export import Drawing, print_style
@@ -35,7 +35,7 @@ def found(name: str) -> dict[str, Drawing]:
 
 
 def of(document: dict[str, Any]) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in comparison_drawings(compared(document))}
+    return {drawing.name: drawing for drawing in comparison_drawings(index(document))}
 
 
 def drawn(drawing: Drawing) -> Figure:
@@ -85,7 +85,7 @@ def test_sizes_are_the_numbers_of_their_table() -> None:
                 told += len(rows)
     assert told == len(drawing.rows) > 30
     (row,) = rows_of(drawing, run="tiny-2", domain="code", offset=2, quantity="best_probe_top1")
-    head = compared(given("plain")).headline(("tiny-2", "code", 2), "best_probe_top1")
+    head = index(given("plain")).headline(("tiny-2", "code", 2), "best_probe_top1")
     assert [row[end] for end in ("value", "low", "high")] == [
         100 * head[end] for end in ("value", "low", "high")
     ]
@@ -121,7 +121,7 @@ def test_curves_are_the_numbers_of_their_table() -> None:
             told += len(probe) + 1
     assert told == len(drawing.rows)
     (row,) = rows_of(drawing, run="tiny-3", offset=2, layer=2)
-    own = compared(given("plain")).curve(("tiny-3", "prose", 2), "linear")[2]
+    own = index(given("plain")).curve(("tiny-3", "prose", 2), "linear")[2]
     assert [row[end] for end in ("value", "low", "high", "depth")] == [
         own[end] for end in ("bits", "bits_low", "bits_high", "depth")
     ]
@@ -208,7 +208,7 @@ def test_hostile_names_are_inert_and_drawn_short() -> None:
 
 def test_another_schema_is_refused() -> None:
     with pytest.raises(RunError, match=r"comparisons of schema 'probekit.comparison/1', got None"):
-        reports.paper_comparison({"runs": []})
+        reports.comparison_figure_files({"runs": []})
 
 
 def test_both_commands_write_the_figures_beside_the_page(
@@ -216,7 +216,7 @@ def test_both_commands_write_the_figures_beside_the_page(
 ) -> None:
     made = compare.Comparison((), pd.DataFrame(), given("mixed"))
     swept = sweep.Swept((), {}, made, tmp_path / "compare.html")
-    monkeypatch.setattr(reports, "paper_comparison", lambda _: {"a.svg": b"<svg/>"})
+    monkeypatch.setattr(reports, "comparison_figure_files", lambda _: {"a.svg": b"<svg/>"})
     monkeypatch.setattr(compare.Comparison, "html", "")
     monkeypatch.setattr(compare, "compare", lambda _: made)
     monkeypatch.setattr(sweep, "sweep", lambda *_: swept)

@@ -12,7 +12,7 @@ from probekit import reports
 from probekit.errors import RunError
 from probekit.reports.components.numbers import METRICS
 from probekit.reports.components.svg import MARK
-from probekit.reports.heads.panels import difference_dots, order, score_dots
+from probekit.reports.heads.panels import difference_dots, score_dots, strategies_of
 from probekit.reports.publication.export import FORMATS, Drawing, print_style
 from probekit.reports.publication.heads import heads_drawings
 from support import shared_pages
@@ -109,7 +109,7 @@ def test_the_line_is_the_baseline_and_the_model_itself_is_open() -> None:
     assert lines(first, "baseline") == [[(dots.line, 0.0), (dots.line, 1.0)]]
     faces = [line.get_markerfacecolor() for line in first.lines if line.get_gid() == MARK + "dot"]
     assert [face == "white" for face in faces] == [
-        name in {"base", "finetune"} for name in order(study)
+        name in {"base", "finetune"} for name in strategies_of(study)
     ]
 
 
@@ -180,4 +180,4 @@ def test_names_of_the_run_are_drawn_as_they_are_and_an_absent_number_is_not_zero
 
 def test_another_schema_is_refused() -> None:
     with pytest.raises(RunError, match=r"of schema 'probekit\.heads/1', got 'probekit\.heads/2'"):
-        reports.paper_heads(document() | {"schema": "probekit.heads/2"})
+        reports.heads_figure_files(document() | {"schema": "probekit.heads/2"})

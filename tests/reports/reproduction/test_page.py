@@ -59,7 +59,7 @@ def test_figure_1_is_a_picture_a_task_on_the_page_and_one_figure_in_its_files() 
     found = reproduction.page_figures(figure_1())
     ends = ["open-ended", "translation"]
     assert [each.message.rpartition(", ")[2] for each in found] == ends
-    files = reproduction.files(figure_1())
+    files = reproduction.figure_files(figure_1())
     assert set(files) == {"figure.svg", "figure.pdf", "figure.png"}
     widths = [_width(text) for text in (found[0].svg, files["figure.svg"].decode())]
     assert widths[1] == 2 * widths[0]

@@ -58,7 +58,7 @@ def of(rows: Any, **wanted: object) -> list[Any]:
 def test_there_is_a_file_for_every_figure_of_the_page() -> None:
     run = run_of(layers=2, domains=("prose",))
     names = set(found(run))
-    curves = {(figure.metric, figure.positions) for figure in curve_figures(index(run))}
+    curves = {(figure.group, figure.positions) for figure in curve_figures(index(run))}
     maps = {(view.readout, view.metric) for view in build_maps(index(run)).maps}
     assert names == (
         {f"curves-{m.replace('_', '-')}-{'all' if p == 'all' else 'ceiling'}" for m, p in curves}
@@ -218,7 +218,7 @@ def test_report_writes_the_figures_where_it_says(
 ) -> None:
     (tmp_path / "results.json").write_text(json.dumps(shared_pages.small_run()))
     monkeypatch.setattr(reports, "render", lambda *_: "")
-    monkeypatch.setattr(reports, "paper", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"})
+    monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"})
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--figures"])
     assert done.exit_code == 0, done.exception
     folder = tmp_path / "figures"
