@@ -57,7 +57,7 @@ def test_the_figures_hold_what_the_rows_hold() -> None:
     lines = comparison_figures(found.document)[1][0].draw.args[0].lines  # type: ignore[attr-defined]
     assert [line.depths for line in lines] == [[0, 1 / 3, 2 / 3, 1]] * 3
     own = found.curve(("tiny-2", "all", 1), "linear")
-    assert lines[1].values == [100 * row["top1"] for row in own]
+    assert list(lines[1].values) == [100 * row["top1"] for row in own]
     assert lines[1].ceiling == 100 * found.ceiling(("tiny-2", "all", 1))["top1"]
 
 
