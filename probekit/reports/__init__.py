@@ -1,13 +1,13 @@
 """Pages of one run and of several, each a single file of HTML; figures for print.
 
-    components    what pages share: figures, tables, numbers, templates
-    analysis      the page of one run
-    comparison    the page over several runs
-    heads         the page of a study of heads
-    publication   figures for print, each with its numbers
-    reproduction  the page of a repeated figure or table
-    templates     Jinja templates of the pages
-    assets        their styles and scripts
+components    what pages share: figures, tables, numbers, templates
+analysis      the page of one run
+comparison    the page over several runs
+heads         the page of a study of heads
+publication   figures for print, each with its numbers
+reproduction  the page of a repeated figure or table
+templates     Jinja templates of the pages
+assets        their styles and scripts
 """
 
 from probekit.reports.analysis.page import render

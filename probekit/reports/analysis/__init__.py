@@ -1,15 +1,15 @@
 """The page of one run.
 
-    rows          the rows of a run by what they are about
-    page_budget   which metrics fit on a page
-    tables        specialization, marginalization, floor to ceiling, all readouts
-    contrasts     controls, probe families, several tokens, codelength
-    curves        curves over layers and the lens' divergence
-    nucleus_size  how many tokens the next one might be
-    layer_maps    layers by offsets as HTML tables
-    packing       numbers of many positions in few bytes
-    passages      held-out passages, within a number of bytes
-    inspector     passages token by token
-    not_run       what was not part of the run
-    page          all of it in one template
+rows          the rows of a run by what they are about
+page_budget   which metrics fit on a page
+tables        specialization, marginalization, floor to ceiling, all readouts
+contrasts     controls, probe families, several tokens, codelength
+curves        curves over layers and the lens' divergence
+nucleus_size  how many tokens the next one might be
+layer_maps    layers by offsets as HTML tables
+packing       numbers of many positions in few bytes
+passages      held-out passages, within a number of bytes
+inspector     passages token by token
+not_run       what was not part of the run
+page          all of it in one template
 """

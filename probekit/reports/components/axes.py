@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TICK_STEPS = (1, 2, 5, 10)
+TICK_STEPS = (1.0, 2.0, 5.0, 10.0)  # of the first digit
 _SIZE = (4.6, 3.4)  # inches
 _EDGES = (0.125, 0.91, 0.975, 0.135)  # left, right, top and bottom of the axes, shares of the size
 

@@ -1,7 +1,7 @@
 """The page of a study of heads.
 
-    tables   scores, differences, costs, training, the sweep
-    panels   dots, learning curves and the sweep, drawn
-    figures  the figures of the page
-    page     all of it in one template
+tables   scores, differences, costs, training, the sweep
+panels   dots, learning curves and the sweep, drawn
+figures  the figures of the page
+page     all of it in one template
 """

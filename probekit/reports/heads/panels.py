@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OFFSET = 2  # whose tokens the heads and probes of the sweep predict
-_STEPS = (1, 2, 2.5, 5, 10)  # of the page's ticks
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # of the page's ticks
 _ROOM = 0.6  # above the first and below the last row of dots, rows
 
 

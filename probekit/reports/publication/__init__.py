@@ -1,10 +1,10 @@
 """Figures for print, each with the numbers it was drawn from.
 
-    export             SVG, PDF, PNG and CSV of a figure
-    layout             small multiples and legends
-    layer_maps         maps of layers by offsets
-    analysis           the figures of a run
-    comparison_panels  panels over several runs
-    comparison         the figures of a comparison
-    heads              the figures of a study of heads
+export             SVG, PDF, PNG and CSV of a figure
+layout             small multiples and legends
+layer_maps         maps of layers by offsets
+analysis           the figures of a run
+comparison_panels  panels over several runs
+comparison         the figures of a comparison
+heads              the figures of a study of heads
 """
