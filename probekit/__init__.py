@@ -8,6 +8,7 @@
     probekit.compare([folder, ...])     several runs side by side
     probekit.study_heads("tiny")        heads, trained by several strategies
     probekit.marginalize(model, ids)    what a model itself knows of the token after the next one
+    probekit.reproduce("figure-1")      the paper's protocol beside the paper's numbers
 
 Names are imported when they are first used: `import probekit` costs nothing.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.comparison.compare import Comparison, compare
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
+    from probekit.pipelines.reproduction.reproduce import Reproduction, reproduce
     from probekit.runs.folder import Run, load
     from probekit.settings import Settings
 
@@ -31,6 +33,8 @@ _HOMES = {
     "compare": "probekit.pipelines.comparison.compare",
     "HeadRun": "probekit.pipelines.head_study.study_heads",
     "study_heads": "probekit.pipelines.head_study.study_heads",
+    "Reproduction": "probekit.pipelines.reproduction.reproduce",
+    "reproduce": "probekit.pipelines.reproduction.reproduce",
     "Run": "probekit.runs.folder",
     "load": "probekit.runs.folder",
     "Settings": "probekit.settings",
@@ -39,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "HeadRun",
+    "Reproduction",
     "Run",
     "Settings",
     "analyze",
@@ -46,6 +51,7 @@ __all__ = [
     "load",
     "load_probes",
     "marginalize",
+    "reproduce",
     "study_heads",
 ]
 

@@ -31,6 +31,11 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    write(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -52,5 +52,6 @@ class Journal:
     def note(self, stage: str, event: str, **more: object) -> None:
         """Add an event to log.jsonl."""
         line = {"time": time.time(), "stage": stage, "event": event, **more}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -1,7 +1,6 @@
 """The flag --figures: figures for papers, beside the page that shows them."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +13,8 @@ Figures = Annotated[
 
 def write_figures(files: Mapping[str, bytes], folder: Path) -> None:
     """Write the files of figures, and say where they are."""
-    from probekit.files import write
+    from probekit.files import write_bytes
 
     for name, content in files.items():
-        write(folder / name, partial(_put, content))
+        write_bytes(folder / name, content)
     typer.echo(f"Figures: {folder} ({len(files)} files)")
-
-
-def _put(content: bytes, path: Path) -> None:
-    path.write_bytes(content)

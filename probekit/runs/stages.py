@@ -38,15 +38,17 @@ class Stages:
     fingerprint: str
 
     @classmethod
-    def of(cls, folder: Path, journal: Journal, setup: Setup, settings: RunSettings) -> "Stages":
+    def of(cls, folder: Path, journal: Journal, causes: Any) -> "Stages":
+        """Return the stages under the digest of what could change them; versions are among it."""
+        return cls(folder, journal, provenance.digest([causes, dict(provenance.versions())]))
+
+    @classmethod
+    def of_run(
+        cls, folder: Path, journal: Journal, setup: Setup, settings: RunSettings
+    ) -> "Stages":
         """Return the stages of a run in its folder."""
-        causes = {
-            "settings": asdict(settings),
-            "model": setup.fingerprint,
-            "text": [row["sha256"] for row in setup.text],
-            "versions": dict(provenance.versions()),
-        }
-        return cls(folder / "stages", journal, provenance.digest(causes))
+        texts = [row["sha256"] for row in setup.text]
+        return cls.of(folder / "stages", journal, [asdict(settings), setup.fingerprint, texts])
 
     def path(self, file: str) -> Path:
         """Return where a file of a stage is kept."""

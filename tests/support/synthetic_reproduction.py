@@ -5,7 +5,7 @@ from typing import Any
 
 from probekit.paper import numbers
 from probekit.paper.protocol import EXTENDED, PAPER
-from probekit.pipelines.reproduction.reproduce import SCHEMA
+from probekit.pipelines.reproduction.document import SCHEMA
 
 KNOWN, STRANGER = "EleutherAI/pythia-410m", "tiny-m"
 PARAMETERS = {KNOWN: 405_000_000, STRANGER: 1_400_000}

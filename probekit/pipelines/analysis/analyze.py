@@ -88,7 +88,7 @@ def run(
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         warnings = require_analysable(checks)
     say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
-    stages = Stages.of(folder, journal, setup, settings)
+    stages = Stages.of_run(folder, journal, setup, settings)
     measured = measure(setup, settings, stages)
     findings = verdict.findings(
         measured.sums,

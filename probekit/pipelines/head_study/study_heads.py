@@ -112,7 +112,7 @@ def run(
     with journal.stage("prepare"):
         setup = prepare(loaded, settings)
         test = setup.blocks["test"]
-        study = Study(setup, settings, Stages.of(folder, journal, setup, settings))
+        study = Study(setup, settings, Stages.of_run(folder, journal, setup, settings))
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         unmet = require_analysable(checks)
@@ -162,14 +162,14 @@ def load_study(folder: str | Path) -> Study:
         "Train again: `probekit heads` with --overwrite",
     )
     journal = Journal(folder / "log.jsonl", lambda _: None)
-    return Study(setup, settings, Stages.of(folder, journal, setup, settings), folder)
+    return Study(setup, settings, Stages.of_run(folder, journal, setup, settings), folder)
 
 
 def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     """Return what a study would take, line by line, without doing it."""
     settings = with_machine_defaults(settings, loaded)
     setup = prepare(loaded, settings)
-    unused = Stages.of(Path(), Journal(Path(), lambda _: None), setup, settings)
+    unused = Stages.of_run(Path(), Journal(Path(), lambda _: None), setup, settings)
     study = Study(setup, settings, unused)
     train_strategies.require_possible(study)
     lines = [plan_line(study), f"Strategies: {', '.join(settings.strategies)}"]

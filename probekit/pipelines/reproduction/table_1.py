@@ -1,6 +1,6 @@
 """Table 1 of the paper: strategies of training heads, scored where the paper scores them.
 
-    rows = strategies.measure(Path("runs/tiny-heads"), Protocol(samples=50), Path("runs/table-1"))
+    rows = table_1.measure(Path("runs/tiny-heads"), Protocol(samples=50), Path("runs/table-1"))
 
 What a run of `probekit heads` trained is read again and scored on samples of its test documents:
 their last 20 target tokens, and all of their target tokens beside them. Differences to the
@@ -9,7 +9,6 @@ finetuned and marginalized model are paired, over samples.
 Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1, table 1.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit import files, provenance
+from probekit import provenance
 from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
 from probekit.paper import numbers, protocol
@@ -29,9 +28,10 @@ from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import restored
-from probekit.pipelines.reproduction import reproduce
+from probekit.pipelines.reproduction.document import document as reproduced
 from probekit.pipelines.reproduction.figures import Row, share_columns
-from probekit.progress import Say
+from probekit.progress import Journal, Say
+from probekit.runs.stages import Stages
 
 # What the paper calls the finetuned model: marginalized at the second token.
 BASELINE_OF_PAPER = "finetuned-marginalized"
@@ -82,7 +82,7 @@ def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> R
     trained = [_trained(run) for run in runs]
     texts = [row for run in runs for row in study_heads.load(run).document["text"]]
     sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
-    return reproduce.document("table-1", rows, list(sources), asked.samples, trained)
+    return reproduced("table-1", rows, list(sources), asked.samples, trained)
 
 
 def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
@@ -118,13 +118,15 @@ def _kept(
 ) -> pd.DataFrame:
     """Return the sums of a strategy by sample, from the folder if they are there already."""
     tokens = [[sample.token_ids.tolist(), sample.target.tolist()] for sample in samples]
-    key = provenance.digest([study.stages.fingerprint, name, asdict(asked), tokens])
-    path = folder / "stages" / f"{name}-{key[:16]}.json"
-    if not path.exists():
+    causes = [study.stages.fingerprint, name, asdict(asked), tokens]
+    journal = Journal(folder / "log.jsonl", lambda _: None)
+
+    def scored() -> list[Row]:
         say(f"  {name}")
-        found = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")
-        files.write_text(path, json.dumps(found, allow_nan=False))
-    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+        rows: list[Row] = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")  # type: ignore[assignment]
+        return rows
+
+    return pd.DataFrame(Stages.of(folder / "stages", journal, causes).json(name, scored))
 
 
 def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:

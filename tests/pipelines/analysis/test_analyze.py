@@ -116,7 +116,7 @@ def test_a_stage_of_another_model_or_text_is_not_taken_up(
     changed = Settings.from_mapping({**asked, "text": (str(other),)})
     read = prepare(loaded, with_machine_defaults(changed, loaded))
     journal = Journal(tmp_path / "log.jsonl", print)
-    made = [Stages.of(tmp_path, journal, setup, settings) for setup in (prepared, read)]
+    made = [Stages.of_run(tmp_path, journal, setup, settings) for setup in (prepared, read)]
     assert len({stages.fingerprint for stages in made}) == 2
 
 
