@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,15 @@ STATE = ("step", "tokens", "n_worse")
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on, and what says which weights are best."""
+    """The text to train on, and the text that selects the best weights."""
 
     train: TokenBatch
     validation: TokenBatch
+
+    def only(self, offset: int) -> "Data":
+        """Return the same text with the targets of one offset."""
+        parts = (self.train, self.validation)
+        return Data(*(replace(part, targets=part.targets.only([offset])) for part in parts))
 
 
 @dataclass

@@ -1,12 +1,11 @@
-"""The content of heads.json, put together from what was measured."""
+"""The content of heads.json: scores, tables, verdict, checks and warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from probekit.checks import Check
-from probekit.pipelines.head_study import findings, layer_sweep, score_strategies
-from probekit.pipelines.head_study import verdict as head_verdict
+from probekit.pipelines.head_study import findings, layer_sweep, score_strategies, verdict
 from probekit.pipelines.head_study.layer_sweep import Sweep
 from probekit.pipelines.head_study.study import Study
 from probekit.runs import metadata
@@ -17,7 +16,7 @@ from probekit.settings import Settings
 SCHEMA = "probekit.heads/1"
 
 
-def document(
+def heads_document(
     study: Study,
     sums: DocumentSums,
     trained: Mapping[str, Mapping[str, Any]],
@@ -26,16 +25,16 @@ def document(
     """Return the content of heads.json but what `checks_and_warnings` returns.
 
     Args:
-        study: What was asked, of what.
+        study: Model and text, settings.
         sums: The scores.
         trained: Notes of each training.
         swept: The sweep over layers, if there was one.
     """
     names = [name for name in study.settings.trained if name in trained]
-    kept = {name: trained[name]["validation"].get(str(head_verdict.OFFSET)) for name in names}
-    own = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
-    verdict = head_verdict.sentences(sums, kept)
-    verdict += [layer_sweep.answer(swept)] if swept is not None else []
+    nats = {name: trained[name]["validation"].get(str(verdict.OFFSET)) for name in names}
+    own_heads = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
+    sentences = verdict.sentences(sums, nats)
+    sentences += [layer_sweep.answer(swept)] if swept is not None else []
     # Schema 1 lists the settings of an analysis too, which mean nothing here.
     settings = asdict(Settings()) | asdict(study.settings)
     return {
@@ -43,9 +42,9 @@ def document(
         "run": metadata.run_row(study.setup, settings, study.stages.journal),
         "model": metadata.model_row(study.setup),
         "text": study.setup.text,
-        "verdict": verdict,
+        "verdict": sentences,
         "scores": findings.score_rows(sums),
-        "differences": findings.difference_rows(sums, own),
+        "differences": findings.difference_rows(sums, own_heads),
         "gaps": findings.gap_rows(sums, names),
         "training": [_training(name, notes) for name, notes in trained.items()],
         "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
@@ -75,7 +74,7 @@ def checks_and_warnings(
     sums: DocumentSums,
     references: Mapping[str, Mapping[str, Any]],
     checks: Sequence[Check],
-    unmet: Sequence[dict[str, str]],
+    failed: Sequence[dict[str, str]],
 ) -> dict[str, Any]:
     """Return checks and warnings.
 
@@ -84,7 +83,7 @@ def checks_and_warnings(
         sums: The scores.
         references: Notes of the references by name.
         checks: Checks of the model.
-        unmet: Warnings of those that failed.
+        failed: Warnings of those that failed.
     """
     rows = [row for notes in references.values() for row in notes.get("marginal", [])]
     engine = [
@@ -92,16 +91,16 @@ def checks_and_warnings(
         for name, notes in references.items()
         for check in notes.get("checks", [])
     ]
-    warned = [
-        *unmet,
+    warnings = [
+        *failed,
         *setup.warnings,
-        *head_verdict.warnings(sums),
+        *verdict.warnings(sums),
         *_warnings(references),
     ]
     return {
         "marginal": rows,
         "checks": [*(asdict(check) for check in checks), *engine],
-        "warnings": warned,
+        "warnings": warnings,
     }
 
 

@@ -18,7 +18,7 @@ from probekit.pipelines.head_study.probe_starts import fitted, starts
 from probekit.pipelines.head_study.score_strategies import scored
 from probekit.pipelines.head_study.study import SWEPT_OFFSET as OFFSET
 from probekit.pipelines.head_study.study import Study
-from probekit.pipelines.head_study.train_strategies import noted, train_at
+from probekit.pipelines.head_study.train_strategies import train_at, training_notes
 from probekit.probes.probe import Probes
 from probekit.readout import LINEAR, UNIGRAM
 from probekit.scoring.losses import v_information_bits
@@ -29,8 +29,8 @@ HEAD, PROBE = "head", LINEAR
 # Of what the probe loses towards the last layer: where heads surely lose more, it is called gone.
 MOST = 0.5
 
-# What a sweep may say, by whether heads find more than the probe, whether the probe loses towards
-# the last layer, whether heads do, and how much of it.
+# The answers, by whether heads find more than the probe, whether the probe loses towards the last
+# layer, whether heads do, and how much of it.
 BEHIND = "Cannot tell: a head behind the probe was trained too little to say what is there."
 NO_BETTER = (
     "Cannot tell: heads that read no more than the probe were trained too little, or find nothing "
@@ -60,12 +60,12 @@ UNCLEAR = (
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the sweep over layers found.
+    """Scores of the sweep over layers.
 
     Attributes:
         sums: Scores by document of head, probe and unigram.
         validation: Cross-entropy in nats on the validation text, by readout and layer.
-        trained: What is to be known of each training, by layer.
+        trained: Notes of each training, by layer.
     """
 
     sums: DocumentSums
@@ -78,7 +78,7 @@ class Sweep:
         return sorted(self.trained)
 
     def best(self, readout: str) -> int:
-        """Return the layer at which validation likes a readout best."""
+        """Return the layer of a readout's lowest cross-entropy on the validation text."""
         return min(self.layers, key=lambda layer: self.validation[readout, layer])
 
 
@@ -107,7 +107,7 @@ def _trained(study: Study, layer: int, probes: Probes) -> dict[str, Any]:
     heads, history, recipe = train_at(study, layer, OFFSET, start)
     readout = HeadReadout(HEAD, study.backbone, heads, study.setup.anatomy)
     study.keep_table(f"layer-{layer}", scored(study, [readout], study.setup))
-    return noted(history, heads.n_values, recipe) | {"from_probe": bool(start)}
+    return training_notes(history, heads.n_values, recipe) | {"from_probe": bool(start)}
 
 
 def _score_probes(study: Study, probes: Probes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from probekit.heads.heads import HeadReadout
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
-from probekit.pipelines.head_study.train_strategies import restored, train_strategy
+from probekit.pipelines.head_study.train_strategies import load_trained, train_strategy
 from probekit.probes import logit_lens
 from probekit.readout import MODEL, Readout
 from probekit.runs import ceiling as ceilings
@@ -118,13 +118,13 @@ def _order(study: Study) -> tuple[str, ...]:
 
 def _score_strategy(study: Study, name: str) -> dict[str, Any]:
     if name == BASELINE:
-        return _score_model(study, name, _as(study.setup, restored(study, name).model))
-    table = scored(study, [restored(study, name).readout(name)], study.setup)
+        return _score_model(study, name, _with_model(study.setup, load_trained(study, name).model))
+    table = scored(study, [load_trained(study, name).readout(name)], study.setup)
     study.keep_table(name, table)
     return {}
 
 
-def _as(setup: Setup, model: PreTrainedModel) -> Setup:
+def _with_model(setup: Setup, model: PreTrainedModel) -> Setup:
     """Return the same text with another model."""
     loaded = replace(setup.loaded, model=model)
     return replace(setup, loaded=loaded, anatomy=find_anatomy(model))

@@ -19,9 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from probekit import files, provenance
 from probekit.errors import DataError, ModelError, RunError
 from probekit.models.loading import Loaded, resolve_model
-from probekit.pipelines.head_study import document as head_assembly
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
-from probekit.pipelines.head_study.document import SCHEMA
+from probekit.pipelines.head_study.document import SCHEMA, checks_and_warnings, heads_document
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study import Study
 from probekit.progress import Journal, Say
@@ -91,9 +90,9 @@ def study_heads(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    given, loaded = resolve_model(model, tokenizer, settings)
-    of_heads = HeadSettings.from_mapping(given)
-    return run(loaded or load_model(of_heads), of_heads, output, overwrite, say)
+    values, loaded = resolve_model(model, tokenizer, settings)
+    chosen = HeadSettings.from_mapping(values)
+    return run(loaded or load_model(chosen), chosen, output, overwrite, say)
 
 
 def run(
@@ -115,14 +114,14 @@ def run(
         study = Study(setup, settings, Stages.of_run(folder, journal, setup, settings))
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
-        unmet = require_analysable(checks)
+        failed = require_analysable(checks)
     say(plan_line(study))
     trained = score_strategies.strategies(study)
     references = score_strategies.references(study)
     swept = layer_sweep.sweep(study) if study.sweeps else None
     sums = score_strategies.sums(study)
-    document = head_assembly.document(study, sums, trained, swept)
-    document |= head_assembly.checks_and_warnings(setup, sums, references, checks, unmet)
+    document = heads_document(study, sums, trained, swept)
+    document |= checks_and_warnings(setup, sums, references, checks, failed)
     _finish(study, folder, document, sums)
     return load(folder)
 

@@ -1,11 +1,10 @@
-"""Strategies of training heads, each on a copy of the model of its own.
+"""Train heads by a strategy, on a copy of the model of its own.
 
-What was trained is written and read again before it is scored, so that a study that was
-stopped in between comes to the same numbers.
+Weights are written and read again before they are scored, so that a study that was stopped in
+between comes to the same numbers.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from probekit.heads.native import native
 from probekit.heads.queries import QueryHeads, QueryReadout
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
-from probekit.heads.training.train import Data, History, Row, train
+from probekit.heads.training.train import History, Row, train
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.probe_starts import Starts, probes_of_read_layer
 from probekit.pipelines.head_study.settings import BASELINE
@@ -70,24 +69,23 @@ class TrainedHeads:
 
 
 def require_possible(study: Study) -> None:
-    """Raise, before anything is trained, what a strategy or the sweep would raise in its turn.
+    """Check, before anything is trained, that every strategy and the sweep suit this model.
 
     Raises:
-        ProbekitError: If this model cannot be trained as it is asked; the message names the
-            strategy.
+        ProbekitError: If one does not; the message names the strategy.
     """
     settings, setup = study.settings, study.setup
     last = setup.anatomy.n_layers
     if settings.read is not None and settings.read > last:
         raise SettingsError(f"--read must be in 0..{last} for this model, got {settings.read}")
     if settings.kind == "native":
-        native(setup.loaded.model, setup.anatomy)  # it says what is missing
+        native(setup.loaded.model, setup.anatomy)  # raises where there are none
     for name in settings.strategies:
         try:
             _require_possible(study, study.recipe(name))
         except (ModelError, SettingsError) as error:
-            told = f"{name}: {error}"
-            raise type(error)(told) from error
+            message = f"{name}: {error}"
+            raise type(error)(message) from error
     if study.sweeps:
         _at_layer(study, study.swept[-1], SWEPT_OFFSET, {})
 
@@ -95,7 +93,7 @@ def require_possible(study: Study) -> None:
 def _require_possible(study: Study, recipe: Recipe) -> None:
     anatomy, reads = study.setup.anatomy, {study.setup.anatomy.n_layers}
     if recipe.name != BASELINE:
-        heads = _new(study, study.backbone, replace(recipe, probed=False))
+        heads = _build(study, study.backbone, replace(recipe, probed=False))
         reads = set(heads.reads) if isinstance(heads, Heads) else reads
     if recipe.joint and max(reads) == 0:
         raise SettingsError(
@@ -107,8 +105,8 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
 
 
 def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
-    """Train by a recipe; its weights are kept, its learning curve returned."""
-    recipe, trained = study.recipe(strategy), start(study, strategy)
+    """Train heads by a strategy and write their weights; return notes of the training."""
+    recipe, trained = study.recipe(strategy), new_heads(study, strategy)
     checkpoint = study.stages.path(f"{strategy}.pt")
     history = train(
         trained.heads, trained.backbone, study.data, recipe, checkpoint, study.stages.journal.say
@@ -118,11 +116,11 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     if recipe.joint:
         notes = {"model_fingerprint": study.setup.fingerprint}
         lora.save(trained.model, study.weights("adapter", strategy), notes)
-    return noted(history, trained.n_parameters, recipe)
+    return training_notes(history, trained.n_parameters, recipe)
 
 
-def noted(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
-    """Return what is to be known of a training.
+def training_notes(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
+    """Return notes of a training that JSON can hold.
 
     `validation` has the cross-entropy in nats of the weights that were kept, by offset.
     """
@@ -143,15 +141,15 @@ def _is_kept(row: Row, history: History) -> bool:
     return (row.stage, row.step) == (last, history.best_steps[row.offset])
 
 
-def start(study: Study, strategy: str) -> TrainedHeads:
-    """Return new heads on a copy of the model: of the finetuned one where a recipe says so."""
+def new_heads(study: Study, strategy: str) -> TrainedHeads:
+    """Return new heads on a copy of the model, or of the finetuned model if the recipe asks."""
     recipe = study.recipe(strategy)
     backbone = _backbone(study, recipe)
-    return TrainedHeads(backbone, None if strategy == BASELINE else _new(study, backbone, recipe))
+    return TrainedHeads(backbone, None if strategy == BASELINE else _build(study, backbone, recipe))
 
 
-def restored(study: Study, strategy: str) -> TrainedHeads:
-    """Return what a finished stage trained."""
+def load_trained(study: Study, strategy: str) -> TrainedHeads:
+    """Return the heads, and the model, that a finished stage trained."""
     recipe = study.recipe(strategy)
     backbone = _backbone(study, recipe)
     # Before adapters: a copy of the last block must not carry any.
@@ -195,11 +193,11 @@ def train_at(
             it starts as `study.settings.init` says.
     """
     recipe = replace(study.recipe("heads-only"), name=f"layer {layer}")
-    new = _at_layer(study, layer, offset, probes)
-    data = Data(*(replace(p, targets=p.targets.only([offset])) for p in _parts(study.data)))
+    heads = _at_layer(study, layer, offset, probes)
     checkpoint = study.stages.path(f"layer-{layer}.pt")
-    history = train(new, study.backbone, data, recipe, checkpoint, study.stages.journal.say)
-    return new, history, recipe
+    say = study.stages.journal.say
+    history = train(heads, study.backbone, study.data.only(offset), recipe, checkpoint, say)
+    return heads, history, recipe
 
 
 def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
@@ -214,15 +212,11 @@ def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
     ).float()
 
 
-def _parts(data: Data) -> Sequence[Any]:
-    return data.train, data.validation
-
-
-def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
+def _build(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads:
     settings = study.settings
     if settings.kind == "query":
         return _queries(study, backbone)
-    new = build(
+    heads = build(
         settings.kind,
         backbone.anatomy,
         range(1, settings.offsets + 1),
@@ -233,7 +227,7 @@ def _new(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHeads
         probes=probes_of_read_layer(study) if recipe.probed else None,
         seed=settings.seed,
     )
-    return new.float() if backbone.model.dtype != torch.float64 else new
+    return heads.float() if backbone.model.dtype != torch.float64 else heads
 
 
 def _queries(study: Study, backbone: Backbone) -> QueryHeads:

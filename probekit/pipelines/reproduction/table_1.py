@@ -27,7 +27,7 @@ from probekit.paper.samples import tokenized_samples
 from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.pipelines.head_study.study import Study
-from probekit.pipelines.head_study.train_strategies import restored
+from probekit.pipelines.head_study.train_strategies import load_trained
 from probekit.pipelines.reproduction.document import document as reproduced
 from probekit.pipelines.reproduction.figures import Row, share_columns
 from probekit.progress import Journal, Say
@@ -130,7 +130,7 @@ def _kept(
 
 
 def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
-    trained = restored(study, name)
+    trained = load_trained(study, name)
     subject = Subject(trained.model, trained.backbone.anatomy, name)
     if name == BASELINE:
         table, _ = protocol.top5(subject, samples, asked)
