@@ -1,4 +1,4 @@
-"""New blocks of a model's own class: as its last one, random, or doing nothing at all."""
+"""New blocks of a model's own class: copies of its last one, random, or the identity."""
 
 import copy
 from typing import Any, Literal
@@ -63,14 +63,15 @@ def _make_identity(block: nn.Module, anatomy: Anatomy) -> None:
         resid = reading.resid[before]
         fired: list[nn.Module] = []
 
-        def fire(module: nn.Module, *_: Any) -> None:
+        def note(module: nn.Module, *_: Any) -> None:
             fired.append(module)
 
-        handles = [m.register_forward_hook(fire) for m in block.modules() if _projects(m)]
+        handles = [m.register_forward_hook(note) for m in block.modules() if _projects(m)]
         reading.call.run(block, resid)
         for handle in handles:
             handle.remove()
         for part in _parts(block):
+            # The one that ran last writes to the residual stream.
             inside = [module for module in fired if module in part]
             for parameter in inside[-1].parameters() if inside else ():
                 parameter.zero_()

@@ -1,4 +1,4 @@
-"""Heads that a model brings along: multi-token layers, as transformers runs them.
+"""Multi-token layers that a model brings along, as transformers runs them.
 
 Layer i reads at position t what layer i - 1 gave there (layer 1: the model's last hidden
 state) and the token at t + i, and predicts the token at t + i + 1. These heads are fed the
@@ -33,21 +33,21 @@ class NativeHeads:
     Attributes:
         model: The model.
         anatomy: Its anatomy.
-        brought: The multi-token layers, in eval mode.
+        mtp: The multi-token layers, in eval mode.
         name: Name of the readout.
         layers: None are captured for it.
     """
 
     model: PreTrainedModel
     anatomy: Anatomy
-    brought: MtpModel
+    mtp: MtpModel
     name: str = "head:native"
     layers: frozenset[int] = frozenset()
 
     @property
     def offsets(self) -> tuple[int, ...]:
         """The offsets, ascending: 2 and on, one a layer."""
-        return tuple(range(2, len(self.brought.layers) + 2))
+        return tuple(range(2, len(self.mtp.layers) + 2))
 
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
@@ -76,13 +76,13 @@ class NativeHeads:
             input_ids=token_ids, output_hidden_states=-1, use_cache=False
         )
         hidden: Tensor = outputs.hidden_states[-1]
-        places = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
-        for layer in range(len(self.brought.layers)):
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
+        for layer in range(len(self.mtp.layers)):
             ahead = layer + 1
             if ahead >= token_ids.shape[1]:
                 return
-            hidden = self.brought.forward_layer(
-                layer, hidden[:, :-1], places[:, ahead:], None,
+            hidden = self.mtp.forward_layer(
+                layer, hidden[:, :-1], positions[:, ahead:], None,
                 input_ids=token_ids[:, ahead:],
             )  # fmt: skip
             yield hidden
@@ -111,7 +111,7 @@ def native(model: PreTrainedModel, anatomy: Anatomy) -> NativeHeads:
             "without one; load it with from_pretrained"
         )
     try:
-        found = MtpModel.from_pretrained(model, device_map={"": model.device})
+        mtp = MtpModel.from_pretrained(model, device_map={"": model.device})
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"the {count} multi-token layers of {name} could not be loaded from "
@@ -119,7 +119,7 @@ def native(model: PreTrainedModel, anatomy: Anatomy) -> NativeHeads:
             "that holds them"
         ) from error
     # eval alone: embeddings and unembedding in it are the model's, and not ours to freeze.
-    return NativeHeads(model, anatomy, found.train(False))
+    return NativeHeads(model, anatomy, mtp.train(False))
 
 
 def _require_fed(mask: Mask, fed: int, offset: int) -> None:

@@ -74,7 +74,7 @@ class QueryHeads(nn.Module):
         # Steps of the optimizer would be lost in the rounding of a narrower dtype.
         wide = torch.promote_types(drawn.dtype, torch.float32)
         self.embeddings = nn.Parameter(drawn.to(wide, copy=True))
-        self._require_right()
+        self._verify()
 
     @property
     def model(self) -> PreTrainedModel:
@@ -99,24 +99,25 @@ class QueryHeads(nn.Module):
         """
         token_ids = token_ids.to(self.model.device)
         batch, length = token_ids.shape
-        depth = torch.arange(len(self.embeddings) + 1, device=token_ids.device)
-        places = (depth[:, None] + torch.arange(length, device=token_ids.device)).flatten()
-        # Those behind the last place ask for tokens beyond the block: a token that is in the block
-        # is asked for by a query that stands before it.
+        # Level 0 are the tokens, level k the query m_k behind each of them, at position t + k.
+        level = torch.arange(len(self.embeddings) + 1, device=token_ids.device)
+        positions = (level[:, None] + torch.arange(length, device=token_ids.device)).flatten()
+        # Queries behind the last position predict tokens beyond the block: a token that is in the
+        # block is predicted by a query that stands before it.
         most = longest(self.model)
-        places = places if most is None else places.clamp(max=most - 1)
+        positions = positions if most is None else positions.clamp(max=most - 1)
         queries = self.embeddings.repeat_interleave(length, dim=0).expand(batch, -1, -1)
         embedded = torch.cat([self._embed(token_ids), queries.to(self.model.dtype)], dim=1)
         masks = {
-            kind: additive(visible(length, len(depth), window, token_ids.device), self.model.dtype)
+            kind: additive(visible(length, len(level), window, token_ids.device), self.model.dtype)
             for kind, window in windows(self.model).items()
         }
         resid = self._last(
             inputs_embeds=embedded,
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-            position_ids=places.expand(batch, -1),
+            position_ids=positions.expand(batch, -1),
         )
-        levels = resid.unflatten(1, (len(depth), length)).unbind(dim=1)
+        levels = resid.unflatten(1, (len(level), length)).unbind(dim=1)
         return QueryReading(dict(enumerate(levels, start=1)))
 
     def hidden(self, reading: QueryReading, offset: int) -> Float[Tensor, "batch pos hidden"]:
@@ -147,20 +148,20 @@ class QueryHeads(nn.Module):
 
     def _last(self, **inputs: Any) -> Resid:
         """Return the residual stream after the last block, from whatever goes in."""
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
-            found.append(residual_out(output))
+            outputs.append(residual_out(output))
 
         handle = self.anatomy.blocks[-1].register_forward_hook(keep)
         try:
             self.anatomy.decoder(use_cache=False, **inputs)
         finally:
             handle.remove()
-        return found[0]
+        return outputs[0]
 
     @torch.no_grad()
-    def _require_right(self) -> None:
+    def _verify(self) -> None:
         """Compare the last position's branch with the tokens and queries run as one sequence."""
         token_ids = probe_ids(self.anatomy)
         try:
@@ -171,8 +172,8 @@ class QueryHeads(nn.Module):
             [self._embed(token_ids), self.embeddings[None].to(self.model.dtype)], dim=1
         )
         expected = self._last(inputs_embeds=whole)[:, token_ids.shape[1] - 1 :]
-        found = torch.stack([resid[:, -1] for resid in reading.resid.values()], dim=1)
-        if not within_rounding(found, expected):
+        packed = torch.stack([resid[:, -1] for resid in reading.resid.values()], dim=1)
+        if not within_rounding(packed, expected):
             raise ModelError(_refusal(self.model, "packed, it computes other numbers"))
 
 
@@ -199,8 +200,8 @@ def visible(
     own = (level > 0) & (level <= level[:, None]) & (start == start[:, None])
     seen = tokens | own
     if window is not None:
-        place = level + start
-        seen &= place[:, None] - place < window
+        position = level + start
+        seen &= position[:, None] - position < window
     return seen
 
 
@@ -221,11 +222,11 @@ class QueryReadout:
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield logits in float32, offset by offset."""
-        wanted = [offset for offset in self.queries.offsets if offset in valid]
-        if not wanted:
+        offsets = [offset for offset in self.queries.offsets if offset in valid]
+        if not offsets:
             return
         reading = self.queries.read(seen.token_ids)
-        for offset in wanted:
+        for offset in offsets:
             hidden = self.queries.hidden(reading, offset)
             rows = hidden[valid[offset].to(hidden.device)]
             yield Cell(self.name, offset), self.queries.logits(rows, offset).float()

@@ -25,7 +25,7 @@ IDS = torch.randint(0, 97, (1, 20), generator=torch.Generator().manual_seed(0))
 def drafted(heads: NativeHeads, token_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return what transformers' own generation drafts behind the last of these tokens."""
     states = heads.model(token_ids[:, :-1], output_hidden_states=True).hidden_states[-1]
-    tokens, logits, _ = heads.brought(
+    tokens, logits, _ = heads.mtp(
         input_ids=token_ids[:, 1:],
         last_hidden_states=states,
         attention_mask=None,
@@ -101,7 +101,7 @@ def test_heads_come_from_the_checkpoint_of_the_model(tmp_path: Path) -> None:
         .replace("layers.0.enorm.", "mtp.pre_fc_norm_embedding.")
         .replace("layers.0.hnorm.", "mtp.pre_fc_norm_hidden.")
         .replace("layers.0.post_norm.", "mtp.norm."): tensor.clone()
-        for key, tensor in made.brought.state_dict().items()
+        for key, tensor in made.mtp.state_dict().items()
         if key.startswith("layers.")
     }
     bare = hf.AutoModelForCausalLM.from_pretrained(tmp_path)

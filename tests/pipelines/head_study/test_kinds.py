@@ -108,7 +108,7 @@ def test_layers_that_a_model_brings_along_are_scored_token_fed(
     made.model.save_pretrained(folder)
     tiny_run.tokenizer().save_pretrained(folder)
     place = folder / "model.safetensors"
-    brought = made.brought.state_dict()
+    brought = made.mtp.state_dict()
     layers = {renamed(key): brought[key].clone() for key in brought if key.startswith("layers.")}
     save_file(load_file(place) | layers, place, metadata={"format": "pt"})
     run = study_heads(
