@@ -13,7 +13,7 @@ log.jsonl           progress events
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -21,13 +21,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from probekit import provenance
 from probekit.errors import RunError
 from probekit.files import write_text
-from probekit.settings import Settings, from_file
+from probekit.settings import AnySettings, RunSettings, Settings, from_file
 
+RESULTS = "results.json"
 # What says that a folder holds a finished job, and of which kind.
 FINISHED = {
-    "results.json": "an analysis",
+    RESULTS: "an analysis",
     "heads.json": "a study of heads",
     "reproduction.json": "a repeated experiment",
 }
@@ -154,33 +156,55 @@ def json_schema(name: Literal["results", "passages", "heads"] = "results") -> di
     return schema
 
 
-def open_folder(folder: Path, settings: Settings, overwrite: bool) -> Run | None:
-    """Make ready the folder of a run; return the run if it is there already.
+def open_folder(folder: Path, settings: RunSettings, overwrite: bool, file: str = RESULTS) -> bool:
+    """Make ready the folder of a run; return whether the finished run is there already.
+
+    Args:
+        folder: Where the run is, or is to be.
+        settings: Its settings, written to run.toml.
+        overwrite: Replace a run with other settings, or a finished one.
+        file: What says that the run is finished.
 
     Raises:
         RunError: If it cannot be written, or holds a run with other settings.
     """
-    require_no_other(folder, "results.json")
+    require_no_other(folder, file)
+    replaced = overwrite and (folder / file).exists()
+    held = None if replaced else settings_held(folder, type(settings), file)
+    differing = held.differing(settings) if held else []
+    if differing and not overwrite:
+        raise RunError(
+            f"{folder} holds a run with other settings: {', '.join(differing)}. "
+            "Name another --output, or replace the run with --overwrite"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if overwrite and not _goes_on(folder, settings):
-            for name in ("results.json", "run.toml", "stages"):
-                _remove(folder / name)
+        if replaced or differing:
+            _clear(folder, file)
     except OSError as error:
         raise RunError(
             f"the output folder {folder} cannot be written: {error.strerror}. "
             "Name another with --output"
         ) from None
-    if not holds_work(folder):
-        write_text(folder / "run.toml", settings.as_toml())
-        return None
-    differing = Settings.from_mapping(from_file(folder / "run.toml")).differing(settings)
-    if differing:
-        raise RunError(
-            f"{folder} holds a run with other settings: {', '.join(differing)}. "
-            "Name another --output, or replace the run with --overwrite"
-        )
-    return load(folder) if (folder / "results.json").exists() else None
+    if (folder / file).exists():
+        return True
+    write_text(folder / "run.toml", settings.as_toml())
+    return False
+
+
+def default_folder(stem: str, settings: RunSettings, file: str = RESULTS) -> Path:
+    """Return runs/<stem>, or with 6 hex behind it where that holds a run with other settings."""
+    folder = Path("runs") / stem
+    if settings_held(folder, type(settings), file) in (None, settings):
+        return folder
+    return folder.with_name(f"{stem}-{provenance.digest(asdict(settings))[:6]}")
+
+
+def settings_held(folder: Path, kind: type[AnySettings], file: str) -> AnySettings | None:
+    """Return the settings of the run that a folder holds, finished or begun; None without one."""
+    begun = (folder / file).exists() or any((folder / "stages").glob("*"))
+    path = folder / "run.toml"
+    return kind.from_mapping(from_file(path)) if begun and path.exists() else None
 
 
 def require_no_other(folder: Path, own: str) -> None:
@@ -194,21 +218,9 @@ def require_no_other(folder: Path, own: str) -> None:
             raise RunError(f"{folder} holds {kind}: name another folder with --output")
 
 
-def holds_work(folder: Path, own: str = "results.json") -> bool:
-    """Whether a folder holds a finished run, whose file is `own`, or finished stages of one."""
-    begun = (folder / own).exists() or any((folder / "stages").glob("*"))
-    return begun and (folder / "run.toml").exists()
-
-
-def _goes_on(folder: Path, settings: Settings) -> bool:
-    """Whether a folder holds an unfinished run with these settings."""
-    if (folder / "results.json").exists() or not holds_work(folder):
-        return False
-    return Settings.from_mapping(from_file(folder / "run.toml")) == settings
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _clear(folder: Path, file: str) -> None:
+    """Remove what says that a run is finished, its stages and what it fitted or trained."""
+    (folder / file).unlink(missing_ok=True)
+    shutil.rmtree(folder / "stages", ignore_errors=True)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()

@@ -1,6 +1,7 @@
 """The run folder: written whole or not at all, and read again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -50,19 +51,20 @@ def test_a_folder_with_another_run_names_what_differs(tmp_path: Path) -> None:
     begun(tmp_path, Settings(seed=1))
     with pytest.raises(RunError, match=r"other settings: offsets, seed\. .*--overwrite"):
         results.open_folder(tmp_path, Settings(offsets=2), overwrite=False)
-    assert results.open_folder(tmp_path, Settings(seed=1), overwrite=False) is None
+    assert not results.open_folder(tmp_path, Settings(seed=1), overwrite=False)
 
 
 def test_overwrite_replaces_another_run(tmp_path: Path) -> None:
     begun(tmp_path, Settings(seed=1))
-    (tmp_path / "results.json").write_text("{}")
-    assert results.open_folder(tmp_path, Settings(offsets=2), overwrite=True) is None
+    for name in ("results.json", "probes.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert not results.open_folder(tmp_path, Settings(offsets=2), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
 def test_a_run_that_never_began_is_in_nobody_s_way(tmp_path: Path) -> None:
     results.open_folder(tmp_path, Settings(seed=1), overwrite=False)
-    assert results.open_folder(tmp_path, Settings(seed=2), overwrite=False) is None
+    assert not results.open_folder(tmp_path, Settings(seed=2), overwrite=False)
     assert Run(tmp_path, {}).settings == Settings(seed=2)
 
 
@@ -124,7 +126,7 @@ def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
     stage = tmp_path / "stages" / "probes"
     stage.parent.mkdir()
     stage.touch()
-    assert results.open_folder(tmp_path, settings, overwrite=True) is None
+    assert not results.open_folder(tmp_path, settings, overwrite=True)
     assert stage.exists()
     results.open_folder(tmp_path, Settings(seed=4), overwrite=True)
     assert not stage.exists()
@@ -141,3 +143,16 @@ def test_a_run_of_another_model_or_text_is_not_passed_off(
     results.require_unchanged(tmp_path, before, "a", [{"sha256": "t"}])
     with pytest.raises(RunError, match=f"but {changed} changed since"):
         results.require_unchanged(tmp_path, before, fingerprint, [{"sha256": sha256}])
+
+
+def test_without_an_output_runs_lie_under_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = results.default_folder("mini", Settings())
+    assert first == Path("runs/mini")
+    begun(first, Settings())
+    assert results.default_folder("mini", Settings()) == first
+    names = {results.default_folder("mini", Settings(seed=seed)).name for seed in (1, 2)}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"mini-[0-9a-f]{6}", name) for name in names)

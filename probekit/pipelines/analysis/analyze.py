@@ -4,14 +4,13 @@ documents → token blocks → residual stream → readouts → scores → run f
 """
 
 import shutil
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probekit import files, provenance, reports
+from probekit import files, reports
 from probekit.checks import Check
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models import loading
@@ -25,8 +24,7 @@ from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
 from probekit.runs import doctor, plan
-from probekit.runs import folder as results
-from probekit.runs.folder import Run
+from probekit.runs.folder import Run, default_folder, load, open_folder, require_unchanged
 from probekit.runs.setup import (
     load_model,
     prepare,
@@ -35,7 +33,7 @@ from probekit.runs.setup import (
 )
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL
-from probekit.settings import Settings, from_file
+from probekit.settings import Settings
 
 
 def analyze(
@@ -74,11 +72,11 @@ def run(
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
     settings = with_machine_defaults(settings, loaded)
-    folder = Path(output) if output else default_folder(settings)
-    finished = results.open_folder(folder, settings, overwrite)
-    if finished is not None:
+    folder = Path(output) if output else default_folder(Path(settings.model).name, settings)
+    if open_folder(folder, settings, overwrite):
+        finished = load(folder)
         now = prepare(loaded, settings, settings.layers, settings.site)
-        results.require_unchanged(folder, finished.results, now.fingerprint, now.text)
+        require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl", say)
@@ -102,7 +100,7 @@ def run(
     with journal.stage("report"):
         page = reports.render(document, measured.passages)
     _write(folder, measured, stages, document, page)
-    return results.load(folder)
+    return load(folder)
 
 
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
@@ -147,17 +145,6 @@ def _probes_file(family: str) -> str:
     return "probes.safetensors" if family == LINEAR else f"probes-{family}.safetensors"
 
 
-def default_folder(settings: Settings) -> Path:
-    """Return runs/<model>, or runs/<model>-<6 hex> when that holds a run with other settings."""
-    stem = Path("runs") / Path(settings.model).name
-    if not results.holds_work(stem):
-        return stem
-    held = Settings.from_mapping(from_file(stem / "run.toml"))
-    if held == settings:
-        return stem
-    return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
-
-
 def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = "linear") -> Probes:
     """Return the probes of a run, ready to be applied to new text by `predict`.
 
@@ -169,7 +156,7 @@ def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = 
     Raises:
         RunError: If there are no probes, or they were fitted to another model.
     """
-    finished = results.load(folder)
+    finished = load(folder)
     loaded = loaded or load_model(finished.settings)
     path = finished.folder / _probes_file(family)
     return read_probes(path, find_anatomy(loaded.model), loading.fingerprint(loaded))

@@ -8,7 +8,7 @@ model → read-layer sweep → run folder → report
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probekit import files, provenance
+from probekit import files
 from probekit.errors import DataError, ModelError, RunError
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
@@ -100,9 +100,10 @@ def run(
 ) -> HeadRun:
     """Study heads of a loaded model; see `study_heads`."""
     settings = with_machine_defaults(settings, loaded)
-    folder = Path(output) if output else default_folder(settings)
-    finished = _open(folder, settings, overwrite)
-    if finished is not None:
+    stem = f"{Path(settings.model).name}-heads"
+    folder = Path(output) if output else results.default_folder(stem, settings, FILE)
+    if results.open_folder(folder, settings, overwrite, FILE):
+        finished = load(folder)
         now = prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
@@ -189,42 +190,6 @@ def plan_line(study: Study) -> str:
         f"{settings.offsets}, {steps:,} steps of {settings.step_blocks} blocks each at rate "
         f"{study.rate:.2g}, {len(study.swept) if study.sweeps else 0} layers swept"
     )
-
-
-def default_folder(settings: HeadSettings) -> Path:
-    """Return runs/<model>-heads, or with 6 hex behind it where that holds other settings."""
-    stem = Path("runs") / f"{Path(settings.model).name}-heads"
-    if _held(stem) in (None, settings):
-        return stem
-    return stem.with_name(f"{stem.name}-{provenance.digest(asdict(settings))[:6]}")
-
-
-def _held(folder: Path) -> HeadSettings | None:
-    """Return the settings of the run that a folder holds, finished or begun; None without one."""
-    if not results.holds_work(folder, FILE):
-        return None
-    return HeadSettings.from_mapping(from_file(folder / "run.toml"))
-
-
-def _open(folder: Path, settings: HeadSettings, overwrite: bool) -> HeadRun | None:
-    """Make ready the folder of a run; return the run if it is there already."""
-    results.require_no_other(folder, FILE)
-    held = _held(folder)
-    differing = held.differing(settings) if held else []
-    if differing and not overwrite:
-        raise RunError(
-            f"{folder} holds a run with other settings: {', '.join(differing)}. "
-            "Name another --output, or replace the run with --overwrite"
-        )
-    if overwrite and held and (differing or (folder / FILE).exists()):
-        (folder / FILE).unlink(missing_ok=True)
-        shutil.rmtree(folder / "stages", ignore_errors=True)
-        for weights in [*folder.glob("heads-*.safetensors"), *folder.glob("adapter-*.safetensors")]:
-            weights.unlink()
-    if (folder / FILE).exists():
-        return load(folder)
-    files.write_text(folder / "run.toml", settings.as_toml())
-    return None
 
 
 def _finish(study: Study, folder: Path, document: dict[str, Any], sums: DocumentSums) -> None:

@@ -15,7 +15,7 @@ from probekit.activations.residual_stream import stream
 from probekit.data.targets import text_targets
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.analysis import analyze, fits
+from probekit.pipelines.analysis import fits
 from probekit.progress import Journal
 from probekit.runs.folder import Run
 from probekit.runs.setup import load_model, prepare, with_machine_defaults
@@ -226,22 +226,3 @@ def test_two_texts_are_told_apart(asked: dict[str, Any], tmp_path: Path, text_fi
     counts = run.scores.query("readout == 'unigram' and offset == 1 and split == 'test'")
     by_domain = counts.query("positions == 'all'").set_index("domain")["n_positions"]
     assert by_domain["all"] == by_domain["one"] + by_domain["two"]
-
-
-def test_without_an_output_runs_lie_under_runs(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = Settings.from_mapping(asked)
-    first = analyze.default_folder(settings)
-    assert str(first) == "runs/mini"
-    (first / "stages").mkdir(parents=True)
-    (first / "stages" / "probes").write_text("")
-    (first / "run.toml").write_text(settings.as_toml())
-    assert analyze.default_folder(settings) == first
-
-    def name(seed: int) -> str:
-        return analyze.default_folder(Settings.from_mapping({**asked, "seed": seed})).name
-
-    assert name(1).startswith("mini-")
-    assert name(1) != name(2)

@@ -1,6 +1,5 @@
 """Studies of heads on what cannot, or can barely, be studied: said before anything is trained."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,20 +61,6 @@ def test_a_model_of_one_block_has_heads_but_no_mixture(
     given["strategies"] = ("heads-only",)
     run = study_heads(model, **given, epochs=1, step_blocks=16, output=tmp_path / "run")
     assert {row["layer"] for row in run.document["sweep"]} == {0, 1}
-
-
-def test_another_study_of_a_model_gets_a_folder_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    one, other = (HeadSettings(model="tiny", epochs=epochs) for epochs in (1, 2))
-    first = head_study.default_folder(one)
-    assert first == Path("runs/tiny-heads")
-    first.mkdir(parents=True)
-    (first / "run.toml").write_text(one.as_toml())
-    (first / "heads.json").write_text("{}")
-    assert head_study.default_folder(one) == first
-    assert re.fullmatch(r"tiny-heads-[0-9a-f]{6}", head_study.default_folder(other).name)
 
 
 @pytest.mark.slow
