@@ -1,6 +1,7 @@
 """The shape of the house: who may import whom, how long a file may be, what help may load."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,39 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from support.layers import LIBRARY, PACKAGES, STOREYS, WORDS, modules
 from support.paths import ROOT
 
-# The storeys, in order: a package imports only packages of storeys before its own.
-STOREYS: tuple[tuple[str, ...], ...] = (
-    ("data", "models"),
-    ("activations",),
-    ("scoring",),
-    ("probes", "marginalization"),
-    ("heads",),
-    ("runs", "paper"),
-    ("reports",),
-    ("pipelines",),
-    ("cli",),
-)
-
-# What any package may import, and which import no package.
-WORDS = {
-    "errors", "shapes", "checks", "settings", "readout", "files", "provenance", "progress",
-}  # fmt: skip
-
-LIBRARY = ROOT / "probekit"
-PACKAGES = [package for storey in STOREYS for package in storey]
-
-LONGEST_FILE = 300
+LONGEST_FILE, LONGEST_FUNCTION = 300, 40
 MOST_MODULES = 15
 SAYS_NOTHING = {"utils", "base", "common", "config", "manager", "registry"}
 SLOW_TO_IMPORT = {"torch", "transformers", "pandas", "sklearn", "seaborn", "pyarrow"}
-
-
-def modules(folder: Path = LIBRARY) -> dict[str, Path]:
-    """Return the files of a folder and those below by dotted name."""
-    files = sorted(folder.rglob("*.py"))
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
 def imports(source: str, known: set[str]) -> Iterator[str]:
@@ -125,6 +100,34 @@ def test_a_folder_can_be_read_at_a_glance(folder: Path) -> None:
 def test_a_file_is_short_and_its_name_says_something(path: Path) -> None:
     assert path.read_text(encoding="utf-8").count("\n") <= LONGEST_FILE
     assert path.stem not in SAYS_NOTHING
+
+
+def functions_of(source: str) -> Iterator[tuple[str, int]]:
+    """Yield the functions of a source with their lines, docstring left out.
+
+    >>> list(functions_of("def f():\\n    'Say so.'\\n    return 1"))
+    [('f', 2)]
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            said = node.body[0] if ast.get_docstring(node) else None
+            docstring = (said.end_lineno or 0) - said.lineno + 1 if said else 0
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1 - docstring
+
+
+@pytest.mark.parametrize("path", modules().values(), ids=lambda path: path.name)
+def test_functions_are_short(path: Path) -> None:
+    functions = functions_of(path.read_text(encoding="utf-8"))
+    assert [name for name, lines in functions if lines > LONGEST_FUNCTION] == []
+
+
+@pytest.mark.parametrize("folder", sorted(LIBRARY.rglob("__init__.py")), ids=str)
+def test_a_package_lists_its_modules(folder: Path) -> None:
+    listed = ast.get_docstring(ast.parse(folder.read_text(encoding="utf-8"))) or ""
+    inside = {path.stem for path in folder.parent.glob("*.py")} - {"__init__", "__main__"}
+    # The top one lists what can be called instead; the README has its packages.
+    if folder.parent != LIBRARY:
+        assert {name for name in inside if not re.search(rf"^ *{name}\b", listed, re.M)} == set()
 
 
 def _loaded_by(statements: str) -> set[str]:

@@ -3,13 +3,18 @@
 import ast
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.layers import LIBRARY, PACKAGES
 from support.paths import ROOT
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 README = ROOT / "README.md"
-LIBRARY = ROOT / "probekit"
+DOCS = ROOT / "docs"
 
 
 def block(text: str, name: str) -> str:
@@ -35,11 +40,11 @@ def first_sentence(source: str) -> str:
 
 
 def folders_block() -> str:
-    """Return the tree of folders, a line each, from the packages' docstrings."""
+    """Return the packages in their order, a line each, from their docstrings."""
+    sources = {package: LIBRARY / package / "__init__.py" for package in PACKAGES}
     rows = [
-        f"| `{path.parent.relative_to(ROOT)}` | {first_sentence(path.read_text('utf-8'))} |"
-        for path in sorted(LIBRARY.rglob("__init__.py"))
-        if path.parent != LIBRARY
+        f"| `probekit/{package}` | {first_sentence(path.read_text('utf-8'))} |"
+        for package, path in sources.items()
     ]
     return "\n".join(["", "| folder | holds |", "| --- | --- |", *rows, ""])
 
@@ -80,7 +85,7 @@ def test_the_quickstart_calls_what_the_package_has() -> None:
     import probekit
 
     snippets = "\n".join(_fenced(README.read_text(encoding="utf-8"), "python"))
-    called = set(re.findall(r"probekit\.([a-z_]+)", snippets))
+    called = set(re.findall(r"probekit\.([a-z_]+)\(", snippets))
     assert called
     assert {name for name in called if not hasattr(probekit, name)} == set()
 
@@ -92,16 +97,36 @@ def test_the_first_commands_are_targets_of_the_makefile() -> None:
     assert {"demo", "test"} <= named <= targets
 
 
-def test_files_that_the_readme_links_to_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))])
+def test_files_that_a_page_links_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_ladder_table_has_every_built_in_model() -> None:
-    table = block(README.read_text(encoding="utf-8"), "ladder")
+    table = block((DOCS / "models.md").read_text(encoding="utf-8"), "ladder")
     built_in = {path.parent.name for path in ROOT.glob("probekit/models/bundled/*/config.json")}
     assert {name for name in built_in if f"`{name}`" not in table} == set()
+
+
+def test_the_parts_work_without_the_pipeline(tiny_llama: "PreTrainedModel") -> None:
+    import torch
+
+    from probekit.readout import LINEAR
+
+    [code] = _fenced(block(README.read_text(encoding="utf-8"), "parts"), "python")
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = tiny_llama.config.vocab_size
+    words: dict[str, Any] = {"model": tiny_llama} | {
+        name: torch.randint(vocabulary, (8, 24), generator=draw)
+        for name in ("train", "validation", "test")
+    }
+    exec(code, words)
+    scores = words["scores"]
+    assert set(scores["readout"]) == {LINEAR}
+    assert set(scores["offset"]) == {1, 2}
+    assert set(scores["layer"]) == set(range(tiny_llama.config.num_hidden_layers + 1))
+    assert scores.groupby(["layer", "offset"])["n"].sum().unique().tolist() == [8 * 23, 8 * 22]
 
 
 def _fenced(text: str, language: str) -> list[str]:

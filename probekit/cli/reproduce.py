@@ -11,6 +11,35 @@ from probekit.pipelines.head_study.settings import HeadSettings
 Figure = Literal["figure-1", "figure-2", "table-1"]
 
 
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model; may be repeated.", show_default="the built-in ladder; tiny for table-1"
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        help="Samples whose last 20 tokens are scored.", show_default="10; 50 for table-1"
+    ),
+]
+Extended = Annotated[
+    int, typer.Option(help="Target tokens to score besides, at least; 0 for none.")
+]
+Branches = Annotated[
+    int | None,
+    typer.Option(help="Most tokens summed over.", show_default="as many as memory allows"),
+]
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="For table-1: a run folder of `probekit heads`; may be repeated.",
+        show_default="trained first",
+    ),
+]
+Output = Annotated[Path | None, typer.Option(help="Folder; by default runs/reproduce-<figure>.")]
+
+
 @with_settings(
     HeadSettings, "text", "text_field", "source_field", "target_field", "nucleus", "seed",
     "device", "dtype", "trust_remote_code", "limit", "max_tokens", "block",
@@ -19,35 +48,12 @@ Figure = Literal["figure-1", "figure-2", "table-1"]
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A model; may be repeated.", show_default="the built-in ladder; tiny for table-1"
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            help="Samples whose last 20 tokens are scored.", show_default="10; 50 for table-1"
-        ),
-    ] = None,
-    extended: Annotated[
-        int, typer.Option(help="Target tokens to score besides, at least; 0 for none.")
-    ] = 2_000,
-    max_branches: Annotated[
-        int | None,
-        typer.Option(help="Most tokens summed over.", show_default="as many as memory allows"),
-    ] = None,
-    heads: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="For table-1: a run folder of `probekit heads`; may be repeated.",
-            show_default="trained first",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder; by default runs/reproduce-<figure>.")
-    ] = None,
+    model: Models = None,
+    samples: Samples = None,
+    extended: Extended = 2_000,
+    max_branches: Branches = None,
+    heads: Heads = None,
+    output: Output = None,
 ) -> None:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     from transformers.utils import logging

@@ -1,1 +1,11 @@
-"""Run folders, finished stages, the plan and the checks before a run."""
+"""Run folders, finished stages, the plan and the checks before a run.
+
+doctor    checks of every assumption that an analysis makes of a model
+plan      memory and time that a run will take
+setup     from settings to a model, its anatomy, token blocks and a plan
+folder    the run folder: opened, written whole, read again
+stages    finished work of an unfinished run, under what could change it
+streams   the residual streams of a run, each captured once
+ceiling   the model marginalized at the drawn positions
+metadata  what results.json and heads.json say of a run and its model
+"""
