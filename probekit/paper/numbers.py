@@ -1,4 +1,4 @@
-"""What the paper reports, from paper.toml, to be shown beside what is measured here.
+"""The numbers that the paper reports, read from paper.toml, to stand beside measured ones.
 
 Source: Mehra, Alonso Garcia and Mauch (2025), "On multi-token prediction for efficient LLM
 inference", arXiv 2502.09419v1. Accuracies are digitised from its figures or printed in its
@@ -12,9 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-
-from probekit.scoring.intervals import wilson
+from probekit.paper.means import Mean
 
 Task = Literal["open_ended", "translation"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -22,36 +20,8 @@ FILE = Path(__file__).parent / "paper.toml"
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share of positions with its 95 % Wilson interval, which takes them as independent.
-
-    Attributes:
-        value: The share.
-        low: Lower end.
-        high: Upper end.
-        n: Positions.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, value: float, n: int) -> "Share":
-        """Return a share of n positions with its interval.
-
-        >>> share = Share.of(0.5, 200)
-        >>> round(share.low, 3), round(share.high, 3)
-        (0.431, 0.569)
-        """
-        low, high = wilson(torch.tensor(value, dtype=torch.float64), n)
-        return cls(value, float(low), float(high), n)
-
-
-@dataclass(frozen=True)
 class PaperModel:
-    """What the paper reports of one model.
+    """The numbers that the paper reports of one model.
 
     Attributes:
         key: Short name.
@@ -74,12 +44,12 @@ class PaperModel:
     by_eye: bool = False
     n_open_ended: int | None = None
 
-    def shares(self, task: Task) -> tuple[Share, Share]:
-        """Return figure 1's next and second token of a task, with binomial intervals."""
-        n = head("figure_1")["n_positions"]
+    def shares(self, task: Task) -> tuple[Mean, Mean]:
+        """Return figure 1's accuracies of the next and second token, with Wilson's intervals."""
+        n = source_of("figure_1")["n_positions"]
         if task == "open_ended" and self.n_open_ended is not None:
             n = self.n_open_ended
-        first, second = (Share.of(value, n) for value in self.figure_1[task])
+        first, second = (Mean.wilson(value, n) for value in self.figure_1[task])
         return first, second
 
 
@@ -103,14 +73,14 @@ def _file() -> dict[str, Any]:
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
-def head(name: str) -> dict[str, Any]:
-    """Return what paper.toml says of a figure or table as a whole.
+def source_of(name: str) -> dict[str, Any]:
+    """Return how the paper gives the numbers of a figure or table: label, positions, limits.
 
-    >>> head("table_1")["n_positions"], head("figure_1")["label"]
+    >>> source_of("table_1")["n_positions"], source_of("figure_1")["label"]
     (1000, 'FIG')
     """
-    found: dict[str, Any] = _file()[name]
-    return found
+    entry: dict[str, Any] = _file()[name]
+    return entry
 
 
 @cache
@@ -135,7 +105,7 @@ def strategies() -> tuple[PaperStrategy, ...]:
     >>> strategies()[0].top5["pythia-410m"]
     (0.827, 0.682)
     """
-    keys = head("table_1")["models"]
+    keys = source_of("table_1")["models"]
     return tuple(
         PaperStrategy(
             row["key"],
@@ -147,12 +117,12 @@ def strategies() -> tuple[PaperStrategy, ...]:
 
 
 def choices(figure: str) -> list[tuple[str, str]]:
-    """Return what the paper leaves open at a figure or table, and what is done here."""
+    """Return the choices that the paper leaves open at a figure or table, each with ours."""
     return [(row["open"], row["taken"]) for row in _file()["choice"] if figure in row["of"]]
 
 
 def match(name: str) -> PaperModel | None:
-    """Return the paper's model that a repository or folder is named after, if there is one.
+    """Return the paper's model that a repository or folder is named after; None if there is none.
 
     A folder counts by its last part: `models/pythia-410m` is taken for EleutherAI's.
 

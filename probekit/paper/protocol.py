@@ -1,7 +1,8 @@
-"""The paper's way of scoring: top-5 where a sample's last target tokens are predicted.
+"""The paper's way of scoring: top-5 accuracy on the last target tokens of each sample.
 
-`scored` takes any readouts, so that heads are scored where the model is. Beside the paper's
-positions stands an extended set, every target token of more samples, with a bootstrap over samples.
+`score_readouts` takes any readouts, so that heads are scored where the model is. Beside the
+paper's positions stands an extended set, every target token of more samples, with a bootstrap
+over samples.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +23,10 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import Anatomy
-from probekit.paper.numbers import Share
-from probekit.paper.samples import asking
+from probekit.paper.means import Mean
+from probekit.paper.samples import predicting_positions
 from probekit.probes import logit_lens
 from probekit.readout import Readout
-from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
-from probekit.scoring.rates import RESAMPLES
 from probekit.scoring.score import score
 from probekit.settings import LARGEST_SEED
 from probekit.shapes import Mask
@@ -83,7 +82,7 @@ class Protocol:
         return Truncation("nucleus", self.nucleus, self.max_branches or min(vocab_size, most))
 
     def draw(self, samples: Iterator[Sample]) -> list[Sample]:
-        """Take the paper's samples, and more until the extended positions are reached."""
+        """Take the paper's samples, then more until there are enough extended positions."""
         drawn: list[Sample] = []
         count = 0
         for sample in samples:
@@ -114,21 +113,21 @@ class Subject:
         return residual_stream.stream(self.model, self.anatomy, ids, layers, batch_size=1)
 
 
-def scored(
+def score_readouts(
     subject: Subject,
     samples: Sequence[Sample],
     readouts: Mapping[int, Sequence[Readout]],
     protocol: Protocol,
 ) -> pd.DataFrame:
-    """Return what readouts hit, summed by sample, offset and set of positions.
+    """Score readouts: hits summed by sample, offset and set of positions.
 
     The targets are the same at every offset: a target token is predicted from the position
     `offset` tokens before it.
 
     Args:
         subject: The model.
-        samples: What `Protocol.draw` took; their index is the number of the document.
-        readouts: By offset, what to score there.
+        samples: Samples taken by `Protocol.draw`; their index is the number of the document.
+        readouts: Readouts to score, by offset.
         protocol: How many samples the paper's positions are of.
 
     Returns:
@@ -138,28 +137,30 @@ def scored(
     bar = tqdm(enumerate(samples), subject.name, len(samples), leave=False, disable=None)
     for number, sample in bar:
         documents = torch.full((1, len(sample.token_ids)), number)
-        for offset, own in readouts.items():
-            layers = frozenset().union(*(readout.layers for readout in own))
+        for offset, at_offset in readouts.items():
+            layers = frozenset().union(*(readout.layers for readout in at_offset))
             positions = _positions(sample, number, offset, protocol)
             targets = _targets(sample, offset)
             stream = subject.stream(sample, layers)
-            tables.append(score(own, stream, targets, positions, documents))
+            tables.append(score(at_offset, stream, targets, positions, documents))
     return pd.concat(tables, ignore_index=True)
 
 
 def _positions(sample: Sample, number: int, offset: int, protocol: Protocol) -> dict[str, Mask]:
-    """Return the positions asked from, by set; the paper's are of its samples alone."""
-    found = {}
+    """Return the predicting positions by set; the paper's are of its samples alone."""
+    positions = {}
     if number < protocol.samples:
-        found[PAPER] = asking(sample.last(LAST), offset)[None]
+        positions[PAPER] = predicting_positions(sample.last(LAST), offset)[None]
     if protocol.extended:
-        found[EXTENDED] = asking(sample.target, offset)[None]
-    return found
+        positions[EXTENDED] = predicting_positions(sample.target, offset)[None]
+    return positions
 
 
 def _targets(sample: Sample, offset: int) -> Targets:
-    ids = sample.token_ids.roll(-offset)[None]  # what is rolled around is never asked for
-    return Targets("text", {offset: ids}, {offset: asking(sample.target, offset)[None]})
+    ids = sample.token_ids.roll(-offset)[None]  # no valid position has a target rolled around
+    return Targets(
+        "text", {offset: ids}, {offset: predicting_positions(sample.target, offset)[None]}
+    )
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,12 @@ class Accuracy:
     """Top-5 accuracy of one readout at one offset on one set of positions.
 
     Attributes:
-        share: The share with its interval.
-        samples: Samples that the positions are of.
+        share: Share of hits, with its interval.
+        samples: Samples that hold the positions.
         kind: "Wilson" (positions taken as independent) or "bootstrap" (over samples).
     """
 
-    share: Share
+    share: Mean
     samples: int
     kind: Literal["Wilson", "bootstrap"]
 
@@ -181,43 +182,30 @@ def accuracy(table: pd.DataFrame, readout: str, offset: int, name: str, seed: in
     """Return the top-5 accuracy of a readout at an offset on a set of positions.
 
     Args:
-        table: What `scored` returned.
-        readout: Its name.
+        table: Rows of `score_readouts`.
+        readout: Name of the readout.
         offset: Its offset.
-        name: `last 20`: Wilson interval over positions; `extended`: bootstrap over samples.
+        name: Set of positions. The interval of `last 20` is Wilson's, over positions; that of
+            `extended` is from a bootstrap over samples.
         seed: Seed of the bootstrap.
     """
-    mine = (table["readout"] == readout) & (table["offset"] == offset)
-    rows = table[mine & (table["positions"] == name)]
+    of_readout = (table["readout"] == readout) & (table["offset"] == offset)
+    rows = table[of_readout & (table["positions"] == name)]
     hits, n = (rows[column].to_numpy(np.float64) for column in ("top5_sum", "n"))
     if name == PAPER:
-        share = Share.of(float(hits.sum() / n.sum()), int(n.sum()))
+        share = Mean.wilson(float(hits.sum() / n.sum()), int(n.sum()))
         return Accuracy(share, len(rows), "Wilson")
-    return Accuracy(resampled(hits, n, seed), len(rows), "bootstrap")
-
-
-def resampled(sums: Any, n: Any, seed: int) -> Share:
-    """Return a rate over positions with its interval from a bootstrap over samples.
-
-    Args:
-        sums: What was summed in each sample, shape (samples,).
-        n: Positions of each sample, shape (samples,).
-        seed: Seed of the bootstrap.
-    """
-    weights = document_bootstrap(len(n), RESAMPLES, seed)
-    rates = (weights @ sums) / (weights @ n)
-    low, high = interval(rates, float(effective_documents(n[:, None])[0]))
-    return Share(float(sums.sum() / n.sum()), low, high, int(n.sum()))
+    return Accuracy(Mean.bootstrap(hits, n, seed), len(rows), "bootstrap")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What marginalization kept on one set of positions.
+class BranchStatistics:
+    """Next tokens that marginalization summed over, on one set of positions.
 
     Attributes:
         branches_mean: Mean number of next tokens summed over, as in the paper's figure 4.
-        mass_mean: Mean probability that they hold.
-        mass_min: Least of them.
+        mass_mean: Mean probability of these tokens together.
+        mass_min: The least of it at any position.
         max_branches: Most branches that were allowed.
     """
 
@@ -227,13 +215,13 @@ class Kept:
     max_branches: int
 
 
-def top5(
+def score_model(
     subject: Subject, samples: Sequence[Sample], protocol: Protocol
-) -> tuple[pd.DataFrame, dict[str, Kept]]:
+) -> tuple[pd.DataFrame, dict[str, BranchStatistics]]:
     """Score the model at the next token and its marginalization at the second.
 
     Returns:
-        The rows of `scored`, and by set of positions what marginalization kept.
+        The rows of `score_readouts`, and the branches of marginalization by set of positions.
     """
     truncation = protocol.truncation(subject.anatomy.vocab_size)
     ceiling = Marginalization(BranchEngine(subject.model), truncation)
@@ -241,14 +229,14 @@ def top5(
         NEXT: [logit_lens.Model(subject.anatomy)],
         SECOND: [ceiling],
     }
-    table = scored(subject, samples, readouts, protocol)
-    return table, _kept(ceiling, samples, protocol)
+    table = score_readouts(subject, samples, readouts, protocol)
+    return table, _branch_statistics(ceiling, samples, protocol)
 
 
-def _kept(
+def _branch_statistics(
     ceiling: Marginalization, samples: Sequence[Sample], protocol: Protocol
-) -> dict[str, Kept]:
-    """Return what was kept by set; records are in order of sample and position."""
+) -> dict[str, BranchStatistics]:
+    """Return the branches by set of positions; records are in order of sample and position."""
     sets: dict[str, list[Tensor]] = {}
     for number, sample in enumerate(samples):
         positions = _positions(sample, number, SECOND, protocol)
@@ -258,25 +246,24 @@ def _kept(
             if union is not None:
                 none = torch.zeros_like(union)
                 sets.setdefault(name, []).append((none if mask is None else mask)[union])
-    found = {}
+    statistics = {}
     branches = torch.tensor([record.branches for record in ceiling.records], dtype=torch.float64)
     mass = torch.tensor([record.retained_mass for record in ceiling.records], dtype=torch.float64)
     for name, masks in sets.items():
         chosen = torch.cat(masks)
         if chosen.any():
-            own = mass[chosen]
-            found[name] = Kept(
+            statistics[name] = BranchStatistics(
                 float(branches[chosen].mean()),
-                float(own.mean()),
-                float(own.min()),
+                float(mass[chosen].mean()),
+                float(mass[chosen].min()),
                 ceiling.truncation.max_branches,
             )
-    return found
+    return statistics
 
 
 def divergence(
     subject: Subject, samples: Sequence[Sample], seed: int
-) -> list[tuple[int, float, Share]]:
+) -> list[tuple[int, float, Mean]]:
     """Return KL(lens || final) of layers 1 ... L - 1 where target tokens are predicted.
 
     Returns:
@@ -287,14 +274,15 @@ def divergence(
     layers = range(1, last)
     tables = []
     for number, sample in enumerate(tqdm(samples, subject.name, leave=False, disable=None)):
-        valid = asking(sample.target, NEXT)[None]
+        valid = predicting_positions(sample.target, NEXT)[None]
         documents = torch.full(valid.shape, number)
         stream = subject.stream(sample, [*layers, last])
         tables.append(logit_lens.divergences(stream, subject.anatomy, layers, valid, documents))
     table = pd.concat(tables, ignore_index=True)
-    found = []
+    divergences = []
     for layer in layers:
         rows = table[table["layer"] == layer]
         sums, n = (rows[column].to_numpy(np.float64) for column in ("kl_sum", "n"))
-        found.append((layer, (layer - 1) / max(last - 2, 1), resampled(sums, n, seed)))
-    return found
+        depth = (layer - 1) / max(last - 2, 1)
+        divergences.append((layer, depth, Mean.bootstrap(sums, n, seed)))
+    return divergences

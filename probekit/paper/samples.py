@@ -32,21 +32,21 @@ OPEN_SKIPPED = 2
 T = TypeVar("T")
 
 
-def asking(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
+def predicting_positions(tokens: Bool[Tensor, " pos"], offset: int) -> Bool[Tensor, " pos"]:
     """Return the positions from which tokens are predicted at an offset, shape (pos,).
 
-    >>> asking(torch.tensor([False, False, True, True]), 2).tolist()
+    >>> predicting_positions(torch.tensor([False, False, True, True]), 2).tolist()
     [True, True, False, False]
     """
-    found = torch.zeros_like(tokens)
-    found[:-offset] = tokens[offset:]
-    return found
+    positions = torch.zeros_like(tokens)
+    positions[:-offset] = tokens[offset:]
+    return positions
 
 
 def open_sample(document: Document, tokenizer: PreTrainedTokenizerBase) -> Sample:
     """Return the first 200 tokens of a document; its target is all but the first two."""
     ids, _ = encoded(document.text, tokenizer)
-    inside = [place >= OPEN_SKIPPED for place in range(len(ids[:OPEN_TOKENS]))]
+    inside = [position >= OPEN_SKIPPED for position in range(len(ids[:OPEN_TOKENS]))]
     return with_bos(document.name, ids[:OPEN_TOKENS], inside, tokenizer)
 
 
@@ -70,7 +70,7 @@ def pair_samples(
         DataError: While iterating, if no target has 20 tokens, or all are in longer samples.
     """
     made = (sample(pair, tokenizer) for pair in _shuffled(pairs, seed))
-    return _some(made, Fit(FEWEST_TARGET_TOKENS, longest, "pairs with a target"))
+    return _within(LengthLimits(FEWEST_TARGET_TOKENS, longest, "pairs with a target"), made)
 
 
 def open_samples(
@@ -85,7 +85,7 @@ def open_samples(
         DataError: While iterating, if no text has 100 tokens.
     """
     made = (open_sample(document, tokenizer) for document in _shuffled(documents, seed))
-    return _some(made, Fit(FEWEST_OPEN_TOKENS, longest, "texts", OPEN_SKIPPED))
+    return _within(LengthLimits(FEWEST_OPEN_TOKENS, longest, "texts", OPEN_SKIPPED), made)
 
 
 def tokenized_samples(
@@ -105,7 +105,7 @@ def tokenized_samples(
     """
     made = (_tokenized_sample(document, bos) for document in _shuffled(documents, seed))
     what = f"test documents of {FEWEST_OPEN_TOKENS} tokens, or pairs with a target"
-    return _some(made, Fit(FEWEST_TARGET_TOKENS, None, what))
+    return _within(LengthLimits(FEWEST_TARGET_TOKENS, None, what), made)
 
 
 def _tokenized_sample(document: TokenizedDocument, bos: int | None) -> Sample:
@@ -115,7 +115,7 @@ def _tokenized_sample(document: TokenizedDocument, bos: int | None) -> Sample:
         long = len(ids) >= FEWEST_OPEN_TOKENS
         ids, prompt = ids[:OPEN_TOKENS], OPEN_SKIPPED if long else len(ids)
     before = [] if bos is None else [bos]
-    inside = [place >= len(before) + prompt for place in range(len(before) + len(ids))]
+    inside = [False] * (len(before) + prompt) + [True] * (len(ids) - prompt)
     return Sample(document.name, torch.tensor([*before, *ids]), torch.tensor(inside))
 
 
@@ -125,14 +125,14 @@ def _shuffled(items: Sequence[T], seed: int) -> Iterator[T]:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Which samples are taken.
+class LengthLimits:
+    """How many tokens a sample must have, and may have.
 
     Attributes:
-        fewest: Tokens that are needed, those of the target and those skipped before it.
+        fewest: Least number of tokens, those of the target and those skipped before it.
         longest: Tokens that the model takes; None for any number.
-        what: What is looked for, in words.
-        skipped: Tokens that are none of the target's but count.
+        what: Kind of samples, as the error names it.
+        skipped: Tokens before the target that count towards `fewest`.
     """
 
     fewest: int
@@ -141,20 +141,20 @@ class Fit:
     skipped: int = 0
 
 
-def _some(samples: Iterable[Sample], fit: Fit) -> Iterator[Sample]:
-    """Yield those that fit; at the end raise if there was none."""
+def _within(limits: LengthLimits, samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Yield the samples within the limits; at the end raise if there was none."""
     taken = short = long = 0
-    for found in samples:
-        if int(found.target.sum()) + fit.skipped < fit.fewest:
+    for each in samples:
+        if int(each.target.sum()) + limits.skipped < limits.fewest:
             short += 1
-        elif fit.longest is not None and len(found.token_ids) > fit.longest:
+        elif limits.longest is not None and len(each.token_ids) > limits.longest:
             long += 1
         else:
             taken += 1
-            yield found
+            yield each
     if not taken:
-        beyond = f", {long} are longer than the {fit.longest} tokens that the model takes"
+        beyond = f", {long} are longer than the {limits.longest} tokens that the model takes"
         raise DataError(
-            f"there are no {fit.what} of {fit.fewest} tokens or more: {short} are shorter"
+            f"there are no {limits.what} of {limits.fewest} tokens or more: {short} are shorter"
             f"{beyond if long else ''}. Give more or other text"
         )

@@ -4,13 +4,13 @@ import pytest
 from scipy.stats import binomtest
 
 from probekit.paper import numbers
-from probekit.paper.numbers import Share
+from probekit.paper.means import Mean
 from probekit.pipelines.reproduction import reproduce
 
 
 def test_shares_have_wilsons_interval() -> None:
     for count, n in ((0, 20), (103, 200), (200, 200), (538, 1000)):
-        share = Share.of(count / n, n)
+        share = Mean.wilson(count / n, n)
         expected = binomtest(count, n).proportion_ci(method="wilson")
         assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
@@ -27,10 +27,12 @@ def test_the_papers_file_is_complete() -> None:
     )
     assert len(numbers.strategies()) == 7
     assert {tuple(s.top5) for s in numbers.strategies()} == {
-        tuple(numbers.head("table_1")["models"])
+        tuple(numbers.source_of("table_1")["models"])
     }
-    labels = {name: numbers.head(name)["label"] for name in ("figure_1", "figure_2", "figure_4")}
-    assert (set(labels.values()), numbers.head("table_1")["label"]) == ({"FIG"}, "READ-P")
+    labels = {
+        name: numbers.source_of(name)["label"] for name in ("figure_1", "figure_2", "figure_4")
+    }
+    assert (set(labels.values()), numbers.source_of("table_1")["label"]) == ({"FIG"}, "READ-P")
     assert all(numbers.choices(name) for name in reproduce.SAMPLES)
 
 

@@ -69,7 +69,7 @@ def test_the_last_twenty_are_the_last_of_the_target() -> None:
     made = Sample("line 1", torch.arange(30), target)
     assert made.last(20).nonzero()[:, 0].tolist() == list(range(10, 30))
     for offset in (1, 2):
-        asked_from = samples.asking(made.last(20), offset).nonzero()[:, 0]
+        asked_from = samples.predicting_positions(made.last(20), offset).nonzero()[:, 0]
         assert (asked_from + offset).tolist() == list(range(10, 30))
     with pytest.raises(DataError, match="its target has 25 tokens, 26 are needed"):
         made.last(26)
@@ -109,7 +109,9 @@ def test_open_texts_are_cut_and_asked_from_their_first_token(
         "300": 200,
     }
     assert made["100"].target.nonzero()[0].item() == 3  # BOS and two tokens stand before it
-    assert samples.asking(made["100"].target, 2).nonzero()[0].item() == 1  # not from BOS
+    assert (
+        samples.predicting_positions(made["100"].target, 2).nonzero()[0].item() == 1
+    )  # not from BOS
     with pytest.raises(DataError, match="no texts of 100 tokens or more: 1 are shorter"):
         list(samples.open_samples(texts[:1], words, seed=0))
 

@@ -12,8 +12,17 @@ from probekit.data.pair_tokens import Sample
 from probekit.errors import ModelError
 from probekit.models.loading import Loaded
 from probekit.paper import numbers, protocol
-from probekit.paper.numbers import PaperModel, Share, Task
-from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Kept, Protocol, Subject
+from probekit.paper.means import Mean
+from probekit.paper.numbers import PaperModel, Task
+from probekit.paper.protocol import (
+    EXTENDED,
+    NEXT,
+    PAPER,
+    SECOND,
+    BranchStatistics,
+    Protocol,
+    Subject,
+)
 
 Row = dict[str, Any]
 
@@ -55,7 +64,7 @@ class Setting:
 
 def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
     """Return top-5 of the next and the second token: a row for each set of positions."""
-    table, kept = protocol.top5(setting.subject, setting.samples, asked)
+    table, kept = protocol.score_model(setting.subject, setting.samples, asked)
     rows = []
     for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
         for offset, readout in ((NEXT, "model"), (SECOND, "marginal")):
@@ -68,7 +77,7 @@ def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
     return rows
 
 
-def share_columns(name: str, share: Share) -> Row:
+def share_columns(name: str, share: Mean) -> Row:
     """Return a share, its interval and its positions as the columns of a row."""
     return {
         name: share.value, f"{name}_low": share.low, f"{name}_high": share.high,
@@ -76,7 +85,7 @@ def share_columns(name: str, share: Share) -> Row:
     }  # fmt: skip
 
 
-def _branches(kept: Kept | None) -> Row:
+def _branches(kept: BranchStatistics | None) -> Row:
     names = ("branches_mean", "mass_mean", "mass_min", "max_branches")
     return asdict(kept) if kept else dict.fromkeys(names)
 
@@ -101,7 +110,7 @@ def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
         raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
     known = setting.paper.figure_2 if setting.paper else None
     found = protocol.divergence(setting.subject, setting.samples, asked.seed)
-    limit = numbers.head("figure_2")["threshold_nats"]
+    limit = numbers.source_of("figure_2")["threshold_nats"]
     first = next((depth for _, depth, kl in found if kl.value < limit), None)
     rows = []
     for layer, depth, kl in found:

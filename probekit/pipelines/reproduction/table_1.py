@@ -21,7 +21,8 @@ from probekit import provenance
 from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
 from probekit.paper import numbers, protocol
-from probekit.paper.numbers import PaperModel, Share, Task
+from probekit.paper.means import Mean
+from probekit.paper.numbers import PaperModel, Task
 from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
 from probekit.paper.samples import tokenized_samples
 from probekit.pipelines.head_study import study_heads
@@ -57,7 +58,7 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
     rows = [each.key for each in numbers.strategies() if each.key != BASELINE_OF_PAPER]
     asked = {"strategies": tuple(rows), "sweep": "none", **given}
     known = numbers.match(model)
-    if known is not None and known.key in numbers.head("table_1")["models"]:
+    if known is not None and known.key in numbers.source_of("table_1")["models"]:
         asked = PAPERS_WAY | asked
     # One folder for each way of training: the same call goes on, another one begins anew.
     key = provenance.digest([model, sorted(asked.items())])[:6]
@@ -133,10 +134,10 @@ def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol)
     trained = load_trained(study, name)
     subject = Subject(trained.model, trained.backbone.anatomy, name)
     if name == BASELINE:
-        table, _ = protocol.top5(subject, samples, asked)
+        table, _ = protocol.score_model(subject, samples, asked)
         return table.assign(readout=BASELINE_OF_PAPER)
     readout = trained.readout(name)
-    return protocol.scored(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
+    return protocol.score_readouts(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
 
 
 def _about(study: Study) -> Row:
@@ -210,27 +211,29 @@ def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> lis
     return rows
 
 
-def _apart(rows: pd.DataFrame, strategy: str, reference: str, seed: int) -> Share | None:
+def _apart(rows: pd.DataFrame, strategy: str, reference: str, seed: int) -> Mean | None:
     """Return a strategy's share of hits minus a reference's, paired over samples."""
     if strategy == reference or reference not in set(rows["readout"]):
         return None
     hits = rows.pivot_table(index="document", columns="readout", values="top5_sum", aggfunc="sum")
     n = rows[rows["readout"] == strategy].set_index("document")["n"].loc[hits.index]
     apart = (hits[strategy] - hits[reference]).to_numpy(np.float64)
-    return protocol.resampled(apart, n.to_numpy(np.float64), seed)
+    return Mean.bootstrap(apart, n.to_numpy(np.float64), seed)
 
 
-def _papers(strategy: str, offset: int, known: PaperModel | None) -> Share | None:
+def _papers(strategy: str, offset: int, known: PaperModel | None) -> Mean | None:
     """Return the paper's number, with the interval of its positions."""
     rows: Mapping[str, Mapping[str, tuple[float, float]]] = {
         each.key: each.top5 for each in numbers.strategies()
     }
     if known is None or known.key not in rows.get(strategy, {}):
         return None
-    return Share.of(rows[strategy][known.key][offset - 1], numbers.head("table_1")["n_positions"])
+    return Mean.wilson(
+        rows[strategy][known.key][offset - 1], numbers.source_of("table_1")["n_positions"]
+    )
 
 
-def _share(name: str, share: Share | None) -> Row:
+def _share(name: str, share: Mean | None) -> Row:
     """Return a share and its interval as the columns of a row, null where there is none."""
     values = (None, None, None) if share is None else (share.value, share.low, share.high)
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -184,7 +184,7 @@ def _missing(document: Row) -> list[str]:
             found.append(f"{where}: {few} of the {asked} samples asked for were there.")
         if row.get("positions") == SETS[1] and few < 2:
             found.append(f"{where}: one sample has no interval; the one shown is empty.")
-    head = numbers.head("table_1")
+    head = numbers.source_of("table_1")
     for run in document["runs"]:
         if run["steps"] * run["step_blocks"] < head["n_steps"] * head["n_step_samples"] / FEW:
             found.append(

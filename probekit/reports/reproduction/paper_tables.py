@@ -1,6 +1,7 @@
 """The paper's own numbers as tables, all its models, whatever was measured."""
 
 from probekit.paper import numbers
+from probekit.paper.means import Mean
 from probekit.reports.components.numbers import between, compact, fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, absent, word
@@ -41,12 +42,12 @@ def _paper_1() -> Table:
     return Table(f"{caption}; open-ended next read by eye: {by_eye}", head, rows)
 
 
-def _share(share: numbers.Share) -> Cell:
+def _share(share: Mean) -> Cell:
     return Cell(fixed(share.value, 3), between(share.low, share.high, 3))
 
 
 def _caption(*names: str) -> str:
-    heads = [numbers.head(name) for name in names]
+    heads = [numbers.source_of(name) for name in names]
     said = "; ".join(f"{head['source']} ({HOW[head['label']]})" for head in heads)
     n = next((head["n_positions"] for head in heads if "n_positions" in head), None)
     return f"The paper, {said}" + (f"; binomial intervals of {n:,} positions" if n else "")
@@ -67,13 +68,13 @@ def _paper_2() -> Table:
 
 
 def _paper_table() -> Table:
-    keys = numbers.head("table_1")["models"]
-    n = numbers.head("table_1")["n_positions"]
+    keys = numbers.source_of("table_1")["models"]
+    n = numbers.source_of("table_1")["n_positions"]
     rows = []
     for strategy in numbers.strategies():
         cells = [word(strategy.name)]
         for value in (value for key in keys for value in strategy.top5[key]):
-            share = numbers.Share.of(value, n)
+            share = Mean.wilson(value, n)
             cells.append(_share(share))
         rows.append(cells)
     head = ["Strategy", *(f"{key}: {token}" for key in keys for token in TOKENS.values())]

@@ -63,7 +63,7 @@ def _share(row: Row | None, name: str, reason: str = "not recorded") -> Cell:
 
 
 def _figure_2(rows: Sequence[Row]) -> Table:
-    limit = numbers.head("figure_2")["threshold_nats"]
+    limit = numbers.source_of("figure_2")["threshold_nats"]
     head = (
         "Model", "Text", "KL at the last backbone layer (nats)", "The paper",
         f"First depth with KL < {limit}", "The paper", "Layer", "Positions", "Samples",
@@ -136,7 +136,7 @@ def trained(document: Row) -> Table | None:
         ]
         for run in document["runs"]
     ]
-    its = numbers.head("table_1")
+    its = numbers.source_of("table_1")
     unsaid = absent("the paper does not say")
     theirs = [
         *(word(text) for text in ("the paper", "Pythia", "block", "random")),

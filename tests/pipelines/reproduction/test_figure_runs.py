@@ -19,6 +19,7 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
+from probekit.paper.means import Mean
 from probekit.paper.protocol import (
     EXTENDED,
     PAPER,
@@ -26,10 +27,9 @@ from probekit.paper.protocol import (
     Subject,
     accuracy,
     divergence,
-    resampled,
-    top5,
+    score_model,
 )
-from probekit.paper.samples import asking, pair_samples
+from probekit.paper.samples import pair_samples, predicting_positions
 from probekit.pipelines.reproduction import figure_runs, figures
 from probekit.pipelines.reproduction.document import write
 from probekit.pipelines.reproduction.figure_runs import FigureRequest
@@ -65,7 +65,7 @@ def test_the_next_token_is_scored_at_the_last_twenty_by_hand(
     ids = samples[0].token_ids
     logits = subject.model(ids[None]).logits[0]
     expected = hits(logits[-21:-1], ids[-20:])
-    table, _ = top5(subject, samples[:1], Protocol(samples=1, extended=0))
+    table, _ = score_model(subject, samples[:1], Protocol(samples=1, extended=0))
     found = accuracy(table, "model", 1, PAPER, seed=0)
     assert found.share.n == 20
     assert found.share.value == pytest.approx(sum(expected) / 20)
@@ -82,7 +82,7 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
         for position in range(len(ids) - 22, len(ids) - 2)
     ]
     expected = hits(torch.stack([each.probs for each in by_hand]), ids[-20:])
-    table, kept = top5(subject, samples[:1], Protocol(samples=1, extended=0))
+    table, kept = score_model(subject, samples[:1], Protocol(samples=1, extended=0))
     found = accuracy(table, "marginal", 2, PAPER, seed=0)
     assert found.share.n == 20
     assert found.share.value == pytest.approx(sum(expected) / 20)
@@ -95,17 +95,17 @@ def test_the_second_token_is_what_marginalize_gives_at_each_position(
 def test_the_extended_set_is_every_target_token_of_every_sample(
     subject: Subject, samples: list[Sample]
 ) -> None:
-    table, kept = top5(subject, samples, Protocol(samples=2, extended=1))
+    table, kept = score_model(subject, samples, Protocol(samples=2, extended=1))
     count = sum(int(sample.target.sum()) for sample in samples)
     for readout, offset in (("model", 1), ("marginal", 2)):
         found = accuracy(table, readout, offset, EXTENDED, seed=0)
         assert (found.share.n, found.samples, found.kind) == (count, len(samples), "bootstrap")
         assert found.share.low < found.share.value < found.share.high
         assert accuracy(table, readout, offset, PAPER, seed=0).share.n == 40
-    alone, _ = top5(subject, samples[:2], Protocol(samples=2, extended=0))
+    alone, _ = score_model(subject, samples[:2], Protocol(samples=2, extended=0))
     again = accuracy(alone, "marginal", 2, PAPER, seed=0).share
     assert accuracy(table, "marginal", 2, PAPER, seed=0).share == again
-    _, first = top5(subject, samples[:2], Protocol(samples=2, extended=0))
+    _, first = score_model(subject, samples[:2], Protocol(samples=2, extended=0))
     assert kept[PAPER] == first[PAPER] != kept[EXTENDED]
 
 
@@ -120,7 +120,7 @@ def test_the_divergence_is_by_hand_and_its_depth_the_papers(
     early = subject.model.lm_head(body.norm(output.hidden_states[1][0])).log_softmax(-1)
     late = output.logits[0].log_softmax(-1)
     by_position = (early.exp() * (early - late)).sum(-1)
-    at = asking(sample.target, 1)
+    at = predicting_positions(sample.target, 1)
     assert kl.value == pytest.approx(float(by_position[at].mean()), rel=1e-5)
     assert kl.n == int(at.sum())
 
@@ -136,8 +136,8 @@ def test_depth_runs_from_0_to_1_over_the_backbone() -> None:
 
 def test_samples_that_differ_widen_the_interval() -> None:
     n = torch.full((40,), 20.0).double().numpy()
-    alike = resampled(0.5 * n, n, seed=0)
-    apart = resampled(n * (torch.arange(40) % 2).double().numpy(), n, seed=0)
+    alike = Mean.bootstrap(0.5 * n, n, seed=0)
+    apart = Mean.bootstrap(n * (torch.arange(40) % 2).double().numpy(), n, seed=0)
     assert alike.value == apart.value == 0.5
     assert alike.high - alike.low < 1e-9
     # A standard error of 0.5/sqrt(40): the interval is 4 of them wide, not that of 800 draws.
@@ -192,7 +192,7 @@ def test_a_finished_model_is_kept_and_other_settings_are_not_it(
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("probekit.paper.protocol.top5", refuse)
+    monkeypatch.setattr("probekit.paper.protocol.score_model", refuse)
     said: list[str] = []
     again = figure_runs.run(one, tmp_path / "run", said.append)
     assert again["rows"] == first["rows"]
