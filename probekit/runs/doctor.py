@@ -173,12 +173,12 @@ def _removed(left: int) -> Check:
 
 
 def _trained(logits: Tensor, token_ids: TokenIds, valid: Mask | None) -> Check:
-    asked = torch.ones_like(token_ids, dtype=torch.bool)
+    scored = torch.ones_like(token_ids, dtype=torch.bool)
     if valid is not None and bool(valid[:, :-1].any()):  # a prompt may be longer than TOKENS
-        asked = valid
-    asked = asked[:, :-1].to(logits.device)
-    targets = token_ids[:, 1:].to(logits.device)[asked]
-    loss = torch.nn.functional.cross_entropy(logits[:, :-1][asked].float(), targets)
+        scored = valid
+    scored = scored[:, :-1].to(logits.device)
+    targets = token_ids[:, 1:].to(logits.device)[scored]
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1][scored].float(), targets)
     says = "The model predicts this text far better than chance (nats per token)."
     otherwise = (
         "The model predicts this text hardly better than a uniform guess: it is untrained, its "

@@ -207,14 +207,14 @@ def settings_held(folder: Path, kind: type[AnySettings], file: str) -> AnySettin
     return kind.from_mapping(from_file(path)) if begun and path.exists() else None
 
 
-def require_no_other(folder: Path, own: str) -> None:
-    """Raise if a folder holds a finished job of another kind than the one that writes `own`.
+def require_no_other(folder: Path, file: str) -> None:
+    """Raise if a folder holds a finished job of another kind than the one that writes `file`.
 
     Raises:
         RunError: If it does; not even --overwrite replaces that.
     """
     for name, kind in FINISHED.items():
-        if name != own and (folder / name).exists():
+        if name != file and (folder / name).exists():
             raise RunError(f"{folder} holds {kind}: name another folder with --output")
 
 

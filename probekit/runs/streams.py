@@ -54,6 +54,6 @@ class Streams:
 
     def _open(self, part: Split, site: Site, layers: tuple[int, ...]) -> Iterable[Seen]:
         if (part, site) not in self.opened:
-            found = self.setup.stream(part, layers, site)
-            self.opened[part, site] = Tracked(found, f"{part} {site}")
+            stream = self.setup.stream(part, layers, site)
+            self.opened[part, site] = Tracked(stream, f"{part} {site}")
         return self.opened[part, site]

@@ -63,8 +63,8 @@ def analyze(
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
     given, loaded = resolve_model(model, tokenizer, settings)
-    asked = Settings.from_mapping(given)
-    return run(loaded or load_model(asked), asked, output, overwrite, say)
+    run_settings = Settings.from_mapping(given)
+    return run(loaded or load_model(run_settings), run_settings, output, overwrite, say)
 
 
 def run(

@@ -37,14 +37,14 @@ def document(
     engine_checks = [check for ceiling in measured.ceilings for check in ceiling.checks]
     setup = measured.setup
     loaded = setup.loaded
-    own = {
+    of_analysis = {
         "softcap": setup.anatomy.softcap,
         "tokenizer": provenance.tokenizer_digest(loaded.tokenizer),
     }
     return {
         "schema": SCHEMA,
         "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
-        "model": model_row(setup) | own,
+        "model": model_row(setup) | of_analysis,
         "text": setup.text,
         "verdict": findings.verdict,
         "headlines": findings.headlines,

@@ -55,7 +55,7 @@ def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
     """Yield what is to be fitted, the linear probes first.
 
     Args:
-        settings: What was asked.
+        settings: Families, controls and horizon.
         layers: Layers to read.
     """
     offsets = tuple(range(1, settings.offsets + 1))
@@ -97,26 +97,26 @@ def inputs_of(fit: Fit, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]
 
     Args:
         fit: What is fitted.
-        inputs: The model's own streams and targets.
+        inputs: The model's of_fit streams and targets.
         shares: Share of each token among the training targets, by offset.
     """
-    own = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
+    of_fit = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
     setup = inputs.streams.setup
     if fit.name == "control":
         drawn = {
             split: controls.control_targets(
                 targets, setup.blocks[split].token_ids, shares, fit.seed
             )
-            for split, targets in own.targets.items()
+            for split, targets in of_fit.targets.items()
         }
-        return replace(own, targets=drawn)
+        return replace(of_fit, targets=drawn)
     if fit.name == "random":
         untrained = controls.random_model(setup.loaded.model, fit.seed)
         loaded = replace(setup.loaded, model=untrained)
         setup = replace(setup, loaded=loaded, anatomy=find_anatomy(untrained))
         layers = tuple(sorted({*fit.layers, setup.anatomy.n_layers}))
-        return replace(own, streams=Streams(setup, layers, inputs.streams.site))
-    return own
+        return replace(of_fit, streams=Streams(setup, layers, inputs.streams.site))
+    return of_fit
 
 
 def run(fit: Fit, inputs: Inputs) -> Probes:

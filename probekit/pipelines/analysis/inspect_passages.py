@@ -45,7 +45,9 @@ def inspect(
     )
 
 
-def _runs(setup: Setup, settings: Settings, fitted: Mapping[Fit, Probes]) -> Iterator[passages.Run]:
+def _runs(
+    setup: Setup, settings: Settings, fitted: Mapping[Fit, Probes]
+) -> Iterator[passages.ReadoutsOnStream]:
     """Yield the readouts with the stream that they read."""
     layers = passages.chosen_layers(setup.layers)
     readouts: list[Readout] = [logit_lens.LogitLens(layers, setup.anatomy)]

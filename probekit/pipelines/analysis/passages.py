@@ -31,7 +31,7 @@ USUAL_TOKENS = 50
 SHORTEST_SHARE = 20
 
 
-class Said(NamedTuple):
+class TokenReading(NamedTuple):
     """What a readout says at one position: loss and rank of the target, the first tokens."""
 
     nats: float
@@ -40,8 +40,9 @@ class Said(NamedTuple):
     probs: list[float]
 
 
-Place = tuple[int, int]  # block and position
-Run = tuple[Sequence[Readout], Iterable[Seen]]  # readouts, and the stream that they read
+BlockPosition = tuple[int, int]  # block and position
+# Readouts, and the stream that they read.
+ReadoutsOnStream = tuple[Sequence[Readout], Iterable[Seen]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Passage:
         domain: Domain of the document.
         document: Number of the document.
         block: Index of the block.
-        position: Place of the first token in the block.
+        position: Position of the first token in the block.
         length: Number of tokens.
     """
 
@@ -63,7 +64,7 @@ class Passage:
     length: int
 
     @property
-    def places(self) -> Iterator[Place]:
+    def positions(self) -> Iterator[BlockPosition]:
         """Block and position of each token."""
         return ((self.block, self.position + i) for i in range(self.length))
 
@@ -99,11 +100,14 @@ def choose(blocks: Blocks, domains: Sequence[str], horizon: int, seed: int) -> l
     by_domain: dict[str, list[Passage]] = {domain: [] for domain in domains}
     for stretch in _stretches(blocks, domains):
         by_domain[stretch.domain].append(stretch)
-    known = [own for own in by_domain.values() if own][: MOST_TOKENS // SHORTEST_SHARE]
-    if not known:
+    chosen = [stretches for stretches in by_domain.values() if stretches]
+    chosen = chosen[: MOST_TOKENS // SHORTEST_SHARE]
+    if not chosen:
         raise DataError("no document has two tokens in one block: there is nothing to inspect")
-    share = MOST_TOKENS // len(known)
-    return [each for own in known for each in _drawn(own, share, horizon, generator)]
+    share = MOST_TOKENS // len(chosen)
+    return [
+        passage for stretches in chosen for passage in _drawn(stretches, share, horizon, generator)
+    ]
 
 
 def _stretches(blocks: Blocks, domains: Sequence[str]) -> Iterator[Passage]:
@@ -139,7 +143,7 @@ def _drawn(
 @torch.no_grad()
 def record(
     passages: Sequence[Passage],
-    runs: Iterable[Run],
+    runs: Iterable[ReadoutsOnStream],
     blocks: Blocks,
     targets: Targets,
     tokenizer: PreTrainedTokenizerBase,
@@ -157,27 +161,27 @@ def record(
         NumericalError: If a readout loses infinitely much or yields NaN.
     """
     inside = torch.zeros_like(blocks.token_ids, dtype=torch.bool)
-    for block, position in (place for passage in passages for place in passage.places):
+    for block, position in (place for passage in passages for place in passage.positions):
         inside[block, position] = True
-    wanted = targets.at(inside)
-    found: dict[Cell, dict[Place, Said]] = {}
+    targets_inside = targets.at(inside)
+    readings: dict[Cell, dict[BlockPosition, TokenReading]] = {}
     for readouts, stream in runs:
         for seen in stream:
-            for cell, entries in _entries(readouts, seen, wanted):
-                found.setdefault(cell, {}).update(entries)
-    return _document(passages, found, blocks, wanted, tokenizer)
+            for cell, of_batch in _readings_of_batch(readouts, seen, targets_inside):
+                readings.setdefault(cell, {}).update(of_batch)
+    return _document(passages, readings, blocks, targets_inside, tokenizer)
 
 
-def _entries(
+def _readings_of_batch(
     readouts: Sequence[Readout], seen: Seen, wanted: Targets
-) -> Iterator[tuple[Cell, dict[Place, Said]]]:
+) -> Iterator[tuple[Cell, dict[BlockPosition, TokenReading]]]:
     """Yield for each cell what it says in one batch, by block and position."""
     for cell, logits, ids, mask in predictions(readouts, seen, wanted):
         places = [(seen.first_block + block, at) for block, at in mask.nonzero().tolist()]
-        yield cell, dict(zip(places, _said(cell, logits, ids), strict=True))
+        yield cell, dict(zip(places, _token_readings(cell, logits, ids), strict=True))
 
 
-def _said(cell: Cell, logits: Logits, targets: Targets1d) -> list[Said]:
+def _token_readings(cell: Cell, logits: Logits, targets: Targets1d) -> list[TokenReading]:
     """Return loss, rank of the target, first tokens and their probabilities, by position."""
     logits, targets = logits.float(), targets.to(logits.device)
     nats = finite_losses(cell, logits, targets).nats
@@ -186,7 +190,7 @@ def _said(cell: Cell, logits: Logits, targets: Targets1d) -> list[Said]:
     probs = (logits.gather(1, tokens) - logits.logsumexp(dim=1, keepdim=True)).exp()
     columns = nats.tolist(), rank.tolist(), tokens.tolist(), probs.tolist()
     return [
-        Said(round(loss, 4), place, top, [round(p, 4) for p in shares])
+        TokenReading(round(loss, 4), place, top, [round(p, 4) for p in shares])
         for loss, place, top, shares in zip(*columns, strict=True)
     ]
 
@@ -198,69 +202,76 @@ def first(logits: Float[Tensor, "n vocab"], count: int) -> Int[Tensor, "n count"
     tensor([[1, 2, 0]])
     """
     # Taken ones become -inf, which no other is then. (torch.topk takes any of equal ones.)
-    left, found = logits.clamp_min(torch.finfo(logits.dtype).min), []
+    remaining, tokens = logits.clamp_min(torch.finfo(logits.dtype).min), []
     for _ in range(count):
-        found.append(left.argmax(dim=1, keepdim=True))
-        left.scatter_(1, found[-1], -torch.inf)
-    return torch.cat(found, dim=1)
+        tokens.append(remaining.argmax(dim=1, keepdim=True))
+        remaining.scatter_(1, tokens[-1], -torch.inf)
+    return torch.cat(tokens, dim=1)
 
 
 def _document(
     passages: Sequence[Passage],
-    found: Mapping[Cell, Mapping[Place, Said]],
+    readings: Mapping[Cell, Mapping[BlockPosition, TokenReading]],
     blocks: Blocks,
     targets: Targets,
     tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, Any]:
-    used = {int(blocks.token_ids[place]) for each in passages for place in each.places}
+    used = {
+        int(blocks.token_ids[position]) for passage in passages for position in passage.positions
+    }
     used |= {int(i) for k, ids in targets.ids.items() for i in ids[targets.valid[k]]}
-    used |= {i for entries in found.values() for said in entries.values() for i in said.top}
-    index = {token_id: place for place, token_id in enumerate(sorted(used))}
+    all_readings = (reading for of_cell in readings.values() for reading in of_cell.values())
+    used |= {token_id for reading in all_readings for token_id in reading.top}
+    index = {token_id: number for number, token_id in enumerate(sorted(used))}
     return {
         "schema": PASSAGES,
         "target": targets.name,
-        "layers": sorted({cell.layer for cell in found if cell.layer is not None}),
+        "layers": sorted({cell.layer for cell in readings if cell.layer is not None}),
         "offsets": sorted(targets.ids),
         "vocabulary": spell(tokenizer, sorted(used)),
-        "passages": [_passage(each, blocks, targets, index) for each in passages],
-        "readings": [_reading(cell, entries, passages, index) for cell, entries in found.items()],
+        "passages": [_passage(passage, blocks, targets, index) for passage in passages],
+        "readings": [
+            _reading(cell, by_position, passages, index) for cell, by_position in readings.items()
+        ],
     }
 
 
 def _passage(
     passage: Passage, blocks: Blocks, targets: Targets, index: Mapping[int, int]
 ) -> dict[str, Any]:
-    def target(offset: int, place: Place) -> int | None:
-        known = bool(targets.valid[offset][place])
-        return index[int(targets.ids[offset][place])] if known else None
+    def target(offset: int, position: BlockPosition) -> int | None:
+        has_target = bool(targets.valid[offset][position])
+        return index[int(targets.ids[offset][position])] if has_target else None
 
     return {
         "domain": passage.domain,
         "document": passage.document,
         "position": passage.position,
-        "tokens": [index[int(blocks.token_ids[place])] for place in passage.places],
-        "targets": {str(k): [target(k, place) for place in passage.places] for k in targets.ids},
+        "tokens": [index[int(blocks.token_ids[position])] for position in passage.positions],
+        "targets": {
+            str(k): [target(k, position) for position in passage.positions] for k in targets.ids
+        },
     }
 
 
 def _reading(
     cell: Cell,
-    entries: Mapping[Place, Said],
+    by_position: Mapping[BlockPosition, TokenReading],
     passages: Sequence[Passage],
     index: Mapping[int, int],
 ) -> dict[str, Any]:
-    grid = [[entries.get(place) for place in each.places] for each in passages]
+    grid = [[by_position.get(position) for position in passage.positions] for passage in passages]
 
-    def shown(value: Callable[[Said], Any]) -> list[list[Any]]:
-        return [[None if said is None else value(said) for said in row] for row in grid]
+    def shown(value: Callable[[TokenReading], Any]) -> list[list[Any]]:
+        return [[None if reading is None else value(reading) for reading in row] for row in grid]
 
     return {
         "readout": cell.readout,
         "layer": cell.layer,
         "offset": cell.offset,
         "blind": cell.blind,
-        "nats": shown(lambda said: said.nats),
-        "rank": shown(lambda said: said.rank),
-        "top": shown(lambda said: [index[i] for i in said.top]),
-        "probs": shown(lambda said: said.probs),
+        "nats": shown(lambda reading: reading.nats),
+        "rank": shown(lambda reading: reading.rank),
+        "top": shown(lambda reading: [index[i] for i in reading.top]),
+        "probs": shown(lambda reading: reading.probs),
     }

@@ -85,7 +85,7 @@ def require_same(
     """Require what brute force says of the logits at each block and position."""
     ids, offset = ids_of(document), reading["offset"]
     for number, each in enumerate(chosen):
-        for i, place in enumerate(each.places):
+        for i, place in enumerate(each.positions):
             values = [reading[name][number][i] for name in VALUES]
             index = document["passages"][number]["targets"][str(offset)][i]
             if not targets.valid[offset][place]:
@@ -125,7 +125,7 @@ def test_lens_model_and_marginalization_are_what_the_model_says(
     with torch.no_grad():
         out = tiny_llama(short.token_ids, output_hidden_states=True)
         lens = tiny_llama.lm_head(tiny_llama.model.norm(out.hidden_states[1]))
-    places = [place for each in SHORT for place in each.places]
+    places = [place for each in SHORT for place in each.positions]
     for offset in (1, 2, 3):
         by_place = {place: lens[place] for place in places}
         require_same(document, read(document, "lens", 1, offset), by_place, SHORT, targets)

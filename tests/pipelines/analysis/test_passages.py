@@ -46,10 +46,10 @@ def test_passages_lie_in_one_document_and_hold_at_most_200_tokens(
     blocks = laid_out(lengths)
     chosen = choose(blocks, domains, HORIZON, seed)
     assert tokens_of(chosen) <= MOST_TOKENS
-    places = [place for each in chosen for place in each.places]
+    places = [place for each in chosen for place in each.positions]
     assert len(set(places)) == len(places)
     for each in chosen:
-        assert {int(blocks.documents[place]) for place in each.places} == {each.document}
+        assert {int(blocks.documents[place]) for place in each.positions} == {each.document}
         assert each.domain == domains[each.document]
     assert chosen == choose(blocks, domains, HORIZON, seed)
     counts = {domain: tokens_of(chosen, domain) for domain in {each.domain for each in chosen}}
@@ -61,7 +61,7 @@ def test_where_text_is_long_every_token_has_all_targets_and_domains_share_equall
     chosen = choose(blocks, ["a", "b"] * 4, HORIZON, seed=0)
     assert [(each.domain, each.length) for each in chosen] == [("a", 50)] * 2 + [("b", 50)] * 2
     valid = blocks.valid(HORIZON)
-    assert all(bool(valid[place]) for each in chosen for place in each.places)
+    assert all(bool(valid[place]) for each in chosen for place in each.positions)
     others = [choose(blocks, ["a", "b"] * 4, HORIZON, seed) for seed in range(1, 4)]
     assert any(chosen != other for other in others)
 
@@ -72,7 +72,7 @@ def test_a_passage_keeps_clear_of_the_end_where_its_document_is_a_little_longer(
     for seed in range(6):
         chosen = choose(blocks, ["a"] * 8, HORIZON, seed)
         assert [each.length for each in chosen] == [50] * 4
-        assert all(bool(valid[place]) for each in chosen for place in each.places)
+        assert all(bool(valid[place]) for each in chosen for place in each.positions)
 
 
 def test_short_documents_are_shown_to_their_ends_until_the_share_is_used_up() -> None:
