@@ -106,7 +106,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def open_page(browser: Any, files: dict[str, Path]) -> Iterator[Any]:
     """Return a function that opens one of a test file's `files`, watched, in its own context."""
-    from support.watched_pages import Seen
+    from support.pages.watched_pages import Seen
 
     opened: list[Any] = []
 

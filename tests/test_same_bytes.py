@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import shared_pages
+from support.pages import shared_pages
 
 
 def test_pages_and_figures_have_the_same_bytes_in_another_process(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_pages_and_figures_have_the_same_bytes_in_another_process(tmp_path: Path
     own_style.write_text("font.size: 20\nlines.linewidth: 9\nfont.family: serif\n")
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"  # another than here
     path = [entry for entry in sys.path if entry]
-    told_there = "from support import shared_pages; shared_pages.tell()"
+    told_there = "from support.pages import shared_pages; shared_pages.tell()"
     code = f"import sys; sys.path[:0] = {path!r}; {told_there}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120,

@@ -9,10 +9,10 @@ import pytest
 from probekit.reports import render, render_comparison
 from probekit.reports.heads import page as heads
 from probekit.reports.reproduction import page as reproduction
-from support import synthetic_heads, synthetic_reproduction
-from support.synthetic_comparison import document
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import Size, results
+from support.pages import synthetic_heads, synthetic_reproduction
+from support.pages.synthetic_comparison import document
+from support.pages.synthetic_passages import Held, passages
+from support.pages.synthetic_run import Size, results
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from probekit.runs.folder import SCHEMA, Run, json_schema
-from support import synthetic_run
+from support.pages import synthetic_run
 from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "schema.md"

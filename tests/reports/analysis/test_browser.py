@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from probekit.reports import render
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import Size, results
-from support.watched_pages import CONTRAST
+from support.pages.synthetic_passages import Held, passages
+from support.pages.synthetic_run import Size, results
+from support.pages.watched_pages import CONTRAST
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ from probekit.reports.analysis.tables import readout_tables
 from probekit.reports.components.tables import Table
 from probekit.reports.components.visible_text import clean
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, WIDE_BOUND
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 3, "domains": ("prose",)}
 MINUS = "\N{MINUS SIGN}"

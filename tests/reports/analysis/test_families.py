@@ -9,7 +9,7 @@ from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
 from probekit.reports.components.tables import Table
-from support.synthetic_run import Size, results
+from support.pages.synthetic_run import Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 3, "domains": ("prose",)}
 MINUS = "\N{MINUS SIGN}"

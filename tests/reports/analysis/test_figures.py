@@ -13,9 +13,9 @@ from probekit.reports.components.colours import DARK, LIGHT, contrast, map_steps
 from probekit.reports.components.line_figures import Curve, LayerPanel, Level, draw_curves
 from probekit.reports.components.numbers import METRICS
 from probekit.reports.components.svg import inline
-from support import shared_pages
-from support.parsed_pages import Page
-from support.synthetic_run import Size, results
+from support.pages import shared_pages
+from support.pages.parsed_pages import Page
+from support.pages.synthetic_run import Size, results
 
 
 @pytest.fixture(scope="module")

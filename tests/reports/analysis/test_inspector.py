@@ -18,9 +18,9 @@ from probekit.reports.analysis.page_budget import MOST_INSPECTED
 from probekit.reports.analysis.passages import index_passages, pack
 from probekit.reports.analysis.rows import index
 from probekit.reports.components.visible_text import pieces
-from support import shared_pages
-from support.synthetic_passages import STRANGE, Held, passages
-from support.synthetic_run import Size, results
+from support.pages import shared_pages
+from support.pages.synthetic_passages import STRANGE, Held, passages
+from support.pages.synthetic_run import Size, results
 
 SMALL = Size(layers=3, offsets=3)
 FEW = Held(tokens=40, others=90)

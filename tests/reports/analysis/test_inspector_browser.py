@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from probekit.reports import render
-from support.shared_pages import of_one_metric
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import Size, results
+from support.pages.shared_pages import of_one_metric
+from support.pages.synthetic_passages import Held, passages
+from support.pages.synthetic_run import Size, results
 
 pytestmark = pytest.mark.browser
 

@@ -20,7 +20,7 @@ from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.line_figures import draw_positions
 from probekit.reports.components.svg import inline
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 2}
 HEAD = "How many tokens the next one might be"

@@ -13,11 +13,11 @@ import pytest
 from probekit.errors import RunError
 from probekit.reports import render
 from probekit.reports.components.visible_text import clean
-from support import shared_pages
-from support.parsed_pages import Page
-from support.shared_pages import SMALL
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages import shared_pages
+from support.pages.parsed_pages import Page
+from support.pages.shared_pages import SMALL
+from support.pages.synthetic_passages import Held, passages
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 SECTIONS = [
     "verdict",

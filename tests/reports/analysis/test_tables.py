@@ -12,8 +12,8 @@ from probekit.reports.analysis.tables import (
     readout_tables,
     specialization_table,
 )
-from support.shared_pages import SMALL
-from support.synthetic_run import Size, results
+from support.pages.shared_pages import SMALL
+from support.pages.synthetic_run import Size, results
 
 
 def _scored(rows: list[dict[str, Any]], split: str) -> list[dict[str, Any]]:

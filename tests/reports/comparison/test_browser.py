@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from support.synthetic_comparison import page as made
-from support.watched_pages import CONTRAST
+from support.pages.synthetic_comparison import page as made
+from support.pages.watched_pages import CONTRAST
 
 pytestmark = pytest.mark.browser
 

@@ -13,9 +13,9 @@ from probekit.reports.comparison.tables import glance_table
 from probekit.reports.components.colours import DARK, LIGHT, contrast, run_colours
 from probekit.reports.components.numbers import fixed
 from probekit.reports.components.svg import inline
-from support.parsed_pages import Page
-from support.synthetic_comparison import Ladder, document, given, page
-from support.synthetic_run import Size
+from support.pages.parsed_pages import Page
+from support.pages.synthetic_comparison import Ladder, document, given, page
+from support.pages.synthetic_run import Size
 
 TINY = Size(layers=2, offsets=2, domains=("prose",), seeds=0, families=("linear",))
 

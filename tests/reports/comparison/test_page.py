@@ -14,10 +14,10 @@ from probekit.reports.comparison.rows import index
 from probekit.reports.comparison.tables import MOST_DIFFERENCES, difference_table, headline_table
 from probekit.reports.components.numbers import DASH, fixed
 from probekit.reports.components.visible_text import clean
-from support.parsed_pages import Page
-from support.shared_pages import of_one_metric
-from support.synthetic_comparison import Ladder, document, given, page
-from support.synthetic_run import HOSTILE, Size
+from support.pages.parsed_pages import Page
+from support.pages.shared_pages import of_one_metric
+from support.pages.synthetic_comparison import Ladder, document, given, page
+from support.pages.synthetic_run import HOSTILE, Size
 
 SECTIONS = [
     "verdict", "warnings", "glance", "scale", "depth", "differences", "headlines",

@@ -7,8 +7,8 @@ import pytest
 
 from probekit.reports.heads import page as heads
 from probekit.reports.reproduction import page as reproduction
-from support import synthetic_heads, synthetic_reproduction
-from support.watched_pages import CONTRAST
+from support.pages import synthetic_heads, synthetic_reproduction
+from support.pages.watched_pages import CONTRAST
 
 pytestmark = pytest.mark.browser
 

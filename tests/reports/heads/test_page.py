@@ -16,8 +16,8 @@ from probekit.reports.heads.tables import (
     sweep_tables,
     training_table,
 )
-from support.parsed_pages import Page
-from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
+from support.pages.parsed_pages import Page
+from support.pages.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 
 def test_the_page_is_the_same_bytes_and_loads_nothing() -> None:

@@ -23,8 +23,8 @@ from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
 from probekit.reports.publication.analysis import drawings
 from probekit.reports.publication.export import FORMATS, Drawing, exported, print_style
-from support import shared_pages
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages import shared_pages
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 
 def run_of(**changes: Any) -> dict[str, Any]:

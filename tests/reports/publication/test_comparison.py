@@ -24,9 +24,9 @@ from probekit.reports.comparison.rows import index
 from probekit.reports.components.svg import MARK
 from probekit.reports.publication.comparison import comparison_drawings
 from probekit.reports.publication.export import Drawing, print_style
-from support import shared_pages
-from support.synthetic_comparison import Ladder, document, given
-from support.synthetic_run import HOSTILE, Size
+from support.pages import shared_pages
+from support.pages.synthetic_comparison import Ladder, document, given
+from support.pages.synthetic_run import HOSTILE, Size
 
 
 @cache

@@ -15,8 +15,8 @@ from probekit.reports.components.svg import MARK
 from probekit.reports.heads.panels import difference_dots, score_dots, strategies_of
 from probekit.reports.publication.export import FORMATS, Drawing, print_style
 from probekit.reports.publication.heads import heads_drawings
-from support import shared_pages
-from support.synthetic_heads import EVIL, STRATEGIES, document, hostile
+from support.pages import shared_pages
+from support.pages.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 NAMES = {
     "strategies-nats", "strategies-top1", "strategies-top5", "differences-nats",

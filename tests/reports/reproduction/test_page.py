@@ -11,8 +11,15 @@ from probekit.reports.components.numbers import fixed
 from probekit.reports.reproduction import page as reproduction
 from probekit.reports.reproduction.paper_tables import papers_table
 from probekit.reports.reproduction.tables import measured, trained
-from support.parsed_pages import Page
-from support.synthetic_reproduction import DOCUMENTS, KNOWN, STRANGER, figure_1, figure_2, table_1
+from support.pages.parsed_pages import Page
+from support.pages.synthetic_reproduction import (
+    DOCUMENTS,
+    KNOWN,
+    STRANGER,
+    figure_1,
+    figure_2,
+    table_1,
+)
 
 EVIL = "<script>alert(1)</script>"
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from probekit.reports import render_comparison
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 _PER_RUN = ("specialization", "marginal", "branching")
 _SMALLEST = 400_000

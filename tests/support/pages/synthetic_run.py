@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from support import synthetic_contrasts
-from support.synthetic_facts import branching, checks, headlines, marginal
+from support.pages import synthetic_contrasts
+from support.pages.synthetic_facts import branching, checks, headlines, marginal
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1">'

@@ -9,10 +9,10 @@ from typing import Any
 from probekit import reports
 from probekit.reports.heads import page as heads
 from probekit.reports.reproduction import page as reproduction
-from support import synthetic_heads, synthetic_reproduction
-from support.synthetic_comparison import Ladder, document, page
-from support.synthetic_passages import Held, passages
-from support.synthetic_run import HOSTILE, Size, results
+from support.pages import synthetic_heads, synthetic_reproduction
+from support.pages.synthetic_comparison import Ladder, document, page
+from support.pages.synthetic_passages import Held, passages
+from support.pages.synthetic_run import HOSTILE, Size, results
 
 _DROPPED = ("top5", "bits", "bits_given_token", "nats")
 SMALL = Size(layers=3, offsets=3)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.synthetic_run import HOSTILE, Size
+from support.pages.synthetic_run import HOSTILE, Size
 
 PROSE = """The keeper of the lighthouse climbed the stairs each evening, counting them as he went, \
 and lit the lamp before the first ships came round the point. He kept a book in which he wrote the \
