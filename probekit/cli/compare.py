@@ -103,7 +103,7 @@ def _end(failed: Mapping[str, str]) -> None:
 def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
     from probekit import reports
 
-    write_figures(reports.comparison_figure_files(document), folder)
+    write_figures(reports.figure_files(document), folder)
 
 
 def table(document: Mapping[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def heads(
     run = study_heads.run(loaded, asked, output, overwrite, typer.echo)
     show(run.document, table(run.document))
     if figures:
-        write_figures(reports.heads_figure_files(run.document), run.folder / "figures")
+        write_figures(reports.figure_files(run.document), run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 

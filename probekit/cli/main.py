@@ -158,7 +158,7 @@ def report(
         study = study_heads.load(run)
         files.write_text(study.report, render_heads(study.document))
         if figures:
-            write_figures(reports.heads_figure_files(study.document), run / "figures")
+            write_figures(reports.figure_files(study.document), run / "figures")
     else:
         finished = folder.load(run)
         files.write_text(finished.report, reports.render(finished.results, finished.passages))

@@ -12,15 +12,11 @@ assets        their styles and scripts
 
 from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
-from probekit.reports.publication.analysis import figure_files
-from probekit.reports.publication.comparison import comparison_figure_files
-from probekit.reports.publication.heads import heads_figure_files
+from probekit.reports.publication.figure_files import figure_files
 
 __all__ = [
-    "comparison_figure_files",
     "comparison_figures",
     "figure_files",
-    "heads_figure_files",
     "render",
     "render_comparison",
 ]

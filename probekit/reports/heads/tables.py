@@ -1,6 +1,7 @@
 """Tables of a study of heads: every number of heads.json that a reader compares."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from probekit.reports.components.numbers import METRICS, compact
 from probekit.reports.components.rows import Row, require_schema
@@ -64,14 +65,7 @@ def strategy_tables(document: Row) -> list[Table]:
         "Strategy", "Offset", "Sees", "Top-1 (%)", "Top-5 (%)", "Bits over the unigram",
         "Cross-entropy (nats)", "Positions", "Documents",
     )  # fmt: skip
-    return [
-        Table(
-            f"{domain}: strategies at the marginalized positions",
-            head,
-            [[*_about(row), *_scores(row)] for row in rows],
-        )
-        for domain, rows in _marginalized(document)
-    ]
+    return _marginalized(document, "strategies at the marginalized positions", head, _scores)
 
 
 def difference_tables(document: Row) -> list[Table]:
@@ -81,22 +75,21 @@ def difference_tables(document: Row) -> list[Table]:
         "Nats against the baseline", "Top-5 against heads only (points)",
         "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)",
     )  # fmt: skip
-    return [
-        Table(
-            f"{domain}: differences, paired",
-            head,
-            [[*_about(row), *_differences(document, row)] for row in rows],
-        )
-        for domain, rows in _marginalized(document)
-    ]
+    return _marginalized(document, "differences, paired", head, partial(_differences, document))
 
 
-def _marginalized(document: Row) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the rows at the marginalized positions by domain, offset by offset."""
+def _marginalized(
+    document: Row, caption: str, head: Sequence[str], cells: Callable[[Row], list[Cell]]
+) -> list[Table]:
+    """Return a table a domain of the rows at the marginalized positions, offset by offset."""
+    tables = []
     for domain in domains(document["scores"]):
-        place = (domain, "marginal")
-        rows = [r for r in document["scores"] if (r["domain"], r["positions"]) == place]
-        yield domain, sorted(rows, key=lambda row: int(row["offset"]))
+        key = (domain, "marginal")
+        rows = [r for r in document["scores"] if (r["domain"], r["positions"]) == key]
+        rows.sort(key=lambda row: int(row["offset"]))
+        lines = [[*_about(row), *cells(row)] for row in rows]
+        tables.append(Table(f"{domain}: {caption}", head, lines))
+    return tables
 
 
 def _about(row: Row) -> list[Cell]:

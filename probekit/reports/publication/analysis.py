@@ -18,7 +18,7 @@ from probekit.reports.components.line_figures import (
 from probekit.reports.components.numbers import Metric
 from probekit.reports.components.rows import Row, ceiling
 from probekit.reports.components.svg import MARK
-from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.export import PRINT_INK, Drawing, drawable
 from probekit.reports.publication.layer_maps import map_drawings
 from probekit.reports.publication.layout import (
     grid,
@@ -34,31 +34,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TEXT = "#1a1a1a"  # the colour of text in print
 
-
-def figure_files(results: Mapping[str, Any]) -> dict[str, bytes]:
-    """Turn the results of a run into figures for print.
-
-    Every figure of the page is there as SVG, PDF and PNG, with domains side by side, and beside
-    it a CSV of what is drawn, one row a point, in the units of the figure. The same results
-    give the same bytes.
-
-    Args:
-        results: The content of results.json, schema probekit.results/1.
-
-    Returns:
-        What each file holds, by its name.
-
-    Raises:
-        RunError: If the schema is not the one that this version reads.
-    """
-    return exported(drawings(index(results)))
-
-
-def drawings(run: RunRows) -> Iterator[Drawing]:
+def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     """Yield every figure of a run; none is drawn before it is asked for."""
-    inks = (TEXT, *offset_colours(max(run.offsets, default=1))[0])
+    run = index(results)
+    inks = (PRINT_INK, *offset_colours(max(run.offsets, default=1))[0])
     for metric in scored_metrics(run):
         for positions in run.positions():
             yield _curves(run, metric, positions, inks)

@@ -12,13 +12,12 @@ from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.components.colours import offset_colours, run_colours
 from probekit.reports.components.numbers import Metric
 from probekit.reports.components.rows import ceiling
-from probekit.reports.publication.analysis import TEXT
 from probekit.reports.publication.comparison_panels import (
     depth_figure,
     domains_figure,
     offsets_figure,
 )
-from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.export import PRINT_INK, Drawing, drawable
 
 if TYPE_CHECKING:
     from probekit.reports.comparison.drawing import Line, SizePanel
@@ -26,36 +25,17 @@ if TYPE_CHECKING:
 Rows = Iterator[dict[str, object]]
 
 
-def comparison_figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
-    """Turn a comparison of runs into figures for print.
-
-    Every figure of the page is there as SVG, PDF and PNG, and beside it a CSV of what is drawn,
-    one row a point, in the units of the figure: quantities by parameters with domains side by
-    side, curves over relative depth with offsets side by side. The same comparison gives the
-    same bytes.
-
-    Args:
-        document: A comparison, schema probekit.comparison/1.
-
-    Returns:
-        What each file holds, by its name.
-
-    Raises:
-        RunError: If the schema is not the one that this version reads.
-    """
-    return exported(comparison_drawings(index(document)))
-
-
-def comparison_drawings(comparison: ComparisonRows) -> Iterator[Drawing]:
+def comparison_drawings(document: Mapping[str, Any]) -> Iterator[Drawing]:
     """Yield every figure of a comparison; none is drawn before it is asked for."""
+    comparison = index(document)
     if sized(comparison):
-        inks = (TEXT, *offset_colours(max(comparison.offsets, default=1))[0])
+        inks = (PRINT_INK, *offset_colours(max(comparison.offsets, default=1))[0])
         for group in size_groups(comparison):
             for name in group.by_domain:
                 yield from _by_domain(comparison, name, inks)
             for names in group.by_offset:
                 yield from _by_offset(comparison, names, inks)
-    inks = (TEXT, *run_colours(max(len(comparison.runs), 1))[0])
+    inks = (PRINT_INK, *run_colours(max(len(comparison.runs), 1))[0])
     for metric in curve_metrics(comparison):
         for number, domain in enumerate(comparison.domains):
             yield from _by_depth(comparison, metric, (number, domain), inks)

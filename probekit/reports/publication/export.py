@@ -15,6 +15,7 @@ from probekit.reports.components.visible_text import clean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PRINT_INK = "#1a1a1a"  # the colour of text
 FORMATS = ("svg", "pdf", "png")
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of a column, and of two with what is between them
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same

@@ -5,10 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from probekit.reports.components.axes import TICK_STEPS
-from probekit.reports.components.colours import offset_colours
+from probekit.reports.components.colours import DASHES, offset_colours
 from probekit.reports.components.numbers import METRICS, Metric
 from probekit.reports.components.rows import Row
-from probekit.reports.components.svg import INK, MARK
+from probekit.reports.components.svg import MARK
 from probekit.reports.heads.panels import (
     Dots,
     difference_dots,
@@ -24,12 +24,12 @@ from probekit.reports.heads.panels import (
     validated,
 )
 from probekit.reports.heads.tables import NAMES, READOUTS, domains, require_study
-from probekit.reports.publication.analysis import TEXT
-from probekit.reports.publication.export import Drawing, drawable, exported
+from probekit.reports.publication.export import PRINT_INK, Drawing, drawable
 from probekit.reports.publication.layout import (
     Legend,
     grid,
     inner,
+    key,
     kind_legend,
     marked,
     number_legend,
@@ -45,30 +45,11 @@ if TYPE_CHECKING:
 PanelKey = tuple[str, int]  # domain and offset
 
 
-def heads_figure_files(document: Row) -> dict[str, bytes]:
-    """Turn a study of heads into figures for print.
-
-    Strategies as dots with 95 % intervals beside the baseline, their paired differences from it,
-    learning curves, and heads beside linear probes by the layer that they read: as SVG, PDF and
-    PNG, and beside each a CSV of what is drawn, one row a point, in the units of the figure. The
-    same study gives the same bytes.
-
-    Args:
-        document: The content of heads.json, schema probekit.heads/1.
-
-    Returns:
-        What each file holds, by its name.
-
-    Raises:
-        RunError: If the schema is not the one that this version reads.
-    """
-    return exported(heads_drawings(require_study(document)))
-
-
 def heads_drawings(document: Row) -> Iterator[Drawing]:
     """Yield every figure of a study of heads; none is drawn before it is asked for."""
+    require_study(document)
     offsets = sorted({row["offset"] for row in document["scores"]})
-    inks = (TEXT, *offset_colours(max(2, *offsets))[0])
+    inks = (PRINT_INK, *offset_colours(max(2, *offsets))[0])
     places = [(domain, offset) for offset in offsets for domain in domains(document["scores"])]
     places = [place for place in places if scores_at(document, *place)]
     for name in ("nats", "top1", "top5"):
@@ -137,15 +118,12 @@ def _shown(strategies: Sequence[str]) -> list[str]:
 
 
 def _dot_legend(made: Mapping[PanelKey, Dots]) -> Legend:
-    from matplotlib.lines import Line2D
-
-    found = kind_legend({"filled": "with heads", "open": "the model itself"})
-    handles, words = list(found.handles), list(found.words)
+    legend = kind_legend({"filled": "with heads", "open": "the model itself"})
+    handles, words = list(legend.handles), list(legend.words)
     if any(dots.line is not None for dots in made.values()):
-        line = Line2D([0], [0], color=INK, linewidth=0.9, alpha=0.7, linestyle=(0, (5, 2)))
-        handles, words = [*handles, line], [*words, "the baseline"]
-    bar = Line2D([0], [0], color=INK, linewidth=1.5)
-    return Legend([*handles, bar], [*words, "95 % interval"])
+        handles.append(key(linewidth=0.9, alpha=0.7, linestyle=DASHES[1]))
+        words.append("the baseline")
+    return Legend([*handles, key(linewidth=1.5)], [*words, "95 % interval"])
 
 
 def _bare(axes: "Axes") -> None:
@@ -169,7 +147,7 @@ def _learning(document: Row) -> Drawing:
     ]  # fmt: skip
     panels = {f"t+{k}": partial(_learned, document, k) for k in offsets}
     legends = partial(_learning_legend, names)
-    inks = (TEXT, *offset_colours(max(len(names), 1))[0])
+    inks = (PRINT_INK, *offset_colours(max(len(names), 1))[0])
     return Drawing("learning", partial(_panels, panels, legends, scales=True), rows, inks)
 
 
@@ -206,15 +184,12 @@ def _sweep(document: Row, metric: Metric, inks: Sequence[str]) -> Drawing:
 
 
 def _sweep_legend() -> list[Legend]:
-    from matplotlib.lines import Line2D
-
     band = kind_legend({"band": "95 % interval"})
     lines = []
     for readout in READOUTS:
         colour, dashes = sweep_style(readout)
-        line = Line2D([0], [0], color=colour, linestyle=dashes, linewidth=1.5, marker="o")
-        line.set(markersize=3)
-        lines.append(line)
+        style = {"linestyle": dashes, "linewidth": 1.5, "marker": "o", "markersize": 3}
+        lines.append(key(color=colour, **style))
     return [Legend([*lines, *band.handles], [*READOUTS.values(), *band.words])]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.line_figures import KIND_DASHES
@@ -137,35 +137,20 @@ def opened(line: "Line2D") -> "Line2D":
 
 def offset_legend(offsets: Sequence[int]) -> Legend:
     """Return the legend of offsets: their colour and marker."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        marked(Line2D([0], [0], color=ink(offset), linewidth=1.4), offset) for offset in offsets
-    ]
+    handles = [marked(key(color=ink(offset), linewidth=1.4), offset) for offset in offsets]
     return Legend(handles, [f"t+{offset}" for offset in offsets])
 
 
 def run_legend(names: Mapping[int, str]) -> Legend:
     """Return the legend of runs, counted from 0: their colour, line style and marker."""
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for number in names:
-        handle = Line2D([0], [0], color=ink(number + 1), linewidth=1.4)
-        handle.set(linestyle=DASHES[number % len(DASHES)])
-        handles.append(marked(handle, number + 1))
-    return Legend(handles, list(names.values()))
+    return Legend([_of_series(n, ink(n + 1)) for n in names], list(names.values()))
 
 
 def number_legend(names: Mapping[str, str]) -> Legend:
     """Return the legend of runs that go by numbers."""
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for number in names:
-        handle = Line2D([0], [0], color=INK, linestyle="none", marker=f"${number}$")
-        handle.set(markersize=3.6 * len(number) + 0.6, markeredgewidth=0)
-        handles.append(handle)
+    handles = [key(linestyle="none", marker=f"${n}$", markeredgewidth=0) for n in names]
+    for handle, number in zip(handles, names, strict=True):
+        handle.set_markersize(3.6 * len(number) + 0.6)
     return Legend(handles, list(names.values()))
 
 
@@ -176,14 +161,7 @@ def kind_legend(words: Mapping[str, str]) -> Legend:
 
 def series_legend(names: Sequence[str], words: Mapping[str, str]) -> Legend:
     """Return the legend of numbered series and of line kinds."""
-    from matplotlib.lines import Line2D
-
-    handles: list[Artist] = []
-    for number, _ in enumerate(names):
-        handle = Line2D([0], [0], color=INK, linewidth=1.4)
-        handle.set(linestyle=DASHES[number % len(DASHES)])
-        handles.append(marked(handle, number + 1))
-    handles += [_of_kind(kind) for kind in words]
+    handles = [*(_of_series(n, INK) for n, _ in enumerate(names)), *map(_of_kind, words)]
     return Legend(handles, [*drawable(names), *words.values()])
 
 
@@ -192,8 +170,19 @@ def thin(line: "Line2D") -> None:
     line.set(linestyle="solid", linewidth=0.6, alpha=0.8)
 
 
-def _of_kind(kind: str) -> "Artist":
+def key(**style: Any) -> "Line2D":
+    """Return a handle of a legend: a line, in the colour of text unless told another."""
     from matplotlib.lines import Line2D
+
+    return Line2D([0], [0], **({"color": INK} | style))
+
+
+def _of_series(number: int, colour: str) -> "Line2D":
+    dashes = DASHES[number % len(DASHES)]
+    return marked(key(color=colour, linewidth=1.4, linestyle=dashes), number + 1)
+
+
+def _of_kind(kind: str) -> "Artist":
     from matplotlib.patches import Patch
 
     if kind == "band":
@@ -201,11 +190,11 @@ def _of_kind(kind: str) -> "Artist":
     if kind == "estimate":
         return Patch(facecolor="none", edgecolor=INK, linewidth=0, hatch="////////")
     if kind in {"filled", "open"}:
-        mark = marked(Line2D([0], [0], color=INK, linestyle="none"), 1)
+        mark = marked(key(linestyle="none"), 1)
         return mark if kind == "filled" else opened(mark)
     if kind == "interval":
-        return Line2D([0], [0], color=INK, linestyle="none", marker="|", markersize=6)
-    handle = Line2D([0], [0], color=INK, linewidth=1.4 if kind == "probe" else 0.9)
+        return key(linestyle="none", marker="|", markersize=6)
+    handle = key(linewidth=1.4 if kind == "probe" else 0.9)
     handle.set(linestyle=KIND_DASHES.get(kind, "solid"))
     if kind == "random":
         handle.set(marker="s", markersize=4, markerfacecolor="none", markeredgewidth=0.8)

@@ -21,7 +21,7 @@ from probekit.errors import RunError
 from probekit.reports.analysis.curves import curve_figures
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
-from probekit.reports.publication.analysis import drawings
+from probekit.reports.publication.analysis import run_drawings
 from probekit.reports.publication.export import FORMATS, Drawing, exported, print_style
 from support.pages import shared_pages
 from support.pages.synthetic_run import HOSTILE, Size, results
@@ -37,7 +37,7 @@ def files() -> Mapping[str, bytes]:
 
 
 def found(run: dict[str, Any]) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in drawings(index(run))}
+    return {drawing.name: drawing for drawing in run_drawings(run)}
 
 
 def drawn(drawing: Drawing) -> Figure:
@@ -198,7 +198,7 @@ def test_each_figure_has_its_table(files: Mapping[str, bytes]) -> None:
 
 def test_a_hostile_name_of_a_readout_is_no_name_of_a_file() -> None:
     names = [
-        drawing.name for drawing in drawings(index(run_of(families=("linear", f"head:{HOSTILE}"))))
+        drawing.name for drawing in run_drawings(run_of(families=("linear", f"head:{HOSTILE}")))
     ]
     assert any(name.startswith("map-readout-2-") for name in names)
     assert len(names) == len(set(names))

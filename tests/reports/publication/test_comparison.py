@@ -35,7 +35,7 @@ def found(name: str) -> dict[str, Drawing]:
 
 
 def of(document: dict[str, Any]) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in comparison_drawings(index(document))}
+    return {drawing.name: drawing for drawing in comparison_drawings(document)}
 
 
 def drawn(drawing: Drawing) -> Figure:
@@ -207,8 +207,11 @@ def test_hostile_names_are_inert_and_drawn_short() -> None:
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(RunError, match=r"comparisons of schema 'probekit.comparison/1', got None"):
-        reports.comparison_figure_files({"runs": []})
+    with pytest.raises(
+        RunError,
+        match=r"comparisons of schema 'probekit.comparison/1', got 'probekit.comparison/2'",
+    ):
+        reports.figure_files({"schema": "probekit.comparison/2", "runs": []})
 
 
 def test_both_commands_write_the_figures_beside_the_page(
@@ -216,7 +219,7 @@ def test_both_commands_write_the_figures_beside_the_page(
 ) -> None:
     made = compare.Comparison((), pd.DataFrame(), given("mixed"))
     swept = sweep.Swept((), {}, made, tmp_path / "compare.html")
-    monkeypatch.setattr(reports, "comparison_figure_files", lambda _: {"a.svg": b"<svg/>"})
+    monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>"})
     monkeypatch.setattr(compare.Comparison, "html", "")
     monkeypatch.setattr(compare, "compare", lambda _: made)
     monkeypatch.setattr(sweep, "sweep", lambda *_: swept)

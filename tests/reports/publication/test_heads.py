@@ -180,4 +180,4 @@ def test_names_of_the_run_are_drawn_as_they_are_and_an_absent_number_is_not_zero
 
 def test_another_schema_is_refused() -> None:
     with pytest.raises(RunError, match=r"of schema 'probekit\.heads/1', got 'probekit\.heads/2'"):
-        reports.heads_figure_files(document() | {"schema": "probekit.heads/2"})
+        reports.figure_files(document() | {"schema": "probekit.heads/2"})

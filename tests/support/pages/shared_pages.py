@@ -55,14 +55,14 @@ def figures() -> Mapping[str, bytes]:
 @cache
 def comparison_figures() -> Mapping[str, bytes]:
     """Return the figures of `small_comparison`."""
-    return reports.comparison_figure_files(small_comparison())
+    return reports.figure_files(small_comparison())
 
 
 @cache
 def heads_figures() -> Mapping[str, bytes]:
     """Return the figures of a study of heads without differences and a sweep: few of them."""
     few: dict[str, Any] = {"differences": [], "sweep": []}
-    return reports.heads_figure_files(synthetic_heads.document() | few)
+    return reports.figure_files(synthetic_heads.document() | few)
 
 
 @cache

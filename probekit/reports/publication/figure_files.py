@@ -1,0 +1,35 @@
+"""Every figure of a page as files for print, whichever page it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from probekit.reports.publication.analysis import run_drawings
+from probekit.reports.publication.comparison import comparison_drawings
+from probekit.reports.publication.export import Drawing, exported
+from probekit.reports.publication.heads import heads_drawings
+
+
+def figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
+    """Turn the results of a run, a comparison of runs or a study of heads into figures for print.
+
+    Every figure of the page is there as SVG, PDF and PNG, and beside it a CSV of what is drawn,
+    one row a point, in the units of the figure. Domains stand side by side; of a comparison's
+    curves over relative depth, offsets. The same document gives the same bytes.
+
+    Args:
+        document: The content of results.json, of heads.json, or a comparison.
+
+    Returns:
+        What each file holds, by its name.
+
+    Raises:
+        RunError: If the schema is not one that this version reads.
+    """
+    return exported(_drawings(document))
+
+
+def _drawings(document: Mapping[str, Any]) -> Iterator[Drawing]:
+    kind = str(document.get("schema")).partition("/")[0]
+    if kind == "probekit.comparison":
+        return comparison_drawings(document)
+    return heads_drawings(document) if kind == "probekit.heads" else run_drawings(document)
