@@ -28,8 +28,8 @@ class _Column:
         return replace(cell, seeds=self._seeds(others)) if self.refitted else cell
 
     def _seeds(self, others: Sequence[Row]) -> str:
-        found = [(known(row.get(self.name)), row["seed"]) for row in others]
-        values = [value * self.scale for value, _ in found if value is not None]
+        scored = [(known(row.get(self.name)), row["seed"]) for row in others]
+        values = [value * self.scale for value, _ in scored if value is not None]
         if not values:
             return ""
         low, high = (fixed(end(values), self.digits) for end in (min, max))
@@ -56,11 +56,11 @@ _KL = _Column("kl_nats", "KL from the ceiling (nats)")
 
 def control_table(run: RunRows) -> tuple[Table, bool]:
     """Return probe, control task and untrained model, and whether layers were left out."""
-    found = [(row, rest) for row, rest in _by_seed(run, "controls", "layer")]
-    every = len(found) <= FEW_ROWS
+    by_cell = [(row, rest) for row, rest in _by_seed(run, "controls", "layer")]
+    every = len(by_cell) <= FEW_ROWS
     kept = [
         (row, rest)
-        for row, rest in found
+        for row, rest in by_cell
         if every or row["layer"] in run.key_layers(row["offset"], row["domain"])
     ]
     rows = [
@@ -73,20 +73,22 @@ def control_table(run: RunRows) -> tuple[Table, bool]:
         for row, rest in kept
     ]
     head = ("Offset", "Domain", "Layer", *_heads(_CONTROLS))
-    return Table(f"Controls of {run.describe('linear')}{_of_seeds(found)}", head, rows), not every
+    return Table(f"Controls of {run.describe('linear')}{_of_seeds(by_cell)}", head, rows), not every
 
 
 def family_tables(run: RunRows) -> list[Table]:
     """Return the best probe of each family, one table a domain; none where only linear ran."""
-    found = list(_by_seed(run, "families", "readout"))
-    if {row["readout"] for row, _ in found} <= {"linear"}:
+    by_cell = list(_by_seed(run, "families", "readout"))
+    if {row["readout"] for row, _ in by_cell} <= {"linear"}:
         return []
     head = ("Offset", "Family", "Parameters", "Best layer", *_heads(_FAMILIES))
     tables = []
     for domain in run.domains:
-        own = [(row, rest) for row, rest in found if row["domain"] == domain]
-        rows = [_family(run, row, rest) for row, rest in own]
-        tables.append(Table(f"{domain}: the best layer of each family{_of_seeds(own)}", head, rows))
+        of_domain = [(row, rest) for row, rest in by_cell if row["domain"] == domain]
+        rows = [_family(run, row, rest) for row, rest in of_domain]
+        tables.append(
+            Table(f"{domain}: the best layer of each family{_of_seeds(of_domain)}", head, rows)
+        )
     return tables
 
 
@@ -190,23 +192,23 @@ def _heads(columns: Sequence[_Column]) -> tuple[str, ...]:
 def _by_seed(run: RunRows, part: str, name: str) -> Iterable[tuple[Row, Sequence[Row]]]:
     """Yield the row of each cell with the run's own seed, and those with other seeds."""
     cells: dict[tuple[object, ...], list[Row]] = {}
-    own = run.results["run"].get("seed")
+    run_seed = run.results["run"].get("seed")
     for row in run.results.get(part) or ():
         if row["domain"] in run.domains:
             cells.setdefault((row["offset"], row["domain"], row[name]), []).append(row)
     for key in sorted(cells, key=lambda key: (key[0], run.domains.index(str(key[1])))):
-        first, *others = sorted(cells[key], key=lambda row: row["seed"] != own)
+        first, *others = sorted(cells[key], key=lambda row: row["seed"] != run_seed)
         yield first, others
 
 
-def _of_seeds(found: Sequence[tuple[Row, Sequence[Row]]]) -> str:
+def _of_seeds(by_cell: Sequence[tuple[Row, Sequence[Row]]]) -> str:
     """Say which seeds a table holds, if several."""
-    others = sorted({row["seed"] for _, rest in found for row in rest})
+    others = sorted({row["seed"] for _, rest in by_cell for row in rest})
     if not others:
         return ""
     named = ", ".join(str(seed) for seed in others)
     rest = f"other seeds {named}, lowest to highest" if len(others) > 1 else f"other seed {named}"
-    return f"; seed {found[0][0]['seed']}, in italics {rest}"
+    return f"; seed {by_cell[0][0]['seed']}, in italics {rest}"
 
 
 def _placed(row: Row) -> str:

@@ -43,9 +43,9 @@ def curve_figures(run: RunRows) -> list[PageFigure]:
 
 def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel]:
     """Return the panel of each domain; all have one scale, so that they can be compared."""
-    found = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
-    span = _span(list(found.values()))
-    return {domain: replace(panel, span=span) for domain, panel in found.items()}
+    by_domain = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
+    span = _span(list(by_domain.values()))
+    return {domain: replace(panel, span=span) for domain, panel in by_domain.items()}
 
 
 def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
@@ -130,9 +130,9 @@ def _untrained(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]
     """
     layers = run.contrasted("random", offset)
     values = [_seeds(run, metric, ("random", layer, offset), where) for layer in layers]
-    own = [seeds[0] if seeds else _NAN for seeds in values]
+    own_seed = [seeds[0] if seeds else _NAN for seeds in values]
     low, high = ([end(seeds) if len(seeds) > 1 else _NAN for seeds in values] for end in (min, max))
-    return Curve("random", offset, layers, own, low, high)
+    return Curve("random", offset, layers, own_seed, low, high)
 
 
 def _seeds(
@@ -209,31 +209,31 @@ def depth_is_as_in_paper(run: RunRows) -> bool:
 
 def depth_curve(run: RunRows) -> PageFigure | None:
     """Return the lens' divergence by depth, None where the lens was not scored."""
-    found = divergence(run)
-    if found is None:
+    lens = divergence(run)
+    if lens is None:
         return None
-    message = " ".join(_depth_message(d, found.layers, v) for d, v in found.series.items())
-    draw = partial(draw_depths, depths=found.depths, series=list(found.series.values()))
+    message = " ".join(_depth_message(d, lens.layers, v) for d, v in lens.series.items())
+    draw = partial(draw_depths, depths=lens.depths, series=list(lens.series.values()))
     return PageFigure(
         "kl",
         message,
         partial(one_panel, draw),
-        series=tuple(found.series),
-        table=_depth_table(found),
+        series=tuple(lens.series),
+        table=_depth_table(lens),
     )
 
 
-def _depth_table(found: Divergence) -> Table:
+def _depth_table(lens: Divergence) -> Table:
     """Return the numbers of the lens' divergence."""
     cells = [
         [
             Cell(str(layer)),
-            Cell(fixed(found.depths[i], 2)),
-            *(Cell(_nats(values[i])) for values in found.series.values()),
+            Cell(fixed(lens.depths[i], 2)),
+            *(Cell(_nats(values[i])) for values in lens.series.values()),
         ]
-        for i, layer in enumerate(found.layers)
+        for i, layer in enumerate(lens.layers)
     ]
-    return Table("KL divergence in nats", ["Layer", "Relative depth", *found.series], cells)
+    return Table("KL divergence in nats", ["Layer", "Relative depth", *lens.series], cells)
 
 
 def _kl(run: RunRows, layer: int, where: tuple[str, str]) -> float:

@@ -115,10 +115,10 @@ def _first(run: RunRows, passages: Passages) -> tuple[str, int | None, int]:
     offset = _OFFSET if _OFFSET in offsets else offsets[0]
     name = passages.names[0]
     layers = [key[1] for key in passages.readings if key[0] == name and key[2] == offset]
-    known = [layer for layer in layers if layer is not None]
+    numbered = [layer for layer in layers if layer is not None]
     best = run.special(offset, run.domains[0]).get("best_layer") if run.domains else None
     aim = run.n_layers if best is None else best
-    return name, min(known, key=lambda layer: abs(layer - aim), default=None), offset
+    return name, min(numbered, key=lambda layer: abs(layer - aim), default=None), offset
 
 
 def _described(
@@ -127,7 +127,7 @@ def _described(
     """Return what the script needs to know beside the numbers."""
     name, layer, offset = first
     domains = list(run.domains)
-    own = [passage["domain"] for passage in passages.document["passages"]]
+    passage_domains = [passage["domain"] for passage in passages.document["passages"]]
     return {
         "blocks": run.n_layers,
         "names": list(passages.names),
@@ -135,7 +135,9 @@ def _described(
         "layers": sorted({key[1] for key in passages.readings if key[1] is not None}),
         "offsets": sorted({key[2] for key in passages.readings}),
         "all": run.domains[:1] == ("all",),
-        "domains": [domains.index(domain) if domain in domains else -1 for domain in own],
+        "domains": [
+            domains.index(domain) if domain in domains else -1 for domain in passage_domains
+        ],
         "places": [_place(passage) for passage in passages.document["passages"]],
         "starts": [passage["position"] for passage in passages.document["passages"]],
         "text": passages.document["target"] == TEXT_TARGET,
@@ -144,8 +146,8 @@ def _described(
 
 
 def _title(passages: Passages, name: str) -> str:
-    known = passages.layered(name) and name not in _TITLES
-    title = f"{name} probe" if known else _TITLES.get(name, name)
+    fitted = passages.layered(name) and name not in _TITLES
+    title = f"{name} probe" if fitted else _TITLES.get(name, name)
     return clean(title if passages.blind(name) else f"{title} (token-fed)")
 
 
@@ -162,8 +164,8 @@ def _state(run: RunRows, passages: Passages, first: tuple[str, int | None, int])
 
 
 def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) -> ShownPassage:
-    found = passages.document["passages"][number]
-    texts = tuple(passages.document["vocabulary"][word] for word in found["tokens"])
+    passage = passages.document["passages"][number]
+    texts = tuple(passages.document["vocabulary"][word] for word in passage["tokens"])
     start = sum(passages.lengths[:number])
     reading, offset = passages.readings[key], key[2]
     tokens = [
@@ -171,7 +173,7 @@ def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) 
         for n, text in enumerate(texts, start)
     ]
     return ShownPassage(
-        f"{_place(found)}, from token {found['position']}",
+        f"{_place(passage)}, from token {passage['position']}",
         "rtl" if right_to_left(texts) else "ltr",
         tokens,
     )

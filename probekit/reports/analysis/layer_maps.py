@@ -61,8 +61,8 @@ class Maps:
 def build_maps(run: RunRows) -> Maps:
     """Build the map of every layered readout, metric and domain, as many as a page can hold."""
     names = run.layered()
-    each = len(run.domains) * len(run.offsets)
-    first = each * len(run.layers(names[0])) if names else 0
+    cells_of_layer = len(run.domains) * len(run.offsets)
+    first = cells_of_layer * len(run.layers(names[0])) if names else 0
     # Eighty layers do not fit a screen either; the best ones are always among those shown.
     every = 2 if _FEWEST_METRICS * first > MOST_CELLS else 1
     first //= every
@@ -71,7 +71,7 @@ def build_maps(run: RunRows) -> Maps:
     kept: list[str] = []
     cells = 0
     for name in names:
-        cells += len(metrics) * each * (len(run.layers(name)) // every)
+        cells += len(metrics) * cells_of_layer * (len(run.layers(name)) // every)
         if not kept or cells <= MOST_CELLS:
             kept.append(name)
     maps = [
@@ -125,8 +125,8 @@ def map_scale(run: RunRows, readout: str, metric: Metric, domain: str) -> tuple[
     """Return the ends of the colour scale of a map, in stored units."""
     where = (domain, "all")
     cells = [(layer, k) for layer in run.layers(readout) for k in run.offsets]
-    found = (known(run.score(readout, *cell, where).get(metric.name)) for cell in cells)
-    values = [value for value in found if value is not None]
+    scored = (known(run.score(readout, *cell, where).get(metric.name)) for cell in cells)
+    values = [value for value in scored if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     if readout == "lens" and values:  # a lens far below every floor would take the whole scale
         floor = [known(run.score("unigram", None, k, where).get(metric.name)) for k in run.offsets]
@@ -151,12 +151,12 @@ def _levels(
     run: RunRows, metric: Metric, where: tuple[str, str]
 ) -> list[tuple[str, list[MapCell]]]:
     """Return what reads no single layer, scored on the same positions; the model at t+1."""
-    found = []
+    levels = []
     for name in (_ALL_LAYERS, *_FLOORS, ceiling(1)):
         rows = [run.score(name, None, offset, where) for offset in run.offsets]
         if any(rows):
-            found.append((name, [_cell(row, metric, None, False) for row in rows]))
-    return found
+            levels.append((name, [_cell(row, metric, None, False) for row in rows]))
+    return levels
 
 
 def _cell(row: Row, metric: Metric, scale: tuple[float, float] | None, best: bool) -> MapCell:

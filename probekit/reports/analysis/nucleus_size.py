@@ -68,19 +68,19 @@ def by_position(run: RunRows) -> dict[str, Sequence[Row]]:
 
     All of them together would be their mean, drawn over them.
     """
-    found = _domains(run)
-    several = len(found) > 1
-    return {name: rows for name, _, rows in found if rows and not (several and name == ALL)}
+    measured = _domains(run)
+    several = len(measured) > 1
+    return {name: rows for name, _, rows in measured if rows and not (several and name == ALL)}
 
 
 def _by_position(parts: dict[str, Sequence[Row]]) -> Table:
     spans = sorted({_span(row) for rows in parts.values() for row in rows})
-    found = {(_span(row), domain): row for domain, rows in parts.items() for row in rows}
+    by_span = {(_span(row), domain): row for domain, rows in parts.items() for row in rows}
     cells = [
         [
             Cell(_positions(*span), numeric=False),
             *(
-                valued(found.get((span, domain), {}), name, digits, "no position there")
+                valued(by_span.get((span, domain), {}), name, digits, "no position there")
                 for name, digits in (("tokens_mean", 1), ("entropy_nats", 2))
                 for domain in parts
             ),
@@ -106,14 +106,14 @@ def _rows(run: RunRows) -> Sequence[Row]:
 
 def _domains(run: RunRows) -> list[tuple[str, Row, Sequence[Row]]]:
     """Return each domain with the row of the whole block and those of its parts, in order."""
-    found: list[tuple[str, Row, Sequence[Row]]] = []
+    measured: list[tuple[str, Row, Sequence[Row]]] = []
     for domain in run.domains:
         rows = [row for row in _rows(run) if row["domain"] == domain]
         if rows:
             whole = max(rows, key=lambda row: _span(row)[1] - _span(row)[0])
             parts = sorted((row for row in rows if row is not whole), key=_span)
-            found.append((domain, whole, parts))
-    return found
+            measured.append((domain, whole, parts))
+    return measured
 
 
 def _span(row: Row) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Passages:
 
     def blind(self, name: str) -> bool:
         """Return whether a readout sees the tokens up to t only, at every offset."""
-        return all(found.blind for key, found in self.readings.items() if key[0] == name)
+        return all(reading.blind for key, reading in self.readings.items() if key[0] == name)
 
 
 def index_passages(document: Mapping[str, Any], run: RunRows, room: int) -> Passages:
@@ -83,12 +83,12 @@ def index_passages(document: Mapping[str, Any], run: RunRows, room: int) -> Pass
     way_out = "run the analysis again with this version of probekit"
     require_schema(document, SCHEMA, "the report reads passages", way_out)
     readings = dict(map(_reading, document["readings"]))
-    found = dict.fromkeys(key[0] for key in readings)
-    first = [name for name in (run.probe, "lens", CEILING, "concat") if name in found]
-    names = list(dict.fromkeys([*first, *found]))
+    scored = dict.fromkeys(key[0] for key in readings)
+    first = [name for name in (run.probe, "lens", CEILING, "concat") if name in scored]
+    names = list(dict.fromkeys([*first, *scored]))
     positions = sum(len(passage["tokens"]) for passage in document["passages"])
-    each = packed_bytes(positions * _TARGET_BITS) + _ROW_BYTES
-    kept = _kept(names, [key[0] for key in readings], room / 2 / each)
+    row_bytes = packed_bytes(positions * _TARGET_BITS) + _ROW_BYTES
+    kept = _kept(names, [key[0] for key in readings], room / 2 / row_bytes)
     return Passages(
         document,
         {key: reading for key, reading in readings.items() if key[0] in kept},
@@ -144,7 +144,7 @@ def pack(passages: Passages) -> dict[str, Any]:
             offset,
             pack_targets(reading.nats, reading.rank),
             pack_numbers([place[word] for top in tops for word in top], width),
-            pack_probs([prob for found in probs for prob in found]),
+            pack_probs([prob for row in probs for prob in row]),
         ])  # fmt: skip
     return {
         "words": [_entry(pieces(vocabulary[word])) for word in words],
@@ -159,8 +159,8 @@ def pack(passages: Passages) -> dict[str, Any]:
 def _placed(passage: Mapping[str, Any], place: Mapping[int, int]) -> dict[str, Any]:
     """Return tokens and targets as places in the page's vocabulary, -1 for no target."""
     targets = {
-        offset: [-1 if word is None else place[word] for word in found]
-        for offset, found in passage["targets"].items()
+        offset: [-1 if word is None else place[word] for word in targets_at]
+        for offset, targets_at in passage["targets"].items()
     }
     return {"tokens": [place[word] for word in passage["tokens"]], "targets": targets}
 
@@ -202,8 +202,8 @@ def _spelled_bytes(passages: Passages, words: Iterable[int]) -> int:
 
 def _depth(passages: Passages) -> int:
     """Return how many first choices every reading has: five, or all of a small vocabulary."""
-    found = (len(top) for reading in passages.readings.values() for top in reading.top if top)
-    return min(found, default=0)
+    lengths = (len(top) for reading in passages.readings.values() for top in reading.top if top)
+    return min(lengths, default=0)
 
 
 def _words(passages: Passages, kept: int) -> list[int]:
@@ -211,8 +211,8 @@ def _words(passages: Passages, kept: int) -> list[int]:
     seen: dict[int, None] = {}
     for passage in passages.document["passages"]:
         seen |= dict.fromkeys(passage["tokens"])
-        for found in passage["targets"].values():
-            seen |= dict.fromkeys(word for word in found if word is not None)
+        for targets in passage["targets"].values():
+            seen |= dict.fromkeys(word for word in targets if word is not None)
     chosen = _chosen(passages.lengths, 0, kept)
     return list(seen | dict.fromkeys(_chosen_words(passages, chosen)))
 
@@ -229,9 +229,9 @@ def _chosen(lengths: Sequence[int], first: int, end: int) -> list[int]:
     >>> _chosen([3, 2], 0, 2), _chosen([3, 2], 2, 3)
     ([0, 1, 3, 4], [2])
     """
-    found: list[int] = []
+    positions: list[int] = []
     start = 0
     for length in lengths:
-        found += range(start + first, start + min(length, end))
+        positions += range(start + first, start + min(length, end))
         start += length
-    return found
+    return positions

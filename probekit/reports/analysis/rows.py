@@ -57,12 +57,12 @@ class RunRows:
 
     def contrasted(self, readout: str, offset: int | None = None) -> tuple[int, ...]:
         """Return the layers at which a control ran, ascending; at one offset or at any."""
-        found = {
+        layers = {
             key[1]
             for key in self.contrasts
             if key[0] == readout and key[1] is not None and offset in (None, key[2])
         }
-        return tuple(sorted(found))
+        return tuple(sorted(layers))
 
     def key_layers(self, offset: int, domain: str) -> set[int | None]:
         """Return layer 0, the best one and the last: those kept where all would be too many."""
@@ -74,8 +74,8 @@ class RunRows:
 
     def layers(self, readout: str) -> tuple[int, ...]:
         """Return the layers that a readout was scored at, ascending."""
-        found = {key[1] for key in self.scores if key[0] == readout and key[1] is not None}
-        return tuple(sorted(found))
+        layers = {key[1] for key in self.scores if key[0] == readout and key[1] is not None}
+        return tuple(sorted(layers))
 
     def layered(self) -> tuple[str, ...]:
         """Return the readouts that have layers, the main probe first, then the lens."""
@@ -102,8 +102,8 @@ class RunRows:
 
     def positions(self) -> tuple[str, ...]:
         """Return the sets of positions, those with a ceiling first."""
-        found = {key[4] for key in self.scores if key[0] == self.probe}
-        return tuple(name for name in ("marginal", "all") if name in found)
+        scored = {key[4] for key in self.scores if key[0] == self.probe}
+        return tuple(name for name in ("marginal", "all") if name in scored)
 
     @property
     def site(self) -> str | None:
@@ -118,10 +118,10 @@ class RunRows:
 
     def family(self, readout: str, offset: int, domain: str) -> Row:
         """Return the row of a probe family with the run's own seed, empty if there is none."""
-        own = self.results["run"].get("seed")
+        seed = self.results["run"].get("seed")
         rows = self.results.get("families", ())
-        named = (row for row in rows if row["readout"] == readout and row["seed"] == own)
-        return _find(named, offset, domain)
+        fits = (row for row in rows if row["readout"] == readout and row["seed"] == seed)
+        return _find(fits, offset, domain)
 
     def branching(self, offset: int, domain: str, readout: str) -> Row:
         """Return the marginalization row of a ceiling, empty if there is none."""
@@ -176,11 +176,11 @@ def _main_rows(tested: Sequence[Row], target: str, seed: object) -> Sequence[Row
 
 def _contrasts(tested: Sequence[Row], seed: object) -> dict[ScoreKey, list[Row]]:
     """Return the rows of controls, one a seed: each fit is another draw of the same."""
-    found: dict[ScoreKey, dict[object, Row]] = {}
+    by_key: dict[ScoreKey, dict[object, Row]] = {}
     for row in sorted(tested, key=lambda row: row.get("seed") != seed):
         if row["readout"] in CONTRASTS:
-            found.setdefault(_key(row), {}).setdefault(row.get("seed"), row)
-    return {key: list(rows.values()) for key, rows in found.items()}
+            by_key.setdefault(_key(row), {}).setdefault(row.get("seed"), row)
+    return {key: list(rows.values()) for key, rows in by_key.items()}
 
 
 def _of_site(rows: Sequence[Row]) -> list[Row]:
@@ -190,9 +190,9 @@ def _of_site(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["layer"] is None or row.get("site") == site]
 
 
-def _prefer(rows: Sequence[Row], column: str, wanted: object) -> Sequence[Row]:
+def _prefer(rows: Sequence[Row], column: str, value: object) -> Sequence[Row]:
     """Keep the rows with the wanted value; all of them where none has it."""
-    return [row for row in rows if row.get(column) == wanted] or rows
+    return [row for row in rows if row.get(column) == value] or rows
 
 
 def _find(rows: Iterable[Row], offset: int, domain: str) -> Row:

@@ -134,7 +134,7 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
     best = run.special(offset, where[0]).get("best_layer")
     probe = run.probe or ""
     top = ceiling(offset)
-    wanted = [
+    columns = [
         ("unigram", None, "not scored here"),
         ("skip-bigram", None, "not scored here"),
         (probe, 0, "not scored here"),
@@ -145,7 +145,7 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
     ]
     return [
         score_cell(run.score(name, layer, offset, where), metric, why)
-        for name, layer, why in wanted
+        for name, layer, why in columns
     ]
 
 
@@ -183,8 +183,8 @@ def readout_tables(run: RunRows) -> tuple[list[Table], bool]:
     head = _head(run, kept)
     tables = []
     for domain in run.domains:
-        own = [row for row in kept if row["domain"] == domain]
-        cells = [[_COLUMNS[name](row) for name in head] for row in own]
+        domain_rows = [row for row in kept if row["domain"] == domain]
+        cells = [[_COLUMNS[name](row) for name in head] for row in domain_rows]
         tables.append(Table(domain, head, cells))
     return tables, not every
 

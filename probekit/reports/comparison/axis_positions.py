@@ -38,11 +38,11 @@ def ticks_of(low: float, high: float) -> list[float]:
     """Return ticks at 1, 2 and 5 times powers of ten; powers alone where these are many."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**power for power in powers for m in steps]
-        found = [tick for tick in found if low <= math.log10(tick) <= high]
-        if len(found) <= 6:
-            return found
-    return found[:: math.ceil(len(found) / 6)]
+        ticks = [m * 10.0**power for power in powers for m in steps]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) <= 6:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / 6)]
 
 
 def name_rows(places: Sequence[float], names: Sequence[str], letter: float) -> list[int]:

@@ -28,8 +28,8 @@ def curve_metrics(comparison: ComparisonRows) -> tuple[Metric, ...]:
         return (_BPB,) if _measured(comparison, _BPB) else ()
     metrics = [METRICS[name] for name in ("top1", "bits", "top5")]
     metrics = [metric for metric in metrics if _measured(comparison, metric)]
-    each = sum(len(thinned(comparison, key)) for key in comparison.scores)
-    if len(metrics) * each > MOST_POINTS:
+    points = sum(len(thinned(comparison, key)) for key in comparison.scores)
+    if len(metrics) * points > MOST_POINTS:
         return tuple(metric for metric in metrics if metric.name != "top5")
     return tuple(metrics)
 
@@ -117,8 +117,8 @@ def _span(lines: Sequence[Line], banded: bool) -> tuple[float, float]:
 
 def _message(comparison: ComparisonRows, metric: Metric, domain: str, offset: int) -> str:
     parts = [_run_message(comparison, metric, (run, domain, offset)) for run in comparison.runs]
-    said = " ".join(part for part in parts if part)
-    return f"{domain}, t+{offset}: {metric.short} by relative depth. {said}"
+    sentences = " ".join(part for part in parts if part)
+    return f"{domain}, t+{offset}: {metric.short} by relative depth. {sentences}"
 
 
 def _run_message(comparison: ComparisonRows, metric: Metric, key: CurveKey) -> str:
@@ -128,9 +128,9 @@ def _run_message(comparison: ComparisonRows, metric: Metric, key: CurveKey) -> s
         return ""
     best = (max if metric.rising else min)(there, key=lambda pair: pair[0])
     last = there[-1]
-    said = (
+    sentence = (
         f"{key[0]}: {metric.text(best[0])} at layer {best[1]['layer']} of "
         f"{comparison.model(key[0])['n_layers']}, its best, {metric.bare(last[0])} at the last"
     )
     level = known(comparison.ceiling(key).get(metric.name))
-    return said + ("." if level is None else f"; ceiling {metric.bare(level)}.")
+    return sentence + ("." if level is None else f"; ceiling {metric.bare(level)}.")

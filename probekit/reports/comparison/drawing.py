@@ -234,11 +234,11 @@ def _ceilings(axes: "Axes", place: float, lines: Sequence[Line]) -> None:
     _column(axes, place + 0.025, levels)
 
 
-def _column(axes: "Axes", place: float, wanted: Sequence[tuple[float, str, int]]) -> None:
+def _column(axes: "Axes", place: float, labels: Sequence[tuple[float, str, int]]) -> None:
     """Write (value, text, run) at their values, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    gap = min(_GAP, 1.0 / max(len(wanted), 1))
-    ordered = sorted(wanted, key=lambda one: (one[0], one[2]))
+    gap = min(_GAP, 1.0 / max(len(labels), 1))
+    ordered = sorted(labels, key=lambda one: (one[0], one[2]))
     heights = _apart([(value - low) / (high - low) for value, _, _ in ordered], gap)
     for height, (_, name, run) in zip(heights, ordered, strict=True):
         text = axes.text(place, height, name, transform=axes.transAxes, va="center")

@@ -250,7 +250,7 @@ def _message(comparison: ComparisonRows, shown: Quantity, trace: Trace) -> str:
     first, last = trace.points[0], trace.points[-1]
     if len(trace.points) == 1:
         return f"{text(first)}."
-    said = f"from {text(first)} to {text(last)}"
+    path = f"from {text(first)} to {text(last)}"
     most = max(trace.points, key=lambda point: point[1])
     least = min(trace.points, key=lambda point: point[1])
     between = [
@@ -258,7 +258,7 @@ def _message(comparison: ComparisonRows, shown: Quantity, trace: Trace) -> str:
         for word, point in (("highest", most), ("lowest", least))
         if point[1] not in {first[1], last[1]}
     ]
-    return "; ".join([said, *between]) + "."
+    return "; ".join([path, *between]) + "."
 
 
 def _span(traces: Sequence[Trace]) -> tuple[float, float]:

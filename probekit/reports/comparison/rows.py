@@ -42,8 +42,8 @@ class ComparisonRows:
 
     def model(self, run: str) -> Row:
         """Return the model of a run."""
-        found: Row = next(row["model"] for row in self.document["runs"] if row["name"] == run)
-        return found
+        model: Row = next(row["model"] for row in self.document["runs"] if row["name"] == run)
+        return model
 
     def size(self, run: str) -> float | None:
         """Return the number of parameters, None where it is not known."""
@@ -66,8 +66,8 @@ class ComparisonRows:
 
     def probe(self, run: str) -> str | None:
         """Return the readout whose curves are drawn: linear, else the first with layers."""
-        own = (rows for key, rows in self.scores.items() if key[0] == run)
-        return main_probe(row for rows in own for row in rows)
+        curves = (rows for key, rows in self.scores.items() if key[0] == run)
+        return main_probe(row for rows in curves for row in rows)
 
     def curve(self, key: CurveKey, probe: str | None) -> list[Row]:
         """Return the rows of a probe by layer, ascending."""
@@ -116,15 +116,15 @@ def _positions(scores: Iterable[Row], runs: Sequence[str]) -> str:
 
 
 def _by_quantity(rows: Iterable[Row]) -> dict[CurveKey, dict[str, Row]]:
-    found: dict[CurveKey, dict[str, Row]] = {}
+    by_key: dict[CurveKey, dict[str, Row]] = {}
     for row in rows:
         key = (row["run"], row["domain"], row["offset"])
-        found.setdefault(key, {})[row["quantity"]] = row
-    return found
+        by_key.setdefault(key, {})[row["quantity"]] = row
+    return by_key
 
 
 def _by_place(rows: Iterable[Row]) -> dict[CurveKey, list[Row]]:
-    found: dict[CurveKey, list[Row]] = {}
+    by_key: dict[CurveKey, list[Row]] = {}
     for row in rows:
-        found.setdefault((row["run"], row["domain"], row["offset"]), []).append(row)
-    return found
+        by_key.setdefault((row["run"], row["domain"], row["offset"]), []).append(row)
+    return by_key

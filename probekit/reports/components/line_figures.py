@@ -184,16 +184,16 @@ def _end_labels(axes: "Axes", curves: Sequence[Curve]) -> None:
     """Name each line at its right end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     ends = [(curve, [y for y in curve.values if _are(y)]) for curve in curves]
-    wanted = sorted(((ys[-1] - low) / (high - low), c.offset) for c, ys in ends if ys)
-    places = _apart([place for place, _ in wanted])
-    for place, (_, offset) in zip(places, wanted, strict=True):
-        text = axes.text(1.045, place, f"t+{offset}", transform=axes.transAxes, va="center")
+    ends_by_height = sorted(((ys[-1] - low) / (high - low), c.offset) for c, ys in ends if ys)
+    heights = _apart([height for height, _ in ends_by_height])
+    for height, (_, offset) in zip(heights, ends_by_height, strict=True):
+        text = axes.text(1.045, height, f"t+{offset}", transform=axes.transAxes, va="center")
         text.set(
             fontsize=float(axes.yaxis.label.get_fontsize()) - 1,
             color=INK,
             gid=f"{MARK}o o{offset} name",
         )
-        dot = axes.plot([1.025], [place], "o", transform=axes.transAxes, clip_on=False)[0]
+        dot = axes.plot([1.025], [height], "o", transform=axes.transAxes, clip_on=False)[0]
         dot.set(color=ink(offset), markersize=3.5, markeredgewidth=0)
         dot.set_gid(f"{MARK}o o{offset} name")
 

@@ -40,7 +40,7 @@ def style(inks: Sequence[str]) -> Iterator[None]:
     from matplotlib.rcsetup import cycler
 
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
-    own = {
+    settings = {
         **sns.axes_style("ticks"),
         **dict.fromkeys(inked, inks[0]),
         "axes.prop_cycle": cycler(color=inks),
@@ -57,7 +57,7 @@ def style(inks: Sequence[str]) -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "probekit",
     }
-    with mpl.rc_context(own):
+    with mpl.rc_context(settings):
         yield
 
 
@@ -83,7 +83,7 @@ def inline(draw: "Callable[[], Figure]", prefix: str) -> str:
         root.attrib.pop(name, None)
     root.attrib |= {"aria-hidden": "true", "focusable": "false"}
     text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
-    text = re.sub(r"#0a0b([0-9a-f]{2})", lambda found: f"var(--o{int(found[1], 16)})", text)
+    text = re.sub(r"#0a0b([0-9a-f]{2})", lambda colour: f"var(--o{int(colour[1], 16)})", text)
     return text.replace(_TEXT, "currentColor")
 
 
@@ -109,30 +109,32 @@ def _short(value: str) -> str:
     value = re.sub(r" ?font-family:[^;]*;?", "", value)
     value = re.sub(r" ?rotate\(-0 [^)]*\)", "", value).replace("; ", ";").replace(": ", ":")
     value = _LONG_NUMBER.sub(
-        lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), value
+        lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), value
     ).strip()
     return re.sub(r"\s*([MLQCz])\s*", r"\1", value) if value.startswith("M ") else value
 
 
 def _rename(root: ElementTree.Element, prefix: str) -> None:
     """Make marked ids classes, number those referred to, drop the rest."""
-    used = {found for node in root.iter() for found in _references(node)}
+    used = {reference for node in root.iter() for reference in _references(node)}
     names: dict[str, str] = {}
     for node in root.iter():
         if not node.attrib.get("transform", "."):
             del node.attrib["transform"]
-        own = node.attrib.pop("id", "")
-        if own.startswith(MARK):
-            node.attrib["class"] = own.removeprefix(MARK)
-        elif own in used:
-            names[own] = f"{prefix}{len(names)}"
-            node.attrib["id"] = names[own]
+        gid = node.attrib.pop("id", "")
+        if gid.startswith(MARK):
+            node.attrib["class"] = gid.removeprefix(MARK)
+        elif gid in used:
+            names[gid] = f"{prefix}{len(names)}"
+            node.attrib["id"] = names[gid]
     _unwrap(root)
     for node in root.iter():
         for name in ("href", "clip-path", "style"):
             if "#" in node.attrib.get(name, ""):
                 value = node.attrib[name]
-                new = _REFERENCE.sub(lambda found: f"#{names.get(found[1], found[1])}", value)
+                new = _REFERENCE.sub(
+                    lambda reference: f"#{names.get(reference[1], reference[1])}", value
+                )
                 node.attrib[name] = new
 
 
@@ -148,4 +150,4 @@ def _unwrap(root: ElementTree.Element) -> None:
 
 def _references(node: ElementTree.Element) -> list[str]:
     values = (node.attrib.get(name, "") for name in ("href", "clip-path", "style"))
-    return [found for value in values for found in _REFERENCE.findall(value)]
+    return [name for value in values for name in _REFERENCE.findall(value)]

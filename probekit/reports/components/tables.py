@@ -42,8 +42,8 @@ class Table:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Return why cells are empty, each reason once."""
-        found = (cell.missing for row in self.rows for cell in row if cell.missing)
-        return tuple(dict.fromkeys(found))
+        reasons = (cell.missing for row in self.rows for cell in row if cell.missing)
+        return tuple(dict.fromkeys(reasons))
 
 
 def word(text: object, tone: str = "") -> Cell:

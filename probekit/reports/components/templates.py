@@ -19,7 +19,7 @@ def environment() -> Environment:
 
     The filter `svg` lets a figure through as it is.
     """
-    found = Environment(
+    templates = Environment(
         loader=PackageLoader("probekit.reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -27,8 +27,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["svg"] = Markup  # figures hold none of the run's text
-    return found
+    templates.filters["svg"] = Markup  # figures hold none of the run's text
+    return templates
 
 
 def _finalize(value: Any) -> Any:

@@ -30,7 +30,7 @@ def clean(text: str) -> str:
     >>> clean("a\x00b\u202ec")
     'a⟨U+0000⟩b⟨U+202E⟩c'
     """
-    return _UNFIT.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    return _UNFIT.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text)
 
 
 @lru_cache(maxsize=100_000)
@@ -66,24 +66,24 @@ def right_to_left(texts: tuple[str, ...]) -> bool:
     >>> right_to_left(("שלום", " a")), right_to_left(("abc",))
     (True, False)
     """
-    found = [unicodedata.bidirectional(letter) for text in texts for letter in text[:1000]]
-    return sum(kind in _RIGHT_TO_LEFT for kind in found) > found.count("L")
+    directions = [unicodedata.bidirectional(letter) for text in texts for letter in text[:1000]]
+    return sum(kind in _RIGHT_TO_LEFT for kind in directions) > directions.count("L")
 
 
 def _grounded(text: str) -> str:
     """Put marks that have no letter on a circle, cut high stacks, spell what is invisible."""
     if not any(map(_visible, text)):
         return "".join(letter if letter in " \n\t\xa0" else _spelled(letter) for letter in text)
-    found: list[str] = []
+    kept: list[str] = []
     stacked = 0
     for letter in text:
         mark = unicodedata.category(letter).startswith("M")
         stacked = stacked + 1 if mark else 0
-        if mark and not (found and _visible(found[-1])) and stacked == 1:
-            found.append(_CIRCLE)
+        if mark and not (kept and _visible(kept[-1])) and stacked == 1:
+            kept.append(_CIRCLE)
         if stacked <= _MOST_STACKED:
-            found.append(letter)
-    return "".join(found)
+            kept.append(letter)
+    return "".join(kept)
 
 
 def _visible(letter: str) -> bool:

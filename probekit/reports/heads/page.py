@@ -91,7 +91,7 @@ def _made(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **how_it_was_made(document),
         "weights": [
-            (name, ", ".join(file for file in own.values() if file))
-            for name, own in document["weights"].items()
+            (name, ", ".join(file for file in files.values() if file))
+            for name, files in document["weights"].items()
         ],
     }

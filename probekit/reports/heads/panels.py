@@ -44,9 +44,9 @@ def strategies_of(document: Row) -> list[str]:
 
 def scores_at(document: Row, domain: str, offset: int) -> list[Row]:
     """Return the scores at the marginalized positions of a domain and an offset."""
-    place = (domain, "marginal", offset)
+    key = (domain, "marginal", offset)
     rows = document["scores"]
-    return [row for row in rows if (row["domain"], row["positions"], row["offset"]) == place]
+    return [row for row in rows if (row["domain"], row["positions"], row["offset"]) == key]
 
 
 def score_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
@@ -58,9 +58,9 @@ def score_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
 
 def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
     """Return paired differences from the baseline, and zero as the line."""
-    wanted = (place[0], "marginal", place[1], BASELINE)
+    key = (place[0], "marginal", place[1], BASELINE)
     names = ("domain", "positions", "offset", "against")
-    rows = [row for row in document["differences"] if tuple(row[n] for n in names) == wanted]
+    rows = [row for row in document["differences"] if tuple(row[n] for n in names) == key]
     unit = "points" if metric.scale == 100 else metric.suffix.strip()
     label = f"{metric.title if metric.scale == 100 else 'Cross-entropy'} less the baseline's"
     return Dots(f"{label} ({unit})", place[1], _points(document, rows, metric), 0.0)
@@ -104,11 +104,11 @@ def learned(document: Row, offset: int) -> dict[str, list[tuple[int, float]]]:
         if (row["part"], row["offset"]) == ("validation", offset) and known(row["nats"]) is not None
     ]
     names = [row["strategy"] for row in document["training"]]
-    found = {
+    curves = {
         name: [(row["tokens"], row["nats"]) for row in rows if row["strategy"] == name]
         for name in names
     }
-    return {name: points for name, points in found.items() if points}
+    return {name: points for name, points in curves.items() if points}
 
 
 def validated(document: Row) -> list[int]:

@@ -117,20 +117,20 @@ _SHOWN = ("top1", "top5", "bits", "nats")
 def _apart(document: Row, row: Row, against: str, metric: str, itself: bool) -> Cell:
     if itself:
         return absent("it is the reference itself")
-    found = _difference(document, row, against)
-    if found is None:
+    difference = _difference(document, row, against)
+    if difference is None:
         return absent("the reference was not scored at this offset")
     scale, digits = (POINTS, 1) if metric == "top5" else (1.0, 3)
-    return valued(found, metric, digits, "not recorded", scale)
+    return valued(difference, metric, digits, "not recorded", scale)
 
 
 def _difference(document: Row, row: Row, against: str) -> Row | None:
     keys = ("domain", "positions", "strategy", "offset")
     return next(
         (
-            each
-            for each in document["differences"]
-            if each["against"] == against and all(each[key] == row[key] for key in keys)
+            difference
+            for difference in document["differences"]
+            if difference["against"] == against and all(difference[key] == row[key] for key in keys)
         ),
         None,
     )
@@ -138,14 +138,14 @@ def _difference(document: Row, row: Row, against: str) -> Row | None:
 
 def _gap(document: Row, row: Row, metric: str) -> Cell:
     keys = ("domain", "strategy", "offset")
-    found = [
-        each
-        for each in document["gaps"]
-        if each["metric"] == metric and all(each[key] == row[key] for key in keys)
+    gaps = [
+        gap
+        for gap in document["gaps"]
+        if gap["metric"] == metric and all(gap[key] == row[key] for key in keys)
     ]
-    if not found:
+    if not gaps:
         return absent("for trained strategies from t+2 on")
-    return valued(found[0], "share", 0, found[0]["reason"] or "not recorded", POINTS)
+    return valued(gaps[0], "share", 0, gaps[0]["reason"] or "not recorded", POINTS)
 
 
 def cost_tables(document: Row) -> list[Table]:
@@ -155,7 +155,7 @@ def cost_tables(document: Row) -> list[Table]:
         "Top-5 against finetuned (points)", "Nats more than the model as it came",
         "Top-5 against as it came (points)", "Positions",
     )  # fmt: skip
-    found = []
+    tables = []
     for domain in domains(document["scores"]):
         rows = [
             row
@@ -176,8 +176,8 @@ def cost_tables(document: Row) -> list[Table]:
             ]
             for row in rows
         ]
-        found.append(Table(f"{domain}: the next token, all test positions", head, cells))
-    return found
+        tables.append(Table(f"{domain}: the next token, all test positions", head, cells))
+    return tables
 
 
 def training_table(document: Row) -> Table:
@@ -236,7 +236,7 @@ def sweep_tables(document: Row) -> list[Table]:
         "Layer read", "Head (nats)", "Linear probe (nats)", "Probe minus head (nats)",
         "Head, top-1 (%)", "Linear probe, top-1 (%)", "Head, bits", "Linear probe, bits",
     )  # fmt: skip
-    found = []
+    tables = []
     for domain in domains(document["sweep"]):
         rows = [row for row in document["sweep"] if row["domain"] == domain]
         by_readout = {
@@ -244,13 +244,13 @@ def sweep_tables(document: Row) -> list[Table]:
         }
         cells = []
         for layer in sorted({row["layer"] for row in rows}):
-            own, probe = (by_readout[name].get(layer, {}) for name in READOUTS)
-            both = (own, probe)
+            head_row, probe_row = (by_readout[name].get(layer, {}) for name in READOUTS)
+            both = (head_row, probe_row)
             nats = [score_cell(row, METRICS["nats"], "not recorded") for row in both]
             rest = [
                 score_cell(r, METRICS[m], "not recorded") for m in ("top1", "bits") for r in both
             ]
-            apart = valued(probe, "nats_minus_head", 3, "not recorded")
+            apart = valued(probe_row, "nats_minus_head", 3, "not recorded")
             cells.append([Cell(str(layer), numeric=False), *nats, apart, *rest])
-        found.append(Table(f"{domain}: offset 2 by the layer that is read", head, cells))
-    return found
+        tables.append(Table(f"{domain}: offset 2 by the layer that is read", head, cells))
+    return tables

@@ -48,15 +48,15 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
 
 
 def _curves(run: RunRows, metric: Metric, positions: str, inks: Sequence[str]) -> Drawing:
-    found = {name: _printed(panel) for name, panel in panels(run, metric, positions).items()}
+    by_domain = {name: _printed(panel) for name, panel in panels(run, metric, positions).items()}
     where = "ceiling" if positions == "marginal" else "all"
     rows = [
         {"domain": domain, "positions": positions, "metric": metric.name,
          "unit": metric.suffix.strip(), **row}
-        for domain, panel in found.items()
+        for domain, panel in by_domain.items()
         for row in _curve_rows(run, panel)
     ]  # fmt: skip
-    draw = partial(curves_figure, found, run.offsets, _words(run, found))
+    draw = partial(curves_figure, by_domain, run.offsets, _words(run, by_domain))
     return Drawing(f"curves-{metric.name.replace('_', '-')}-{where}", draw, rows, inks)
 
 
@@ -73,8 +73,8 @@ def _curve_rows(run: RunRows, panel: LayerPanel) -> Iterator[dict[str, object]]:
         band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
         for points in zip(curve.layers, curve.values, curve.low, curve.high, strict=True):
             if points[1] == points[1]:  # NaN differs from itself
-                own = (curve.kind, names[curve.kind], curve.offset, *points, band)
-                yield dict(zip(_CURVE_COLUMNS, own, strict=True))
+                entries = (curve.kind, names[curve.kind], curve.offset, *points, band)
+                yield dict(zip(_CURVE_COLUMNS, entries, strict=True))
     for level in panel.levels:
         readout = ceiling(level.offset) if level.kind in {"ceiling", "estimate"} else level.kind
         values = (level.value, level.low, level.high)
@@ -85,7 +85,7 @@ def _curve_rows(run: RunRows, panel: LayerPanel) -> Iterator[dict[str, object]]:
 _CURVE_COLUMNS = ("kind", "readout", "offset", "layer", "value", "low", "high", "band")
 
 
-def _words(run: RunRows, found: Mapping[str, LayerPanel]) -> dict[str, str]:
+def _words(run: RunRows, by_domain: Mapping[str, LayerPanel]) -> dict[str, str]:
     """Return the words of the line kinds that are drawn, in the order of the legend."""
     rows = [row for key, row in run.scores.items() if key[0] == run.probe]
     seen = ", ".join(sorted({"blind" if row["blind"] else "token-fed" for row in rows}))
@@ -99,20 +99,20 @@ def _words(run: RunRows, found: Mapping[str, LayerPanel]) -> dict[str, str]:
         "unigram": "unigram floor",
         "random": "untrained model",
     }
-    kinds = {curve.kind for panel in found.values() for curve in panel.curves}
-    kinds |= {level.kind for panel in found.values() for level in panel.levels}
+    kinds = {curve.kind for panel in by_domain.values() for curve in panel.curves}
+    kinds |= {level.kind for panel in by_domain.values() for level in panel.levels}
     first = min(run.offsets, default=1)
     words["lens"] += f" at t+{first}" if len(run.offsets) > 1 else ""
     return {kind: text for kind, text in words.items() if kind in kinds | {"band"}}
 
 
 def curves_figure(
-    found: Mapping[str, LayerPanel], offsets: Sequence[int], words: Mapping[str, str]
+    by_domain: Mapping[str, LayerPanel], offsets: Sequence[int], words: Mapping[str, str]
 ) -> "Figure":
     """Draw curves over layers, a panel a domain, with the legend below."""
     legends = [offset_legend(offsets), kind_legend(words)]
-    figure, every = grid(list(found), legends)
-    for axes, panel in zip(every, found.values(), strict=True):
+    figure, every = grid(list(by_domain), legends)
+    for axes, panel in zip(every, by_domain.values(), strict=True):
         draw_curves(axes, panel)
         _mark_offsets(axes)
     inner(every)
@@ -133,24 +133,24 @@ def _mark_offsets(axes: "Axes") -> None:
 
 
 def _divergence(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
-    found = divergence(run)
-    if found is None:
+    lens = divergence(run)
+    if lens is None:
         return
     rows = [
-        {"domain": domain, "positions": found.positions, "metric": "kl", "unit": "nats",
+        {"domain": domain, "positions": lens.positions, "metric": "kl", "unit": "nats",
          "kind": "lens", "readout": "lens", "offset": 1, "layer": layer, "depth": depth,
          "value": value, "low": "", "high": ""}
-        for domain, values in found.series.items()
-        for layer, depth, value in zip(found.layers, found.depths, values, strict=True)
+        for domain, values in lens.series.items()
+        for layer, depth, value in zip(lens.layers, lens.depths, values, strict=True)
         if value == value  # noqa: PLR0124  NaN differs from itself
     ]  # fmt: skip
-    yield Drawing("lens-divergence", partial(divergence_figure, found), rows, inks)
+    yield Drawing("lens-divergence", partial(divergence_figure, lens), rows, inks)
 
 
-def divergence_figure(found: Divergence) -> "Figure":
+def divergence_figure(lens: Divergence) -> "Figure":
     """Draw the lens' divergence by depth, a line a domain."""
-    figure, axes = _of_series(list(found.series))
-    draw_depths(axes, found.depths, list(found.series.values()))
+    figure, axes = _of_series(list(lens.series))
+    draw_depths(axes, lens.depths, list(lens.series.values()))
     _mark_series(axes)
     return figure
 
@@ -164,8 +164,8 @@ def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
          "kind": "model", "readout": "model", "offset": 1, "position": place,
          "positions_from": row["positions_from"], "positions_to": row["positions_to"],
          "value": value, "low": low, "high": high}
-        for domain, found in parts.items()
-        for row in found
+        for domain, parts_of_domain in parts.items()
+        for row in parts_of_domain
         for place, value, low, high in (point(row),)
     ]  # fmt: skip
     yield Drawing("entropy-by-position", partial(entropy_figure, parts), rows, inks)

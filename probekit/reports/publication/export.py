@@ -105,7 +105,7 @@ def print_style(inks: Sequence[str]) -> Iterator[None]:
     """Draw in the report's style at the sizes of print, whatever matplotlib was told before."""
     import matplotlib as mpl
 
-    own: Any = {
+    settings: Any = {
         "font.size": _POINTS,
         "font.sans-serif": [_FONT],
         "axes.labelsize": _POINTS,
@@ -122,7 +122,7 @@ def print_style(inks: Sequence[str]) -> Iterator[None]:
     }
     with mpl.rc_context():
         mpl.rcdefaults()
-        with style(inks), mpl.rc_context(own):
+        with style(inks), mpl.rc_context(settings):
             yield
 
 

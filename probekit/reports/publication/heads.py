@@ -163,22 +163,22 @@ def _learning_legend(names: Sequence[str]) -> list[Legend]:
 
 
 def _sweep(document: Row, metric: Metric, inks: Sequence[str]) -> Drawing:
-    found = domains(document["sweep"])
+    drawn_domains = domains(document["sweep"])
     rows = [
         {
             "domain": domain, "offset": row["offset"], "readout": readout, "layer": row["layer"],
             "metric": metric.name, "unit": metric.suffix.strip(),
             **dict(zip(("value", "low", "high"), metric.with_ends(row), strict=True)),
         }
-        for domain in found
-        for readout, own in sweep_rows(document, domain)
-        for row in own
+        for domain in drawn_domains
+        for readout, readout_rows in sweep_rows(document, domain)
+        for row in readout_rows
     ]  # fmt: skip
     panels = {
         domain: partial(
             draw_sweep, document=document, domain=domain, metric=metric, steps=TICK_STEPS
         )
-        for domain in found
+        for domain in drawn_domains
     }
     return Drawing(f"sweep-{metric.name}", partial(_panels, panels, _sweep_legend), rows, inks)
 

@@ -108,14 +108,14 @@ def _scale(run: RunRows, readout: str, metric: Metric) -> MapScale:
 
 
 def _rows(grid: MapGrid, readout: str, domain: str, metric: Metric) -> Iterator[dict[str, object]]:
-    own: dict[str, object] = {"domain": domain, "positions": "all", "metric": metric.name}
-    own["unit"] = metric.suffix.strip()
+    row: dict[str, object] = {"domain": domain, "positions": "all", "metric": metric.name}
+    row["unit"] = metric.suffix.strip()
     for offset, values, best in zip(grid.offsets, grid.values, grid.best, strict=True):
         for layer, value in zip(grid.layers, values, strict=True):
             if value == value:  # noqa: PLR0124  NaN differs from itself
                 kind = "best layer" if layer == best else "layer"
-                own |= {"kind": kind, "readout": readout, "offset": offset, "layer": layer}
-                yield own | {"value": value, "low": "", "high": ""}
+                row |= {"kind": kind, "readout": readout, "offset": offset, "layer": layer}
+                yield row | {"value": value, "low": "", "high": ""}
 
 
 def map_figure(grids: Mapping[str, MapGrid], scale: MapScale) -> "Figure":

@@ -72,18 +72,18 @@ def grid(
     room = sum(legend.height(width) for legend in legends)
     head = _TOP if any(names) else _BARE_TOP
     height = down * (head + _HEIGHT + _BOTTOM) + room
-    each = (width - _LEFT - across * right - (across - 1) * _BETWEEN) / across
+    axes_width = (width - _LEFT - across * right - (across - 1) * _BETWEEN) / across
     figure = Figure(figsize=(width, height))
-    found = []
+    all_axes = []
     for number, name in enumerate(drawable(names)):
         column, row = number % across, number // across
-        x = _LEFT + column * (each + right + _BETWEEN)
+        x = _LEFT + column * (axes_width + right + _BETWEEN)
         y = height - (row + 1) * (head + _HEIGHT) - row * _BOTTOM
-        axes = figure.add_axes((x / width, y / height, each / width, _HEIGHT / height))
+        axes = figure.add_axes((x / width, y / height, axes_width / width, _HEIGHT / height))
         label(axes, name)
-        found.append(axes)
+        all_axes.append(axes)
     place_legends(figure, legends)
-    return figure, found
+    return figure, all_axes
 
 
 def label(axes: "Axes", name: str) -> None:

@@ -25,8 +25,8 @@ def size_figure(rows: Sequence[Row]) -> "Figure":
     for axes, task in zip(panels, tasks, strict=True):
         for offset, mark in ((1, "o"), (2, "s")):
             _paper_sizes(axes, task, offset, mark)
-            own = [row for row in rows if (row["task"], row["offset"]) == (task, offset)]
-            _sizes(axes, own, offset, mark)
+            measured = [row for row in rows if (row["task"], row["offset"]) == (task, offset)]
+            _sizes(axes, measured, offset, mark)
         axes.set_xscale("log")
         axes.set_ylim(0, 1)
         axes.set_title(TASKS[task], fontsize="medium")
@@ -40,14 +40,14 @@ def _sizes(axes: "Axes", rows: Sequence[Row], offset: int, mark: str) -> None:
     """Draw the widest set of positions that was measured, a line a text."""
     best = "extended" if any(row["positions"] == "extended" for row in rows) else "last 20"
     shown = [row for row in rows if row["positions"] == best]
-    for number, own in enumerate(_by_text(shown)):
-        own = sorted(own, key=lambda row: row["n_parameters"])  # noqa: PLW2901
-        values = [row["top5"] for row in own]
+    for number, points in enumerate(_by_text(shown)):
+        points = sorted(points, key=lambda row: row["n_parameters"])  # noqa: PLW2901
+        values = [row["top5"] for row in points]
         ends = [
-            [row["top5"] - row["top5_low"] for row in own],
-            [row["top5_high"] - row["top5"] for row in own],
+            [row["top5"] - row["top5_low"] for row in points],
+            [row["top5_high"] - row["top5"] for row in points],
         ]
-        sizes = [row["n_parameters"] for row in own]
+        sizes = [row["n_parameters"] for row in points]
         label = "next token" if offset == 1 else "second token"
         axes.errorbar(
             sizes, values, ends, color=ink(offset), marker=mark, markersize=4, linewidth=1.2,
@@ -86,12 +86,12 @@ def depth_figure(rows: Sequence[Row]) -> "Figure":
     names = dict.fromkeys((row["model"], row["text"]) for row in rows)
     several = len({text for _, text in names}) > 1
     for number, name in enumerate(names):
-        own = [row for row in rows if (row["model"], row["text"]) == name]
-        depths = [row["depth"] for row in own]
-        line = axes.plot(depths, [row["kl_nats"] for row in own], color=INK, linewidth=1.3)[0]
+        points = [row for row in rows if (row["model"], row["text"]) == name]
+        depths = [row["depth"] for row in points]
+        line = axes.plot(depths, [row["kl_nats"] for row in points], color=INK, linewidth=1.3)[0]
         line.set(linestyle=DASHES[number % len(DASHES)], alpha=1 - 0.15 * min(number, 4))
         line.set_label(", ".join(name) if several else name[0])
-        low, high = ([row[f"kl_nats_{end}"] for row in own] for end in ("low", "high"))
+        low, high = ([row[f"kl_nats_{end}"] for row in points] for end in ("low", "high"))
         axes.fill_between(depths, low, high, color=INK, alpha=0.08, linewidth=0)
     known = [model.figure_2["last_layer_nats"] for model in numbers.models() if model.figure_2]
     axes.plot([1.0] * len(known), known, "o", color=ink(2), markerfacecolor="none",

@@ -58,8 +58,8 @@ def figure_files(document: Row) -> dict[str, bytes]:
     draw = _drawing(document["figure"], document["rows"])
     if draw is None:
         return {}
-    found = exported([Drawing("figure", draw, document["rows"], INKS)])
-    return {name: content for name, content in found.items() if not name.endswith(".csv")}
+    files = exported([Drawing("figure", draw, document["rows"], INKS)])
+    return {name: content for name, content in files.items() if not name.endswith(".csv")}
 
 
 def _drawing(figure: str, rows: Sequence[Row]) -> "Callable[[], Figure] | None":
@@ -88,10 +88,10 @@ def page_figures(document: Row) -> list[PageFigure]:
 
 def sentences(document: Row) -> list[str]:
     """Return what must be known to read the numbers, in words."""
-    found = [WHAT[document["figure"]]]
+    parts = [WHAT[document["figure"]]]
     if document["strangers"]:
         names = ", ".join(document["strangers"])
-        found.append(
+        parts.append(
             f"The paper does not have {names}: its numbers are of other models, for reference "
             "only, and nothing here confirms or contradicts them."
         )
@@ -100,17 +100,17 @@ def sentences(document: Row) -> list[str]:
     )
     if named:
         pairs = ", ".join(f"{model} as the paper's {name}" for model, name in named)
-        found.append(f"Taken by its name: {pairs}.")
+        parts.append(f"Taken by its name: {pairs}.")
     if document["figure"] == "figure-1" and all(
         row["task"] == "open_ended" for row in document["rows"]
     ):
-        found.append(
+        parts.append(
             "Translation was not measured: it needs pairs, which are not built in. Give them with "
             "--text PAIRS.jsonl (fields source and target; the paper's are IWSLT 2017 de-en)."
         )
     if document["figure"] == "table-1":
-        found += [*_order(document["rows"]), *_apart(document["rows"])]
-    return [*found, *_missing(document)]
+        parts += [*_order(document["rows"]), *_apart(document["rows"])]
+    return [*parts, *_missing(document)]
 
 
 def _order(rows: Sequence[Row]) -> Iterator[str]:
@@ -140,18 +140,18 @@ def _interval(row: Row, name: str, sign: int) -> tuple[float, float, float] | No
     return sign * row[name], low, high
 
 
-def _ends(found: tuple[float, float, float]) -> str:
-    value, low, high = (fixed(end, 3) for end in found)
+def _ends(interval: tuple[float, float, float]) -> str:
+    value, low, high = (fixed(end, 3) for end in interval)
     return f"{value} [{low} to {high}]"
 
 
 def _apart(rows: Sequence[Row]) -> Iterator[str]:
     """Say of which rows the paper's numbers are kept away."""
-    own = {row["model"] for row in rows if row["paper_model"]}
+    ours = {row["model"] for row in rows if row["paper_model"]}
     beside = {row["model"] for row in rows if known(row["paper_top5"]) is not None}
-    if own - beside:
+    if ours - beside:
         yield (
-            f"The paper's numbers are not set beside {', '.join(sorted(own - beside))}: they are "
+            f"The paper's numbers are not set beside {', '.join(sorted(ours - beside))}: they are "
             "of translation, by block heads that read the layer before the last."
         )
     if any(row["task"] == "open_ended" for row in rows):
@@ -176,23 +176,23 @@ WHAT = {
 
 def _missing(document: Row) -> list[str]:
     """Return what the samples and the training are too few for."""
-    asked, found = document["samples"], []
+    n_asked, shortfalls = document["samples"], []
     for row in {_place(row): row for row in document["rows"]}.values():
         where = f"{row['model']} on {row['text']}"
         few = row["n_samples"]
-        if row.get("positions") == SETS[0] and few < asked:
-            found.append(f"{where}: {few} of the {asked} samples asked for were there.")
+        if row.get("positions") == SETS[0] and few < n_asked:
+            shortfalls.append(f"{where}: {few} of the {n_asked} samples asked for were there.")
         if row.get("positions") == SETS[1] and few < 2:
-            found.append(f"{where}: one sample has no interval; the one shown is empty.")
+            shortfalls.append(f"{where}: one sample has no interval; the one shown is empty.")
     head = numbers.source_of("table_1")
     for run in document["runs"]:
         if run["steps"] * run["step_blocks"] < head["n_steps"] * head["n_step_samples"] / FEW:
-            found.append(
+            shortfalls.append(
                 f"{run['run']} was trained for {run['steps']:,} steps of {run['step_blocks']} "
                 f"blocks, the paper's heads for {head['n_steps']:,} of {head['n_step_samples']}: "
                 "give more text, or more --max-tokens, before levels are compared."
             )
-    return found
+    return shortfalls
 
 
 def _place(row: Row) -> tuple[Any, ...]:
@@ -217,13 +217,13 @@ def lines(document: Row) -> list[str]:
     table = measured(document)
     texts = _texts(table)
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    found = [
+    table_lines = [
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in texts
     ]
     chosen = [f"  {left} {taken}" for left, taken in document["choices"]]
-    said = [*_reasons(table), *sentences(document)]
-    return [*found, "", *said, "", "What the paper leaves open:", *chosen]
+    sentences_below = [*_reasons(table), *sentences(document)]
+    return [*table_lines, "", *sentences_below, "", "What the paper leaves open:", *chosen]
 
 
 def _texts(table: Table) -> list[list[str]]:

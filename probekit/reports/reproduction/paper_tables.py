@@ -48,9 +48,9 @@ def _share(share: Mean) -> Cell:
 
 def _caption(*names: str) -> str:
     heads = [numbers.source_of(name) for name in names]
-    said = "; ".join(f"{head['source']} ({HOW[head['label']]})" for head in heads)
+    sources = "; ".join(f"{head['source']} ({HOW[head['label']]})" for head in heads)
     n = next((head["n_positions"] for head in heads if "n_positions" in head), None)
-    return f"The paper, {said}" + (f"; binomial intervals of {n:,} positions" if n else "")
+    return f"The paper, {sources}" + (f"; binomial intervals of {n:,} positions" if n else "")
 
 
 def _paper_2() -> Table:

@@ -28,8 +28,8 @@ def _figure_1(rows: Sequence[Row]) -> Table:
     keys = dict.fromkeys((row["model"], row["text"], row["offset"]) for row in rows)
     cells = []
     for key in keys:
-        own = [row for row in rows if (row["model"], row["text"], row["offset"]) == key]
-        by_set = {row["positions"]: row for row in own}
+        row_group = [row for row in rows if (row["model"], row["text"], row["offset"]) == key]
+        by_set = {row["positions"]: row for row in row_group}
         first, more = by_set[SETS[0]], by_set.get(SETS[1])
         cells.append(
             [
@@ -92,7 +92,7 @@ def _table_1(rows: Sequence[Row]) -> Table:
     several = any("positions" in row for row in rows)
     apart = any(known(row.get("above_baseline")) is not None for row in rows)
     runs = len({(row["model"], row["run"]) for row in rows}) > len({row["model"] for row in rows})
-    names = {name: f"{said} (ours)" for name, said in NAMES.items()}
+    names = {name: f"{words} (ours)" for name, words in NAMES.items()}
     names |= {strategy.key: strategy.name for strategy in numbers.strategies()}
     head = [*(["Run"] if runs else []), "Model", "Strategy", *(["Positions"] if several else [])]
     for token in TOKENS.values():
@@ -101,7 +101,7 @@ def _table_1(rows: Sequence[Row]) -> Table:
     keys = ("run", "model", "strategy", "positions")
     cells = []
     for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
-        own = [row for row in rows if tuple(row.get(name) for name in keys) == key]
+        row_group = [row for row in rows if tuple(row.get(name) for name in keys) == key]
         run, model, strategy, positions = key
         line = [
             *([word(run)] if runs else []),
@@ -109,13 +109,13 @@ def _table_1(rows: Sequence[Row]) -> Table:
             word(names.get(str(strategy), strategy)),
         ]
         line += [word(positions)] if several else []
-        by_offset = {row["offset"]: row for row in own}
+        by_offset = {row["offset"]: row for row in row_group}
         for offset in TOKENS:
             row = by_offset.get(offset)
             against = [_share(row, "above_baseline", "it is the baseline")] if apart else []
             theirs = _share(row, "paper_top5", "the paper does not have such a row")
             line += [_share(row, "top5"), *against, theirs]
-        cells.append([*line, _count(own[0])])
+        cells.append([*line, _count(row_group[0])])
     caption = "Measured: top-5 with 95 % intervals (last 20: Wilson; extended and differences: "
     return Table(f"{caption}over samples)", [*head, "n (samples)"], cells)
 
