@@ -1,10 +1,10 @@
 """The figures of a run for print, each with its numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from probekit.reports.analysis.curves import Divergence, divergence, panels
+from probekit.reports.analysis.curves import divergence, panels
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
 from probekit.reports.analysis.rows import RunRows, index
@@ -16,7 +16,7 @@ from probekit.reports.components.line_figures import (
     draw_positions,
 )
 from probekit.reports.components.numbers import Metric
-from probekit.reports.components.rows import Row, ceiling
+from probekit.reports.components.rows import ceiling
 from probekit.reports.components.svg import MARK
 from probekit.reports.publication.export import PRINT_INK, Drawing, drawable
 from probekit.reports.publication.layer_maps import map_drawings
@@ -144,15 +144,9 @@ def _divergence(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
         for layer, depth, value in zip(lens.layers, lens.depths, values, strict=True)
         if value == value  # noqa: PLR0124  NaN differs from itself
     ]  # fmt: skip
-    yield Drawing("lens-divergence", partial(divergence_figure, lens), rows, inks)
-
-
-def divergence_figure(lens: Divergence) -> "Figure":
-    """Draw the lens' divergence by depth, a line a domain."""
-    figure, axes = _of_series(list(lens.series))
-    draw_depths(axes, lens.depths, list(lens.series.values()))
-    _mark_series(axes)
-    return figure
+    draw = partial(draw_depths, depths=lens.depths, series=list(lens.series.values()))
+    figure = partial(_series_figure, draw, list(lens.series), {})
+    yield Drawing("lens-divergence", figure, rows, inks)
 
 
 def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
@@ -168,24 +162,22 @@ def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
         for row in parts_of_domain
         for place, value, low, high in (point(row),)
     ]  # fmt: skip
-    yield Drawing("entropy-by-position", partial(entropy_figure, parts), rows, inks)
+    points = [[point(row) for row in part] for part in parts.values()]
+    draw = partial(draw_positions, series=points)
+    figure = partial(_series_figure, draw, list(parts), {"band": "95 % interval"})
+    yield Drawing("entropy-by-position", figure, rows, inks)
 
 
-def entropy_figure(parts: Mapping[str, Sequence[Row]]) -> "Figure":
-    """Draw the next token's entropy by position, a line a domain."""
-    figure, axes = _of_series(list(parts), band=True)
-    draw_positions(axes, [[point(row) for row in rows] for rows in parts.values()])
-    _mark_series(axes)
-    return figure
-
-
-def _of_series(names: Sequence[str], band: bool = False) -> "tuple[Figure, Axes]":
-    """Return a figure whose legend names series; a single one is named over the axes."""
+def _series_figure(
+    draw: "Callable[[Axes], None]", names: Sequence[str], words: Mapping[str, str]
+) -> "Figure":
+    """Draw a line a name, and the legend below; a single name stands over the axes."""
     alone = len(names) == 1
-    words = {"band": "95 % interval"} if band else {}
     legend = series_legend([] if alone else names, words)
     figure, (axes,) = grid(names if alone else [""], [legend], right=0.12)
-    return figure, axes
+    draw(axes)
+    _mark_series(axes)
+    return figure
 
 
 def _mark_series(axes: "Axes") -> None:

@@ -29,8 +29,8 @@ from probekit.reports.publication.layout import (
     Legend,
     grid,
     inner,
-    key,
     kind_legend,
+    legend_key,
     marked,
     number_legend,
     offset_legend,
@@ -121,9 +121,9 @@ def _dot_legend(made: Mapping[PanelKey, Dots]) -> Legend:
     legend = kind_legend({"filled": "with heads", "open": "the model itself"})
     handles, words = list(legend.handles), list(legend.words)
     if any(dots.line is not None for dots in made.values()):
-        handles.append(key(linewidth=0.9, alpha=0.7, linestyle=DASHES[1]))
+        handles.append(legend_key(linewidth=0.9, alpha=0.7, linestyle=DASHES[1]))
         words.append("the baseline")
-    return Legend([*handles, key(linewidth=1.5)], [*words, "95 % interval"])
+    return Legend([*handles, legend_key(linewidth=1.5)], [*words, "95 % interval"])
 
 
 def _bare(axes: "Axes") -> None:
@@ -189,7 +189,7 @@ def _sweep_legend() -> list[Legend]:
     for readout in READOUTS:
         colour, dashes = sweep_style(readout)
         style = {"linestyle": dashes, "linewidth": 1.5, "marker": "o", "markersize": 3}
-        lines.append(key(color=colour, **style))
+        lines.append(legend_key(color=colour, **style))
     return [Legend([*lines, *band.handles], [*READOUTS.values(), *band.words])]
 
 

@@ -137,7 +137,7 @@ def opened(line: "Line2D") -> "Line2D":
 
 def offset_legend(offsets: Sequence[int]) -> Legend:
     """Return the legend of offsets: their colour and marker."""
-    handles = [marked(key(color=ink(offset), linewidth=1.4), offset) for offset in offsets]
+    handles = [marked(legend_key(color=ink(offset), linewidth=1.4), offset) for offset in offsets]
     return Legend(handles, [f"t+{offset}" for offset in offsets])
 
 
@@ -148,7 +148,7 @@ def run_legend(names: Mapping[int, str]) -> Legend:
 
 def number_legend(names: Mapping[str, str]) -> Legend:
     """Return the legend of runs that go by numbers."""
-    handles = [key(linestyle="none", marker=f"${n}$", markeredgewidth=0) for n in names]
+    handles = [legend_key(linestyle="none", marker=f"${n}$", markeredgewidth=0) for n in names]
     for handle, number in zip(handles, names, strict=True):
         handle.set_markersize(3.6 * len(number) + 0.6)
     return Legend(handles, list(names.values()))
@@ -170,7 +170,7 @@ def thin(line: "Line2D") -> None:
     line.set(linestyle="solid", linewidth=0.6, alpha=0.8)
 
 
-def key(**style: Any) -> "Line2D":
+def legend_key(**style: Any) -> "Line2D":
     """Return a handle of a legend: a line, in the colour of text unless told another."""
     from matplotlib.lines import Line2D
 
@@ -179,7 +179,7 @@ def key(**style: Any) -> "Line2D":
 
 def _of_series(number: int, colour: str) -> "Line2D":
     dashes = DASHES[number % len(DASHES)]
-    return marked(key(color=colour, linewidth=1.4, linestyle=dashes), number + 1)
+    return marked(legend_key(color=colour, linewidth=1.4, linestyle=dashes), number + 1)
 
 
 def _of_kind(kind: str) -> "Artist":
@@ -190,11 +190,11 @@ def _of_kind(kind: str) -> "Artist":
     if kind == "estimate":
         return Patch(facecolor="none", edgecolor=INK, linewidth=0, hatch="////////")
     if kind in {"filled", "open"}:
-        mark = marked(key(linestyle="none"), 1)
+        mark = marked(legend_key(linestyle="none"), 1)
         return mark if kind == "filled" else opened(mark)
     if kind == "interval":
-        return key(linestyle="none", marker="|", markersize=6)
-    handle = key(linewidth=1.4 if kind == "probe" else 0.9)
+        return legend_key(linestyle="none", marker="|", markersize=6)
+    handle = legend_key(linewidth=1.4 if kind == "probe" else 0.9)
     handle.set(linestyle=KIND_DASHES.get(kind, "solid"))
     if kind == "random":
         handle.set(marker="s", markersize=4, markerfacecolor="none", markeredgewidth=0.8)
