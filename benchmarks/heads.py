@@ -20,7 +20,7 @@ from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study_heads import HeadRun
 from probekit.pipelines.reproduction import table_1 as strategies
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.reproduction.page import sentences
 
 STUDIED = ("tiny", "tiny-mtp")
 LADDER = ("tiny-s", "tiny", "tiny-l")
@@ -38,7 +38,7 @@ def main(
     asked = Protocol(samples=50)
     runs = [strategies.train(model, {}, output / "table-1", print) for model in LADDER]
     document = strategies.document(runs, asked, output / "table-1", print)
-    orders = [text for text in reproduction.sentences(document) if "The paper's order" in text]
+    orders = [text for text in sentences(document) if "The paper's order" in text]
     parts = {
         "studies": [line for run in studies for line in study(run)],
         "sweep": [line for run in studies for line in sweep(run)],

@@ -151,7 +151,7 @@ def report(
     """Render the report of a finished run, or of a study of heads, again."""
     from probekit import reports
     from probekit.pipelines.head_study import study_heads
-    from probekit.reports.heads.page import render as render_heads
+    from probekit.reports.heads.page import render_heads
     from probekit.runs import folder
 
     if (run / study_heads.FILE).exists():

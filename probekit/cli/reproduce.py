@@ -59,7 +59,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     from transformers.utils import logging
 
     from probekit.pipelines.reproduction import reproduce as pipeline
-    from probekit.reports.reproduction.page import lines
+    from probekit.reports.reproduction.page import terminal_lines
 
     logging.disable_progress_bar()
     reproduction = pipeline.reproduce(
@@ -73,5 +73,5 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
         say=typer.echo,
         **settings,
     )
-    typer.echo("\n" + "\n".join(lines(reproduction.document)) + "\n")
+    typer.echo("\n" + "\n".join(terminal_lines(reproduction.document)) + "\n")
     typer.echo(f"Report: {reproduction.report}")

@@ -12,11 +12,15 @@ assets        their styles and scripts
 
 from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
+from probekit.reports.heads.page import render_heads
 from probekit.reports.publication.figure_files import figure_files
+from probekit.reports.reproduction.page import render_reproduction
 
 __all__ = [
     "comparison_figures",
     "figure_files",
     "render",
     "render_comparison",
+    "render_heads",
+    "render_reproduction",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from probekit.reports import render, render_comparison
-from probekit.reports.heads import page as heads
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.heads.page import render_heads
+from probekit.reports.reproduction.page import render_reproduction
 from support.pages import synthetic_heads, synthetic_reproduction
 from support.pages.synthetic_comparison import document
 from support.pages.synthetic_passages import Held, passages
@@ -30,9 +30,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pages = {
         "run": render(results(SIZE), passages(SIZE, Held(tokens=30))),
         "comparison": render_comparison(document()),
-        "heads": heads.render(synthetic_heads.document()),
-        "figure-1": reproduction.render(synthetic_reproduction.figure_1()),
-        "table-1": reproduction.render(synthetic_reproduction.table_1()),
+        "heads": render_heads(synthetic_heads.document()),
+        "figure-1": render_reproduction(synthetic_reproduction.figure_1()),
+        "table-1": render_reproduction(synthetic_reproduction.table_1()),
     }
     paths = {name: folder / f"{name}.html" for name in pages}
     for name, page in pages.items():

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from probekit.reports import render, render_comparison
-from probekit.reports.heads import page as heads
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.heads.page import render_heads
+from probekit.reports.reproduction.page import render_reproduction
 from support.pages import synthetic_heads, synthetic_reproduction
 from support.pages.synthetic_comparison import document
 from support.pages.synthetic_passages import Held, passages
@@ -23,9 +23,9 @@ SIZE = Size(layers=3, offsets=2, seeds=1, codelength=True)
 PAGES: Mapping[str, Callable[[], str]] = {
     "report": lambda: render(results(SIZE), passages(SIZE, Held(tokens=30))),
     "comparison": lambda: render_comparison(document()),
-    "heads": lambda: heads.render(synthetic_heads.document()),
-    "figure-1": lambda: reproduction.render(synthetic_reproduction.figure_1()),
-    "table-1": lambda: reproduction.render(synthetic_reproduction.table_1()),
+    "heads": lambda: render_heads(synthetic_heads.document()),
+    "figure-1": lambda: render_reproduction(synthetic_reproduction.figure_1()),
+    "table-1": lambda: render_reproduction(synthetic_reproduction.table_1()),
 }
 SPOKEN = {"h1", "h2", "h3", "legend", "caption", "summary", "dt"}
 COUNTED = {"figure": "figure", "tr": "row", "label": "choice"}

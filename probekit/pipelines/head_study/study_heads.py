@@ -194,10 +194,10 @@ def plan_line(study: Study) -> str:
 
 def _finish(study: Study, folder: Path, document: dict[str, Any], sums: DocumentSums) -> None:
     """Write the run folder; heads.json, which says that it is whole, comes last."""
-    from probekit.reports.heads.page import render
+    from probekit.reports.heads.page import render_heads
 
     document["weights"] = score_strategies.weights(study, folder)
     files.write(folder / "scores.parquet", sums.named().to_parquet)
-    files.write_text(folder / "report.html", render(document))
+    files.write_text(folder / "report.html", render_heads(document))
     files.write_text(folder / FILE, files.as_json(document))
     shutil.rmtree(folder / "stages")

@@ -61,14 +61,14 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         RunError: If the folder cannot be written.
     """
-    from probekit.reports.reproduction import page as reproduction
+    from probekit.reports.reproduction.page import figure_files, markdown, render_reproduction
 
     files.write_text(folder / FILE, files.as_json(found))
     csv = pd.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n")
     files.write_text(folder / "table.csv", csv)
-    files.write_text(folder / "table.md", reproduction.markdown(found))
-    for name, content in reproduction.figure_files(found).items():
+    files.write_text(folder / "table.md", markdown(found))
+    for name, content in figure_files(found).items():
         files.write_bytes(folder / name, content)
     report = folder / "report.html"
-    files.write_text(report, reproduction.render(found))
+    files.write_text(report, render_reproduction(found))
     return report

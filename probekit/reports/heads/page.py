@@ -25,7 +25,7 @@ from probekit.reports.heads.tables import (
 )
 
 
-def render(document: Mapping[str, Any]) -> str:
+def render_heads(document: Mapping[str, Any]) -> str:
     """Turn a study of heads into one self-contained HTML page.
 
     The page loads nothing, needs no script, and is the same bytes for the same study. Nothing

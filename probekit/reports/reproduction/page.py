@@ -29,7 +29,7 @@ FEW = 10
 INKS = ("#1d2126", *offset_colours(2)[0])
 
 
-def render(document: Row) -> str:
+def render_reproduction(document: Row) -> str:
     """Return the page, one file that loads nothing; all text of the run is escaped."""
     light, dark = offset_colours(2)
     return (
@@ -212,7 +212,7 @@ def markdown(document: Row) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def lines(document: Row) -> list[str]:
+def terminal_lines(document: Row) -> list[str]:
     """Return the measured table and what was decided, for a terminal."""
     table = measured(document)
     texts = _texts(table)

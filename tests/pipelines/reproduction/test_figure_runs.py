@@ -33,7 +33,7 @@ from probekit.paper.samples import pair_samples, predicting_positions
 from probekit.pipelines.reproduction import figure_runs, figures
 from probekit.pipelines.reproduction.document import write
 from probekit.pipelines.reproduction.figure_runs import FigureRequest
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.reproduction.page import render_reproduction, terminal_lines
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_a_model_of_the_paper_gets_its_row_and_others_are_strangers(
     assert {"table.csv", "table.md", "figure.svg", "figure.pdf", "figure.png"} <= written
     again = pd.read_csv(tmp_path / "run" / "table.csv")
     assert again["top5"].tolist() == pytest.approx(rows["top5"].tolist())
-    lines = reproduction.lines(document)
+    lines = terminal_lines(document)
     assert len({len(line.split("  ")[0]) for line in lines[:2]}) == 2
     assert any("for reference only" in line for line in lines)
 
@@ -220,7 +220,7 @@ def test_figure_2_shows_the_last_layer_beside_the_papers(
     (row,) = document["rows"]
     assert (row["last"], row["paper_kl_nats"], row["paper_first_depth"]) == (True, 0.5, 0.68)
     assert row["first_depth"] == (0.0 if row["kl_nats"] < 2.5 else None)
-    page = reproduction.render(document)
+    page = render_reproduction(document)
     assert "KL(lens || final)" in page
     assert "<svg" in page
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from probekit.reports.heads import page as heads
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.heads.page import render_heads
+from probekit.reports.reproduction.page import render_reproduction
 from support.pages import synthetic_heads, synthetic_reproduction
 from support.pages.watched_pages import CONTRAST
 
@@ -36,10 +36,10 @@ def hostile_figure() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("studies")
-    pages = {"heads": heads.render(synthetic_heads.document())}
-    pages["heads-hostile"] = heads.render(synthetic_heads.hostile())
-    pages["figure-1-hostile"] = reproduction.render(hostile_figure())
-    pages["figure-1"] = reproduction.render(synthetic_reproduction.figure_1())
+    pages = {"heads": render_heads(synthetic_heads.document())}
+    pages["heads-hostile"] = render_heads(synthetic_heads.hostile())
+    pages["figure-1-hostile"] = render_reproduction(hostile_figure())
+    pages["figure-1"] = render_reproduction(synthetic_reproduction.figure_1())
     paths = {name: folder / f"{name}.html" for name in pages}
     for name, page in pages.items():
         paths[name].write_text(page, encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from probekit.errors import RunError
 from probekit.reports.components.numbers import METRICS, MINUS, fixed
 from probekit.reports.components.tables import Cell
-from probekit.reports.heads.page import render
+from probekit.reports.heads.page import render_heads
 from probekit.reports.heads.tables import (
     cost_tables,
     difference_tables,
@@ -21,8 +21,8 @@ from support.pages.synthetic_heads import EVIL, STRATEGIES, document, hostile
 
 
 def test_the_page_is_the_same_bytes_and_loads_nothing() -> None:
-    page = render(document())
-    assert page == render(document())
+    page = render_heads(document())
+    assert page == render_heads(document())
     found = Page(page)
     assert "script" not in {tag for tag, _ in found.tags}
     links, ids = [*found.all("href"), *found.all("src")], found.all("id")
@@ -33,15 +33,15 @@ def test_the_page_is_the_same_bytes_and_loads_nothing() -> None:
 
 
 def test_every_sentence_and_warning_is_there() -> None:
-    page, given = render(document()), document()
+    page, given = render_heads(document()), document()
     for sentence in [*given["verdict"], *(row["message"] for row in given["warnings"])]:
         assert sentence in page
     assert "heads-joint.safetensors" in page
 
 
 def test_nothing_of_the_run_is_markup() -> None:
-    clean = Page(render(document()))
-    page = render(hostile())
+    clean = Page(render_heads(document()))
+    page = render_heads(hostile())
     assert EVIL not in page
     assert EVIL.replace("<", "&lt;").replace(">", "&gt;") in page
     assert "script" not in {tag for tag, _ in Page(page).tags}
@@ -94,17 +94,17 @@ def test_a_layer_that_one_of_the_two_did_not_read_keeps_the_others_numbers() -> 
     (table,) = sweep_tables(study)
     assert [row[2].missing for row in table.rows] == ["", "not recorded", ""]
     assert table.rows[1][1].text == fixed(5.1, METRICS["nats"].digits)
-    assert 'id="sweep"' in render(study)
+    assert 'id="sweep"' in render_heads(study)
 
 
 def test_a_study_without_a_sweep_has_no_section_for_it() -> None:
     without = document() | {"sweep": []}
-    assert 'id="sweep"' in render(document())
-    assert 'id="sweep"' not in render(without)
+    assert 'id="sweep"' in render_heads(document())
+    assert 'id="sweep"' not in render_heads(without)
 
 
 def test_each_figure_has_words() -> None:
-    page = render(document())
+    page = render_heads(document())
     labels = re.findall(r'role="img" aria-label="([^"]+)"', page)
     assert len(labels) == 4 + 2 + 2
     assert "Best at t+2: model as it came, marginalized, 5.000 nats" in labels
@@ -115,4 +115,4 @@ def test_each_figure_has_words() -> None:
 def test_another_schema_is_refused() -> None:
     other = copy.deepcopy(document()) | {"schema": "probekit.heads/2"}
     with pytest.raises(RunError, match=r"of schema 'probekit\.heads/1', got 'probekit\.heads/2'"):
-        render(other)
+        render_heads(other)

@@ -8,7 +8,13 @@ import pytest
 
 from probekit.paper import numbers
 from probekit.reports.components.numbers import fixed
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.reproduction.page import (
+    figure_files,
+    markdown,
+    page_figures,
+    render_reproduction,
+    sentences,
+)
 from probekit.reports.reproduction.paper_tables import papers_table
 from probekit.reports.reproduction.tables import measured, trained
 from support.pages.parsed_pages import Page
@@ -26,7 +32,7 @@ EVIL = "<script>alert(1)</script>"
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_page_loads_nothing_and_every_reference_resolves(name: str) -> None:
-    page = Page(reproduction.render(DOCUMENTS[name]()))
+    page = Page(render_reproduction(DOCUMENTS[name]()))
     links, ids = [*page.all("href"), *page.all("src")], Counter(page.all("id"))
     assert [link for link in links if not link.startswith("#") and link != "data:,"] == []
     assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
@@ -36,7 +42,7 @@ def test_a_page_loads_nothing_and_every_reference_resolves(name: str) -> None:
 
 
 def test_both_sides_numbers_are_in_the_first_table() -> None:
-    _, *rows = Page(reproduction.render(figure_1())).rows["measured"]
+    _, *rows = Page(render_reproduction(figure_1())).rows["measured"]
     by_place = {(row[0], row[2], row[3]): row for row in rows}
     assert by_place[KNOWN, "translation", "second"][4:] == [
         "0.400 0.350 to 0.450", "40 (12)", "0.400 0.350 to 0.450", "900 (12)",
@@ -63,15 +69,15 @@ def test_table_1_sets_each_strategy_beside_the_baseline_and_the_papers() -> None
 
 
 def test_figure_1_is_a_picture_a_task_on_the_page_and_one_figure_in_its_files() -> None:
-    found = reproduction.page_figures(figure_1())
+    found = page_figures(figure_1())
     ends = ["open-ended", "translation"]
     assert [each.message.rpartition(", ")[2] for each in found] == ends
-    files = reproduction.figure_files(figure_1())
+    files = figure_files(figure_1())
     assert set(files) == {"figure.svg", "figure.pdf", "figure.png"}
     widths = [_width(text) for text in (found[0].svg, files["figure.svg"].decode())]
     assert widths[1] == 2 * widths[0]
-    assert len(reproduction.page_figures(figure_2())) == 1
-    assert reproduction.page_figures(table_1()) == []
+    assert len(page_figures(figure_2())) == 1
+    assert page_figures(table_1()) == []
 
 
 def _width(svg: str) -> float:
@@ -103,19 +109,19 @@ def test_no_name_of_the_run_is_markup(name: str) -> None:
     for row in found["rows"]:
         row |= {key: EVIL + row[key] for key in ("model", "text", "strategy") if key in row}
     found |= {"command": EVIL, "strangers": [EVIL], "texts": [{"domain": EVIL, "location": EVIL}]}
-    page = reproduction.render(found)
+    page = render_reproduction(found)
     assert EVIL not in page
     assert "script" not in {tag for tag, _ in Page(page).tags}
     assert EVIL in Page(page).text
 
 
 def test_what_the_paper_leaves_open_is_answered_on_the_page_and_as_markdown() -> None:
-    text = Page(reproduction.render(figure_2())).text
-    markdown = reproduction.markdown(figure_2())
+    text = Page(render_reproduction(figure_2())).text
+    written = markdown(figure_2())
     for left, taken in numbers.choices("figure-2"):
         assert left in text
         assert taken in text
-        assert f"- {left} {taken}" in markdown
+        assert f"- {left} {taken}" in written
 
 
 def test_the_training_stands_beside_the_papers() -> None:
@@ -125,31 +131,31 @@ def test_the_training_stands_beside_the_papers() -> None:
     assert (own["Steps"].text, own["Blocks a step"].text) == ("254", "2")
     assert (theirs["Steps"].text, theirs["Blocks a step"].text) == ("3,125", "64")
     assert trained(figure_1()) is None
-    assert "3,125 of 64: give more text" in " ".join(reproduction.sentences(table_1()))
+    assert "3,125 of 64: give more text" in " ".join(sentences(table_1()))
     enough = table_1()
     enough["runs"][0] |= {"steps": 3_125, "step_blocks": 64}
-    assert "3,125 of 64" not in " ".join(reproduction.sentences(enough))
+    assert "3,125 of 64" not in " ".join(sentences(enough))
 
 
 def test_fewer_samples_than_were_asked_for_are_said() -> None:
-    assert "were there" not in " ".join(reproduction.sentences(figure_1()))
+    assert "were there" not in " ".join(sentences(figure_1()))
     few = figure_1() | {"samples": 50}
-    said = " ".join(reproduction.sentences(few))
+    said = " ".join(sentences(few))
     assert f"{STRANGER} on prose: 12 of the 50 samples asked for were there." in said
     alone = figure_1()
     for row in alone["rows"]:
         row["n_samples"] = 1
-    assert "one sample has no interval" in " ".join(reproduction.sentences(alone))
+    assert "one sample has no interval" in " ".join(sentences(alone))
 
 
 def test_the_papers_numbers_are_kept_from_what_is_not_its_experiment() -> None:
     other = table_1()
     for row in other["rows"]:
         row |= {"task": "open_ended", "paper_top5": None}
-    said = " ".join(reproduction.sentences(other))
+    said = " ".join(sentences(other))
     assert f"The paper's numbers are not set beside {KNOWN}: they are of translation" in said
     assert "give pairs with --text PAIRS.jsonl" in said
-    assert "not set beside" not in " ".join(reproduction.sentences(table_1()))
+    assert "not set beside" not in " ".join(sentences(table_1()))
 
 
 def test_runs_of_one_model_are_told_apart() -> None:
@@ -177,7 +183,7 @@ def test_the_order_of_heads_only_joint_and_baseline_is_told(
                 "above_heads_only_low": above_heads_only - 0.05,
                 "above_heads_only_high": above_heads_only + 0.05,
             }
-    told = [text for text in reproduction.sentences(found) if "The paper's order" in text]
+    told = [text for text in sentences(found) if "The paper's order" in text]
     assert len(told) == 2, "one a model, of the extended positions"
     assert all(text.endswith(f"The paper's order {said}") for text in told)
     assert "(extended)" in told[0]

@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from probekit import reports
-from probekit.reports.heads import page as heads
-from probekit.reports.reproduction import page as reproduction
+from probekit.reports.heads.page import render_heads
+from probekit.reports.reproduction.page import render_reproduction
 from support.pages import synthetic_heads, synthetic_reproduction
 from support.pages.synthetic_comparison import Ladder, document, page
 from support.pages.synthetic_passages import Held, passages
@@ -81,8 +81,8 @@ def hostile_page() -> str:
 def digests() -> dict[str, str]:
     """Return digests of a page of each kind and of all files of figures."""
     pages = {"page": hostile_page(), "comparison": page("hostile")}
-    pages["heads"] = heads.render(synthetic_heads.hostile())
-    pages["reproduction"] = reproduction.render(synthetic_reproduction.figure_1())
+    pages["heads"] = render_heads(synthetic_heads.hostile())
+    pages["reproduction"] = render_reproduction(synthetic_reproduction.figure_1())
     every = {name: text.encode() for name, text in pages.items()}
     every |= {**figures(), **comparison_figures(), **heads_figures()}
     return {name: hashlib.sha256(content).hexdigest() for name, content in every.items()}
