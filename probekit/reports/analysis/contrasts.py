@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from probekit.readout import CONCAT, LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.numbers import fixed, known
@@ -73,13 +74,13 @@ def control_table(run: RunRows) -> tuple[Table, bool]:
         for row, rest in kept
     ]
     head = ("Offset", "Domain", "Layer", *_heads(_CONTROLS))
-    return Table(f"Controls of {run.describe('linear')}{_of_seeds(by_cell)}", head, rows), not every
+    return Table(f"Controls of {run.describe(LINEAR)}{_of_seeds(by_cell)}", head, rows), not every
 
 
 def family_tables(run: RunRows) -> list[Table]:
     """Return the best probe of each family, one table a domain; none where only linear ran."""
     by_cell = list(_by_seed(run, "families", "readout"))
-    if {row["readout"] for row, _ in by_cell} <= {"linear"}:
+    if {row["readout"] for row, _ in by_cell} <= {LINEAR}:
         return []
     head = ("Offset", "Family", "Parameters", "Best layer", *_heads(_FAMILIES))
     tables = []
@@ -100,7 +101,7 @@ def _family(run: RunRows, row: Row, others: Sequence[Row]) -> list[Cell]:
         plain(scored, "n_parameters", "not recorded"),
         Cell("all" if row["layer"] is None else str(row["layer"])),
         *(column.cell(row, others) for column in _FAMILIES[:2]),
-        Cell("reference") if row["readout"] == "linear" else _FAMILIES[2].cell(row, others),
+        Cell("reference") if row["readout"] == LINEAR else _FAMILIES[2].cell(row, others),
     ]
 
 
@@ -135,13 +136,13 @@ def _drafters(run: RunRows, offset: int, domain: str) -> Mapping[str, int | None
     for row, _ in _by_seed(run, "families", "readout"):
         if (row["offset"], row["domain"]) == (offset, domain):
             best.setdefault(row["readout"], row["layer"])
-    return best | dict.fromkeys(("skip-bigram", "marginal", "marginal-adapted"))
+    return best | dict.fromkeys((SKIP_BIGRAM, MARGINAL, MARGINAL_ADAPTED))
 
 
 def _sequence(run: RunRows, row: Row) -> list[Cell]:
-    ceiling = "the ceiling itself" if row["readout"] == "marginal" else "its KL was not measured"
-    divergence = absent(ceiling if run.has("marginal") else NO_CEILING)
-    if run.has("marginal") and not row["readout"].startswith("marginal"):
+    ceiling = "the ceiling itself" if row["readout"] == MARGINAL else "its KL was not measured"
+    divergence = absent(ceiling if run.has(MARGINAL) else NO_CEILING)
+    if run.has(MARGINAL) and not row["readout"].startswith(MARGINAL):
         divergence = _KL.cell(row, reason=ceiling)
     return [
         mark(row["offset"]),
@@ -215,4 +216,4 @@ def _placed(row: Row) -> str:
     """Return a readout and what it reads."""
     if row["layer"] is not None:
         return f"{row['readout']}, layer {row['layer']}"
-    return f"{row['readout']}, all layers" if row["readout"] == "concat" else str(row["readout"])
+    return f"{row['readout']}, all layers" if row["readout"] == CONCAT else str(row["readout"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from probekit.readout import LENS, MARGINAL, RANDOM, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored_metrics
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel, span_of
@@ -51,7 +52,7 @@ def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel
 def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for."""
     panels = len(run.domains) * len(run.positions())
-    points = len(_layers(run)) + len(run.contrasted("random"))
+    points = len(_layers(run)) + len(run.contrasted(RANDOM))
     return fitting(scored_metrics(run), points * len(run.offsets) * panels, MOST_POINTS)
 
 
@@ -75,15 +76,15 @@ def _offset_message(run: RunRows, metric: Metric, offset: int, where: tuple[str,
         f"t+{offset}: from {metric.bare(first)} at layer {scored[0][1]} to {metric.text(value)} "
         f"at layer {layer}, its best, and {metric.bare(last)} at layer {scored[-1][1]}"
     )
-    for name in (ceiling(offset), "skip-bigram"):
+    for name in (ceiling(offset), SKIP_BIGRAM):
         level = known(run.score(name, None, offset, where).get(metric.name))
-        loose = " (an estimate)" if name == "marginal" and run.is_estimate(offset, where[0]) else ""
+        loose = " (an estimate)" if name == MARGINAL and run.is_estimate(offset, where[0]) else ""
         text += "" if level is None else f"; {name} {metric.bare(level)}{loose}"
     return text + _untrained_message(run, metric, offset, where) + "."
 
 
 def _untrained_message(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> str:
-    fits = [run.seeds("random", layer, offset, where) for layer in run.contrasted("random")]
+    fits = [run.seeds(RANDOM, layer, offset, where) for layer in run.contrasted(RANDOM)]
     values = [
         value for rows in fits if rows and (value := known(rows[0].get(metric.name))) is not None
     ]
@@ -101,13 +102,13 @@ def _panel(run: RunRows, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     curves = [
         _curve(run, metric, (kind, name, offset), where)
         for offset in run.offsets
-        for kind, name in (("probe", run.probe or ""), ("lens", "lens"))
+        for kind, name in (("probe", run.probe or ""), (LENS, LENS))
         if run.layers(name)
     ]
     curves += [
         _untrained(run, metric, offset, where)
         for offset in run.offsets
-        if run.contrasted("random", offset)
+        if run.contrasted(RANDOM, offset)
     ]
     levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
     return LayerPanel(metric.label, curves, levels, (0.0, 1.0))
@@ -128,11 +129,11 @@ def _untrained(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]
 
     The control task has no line: its labels are another task, on another scale.
     """
-    layers = run.contrasted("random", offset)
-    values = [_seeds(run, metric, ("random", layer, offset), where) for layer in layers]
+    layers = run.contrasted(RANDOM, offset)
+    values = [_seeds(run, metric, (RANDOM, layer, offset), where) for layer in layers]
     own_seed = [seeds[0] if seeds else _NAN for seeds in values]
     low, high = ([end(seeds) if len(seeds) > 1 else _NAN for seeds in values] for end in (min, max))
-    return Curve("random", offset, layers, own_seed, low, high)
+    return Curve(RANDOM, offset, layers, own_seed, low, high)
 
 
 def _seeds(
@@ -145,9 +146,9 @@ def _seeds(
 
 def _levels(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> list[Level]:
     top = "estimate" if offset > 1 and run.is_estimate(offset, where[0]) else "ceiling"
-    names = {"unigram": "unigram", "skip-bigram": "skip-bigram", ceiling(offset): top}
+    names = {UNIGRAM: UNIGRAM, SKIP_BIGRAM: SKIP_BIGRAM, ceiling(offset): top}
     if metric.name == "bits_given_token":
-        del names["unigram"]  # far below what this counts from, and another line an offset
+        del names[UNIGRAM]  # far below what this counts from, and another line an offset
     rows = ((kind, run.score(name, None, offset, where)) for name, kind in names.items())
     return [
         Level(kind, offset, *metric.with_ends(row))
@@ -158,7 +159,7 @@ def _levels(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -
 
 def _span(panels: Sequence[LayerPanel]) -> tuple[float, float]:
     """Return the range of all but the lens, whose lines far below the floor may leave it."""
-    lines = [curve for panel in panels for curve in panel.curves if curve.kind != "lens"]
+    lines = [curve for panel in panels for curve in panel.curves if curve.kind != LENS]
     values = [y for curve in lines for y in (*curve.values, *curve.low, *curve.high)]
     values += [level.value for panel in panels for level in panel.levels]
     return span_of(values, room=0.05)
@@ -187,9 +188,9 @@ def divergence(run: RunRows) -> Divergence | None:
     Depth is (layer - 1)/(L - 2) for layers 1 .. L - 1, as the points of figure 2 of Mehra et al.
     2025 are spaced; layer/L where the model has fewer than 3 blocks.
     """
-    where = "all" if "all" in {key[4] for key in run.scores if key[0] == "lens"} else "marginal"
+    where = "all" if "all" in {key[4] for key in run.scores if key[0] == LENS} else "marginal"
     paper = depth_is_as_in_paper(run)
-    layers = [layer for layer in run.layers("lens") if not paper or 0 < layer < run.n_layers]
+    layers = [layer for layer in run.layers(LENS) if not paper or 0 < layer < run.n_layers]
     series = {
         domain: [_kl(run, layer, (domain, where)) for layer in layers] for domain in run.domains
     }
@@ -237,7 +238,7 @@ def _depth_table(lens: Divergence) -> Table:
 
 
 def _kl(run: RunRows, layer: int, where: tuple[str, str]) -> float:
-    value = known(run.score("lens", layer, 1, where).get("kl_nats"))
+    value = known(run.score(LENS, layer, 1, where).get("kl_nats"))
     return _NAN if value is None else value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from probekit.readout import CONCAT, LENS
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
 from probekit.reports.analysis.passages import CEILING, Passages, index_passages, pack
 from probekit.reports.analysis.rows import TEXT_TARGET, RunRows
@@ -16,7 +17,7 @@ from probekit.reports.components.numbers import fixed
 from probekit.reports.components.visible_text import NEWLINE, clean, pieces, right_to_left
 
 _OFFSET = 2  # shown first: the first offset of which the model says nothing itself
-_TITLES = {"lens": "logit lens", CEILING: "the model itself", "concat": "all layers at once"}
+_TITLES = {LENS: "logit lens", CEILING: "the model itself", CONCAT: "all layers at once"}
 _DECADES = 3  # from 0.1 % to 100 %: below it, one in a thousand or one in a million look alike
 _INERT = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probekit.readout import CONCAT, LENS, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import MOST_CELLS, fitting, scored_metrics
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import DASH, Metric, fixed, interval, known
 from probekit.reports.components.rows import Row, ceiling
 
-_FLOORS = ("unigram", "skip-bigram")
+_FLOORS = (UNIGRAM, SKIP_BIGRAM)
 _FEWEST_METRICS = 2  # top-1 and bits
-_ALL_LAYERS = "concat"  # reads all layers at once: a row of its own, beneath the layers
+_ALL_LAYERS = CONCAT  # reads all layers at once: a row of its own, beneath the layers
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def map_scale(run: RunRows, readout: str, metric: Metric, domain: str) -> tuple[
     scored = (known(run.score(readout, *cell, where).get(metric.name)) for cell in cells)
     values = [value for value in scored if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
-    if readout == "lens" and values:  # a lens far below every floor would take the whole scale
-        floor = [known(run.score("unigram", None, k, where).get(metric.name)) for k in run.offsets]
+    if readout == LENS and values:  # a lens far below every floor would take the whole scale
+        floor = [known(run.score(UNIGRAM, None, k, where).get(metric.name)) for k in run.offsets]
         floors = [value for value in floor if value is not None]
         low, high = _clip((low, high), floors, metric)
     return low, high

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import get_args
 
+from probekit.readout import LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED
 from probekit.reports.analysis.rows import MODEL_TARGET, RunRows
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS
 from probekit.settings import Family
@@ -14,12 +15,12 @@ def not_run(run: RunRows) -> list[str]:
 
 
 def _ceilings(run: RunRows) -> Iterator[str]:
-    if not run.has("marginal"):
+    if not run.has(MARGINAL):
         yield (
             "Marginalization: without it there is no ceiling from t+2 on (--marginal nucleus "
             "runs it where --offsets is 2 or more)."
         )
-    elif not run.has("marginal-adapted"):
+    elif not run.has(MARGINAL_ADAPTED):
         yield (
             "The ceiling with the adapted output layer (it runs where adaptation exceeds "
             f"{MUCH_ADAPTATION_NATS} nats)."
@@ -35,7 +36,7 @@ def _controls(run: RunRows) -> Iterator[str]:
     skipped = []
     if set(offsets) < set(run.offsets):
         skipped.append(f"offsets other than {_listed(offsets)}")
-    if set(layers) < set(run.layers("linear")):
+    if set(layers) < set(run.layers(LINEAR)):
         skipped.append(f"layers other than {_listed(layers)}")
     if skipped:
         yield f"The controls at {' and '.join(skipped)} (--controls all)."
@@ -51,7 +52,7 @@ def _probes(run: RunRows) -> Iterator[str]:
     layers = run.layers(run.probe or "")
     if layers and len(layers) <= run.n_layers:
         yield f"Layers other than {_listed(layers)} (--layers)."
-    if "lens" not in ran:
+    if LENS not in ran:
         yield "The logit lens."
     if not any(name.startswith("head:") for name in ran):
         yield "Trained heads: none were scored in this run."

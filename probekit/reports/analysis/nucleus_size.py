@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from probekit.readout import MARGINAL
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.axes import one_panel
@@ -34,7 +35,7 @@ def branching_table(run: RunRows) -> Table:
 
 
 def _cells(run: RunRows, row: Row) -> list[Cell]:
-    kept = run.branching(NEXT, row["domain"], "marginal")
+    kept = run.branching(NEXT, row["domain"], MARGINAL)
     settings = run.results["run"].get("settings") or {}
     return [
         valued(row, "tokens_mean", 1, "not recorded"),

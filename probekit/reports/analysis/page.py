@@ -34,7 +34,7 @@ from probekit.reports.analysis.tables import (
 from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
 from probekit.reports.components.numbers import Metric, headline
-from probekit.reports.components.templates import assets, environment
+from probekit.reports.components.templates import rendered
 from probekit.scoring.rates import WIDE_BOUND
 
 
@@ -57,7 +57,7 @@ def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None
     """
     run = index(results)
     maps = build_maps(run)
-    parts = {**assets(_STYLES, _SCRIPTS), **_measured(run), **_said(results), **_shown(run)}
+    parts = {**_measured(run), **_said(results), **_shown(run)}
     parts |= {**_contrasted(run), "maps": maps}
     inspector = build_inspector(run, passages, maps.readouts)
     page = _page(parts, inspector)
@@ -69,7 +69,8 @@ def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None
 
 
 def _page(parts: Mapping[str, Any], inspector: Inspector | None) -> str:
-    return environment().get_template("page.html.j2").render(parts, inspector=inspector)
+    values = {**parts, "inspector": inspector}
+    return rendered("page.html.j2", values, _STYLES, _SCRIPTS)
 
 
 def _shown(run: RunRows) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from probekit.readout import CONCAT, LENS
 from probekit.reports.analysis.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.rows import ceiling, require_schema
@@ -84,7 +85,7 @@ def index_passages(document: Mapping[str, Any], run: RunRows, room: int) -> Pass
     require_schema(document, SCHEMA, "the report reads passages", way_out)
     readings = dict(map(_reading, document["readings"]))
     scored = dict.fromkeys(key[0] for key in readings)
-    first = [name for name in (run.probe, "lens", CEILING, "concat") if name in scored]
+    first = [name for name in (run.probe, LENS, CEILING, CONCAT) if name in scored]
     names = list(dict.fromkeys([*first, *scored]))
     positions = sum(len(passage["tokens"]) for passage in document["passages"])
     row_bytes = packed_bytes(positions * _TARGET_BITS) + _ROW_BYTES

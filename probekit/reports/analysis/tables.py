@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from probekit.readout import CONTROL, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import scored_metrics
 from probekit.reports.analysis.rows import OUTPUT_SITE, RunRows
 from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
@@ -45,7 +46,7 @@ def _unrecovered(run: RunRows, offset: int, domain: str) -> tuple[str, str]:
     """Return why a recovered share may be missing, against the ceiling and the adapted one."""
     if offset == 1:
         return ("defined from t+2 on",) * 2
-    if not run.has("marginal"):
+    if not run.has(MARGINAL):
         return (NO_CEILING,) * 2
     if not run.special(offset, domain):
         return ("not computed",) * 2
@@ -53,7 +54,7 @@ def _unrecovered(run: RunRows, offset: int, domain: str) -> tuple[str, str]:
 
 
 def _unadapted(run: RunRows, domain: str) -> str:
-    if run.has("marginal-adapted"):
+    if run.has(MARGINAL_ADAPTED):
         return NO_ROOM
     if run.results["model"].get("softcap") is not None or run.site != OUTPUT_SITE:
         return NOT_HERE
@@ -87,7 +88,7 @@ def marginal_table(run: RunRows) -> Table:
         "Retained mass", "Error bound, mean", "Error bound, most", "Positions", "Reads as",
     )  # fmt: skip
     given = [row for row in run.results.get("marginal") or () if row["domain"] in run.domains]
-    given.sort(key=lambda row: (ceiling_of(row) != "marginal", row["offset"]))
+    given.sort(key=lambda row: (ceiling_of(row) != MARGINAL, row["offset"]))
     rows = [_certificate(run, row) for row in given]
     return Table("Marginalization: the ceiling and its certificate", head, rows)
 
@@ -97,7 +98,7 @@ def _certificate(run: RunRows, row: Row) -> list[Cell]:
     return [
         mark(row["offset"]),
         word(row["domain"]),
-        word("the model's" if ceiling_of(row) == "marginal" else "adapted"),
+        word("the model's" if ceiling_of(row) == MARGINAL else "adapted"),
         word(row["route"]),
         valued(row, "branches_mean", 1, "not recorded"),
         plain(row, "branches_max", "not recorded"),
@@ -119,7 +120,7 @@ def comparison_tables(run: RunRows) -> list[Table]:
 
 def _comparison(run: RunRows, metric: Metric, positions: str) -> Table:
     rows = []
-    adapted = run.has("marginal-adapted")
+    adapted = run.has(MARGINAL_ADAPTED)
     for offset in run.offsets:
         for domain in run.domains:
             cells = _compared(run, metric, offset, (domain, positions))
@@ -135,13 +136,13 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
     probe = run.probe or ""
     top = ceiling(offset)
     columns = [
-        ("unigram", None, "not scored here"),
-        ("skip-bigram", None, "not scored here"),
+        (UNIGRAM, None, "not scored here"),
+        (SKIP_BIGRAM, None, "not scored here"),
         (probe, 0, "not scored here"),
         (probe, best, "no best layer"),
         (probe, run.n_layers, "not scored here"),
         (top, None, NO_CEILING if offset > 1 else "not scored here"),
-        ("marginal-adapted", None, "not needed at t+1" if offset == 1 else NO_CEILING),
+        (MARGINAL_ADAPTED, None, "not needed at t+1" if offset == 1 else NO_CEILING),
     ]
     return [
         score_cell(run.score(name, layer, offset, where), metric, why)
@@ -197,7 +198,7 @@ def _head(run: RunRows, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _without_bits(row: Row) -> str:
-    return "its targets are not the text's" if row["target"] == "control" else "not scored"
+    return "its targets are not the text's" if row["target"] == CONTROL else "not scored"
 
 
 def _shown_rows(rows: Sequence[Row], domains: Sequence[str]) -> list[Row]:

@@ -26,7 +26,7 @@ from probekit.reports.comparison.tables import (
 from probekit.reports.components.colours import DASHES, offset_colours, run_colours
 from probekit.reports.components.facts import RUN_FACTS, facts
 from probekit.reports.components.figure import PageFigure
-from probekit.reports.components.templates import assets, environment
+from probekit.reports.components.templates import rendered
 from probekit.scoring.rates import WIDE_BOUND
 
 
@@ -46,16 +46,9 @@ def render_comparison(document: Mapping[str, Any]) -> str:
         RunError: If the schema is not the one that this version reads.
     """
     comparison = index(document)
-    return (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            **assets(("style.css", "comparison.css"), ("comparison.js",)),
-            **_said(comparison),
-            **_figures(comparison),
-            **_tables(comparison),
-        )
-    )
+    values = {**_said(comparison), **_figures(comparison), **_tables(comparison)}
+    styles = ("style.css", "comparison.css")
+    return rendered("comparison.html.j2", values, styles, ("comparison.js",))
 
 
 def comparison_figures(

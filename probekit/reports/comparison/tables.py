@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probekit.readout import MARGINAL_ADAPTED
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import ComparisonRows, CurveKey
 from probekit.reports.components.numbers import compact, fixed, known
@@ -113,7 +114,7 @@ def marginal_table(comparison: ComparisonRows) -> Table:
             word(row["run"]),
             word(row["domain"]),
             mark(row["offset"]),
-            word("adapted" if ceiling_of(row) == "marginal-adapted" else "the model's"),
+            word("adapted" if ceiling_of(row) == MARGINAL_ADAPTED else "the model's"),
             valued(row, "retained_mass", 3, _UNSAID),
             valued(row, "branches_mean", 1, _UNSAID),
             valued(row, "tv_bound_mean", 3, _UNSAID),

@@ -36,6 +36,17 @@ def _finalize(value: Any) -> Any:
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def rendered(
+    template: str,
+    values: Mapping[str, Any],
+    styles: tuple[str, ...] = ("style.css",),
+    scripts: tuple[str, ...] = (),
+) -> str:
+    """Return the page that a template makes of values, its styles and scripts within it."""
+    values = {**assets(styles, scripts), **values}
+    return environment().get_template(template).render(values)
+
+
 @cache
 def assets(styles: tuple[str, ...], scripts: tuple[str, ...]) -> Mapping[str, Any]:
     """Return style and script, and the script's hash for the content security policy.

@@ -6,7 +6,7 @@ from typing import Any
 from probekit.reports.analysis.tables import check_table, text_table
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.facts import how_it_was_made
-from probekit.reports.components.templates import assets, environment
+from probekit.reports.components.templates import rendered
 from probekit.reports.heads.figures import (
     learning_figures,
     strategy_figures,
@@ -41,16 +41,8 @@ def render_heads(document: Mapping[str, Any]) -> str:
         RunError: If the schema is not the one that this version reads.
     """
     require_study(document)
-    return (
-        environment()
-        .get_template("heads.html.j2")
-        .render(
-            **assets(("style.css",), ()),
-            **_said(document),
-            **_made(document),
-            **_shown(document),
-        )
-    )
+    values = {**_said(document), **_made(document), **_shown(document)}
+    return rendered("heads.html.j2", values)
 
 
 def _said(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from probekit.readout import LENS, MODEL, RANDOM
 from probekit.reports.analysis.curves import divergence, panels
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
@@ -68,7 +69,7 @@ def _printed(panel: LayerPanel) -> LayerPanel:
 
 
 def _curve_rows(run: RunRows, panel: LayerPanel) -> Iterator[dict[str, object]]:
-    names = {"probe": run.probe, "lens": "lens", "random": "random"}
+    names = {"probe": run.probe, LENS: LENS, RANDOM: RANDOM}
     for curve in panel.curves:
         band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
         for points in zip(curve.layers, curve.values, curve.low, curve.high, strict=True):
@@ -138,7 +139,7 @@ def _divergence(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
         return
     rows = [
         {"domain": domain, "positions": lens.positions, "metric": "kl", "unit": "nats",
-         "kind": "lens", "readout": "lens", "offset": 1, "layer": layer, "depth": depth,
+         "kind": LENS, "readout": LENS, "offset": 1, "layer": layer, "depth": depth,
          "value": value, "low": "", "high": ""}
         for domain, values in lens.series.items()
         for layer, depth, value in zip(lens.layers, lens.depths, values, strict=True)
@@ -155,7 +156,7 @@ def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
         return
     rows = [
         {"domain": domain, "positions": "all", "metric": "entropy", "unit": "nats",
-         "kind": "model", "readout": "model", "offset": 1, "position": place,
+         "kind": MODEL, "readout": MODEL, "offset": 1, "position": place,
          "positions_from": row["positions_from"], "positions_to": row["positions_to"],
          "value": value, "low": low, "high": high}
         for domain, parts_of_domain in parts.items()

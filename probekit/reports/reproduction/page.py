@@ -10,7 +10,7 @@ from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Table
-from probekit.reports.components.templates import assets, environment
+from probekit.reports.components.templates import rendered
 from probekit.reports.publication.export import Drawing, exported
 from probekit.reports.reproduction.figures import TASKS, depth_figure, size_figure
 from probekit.reports.reproduction.paper_tables import papers_table
@@ -32,25 +32,21 @@ INKS = ("#1d2126", *offset_colours(2)[0])
 def render_reproduction(document: Row) -> str:
     """Return the page, one file that loads nothing; all text of the run is escaped."""
     light, dark = offset_colours(2)
-    return (
-        environment()
-        .get_template("reproduction.html.j2")
-        .render(
-            **assets(("style.css",), ()),
-            title=TITLES[document["figure"]],
-            figure=document["figure"],
-            sentences=sentences(document),
-            measured=measured(document),
-            trained=trained(document),
-            papers=papers_table(document["figure"]),
-            choices=document["choices"],
-            pictures=page_figures(document),
-            colours=list(zip(light, dark, strict=True)),
-            command=document["command"],
-            texts=document["texts"],
-            versions=document["versions"],
-        )
-    )
+    values = {
+        "title": TITLES[document["figure"]],
+        "figure": document["figure"],
+        "sentences": sentences(document),
+        "measured": measured(document),
+        "trained": trained(document),
+        "papers": papers_table(document["figure"]),
+        "choices": document["choices"],
+        "pictures": page_figures(document),
+        "colours": list(zip(light, dark, strict=True)),
+        "command": document["command"],
+        "texts": document["texts"],
+        "versions": document["versions"],
+    }
+    return rendered("reproduction.html.j2", values)
 
 
 def figure_files(document: Row) -> dict[str, bytes]:

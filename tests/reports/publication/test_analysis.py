@@ -1,4 +1,4 @@
-"""Figures for papers: which there are, what is in their files, what the tables beside them say."""
+"""Figures for print: which there are, what is in their files, what the tables beside them say."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Comparisons for papers: which figures there are, what they show, what their tables say."""
+"""Comparisons for print: which figures there are, what they show, what their tables say."""
 
 import csv
 import io

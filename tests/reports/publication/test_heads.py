@@ -1,4 +1,4 @@
-"""Figures of a study of heads for papers: which there are, and that they draw what they tell."""
+"""Figures of a study of heads for print: which there are, and that they draw what they tell."""
 
 import copy
 import csv
