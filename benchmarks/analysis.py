@@ -1,6 +1,6 @@
 """What share of an analysis is model, probes and marginalization.
 
-    python benchmarks/analyze.py [--model tiny]
+    python benchmarks/analysis.py [--model tiny]
 
 Runs `probekit analyze` once and prints a table: the seconds of each stage, and the same as
 multiples of one bare forward pass of the model over the same tokens, timed in this process.
@@ -14,13 +14,13 @@ import torch
 import typer
 
 from probekit.pipelines.analysis import analyze
-from probekit.runs.setup import load_model, prepare, with_machine_defaults
+from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import Settings
 
 ROUNDS = 3
 
 
-def bare_forward_seconds(setup: setup.Setup) -> float:
+def bare_forward_seconds(setup: Setup) -> float:
     """Return the best of a few timings of the model alone over all tokens of the run."""
     model = setup.loaded.model
     batches = [
@@ -40,13 +40,13 @@ def bare_forward_seconds(setup: setup.Setup) -> float:
 
 def main(model: Annotated[str, typer.Option(help="Model to analyse.")] = "tiny") -> None:
     """Print where the time of one analysis goes."""
-    asked = Settings(model=model)
-    loaded = load_model(asked)
-    asked = with_machine_defaults(asked, loaded)
-    setup = prepare(loaded, asked)
+    settings = Settings(model=model)
+    loaded = load_model(settings)
+    settings = with_machine_defaults(settings, loaded)
+    setup = prepare(loaded, settings)
     bare = bare_forward_seconds(setup)
     with tempfile.TemporaryDirectory() as folder:
-        run = analyze.run(loaded, asked, folder, True, lambda _: None).results["run"]
+        run = analyze.run(loaded, settings, folder, True, lambda _: None).results["run"]
     total = run["seconds"]
     print(f"{model}: {setup.plan.n_tokens:,} tokens, bare forward pass {bare:.2f} s\n")
     print("| stage | seconds | share | bare forward passes |\n|---|---|---|---|")

@@ -1,6 +1,6 @@
 """What capturing every layer costs, against the bare forward pass of the same model.
 
-    python benchmarks/residual_stream.py
+    python benchmarks/capture.py
 
 A random Llama of 28 million parameters reads the same tokens in four ways, turn by turn in
 one process; each way's time is given as a multiple of the bare pass of its own round, as the

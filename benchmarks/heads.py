@@ -19,7 +19,7 @@ from probekit.paper.protocol import EXTENDED, Protocol
 from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study_heads import HeadRun
-from probekit.pipelines.reproduction import table_1 as strategies
+from probekit.pipelines.reproduction import table_1
 from probekit.reports.reproduction.page import sentences
 
 STUDIED = ("tiny", "tiny-mtp")
@@ -35,14 +35,13 @@ def main(
     studies = [
         study_heads.study_heads(model, output=output / model, say=print) for model in STUDIED
     ]
-    asked = Protocol(samples=50)
-    runs = [strategies.train(model, {}, output / "table-1", print) for model in LADDER]
-    document = strategies.document(runs, asked, output / "table-1", print)
+    runs = [table_1.train(model, {}, output / "table-1", print) for model in LADDER]
+    document = table_1.document(runs, Protocol(samples=50), output / "table-1", print)
     orders = [text for text in sentences(document) if "The paper's order" in text]
     parts = {
         "studies": [line for run in studies for line in study(run)],
         "sweep": [line for run in studies for line in sweep(run)],
-        "table-1": [*table_1(document["rows"]), "", *(f"- {text}" for text in orders)],
+        "table-1": [*strategies(document["rows"]), "", *(f"- {text}" for text in orders)],
     }
     for name, lines in parts.items():
         put(DOCS / "heads.md", name, lines)
@@ -54,14 +53,14 @@ def study(run: HeadRun) -> Iterator[str]:
     yield line("strategy", "top-5, %", "nats", "nats less the baseline's", "next token, nats lost")
     yield line(*["---"] * 5)
     for row in of(run.document["scores"], domain="all", positions="marginal", offset=OFFSET):
-        known = {"domain": "all", "strategy": row["strategy"], "against": BASELINE}
-        apart = of(run.document["differences"], **known, positions="marginal", offset=OFFSET)
-        cost = of(run.document["differences"], **known, positions="all", offset=1)
+        pair = {"domain": "all", "strategy": row["strategy"], "against": BASELINE}
+        difference = of(run.document["differences"], **pair, positions="marginal", offset=OFFSET)
+        cost = of(run.document["differences"], **pair, positions="all", offset=1)
         yield line(
             f"`{row['strategy']}`",
             shown(row, "top5", 1, 100.0),
             shown(row, "nats", 3),
-            *(shown(found[0], "nats", 3) if found else "" for found in (apart, cost)),
+            *(shown(rows[0], "nats", 3) if rows else "" for rows in (difference, cost)),
         )
     yield ""
     yield from (f"- {sentence}" for sentence in run.document["verdict"][:-1])
@@ -83,7 +82,7 @@ def sweep(run: HeadRun) -> Iterator[str]:
     yield f"\n{run.document['verdict'][-1]}\n"
 
 
-def table_1(rows: Sequence[Row]) -> Iterator[str]:
+def strategies(rows: Sequence[Row]) -> Iterator[str]:
     """Yield table 1 of the ladder over all target tokens, both tokens of a model side by side."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     yield line(

@@ -14,44 +14,49 @@ import torch
 import typer
 
 from probekit.activations import residual_stream
-from probekit.data import builtin_text, targets, tokenization
+from probekit.data import builtin_text, tokenization
 from probekit.data.blocks import pack
 from probekit.data.documents import BUILT_IN, Source
+from probekit.data.targets import text_targets
 from probekit.data.texts import open_text
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.probes import logit_lens
-from probekit.scoring import rates as sums
-from probekit.scoring import score
+from probekit.scoring.rates import DocumentSums, Rate, Rates
+from probekit.scoring.score import score
 
 LADDER = ("tiny-s", "tiny-m", "tiny-l")
 BLOCK = 256
 
 
-def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, sums.Rates]]:
+def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, Rates]]:
     """Return the model's rates by domain on held-out documents."""
     loaded = loading.load(name)
     anatomy = find_anatomy(loaded.model)
     tokenizer = loaded.tokenizer
-    found = []
+    tokenized = []
     for argument in BUILT_IN:
         documents = open_text(Source.parse(argument)).take()
-        found += tokenization.tokenize(documents, tokenizer, max_tokens)
-    ids = [document.ids for document in found]
+        tokenized += tokenization.tokenize(documents, tokenizer, max_tokens)
+    ids = [document.ids for document in tokenized]
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     blocks = pack(ids, range(len(ids)), BLOCK, *ends)
     stream = residual_stream.stream(
         loaded.model, anatomy, blocks.token_ids, [anatomy.n_layers], batch_size=16
     )
-    wanted = targets.text_targets(blocks, 1)
+    next_tokens = text_targets(blocks, 1)
     with torch.no_grad():
-        table = score.score(
-            [logit_lens.Model(anatomy)], stream, wanted, {"all": wanted.valid[1]}, blocks.documents
+        table = score(
+            [logit_lens.Model(anatomy)],
+            stream,
+            next_tokens,
+            {"all": next_tokens.valid[1]},
+            blocks.documents,
         )
-    domains = [document.domain for document in found]
-    whole = sums.DocumentSums(table.assign(split="held-out"), domains, [1.0] * len(domains))
+    domains = [document.domain for document in tokenized]
+    sums = DocumentSums(table.assign(split="held-out"), domains, [1.0] * len(domains))
     return loaded, {
-        domain: whole.rates(domain, "held-out", "all") for domain in builtin_text.DOMAINS
+        domain: sums.rates(domain, "held-out", "all") for domain in builtin_text.DOMAINS
     }
 
 
@@ -77,7 +82,7 @@ def main(
         print(f"- {small} - {large}: {', '.join(gaps)}")
 
 
-def _shown(rates: sums.Rates, rate: sums.Rate) -> str:
+def _shown(rates: Rates, rate: Rate) -> str:
     value, low, high = rates.summary(rate)
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
