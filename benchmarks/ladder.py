@@ -54,7 +54,7 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, Rates]]
             blocks.documents,
         )
     domains = [document.domain for document in tokenized]
-    sums = DocumentSums(table.assign(split="held-out"), domains, [1.0] * len(domains))
+    sums = DocumentSums(table.assign(split="held-out", seed=0), domains, [1.0] * len(domains))
     return loaded, {
         domain: sums.rates(domain, "held-out", "all") for domain in builtin_text.DOMAINS
     }
