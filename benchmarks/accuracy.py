@@ -2,23 +2,23 @@
 
 from pages import DOCS, line, put
 
-from probekit.pipelines.calibration.calibrate import Comparison, calibrate, verdict
+from probekit.pipelines.calibration.calibrate import CalibrationResult, calibrate, verdict
 
 HEAD = ("text", "number", "offset", "measured", "exact", "interval", "agrees")
 
 
-def row(found: Comparison) -> str:
+def row(result: CalibrationResult) -> str:
     """Return one line of the table."""
-    where = "" if found.offset is None else f"t+{found.offset}"
-    numbers = f"{found.measured:.4g}", f"{found.exact:.4g}", found.ends
-    return line(found.text, found.quantity, where, *numbers, "yes" if found.agrees else "no")
+    where = "" if result.offset is None else f"t+{result.offset}"
+    numbers = f"{result.measured:.4g}", f"{result.exact:.4g}", result.ends
+    return line(result.text, result.quantity, where, *numbers, "yes" if result.agrees else "no")
 
 
 def main() -> None:
     """Measure, and write the table between the page's comments."""
-    comparisons = calibrate()
-    table = [line(*HEAD), line(*["---"] * len(HEAD)), *map(row, comparisons)]
-    put(DOCS / "accuracy.md", "table", [*table, "", verdict(comparisons)])
+    results = calibrate()
+    table = [line(*HEAD), line(*["---"] * len(HEAD)), *map(row, results)]
+    put(DOCS / "accuracy.md", "table", [*table, "", verdict(results)])
 
 
 if __name__ == "__main__":

@@ -173,11 +173,11 @@ for _function in (compare.sweep, heads, reproduce):
 
 
 def _calibrate() -> None:
-    from probekit.pipelines.calibration import calibrate as calibration
+    from probekit.pipelines.calibration import calibrate
 
-    comparisons = calibration.calibrate()
-    typer.echo("\n".join(calibration.lines(comparisons)))
-    if not calibration.passed(comparisons):
+    results = calibrate.calibrate()
+    typer.echo("\n".join(calibrate.lines(results)))
+    if not calibrate.passed(results):
         raise typer.Exit(1)
 
 

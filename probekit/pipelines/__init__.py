@@ -1,1 +1,8 @@
-"""What the commands do: the only place where the packages are put together."""
+"""What the commands do: the only place where the packages are put together.
+
+analysis      `probekit analyze`: measure one model on one text
+comparison    `probekit compare` and `sweep`: several runs on one page
+head_study    `probekit heads`: train heads by several strategies and score them
+reproduction  `probekit reproduce`: the paper's figures and table 1, measured again
+calibration   `probekit doctor --calibrate`: texts with known answers
+"""

@@ -14,7 +14,7 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import Anatomy, find_anatomy
-from probekit.pipelines.calibration import known
+from probekit.pipelines.calibration.known_text import sample_blocks
 from probekit.pipelines.calibration.markov import MarkovChain
 from probekit.pipelines.calibration.planted_signal import Planted
 from probekit.probes import linear, ngram
@@ -87,7 +87,7 @@ class World:
         self.parts: dict[str, Blocks] = {}
         self.n_documents = 0
         for seed, (name, n) in enumerate(sizes.items()):
-            self.parts[name] = known.blocks(text, n, LENGTH, seeded(seed), self.n_documents)
+            self.parts[name] = sample_blocks(text, n, LENGTH, seeded(seed), self.n_documents)
             self.n_documents += n
         self.targets = {name: text_targets(part, horizon) for name, part in self.parts.items()}
 

@@ -42,7 +42,7 @@ class HiddenMarkov:
             distribution.
     """
 
-    # Any shape here: what does not fit is an error of ours, below.
+    # Any shape here: __post_init__ raises DataError for a wrong one.
     transitions: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
@@ -87,8 +87,8 @@ class HiddenMarkov:
     def stationary(self) -> Float[Tensor, " state"]:
         """The distribution of the state that transitions leave as it is, float64.
 
-        >>> [round(p, 4) for p in rrxor().stationary.tolist()]
-        [0.3333, 0.1667, 0.1667, 0.1667, 0.1667]
+        >>> [round(p, 4) for p in mess3().stationary.tolist()]
+        [0.3333, 0.3333, 0.3333]
         """
         return stationary(self.next_state)
 
@@ -124,8 +124,8 @@ class HiddenMarkov:
         Raises:
             DataError: If a token is none of the process, or cannot follow those before it.
 
-        >>> rrxor().beliefs(torch.tensor([[0, 1, 1, 0]]))[0, -1].sum()
-        tensor(1., dtype=torch.float64)
+        >>> mess3().beliefs(torch.tensor([[0]]))
+        tensor([[[0.8500, 0.0750, 0.0750]]], dtype=torch.float64)
         """
         if token_ids.numel() and not 0 <= token_ids.min() <= token_ids.max() < self.n_tokens:
             raise DataError(
@@ -133,7 +133,7 @@ class HiddenMarkov:
                 f"{int(token_ids.min())}..{int(token_ids.max())}"
             )
         belief = self.stationary.expand(len(token_ids), -1)
-        found = []
+        beliefs = []
         for position, token in enumerate(token_ids.unbind(dim=1)):
             joint = (belief[:, None] @ self.transitions[token])[:, 0]
             probability = joint.sum(dim=1, keepdim=True)
@@ -144,8 +144,8 @@ class HiddenMarkov:
                     f"{position} cannot follow those before it"
                 )
             belief = joint / probability
-            found.append(belief)
-        return torch.stack(found, dim=1)
+            beliefs.append(belief)
+        return torch.stack(beliefs, dim=1)
 
     def future(
         self, belief: Float[Tensor, "*any state"], offset: int
@@ -162,10 +162,10 @@ class HiddenMarkov:
         Raises:
             DataError: If the offset is below 1.
 
-        The xor is known once both bits are:
+        Where the state is known, 0.9 · 0.85 + 0.1 · 0.075:
 
-        >>> rrxor().future(torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64), 1)
-        tensor([0., 1.], dtype=torch.float64)
+        >>> mess3().future(torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64), 1)
+        tensor([0.7725, 0.1138, 0.1138], dtype=torch.float64)
         """
         if offset < 1:
             raise DataError(f"offset must be at least 1, got {offset}")
@@ -222,24 +222,6 @@ def mess3(x: float = 0.05, a: float = 0.85) -> HiddenMarkov:
     moves = x + (1 - 3 * x) * eye
     shows = (1 - a) / 2 + (a - (1 - a) / 2) * eye
     return HiddenMarkov(moves * shows[:, None])
-
-
-def rrxor() -> HiddenMarkov:
-    """Return RRXOR: two random bits, then their exclusive or, over and over.
-
-    States: 0 before the first bit; 1, 2 after a first bit 0, 1; 3, 4 where the xor will
-    be 1, 0. Where in the cycle of three a sequence starts is random, and has to be
-    inferred.
-
-    Source: Shai et al. (2024).
-    """
-    transitions = torch.zeros(2, 5, 5, dtype=torch.float64)
-    for first in (0, 1):
-        transitions[first, 0, 1 + first] = 0.5
-        for second in (0, 1):
-            transitions[second, 1 + first, 3 if first != second else 4] = 0.5
-    transitions[1, 3, 0] = transitions[0, 4, 0] = 1
-    return HiddenMarkov(transitions)
 
 
 def _draw(probs: Float[Tensor, "n outcome"], generator: torch.Generator) -> Int[Tensor, " n"]:

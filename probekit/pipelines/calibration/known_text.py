@@ -1,28 +1,35 @@
-"""A text with a known answer, measured as an analysis measures, without its files."""
+"""Texts whose cross-entropies have a closed form, measured in memory as an analysis measures.
+
+    markov.MarkovChain      the next token depends on the last one or two; the model is exact
+    planted_signal.Planted  a model that holds the token at t + 2 at some layers alone
+
+`KnownTextRun` lays such a text out as blocks and takes them through the residual stream,
+probes, n-grams, marginalization and the scorer. It writes no files and needs no tokenizer.
+"""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import torch
-from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from probekit.activations.residual_stream import ResidualStream, stream
+from probekit.data.blocks import OUTSIDE, Blocks
 from probekit.data.documents import SPLITS, Split
 from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization
 from probekit.models.anatomy import Anatomy, find_anatomy
-from probekit.pipelines.analysis import verdict
-from probekit.pipelines.analysis.verdict import Findings
-from probekit.pipelines.calibration.known import Known, blocks
-from probekit.probes import linear, logit_lens, ngram
+from probekit.probes import linear, ngram
+from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
-from probekit.scoring.rates import DocumentSums, Rates
+from probekit.scoring.rates import DocumentSums
 from probekit.scoring.score import score
+from probekit.shapes import TokenIds
 
 SEQUENCES: Mapping[Split, int] = {"train": 400, "validation": 100, "test": 200}
 LENGTH = 48
@@ -33,101 +40,127 @@ PATHS = 6 ** (HORIZON - 1)
 BATCH = 64
 
 
-class Rehearsal:
-    """All of an analysis but its files: blocks, streams, probes, floors, ceiling, scores.
+@runtime_checkable
+class KnownText(Protocol):
+    """A stationary text, and a model of it."""
+
+    @property
+    def unscored(self) -> int:
+        """Positions at the start of a sequence at which the model lacks tokens it needs."""
+        ...
+
+    def sample(self, n: int, length: int, generator: torch.Generator) -> TokenIds:
+        """Draw n sequences of so many tokens, shape (n, length)."""
+        ...
+
+    def model(self) -> LlamaForCausalLM:
+        """Return the model, in eval mode."""
+        ...
+
+
+def sample_blocks(
+    text: KnownText, n: int, length: int, generator: torch.Generator, first: int = 0
+) -> Blocks:
+    """Draw sequences and lay them out: each is a block and a document, without BOS and end.
+
+    Args:
+        text: The text to draw from.
+        n: Number of sequences.
+        length: Tokens of each.
+        generator: Source of randomness.
+        first: Number of the first document.
+
+    Returns:
+        Blocks of shape (n, length); positions that the text does not score belong to no document.
+    """
+    token_ids = text.sample(n, length, generator)
+    documents = torch.arange(first, first + n)[:, None].repeat(1, length)
+    documents[:, : text.unscored] = OUTSIDE
+    return Blocks(token_ids, documents)
+
+
+class KnownTextRun:
+    """An analysis of one known text in memory.
 
     Attributes:
         name: Name of the text, its only domain.
         seed: Seed of text and positions.
+        model: The model of the text.
         anatomy: Anatomy of the model.
+        layers: All its layers.
+        blocks: Token blocks by split.
         targets: Targets by split.
         streams: The residual stream of every layer, by split.
+        marginalized: Test positions that are marginalized, shape (block, pos).
     """
 
-    def __init__(self, name: str, text: Known, seed: int) -> None:
+    def __init__(self, name: str, text: KnownText, seed: int) -> None:
         self.name, self.seed = name, seed
         self.model = text.model()
         self.anatomy: Anatomy = find_anatomy(self.model)
         self.layers = range(self.anatomy.n_layers + 1)
-        draw = torch.Generator().manual_seed(seed)
-        first = 0
-        self.blocks = {}
+        generator = torch.Generator().manual_seed(seed)
+        self.blocks: dict[Split, Blocks] = {}
+        n_documents = 0
         for split in SPLITS:
-            self.blocks[split] = blocks(text, SEQUENCES[split], LENGTH, draw, first)
-            first += SEQUENCES[split]
-        self.n_documents = first
-        self.targets = {s: text_targets(part, HORIZON) for s, part in self.blocks.items()}
+            n = SEQUENCES[split]
+            self.blocks[split] = sample_blocks(text, n, LENGTH, generator, n_documents)
+            n_documents += n
+        self.domains = [name] * n_documents
+        self.targets = {s: text_targets(blocks, HORIZON) for s, blocks in self.blocks.items()}
         self.streams: dict[Split, ResidualStream] = {
             split: stream(
-                self.model, self.anatomy, part.token_ids, self.layers,
+                self.model, self.anatomy, blocks.token_ids, self.layers,
                 batch_size=BATCH, store="memory",
             )
-            for split, part in self.blocks.items()
+            for split, blocks in self.blocks.items()
         }  # fmt: skip
+        count = MARGINALIZED * SEQUENCES["test"]
+        self.marginalized = draw_positions(self.blocks["test"], self.domains, HORIZON, count, seed)
 
-    def fit(self, targets: Mapping[Split, Targets]) -> Probes:
+    def probes(self, targets: Mapping[Split, Targets]) -> Probes:
         """Fit linear probes at every layer."""
         train, validation = ((self.streams[s], targets[s]) for s in ("train", "validation"))
         return linear.fit(train, validation, self.anatomy, self.layers)
 
-    def floors(self, targets: Mapping[Split, Targets]) -> tuple[Unigram, SkipBigram]:
+    def ngrams(self, targets: Mapping[Split, Targets]) -> tuple[Unigram, SkipBigram]:
         """Count unigrams and skip-bigrams."""
-        parts = [(self.blocks[s].token_ids, targets[s]) for s in ("train", "validation")]
-        return ngram.fit(parts[0], parts[1], self.anatomy.vocab_size)
+        train, validation = (
+            (self.blocks[s].token_ids, targets[s]) for s in ("train", "validation")
+        )
+        return ngram.fit(train, validation, self.anatomy.vocab_size)
 
     def ceiling(self, nucleus: float) -> Marginalization:
         """Return the marginalized model."""
         return Marginalization(BranchEngine(self.model), Truncation("nucleus", nucleus, PATHS))
 
-    @cached_property
-    def drawn(self) -> Tensor:
-        """Where the test split is marginalized, shape (block, pos)."""
-        count = MARGINALIZED * SEQUENCES["test"]
-        names = [self.name] * self.n_documents
-        return draw_positions(self.blocks["test"], names, HORIZON, count, self.seed)
+    def measure(self) -> DocumentSums:
+        """Fit and score all readouts, the ceiling on the marginalized positions alone."""
+        fitted: list[Readout] = [self.probes(self.targets), *self.ngrams(self.targets)]
+        unfitted: list[Readout] = [Model(self.anatomy), LogitLens(list(self.layers), self.anatomy)]
+        ceiling = self.ceiling(1.0)
+        return self.sums(
+            self.score("validation", fitted, self.targets),
+            self.score("test", [*unfitted, *fitted], self.targets),
+            self.score("test", [ceiling], self.targets, marginalized_only=True),
+        )
 
-    @cached_property
-    def sums(self) -> DocumentSums:
-        """The scores of all readouts."""
-        probes = self.fit(self.targets)
-        floors = self.floors(self.targets)
-        own: list[Readout] = [
-            logit_lens.Model(self.anatomy),
-            logit_lens.LogitLens(list(self.layers), self.anatomy),
-        ]
-        tables = [
-            self.scored("validation", [probes, *floors], self.targets),
-            self.scored("test", [*own, probes, *floors], self.targets),
-            self.scored("test", [self.ceiling(1.0)], self.targets, marginal_only=True),
-        ]
-        return self.tallied(tables)
-
-    def tallied(self, tables: Sequence[pd.DataFrame]) -> DocumentSums:
-        """Return tables of scores as one sums."""
-        table = pd.concat(tables, ignore_index=True).assign(seed=self.seed)
-        names, sizes = [self.name] * self.n_documents, [1.0] * self.n_documents
-        return DocumentSums(table, names, sizes, self.seed)
-
-    def scored(
+    def score(
         self,
         split: Split,
         readouts: Sequence[Readout],
         targets: Mapping[Split, Targets],
-        marginal_only: bool = False,
+        marginalized_only: bool = False,
     ) -> pd.DataFrame:
-        """Score readouts on a split."""
+        """Score readouts on a split: sums by document, readout, offset and set of positions."""
         documents = self.blocks[split].documents
-        positions = {} if marginal_only else {"all": documents >= 0}
+        positions = {} if marginalized_only else {"all": documents >= 0}
         if split == "test":
-            positions["marginal"] = self.drawn
-        found = score(readouts, self.streams[split], targets[split], positions, documents)
-        return found.assign(split=split)
+            positions["marginal"] = self.marginalized
+        table = score(readouts, self.streams[split], targets[split], positions, documents)
+        return table.assign(split=split)
 
-    def rates(self, positions: str) -> Rates:
-        """Return the rates on test positions."""
-        return self.sums.rates(self.name, "test", positions)
-
-    @cached_property
-    def findings(self) -> Findings:
-        """What follows from the scores."""
-        return verdict.findings(self.sums, self.anatomy.n_layers, HORIZON)
+    def sums(self, *tables: pd.DataFrame) -> DocumentSums:
+        """Return tables of `score` together."""
+        table = pd.concat(tables, ignore_index=True).assign(seed=self.seed)
+        return DocumentSums(table, self.domains, [1.0] * len(self.domains), self.seed)

@@ -151,8 +151,8 @@ def planted(
     for index in range(n_tokens**2):
         before, now = divmod(index, n_tokens)
         where = [previous.start + before, current.start + now]
-        wanted = total.start + (before + now) % n_tokens
-        _write(model, planted_layer, index, where, (total.nothing, wanted))
+        symbol = total.start + (before + now) % n_tokens
+        _write(model, planted_layer, index, where, (total.nothing, symbol))
     _copy_previous(model, erased_layer, total, output)
     for index in range(n_tokens):
         symbol = total.start + index

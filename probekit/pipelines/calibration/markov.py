@@ -36,20 +36,20 @@ def stationary(next_state: Float[Tensor, "state state"]) -> Float[Tensor, " stat
     n = len(next_state)
     drift = torch.eye(n, dtype=torch.float64) - next_state
     # Adding 1 everywhere fixes the sum: π (I - S + 1) = 1, a row of ones.
-    found: Tensor = torch.linalg.solve((drift + 1).T, torch.ones(n, dtype=torch.float64))
+    probs: Tensor = torch.linalg.solve((drift + 1).T, torch.ones(n, dtype=torch.float64))
     # A state that is never entered comes out as 0 up to rounding, of either sign.
-    return found.clamp_min(0)
+    return probs.clamp_min(0)
 
 
 @dataclass(frozen=True)
 class Exact:
-    """What the best readouts of one offset lose and hit on endless text.
+    """Cross-entropies and accuracies of the best readouts of one offset, on endless text.
 
     Attributes:
         nats: Cross-entropy of the best readout that sees all tokens up to t: H(x_{t+k} | x_≤t).
         unigram_nats: Of the best that sees none: H(x_{t+k}).
         skip_bigram_nats: Of the best that sees one token: H(x_{t+k} | x_t).
-        bits: What all tokens up to t tell: (unigram_nats - nats) / ln 2.
+        bits: Information of all tokens up to t: (unigram_nats - nats) / ln 2.
         top1: Accuracy of the best readout that sees all tokens up to t.
         top5: Its share of targets among its first five.
     """
@@ -77,17 +77,17 @@ class MarkovChain:
     transition: Float[Tensor, "*history token"]
 
     def __post_init__(self) -> None:
-        given, shape = self.transition, tuple(self.transition.shape)
-        if len(shape) not in (2, 3) or len(set(shape)) != 1 or given.dtype != torch.float64:
+        probs, shape = self.transition, tuple(self.transition.shape)
+        if len(shape) not in (2, 3) or len(set(shape)) != 1 or probs.dtype != torch.float64:
             raise DataError(
                 "transition must be float64 of shape (token, token) or (token, token, token), got "
-                f"{given.dtype} of shape {shape}"
+                f"{probs.dtype} of shape {shape}"
             )
         # Written so that NaN is refused too.
-        if not ((given >= 0).all() and ((given.sum(-1) - 1).abs() <= ROUNDING).all()):
+        if not ((probs >= 0).all() and ((probs.sum(-1) - 1).abs() <= ROUNDING).all()):
             raise DataError(
                 "transition must be at least 0 and sum to 1 over the last axis, got a least entry "
-                f"of {float(given.min()):g} and sums {given.sum(-1).tolist()}"
+                f"of {float(probs.min()):g} and sums {probs.sum(-1).tolist()}"
             )
         n_states = len(self.next_state)
         rank = int(torch.linalg.matrix_rank(self._drift))
@@ -165,7 +165,7 @@ class MarkovChain:
         return between @ self.emission
 
     def exact(self, offset: int) -> Exact:
-        """Return what the best readouts of an offset lose and hit.
+        """Return cross-entropies and accuracies of the best readouts of an offset.
 
         Raises:
             SettingsError: If the offset is not at least 1.

@@ -1,1 +1,8 @@
-"""`probekit compare` and `sweep`: several runs on one page."""
+"""`probekit compare` and `sweep`: several runs on one page.
+
+paired_differences  two runs: differences with intervals, paired where positions are the same
+configuration       settings that differ between compared runs, and the warnings that follow
+verdict             the comparison in sentences: does a larger model see further?
+compare             finished runs side by side: scores, differences, verdict, one page
+sweep               analyze several models, each in a process of its own, then compare them
+"""

@@ -22,11 +22,12 @@ from probekit.activations.residual_stream import ResidualStream, stream
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets, text_targets
 from probekit.models.anatomy import Anatomy, find_anatomy
-from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3, rrxor
+from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3
 from probekit.probes import linear
 from probekit.probes.probe import Probes
 from probekit.scoring.intervals import document_bootstrap, interval
 from support.belief_models import next_token_nats, trained
+from support.rrxor import rrxor
 
 pytestmark = pytest.mark.slow
 

@@ -3,9 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from probekit.pipelines.calibration import calibrate as calibration
 from probekit.pipelines.calibration.calibrate import (
-    Comparison,
+    CalibrationResult,
     calibrate,
     lines,
     most_outside,
@@ -16,12 +15,12 @@ from support.paths import ROOT
 PAGE = ROOT / "docs" / "accuracy.md"
 
 
-def held(exact: float, low: float, high: float, slack: float = 0.0) -> Comparison:
-    return Comparison("text", "number", 2, (low + high) / 2, exact, low, high, slack=slack)
+def held(exact: float, low: float, high: float, slack: float = 0.0) -> CalibrationResult:
+    return CalibrationResult("text", "number", 2, (low + high) / 2, exact, low, high, slack=slack)
 
 
-def allowed(measured: float, most: float) -> Comparison:
-    return Comparison("text", "error", None, measured, 0.0, 0.0, most, bounded=True)
+def allowed(measured: float, most: float) -> CalibrationResult:
+    return CalibrationResult("text", "error", None, measured, 0.0, 0.0, most, bounded=True)
 
 
 def test_an_interval_agrees_that_holds_the_exact_value() -> None:
@@ -44,9 +43,9 @@ def test_a_few_intervals_may_miss_and_no_bound_may() -> None:
 
 
 def test_the_terminal_says_what_is_outside_and_what_failed() -> None:
-    said = lines([held(1.0, 0.9, 1.1), held(2.0, 0.9, 1.1), allowed(1e-4, 1e-5)])
-    assert [line.split()[0] for line in said[1:-1]] == ["ok", "outside", "FAILED"]
-    assert said[-1].startswith("1 of 2 intervals of 95 % hold the exact value")
+    table = lines([held(1.0, 0.9, 1.1), held(2.0, 0.9, 1.1), allowed(1e-4, 1e-5)])
+    assert [line.split()[0] for line in table[1:-1]] == ["ok", "outside", "FAILED"]
+    assert table[-1].startswith("1 of 2 intervals of 95 % hold the exact value")
 
 
 @pytest.mark.parametrize(("measured", "code"), [(1e-6, 0), (1e-4, 1)])
@@ -55,7 +54,7 @@ def test_the_command_fails_where_the_instrument_does(
 ) -> None:
     from probekit.cli.main import app
 
-    monkeypatch.setattr(calibration, "calibrate", lambda: [allowed(measured, 1e-5)])
+    monkeypatch.setattr(f"{calibrate.__module__}.calibrate", lambda: [allowed(measured, 1e-5)])
     result = CliRunner().invoke(app, ["doctor", "--calibrate"])
     assert result.exit_code == code
     assert "error" in result.output
@@ -63,9 +62,9 @@ def test_the_command_fails_where_the_instrument_does(
 
 @pytest.mark.slow
 def test_the_instrument_gives_the_exact_values_and_the_page_lists_them() -> None:
-    found = calibrate()
-    assert passed(found)
+    results = calibrate()
+    assert passed(results)
     page = PAGE.read_text(encoding="utf-8")
-    for row in found:
+    for row in results:
         where = "" if row.offset is None else f"t+{row.offset}"
         assert f"| {row.text} | {row.quantity} | {where} |" in page

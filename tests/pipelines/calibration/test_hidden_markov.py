@@ -13,9 +13,10 @@ from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets, text_targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
-from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3, rrxor
+from probekit.pipelines.calibration.hidden_markov import HiddenMarkov, mess3
 from probekit.probes import linear
 from probekit.readout import Seen
+from support.rrxor import rrxor
 
 PROCESSES = {"mess3": mess3, "rrxor": rrxor}
 
