@@ -1,4 +1,4 @@
-"""Several runs side by side: what changes with the model, and whether that is more than chance.
+"""Finished runs side by side: how the numbers change with the model, with intervals.
 
 comparison = probekit.compare(["runs/tiny-s", "runs/tiny-l"])
 comparison.scores           a tidy DataFrame: the scores of all runs
@@ -18,18 +18,25 @@ import pandas as pd
 from probekit import files, reports
 from probekit.errors import RunError
 from probekit.pipelines.comparison import configuration
-from probekit.pipelines.comparison import verdict as ladders
-from probekit.pipelines.comparison.paired_differences import QUANTITIES, Pair, Side, whole_block
-from probekit.readout import LINEAR
+from probekit.pipelines.comparison.paired_differences import (
+    QUANTITIES,
+    ComparedRun,
+    RunPair,
+    whole_block,
+)
+from probekit.pipelines.comparison.verdict import verdict
+from probekit.readout import LINEAR, MARGINAL, MODEL
 from probekit.runs import folder
 from probekit.runs.folder import Run
 
 SCHEMA = "probekit.comparison/1"
 # With more runs than this every pair would be more than can be read: each against the first.
 MOST_FOR_ALL_PAIRS = 6
-# Quantities that a row of `marginal` holds, without an interval.
-KEPT = "retained_mass", "branches_mean", "tv_bound_mean"
+# Columns of `marginal` that have no interval.
+COSTS = "retained_mass", "branches_mean", "tv_bound_mean"
 PER_RUN = "specialization", "marginal", "branching"
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class Comparison:
 
     Attributes:
         runs: The runs, smallest model first.
-        scores: The scores of all runs, one row a run and row of its folder.json, with `run`,
+        scores: The scores of all runs, one row a run and row of its results.json, with `run`,
             `n_parameters_model`, `n_layers`, `depth` (layer by number of layers) and the
             interval of `bpb`.
         document: The whole comparison, schema probekit.comparison/1, as JSON can hold it.
@@ -55,17 +62,17 @@ class Comparison:
 
     @property
     def headlines(self) -> pd.DataFrame:
-        """The numbers that come first, one row a run, domain, offset and quantity."""
+        """The headline numbers, one row a run, domain, offset and quantity."""
         return pd.DataFrame(self.document["headlines"])
 
     @property
     def verdict(self) -> list[str]:
-        """What follows, in sentences."""
+        """The findings in sentences."""
         return list(self.document["verdict"])
 
     @property
     def warnings(self) -> list[dict[str, str]]:
-        """What a reader must know: code and message."""
+        """The warnings: code and message."""
         return list(self.document["warnings"])
 
     @cached_property
@@ -84,7 +91,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[str | Path | Run]) -> Comparison:
-    """Set finished runs side by side.
+    """Compare finished runs.
 
     Differences are given where the text is the same: of all quantities where the tokenizer is
     too, else of bits per byte alone.
@@ -96,162 +103,156 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
         RunError: If there are fewer than two runs, one is given twice, is not finished, or is
             of a version that kept too little.
     """
-    sides = _sides(runs)
-    rows = [row for side in sides for row in _scores(side)]
-    same = configuration.same(sides)
-    differences = [row for pair in _pairs(sides) for row in pair.differences()]
-    headlines = [row for side in sides for row in _headlines(side, rows)]
+    compared = _compared(runs)
+    rows = [row for run in compared for row in _scores(run)]
+    same = configuration.same(compared)
+    differences = [row for pair in _pairs(compared) for row in pair.differences()]
+    headlines = [row for run in compared for row in _headlines(run, rows)]
     document = {
         "schema": SCHEMA,
-        "runs": [_described(side) for side in sides],
+        "runs": [_described(run) for run in compared],
         "metric": "nats" if same["tokenizer"] else "bpb",
         "same": same,
-        "verdict": ladders.verdict(sides, headlines, differences),
-        "scores": [row for row in rows if row["split"] == "test" and _is_first_fit(row, sides)],
+        "verdict": verdict(compared, headlines, differences),
+        "scores": [row for row in rows if row["split"] == "test" and _is_first_fit(row, compared)],
         **{
-            part: [{"run": side.name, **row} for side in sides for row in side.run.results[part]]
+            part: [{"run": run.name, **row} for run in compared for row in run.results[part]]
             for part in PER_RUN
         },
         "headlines": headlines,
         "differences": differences,
-        "configuration": configuration.configuration(sides),
-        "warnings": configuration.warnings(sides),
+        "configuration": configuration.configuration(compared),
+        "warnings": configuration.warnings(compared),
     }
     scores = pd.DataFrame(rows).astype({"layer": "Int64"})
-    return Comparison(tuple(side.run for side in sides), scores, document)
+    return Comparison(tuple(run.run for run in compared), scores, document)
 
 
-def _sides(given: Sequence[str | Path | Run]) -> list[Side]:
-    """Return the runs, smallest model first, each with a name of its own."""
+def _compared(given: Sequence[str | Path | Run]) -> list[ComparedRun]:
+    """Read the runs, smallest model first, each with a name of its own."""
     if isinstance(given, (str, Path)) or len(given) < 2:
         raise RunError(f"a comparison needs two runs at least, got {given!r}")
-    runs = [each if isinstance(each, Run) else folder.load(each) for each in given]
-    places = [run.folder.resolve() for run in runs]
-    twice = sorted({str(run.folder) for run in runs if places.count(run.folder.resolve()) > 1})
+    runs = [run if isinstance(run, Run) else folder.load(run) for run in given]
+    folders = [run.folder.resolve() for run in runs]
+    twice = sorted({str(run.folder) for run in runs if folders.count(run.folder.resolve()) > 1})
     if twice:
         raise RunError(f"a run is compared with others, not itself: {twice[0]} was given twice")
-    for run in runs:
-        if "tokenizer" not in run.results["model"]:
-            raise RunError(
-                f"{run.folder} cannot be compared: it does not say which tokenizer it used. "
-                "Run it again with --overwrite"
-            )
     runs.sort(key=lambda run: run.results["model"]["n_parameters"])
-    sides = [Side(name, str(run.folder), run) for name, run in zip(_names(runs), runs, strict=True)]
-    for side in sides:
-        _ = side.sums  # that a run kept enough is asked of all before work begins
-    return sides
+    return [ComparedRun.read(name, run) for name, run in zip(_names(runs), runs, strict=True)]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return a name for each run: its model's; its folder's where that is not enough."""
-    words = [
+    """Return a name for each run: its model's; its folder's where models share a name."""
+    candidates = [
         [run.results["model"]["name"] for run in runs],
         [run.folder.name for run in runs],
         [str(run.folder) for run in runs],
     ]
-    names = words[0]
-    for other in words[1:]:
+    names = candidates[0]
+    for longer in candidates[1:]:
         names = [
-            another if names.count(name) > 1 else name
-            for name, another in zip(names, other, strict=True)
+            other if names.count(name) > 1 else name
+            for name, other in zip(names, longer, strict=True)
         ]
-    return names if len(set(names)) == len(names) else words[-1]
+    return names if len(set(names)) == len(names) else candidates[-1]
 
 
-def _pairs(sides: Sequence[Side]) -> list[Pair]:
-    if len(sides) <= MOST_FOR_ALL_PAIRS:
-        return [Pair(later, earlier) for earlier, later in combinations(sides, 2)]
-    return [Pair(later, sides[0]) for later in sides[1:]]
+def _pairs(runs: Sequence[ComparedRun]) -> list[RunPair]:
+    if len(runs) <= MOST_FOR_ALL_PAIRS:
+        return [RunPair(later, earlier) for earlier, later in combinations(runs, 2)]
+    return [RunPair(later, runs[0]) for later in runs[1:]]
 
 
-def _described(side: Side) -> dict[str, Any]:
+def _described(run: ComparedRun) -> dict[str, Any]:
+    """Return the row of `runs` of a comparison."""
     parts = ("model", "run", "text", "verdict", "warnings")
-    known = {part: side.run.results[part] for part in parts}
-    return {"name": side.name, "folder": side.folder, **known}
+    return {
+        "name": run.name,
+        "folder": str(run.run.folder),
+        **{part: run.results[part] for part in parts},
+    }
 
 
-def _scores(side: Side) -> Iterator[dict[str, Any]]:
+def _scores(run: ComparedRun) -> Iterator[dict[str, Any]]:
     """Yield the scores of a run, with its model's size and the interval of bits per byte."""
-    model, sums = side.model, side.sums
-    rates = {}
-    for row in side.run.results["scores"]:
-        where = row["domain"], row["split"], row["positions"], row["seed"]
-        if where not in rates:
-            rates[where] = sums.rates(*where)
-        per_byte = rates[where].bpb(row["readout"], row["layer"], row["offset"])
+    model, rates = run.model, {}
+    for row in run.results["scores"]:
+        key = row["domain"], row["split"], row["positions"], row["seed"]
+        if key not in rates:
+            rates[key] = run.sums.rates(*key)
+        bpb = rates[key].bpb(row["readout"], row["layer"], row["offset"])
         layer = row["layer"]
         yield {
-            "run": side.name,
+            "run": run.name,
             "n_parameters_model": model["n_parameters"],
             "n_layers": model["n_layers"],
             "depth": None if layer is None else layer / model["n_layers"],
             **row,
-            **rates[where].columns("bpb", per_byte),
+            **rates[key].columns("bpb", bpb),
         }
 
 
-def _is_first_fit(row: Mapping[str, Any], sides: Sequence[Side]) -> bool:
-    """Whether a score is of the first seed of its run, of which the findings are made."""
-    return any(row["run"] == side.name and row["seed"] == side.sums.seed for side in sides)
+def _is_first_fit(row: Row, runs: Sequence[ComparedRun]) -> bool:
+    """Whether a score is of the first seed of its run, from which its findings are computed."""
+    return any(row["run"] == run.name and row["seed"] == run.sums.seed for run in runs)
 
 
-def _headlines(side: Side, scores: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield `headlines` of a comparison: numbers of folder.json, one a row."""
-    own = {
+def _headlines(run: ComparedRun, scores: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Yield `headlines` of a comparison: numbers of results.json, one a row."""
+    by_cell = {
         (row["readout"], row["layer"], row["offset"], row["domain"], row["positions"]): row
         for row in scores
-        if row["run"] == side.name and row["split"] == "test" and row["seed"] == side.sums.seed
+        if row["run"] == run.name and row["split"] == "test" and row["seed"] == run.sums.seed
     }
     ceilings = {
         (row["offset"], row["domain"]): row
-        for row in side.run.results["marginal"]
-        if row["readout"] == "marginal"
+        for row in run.results["marginal"]
+        if row["readout"] == MARGINAL
     }
-    for special in side.run.results["specialization"]:
+    for special in run.results["specialization"]:
         offset, domain = special["offset"], special["domain"]
-        known = {
-            "next_token": own.get(("model", None, 1, domain, "all")) if offset == 1 else None,
-            "best_probe": own[LINEAR, special["best_layer"], offset, domain, "all"],
-            "ceiling": own.get(("marginal", None, offset, domain, "marginal")),
+        by_readout = {
+            "next_token": by_cell.get((MODEL, None, 1, domain, "all")) if offset == 1 else None,
+            "best_probe": by_cell[LINEAR, special["best_layer"], offset, domain, "all"],
+            "ceiling": by_cell.get((MARGINAL, None, offset, domain, "marginal")),
         }
-        place = {
-            "run": side.name,
-            "n_parameters": side.model["n_parameters"],
+        key = {
+            "run": run.name,
+            "n_parameters": run.model["n_parameters"],
             "domain": domain,
             "offset": offset,
         }
-        found = [*_rates(known, special), *_costs(ceilings.get((offset, domain)))]
-        found += _spread(whole_block(side, domain)) if offset == 1 else []
-        yield from (place | row for row in found if row["value"] is not None)
+        headlines = [*_rates(by_readout, special), *_costs(ceilings.get((offset, domain)))]
+        headlines += _nucleus(whole_block(run, domain)) if offset == 1 else []
+        yield from (key | row for row in headlines if row["value"] is not None)
 
 
-def _rates(
-    known: Mapping[str, Mapping[str, Any] | None], special: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _rates(by_readout: Mapping[str, Row | None], special: Row) -> Iterator[dict[str, Any]]:
+    """Yield the compared rates of one run: of its readouts, and of its specialization."""
     for name, (positions, _) in QUANTITIES.items():
         readout, _, metric = name.rpartition("_")
-        row = known.get(readout, special)
+        row = by_readout.get(readout, special)
         if row is not None:
-            yield _taken(name, row, metric if readout in known else name, positions)
-    yield _taken("best_depth", special, "best_depth", "all")
+            yield _headline(name, row, metric if readout in by_readout else name, positions)
+    yield _headline("best_depth", special, "best_depth", "all")
 
 
-def _costs(row: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    for name in KEPT if row is not None else ():
-        yield _taken(name, row or {}, name, "marginal")
+def _costs(row: Row | None) -> list[dict[str, Any]]:
+    """Return the cost of the ceiling, of a row of `marginal`."""
+    return [] if row is None else [_headline(name, row, name, "marginal") for name in COSTS]
 
 
-def _spread(row: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _nucleus(row: Row | None) -> list[dict[str, Any]]:
+    """Return size and entropy of the next token's nucleus, of a row of `branching`."""
     if row is None:
         return []
     return [
-        _taken("nucleus_tokens", row, "tokens_mean", "all"),
-        _taken("next_token_entropy", row, "entropy_nats", "all"),
+        _headline("nucleus_tokens", row, "tokens_mean", "all"),
+        _headline("next_token_entropy", row, "entropy_nats", "all"),
     ]
 
 
-def _taken(name: str, row: Mapping[str, Any], column: str, positions: str) -> dict[str, Any]:
+def _headline(name: str, row: Row, column: str, positions: str) -> dict[str, Any]:
     return {
         "quantity": name,
         "positions": positions,

@@ -1,14 +1,14 @@
-"""In what compared runs differ besides the model, and what that forbids."""
+"""Settings that differ between compared runs, and the warnings that follow."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from probekit.pipelines.comparison.paired_differences import DRAWN_BY, Pair, Side
+from probekit.pipelines.comparison.paired_differences import DRAWN_BY, ComparedRun, RunPair
 from probekit.scoring.rates import FEWEST_TEST_DOCUMENTS
 
-# Of a model, what names it or follows from its weights says nothing of how it was measured.
-SHAPE = (
+# Facts of a model that matter to how it was measured: neither its name nor digests of its weights.
+OF_MODEL = (
     "architecture",
     "n_layers",
     "d_model",
@@ -21,79 +21,85 @@ OF_RUN = ("device", "dtype", "attention")
 UNSET = "not set"
 MARGINALIZED_BY = "marginal", "nucleus", "max_branches"
 
+Fact = Callable[[ComparedRun], Any]
+
 OWN_TARGETS = (
     "Each model is scored against its own greedy continuation: a model that repeats itself is easy "
     "to foresee, and a difference says nothing of the text."
 )
 
 
-def same(sides: Sequence[Side]) -> dict[str, bool]:
-    """Return in which respects all runs agree."""
+def same(runs: Sequence[ComparedRun]) -> dict[str, bool]:
+    """Return whether all runs have the same tokenizer, text, targets and offsets."""
     return {
-        "tokenizer": _agree(sides, lambda side: side.model["tokenizer"]),
-        "text": _agree(sides, lambda side: sorted(side.texts.items())),
-        "target": _agree(sides, lambda side: side.settings["target"]),
-        "offsets": _agree(sides, lambda side: side.settings["offsets"]),
+        "tokenizer": _agree(runs, lambda run: run.model["tokenizer"]),
+        "text": _agree(runs, lambda run: sorted(run.texts.items())),
+        "target": _agree(runs, lambda run: run.settings["target"]),
+        "offsets": _agree(runs, lambda run: run.settings["offsets"]),
     }
 
 
-def configuration(sides: Sequence[Side]) -> list[dict[str, Any]]:
-    """Return what differs: a key, and its value in each run, in words."""
-    told = {side.name: dict(_told(side)) for side in sides}
-    keys = dict.fromkeys(key for facts in told.values() for key in facts)
-    values = {key: {name: facts.get(key, UNSET) for name, facts in told.items()} for key in keys}
+def configuration(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
+    """Return the settings and facts that differ: a key, and its value in each run as text."""
+    facts = {run.name: dict(_facts(run)) for run in runs}
+    keys = dict.fromkeys(key for of_run in facts.values() for key in of_run)
+    values = {key: {name: of_run.get(key, UNSET) for name, of_run in facts.items()} for key in keys}
     return [
-        {"key": key, "values": own} for key, own in values.items() if len(set(own.values())) > 1
+        {"key": key, "values": by_run}
+        for key, by_run in values.items()
+        if len(set(by_run.values())) > 1
     ]
 
 
-def _told(side: Side) -> Iterator[tuple[str, str]]:
-    run = side.run.results["run"]
-    for name in SHAPE:
-        yield f"model.{name}", _words(side.model[name])
-    for row in side.run.results["text"]:
+def _facts(run: ComparedRun) -> Iterator[tuple[str, str]]:
+    """Yield the settings of a run and the facts of its model, text and machine."""
+    of_run = run.results["run"]
+    for name in OF_MODEL:
+        yield f"model.{name}", _as_text(run.model[name])
+    for row in run.results["text"]:
         yield f"text.{row['domain']}.sha256", row["sha256"]
-        yield f"text.{row['domain']}.tokens", _words(row["tokens"])
+        yield f"text.{row['domain']}.tokens", _as_text(row["tokens"])
     for name in OF_RUN:
-        yield f"run.{name}", _words(run[name])
+        yield f"run.{name}", _as_text(of_run[name])
     for part in ("settings", "versions"):
-        for name, value in run[part].items():
-            if (part, name) != ("settings", "model"):  # by which the runs are named
-                yield f"{part}.{name}", _words(value)
+        for name, value in of_run[part].items():
+            if (part, name) != ("settings", "model"):  # the runs are named after it
+                yield f"{part}.{name}", _as_text(value)
 
 
-def _words(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def warnings(sides: Sequence[Side]) -> list[dict[str, str]]:
+def warnings(runs: Sequence[ComparedRun]) -> list[dict[str, str]]:
     """Return what a reader must know before comparing: code and message."""
-    found = {code: message for code, message in _all_warnings(sides) if message}
-    return [{"code": code, "message": message} for code, message in found.items()]
+    return [{"code": code, "message": message} for code, message in _warnings(runs) if message]
 
 
-def _all_warnings(sides: Sequence[Side]) -> Iterator[tuple[str, str]]:
-    yield "text-differs", _texts(sides)
-    for code, agree, message in _RESPECTS:
-        yield code, "" if _agree(sides, agree) else f"{message}: {_listed(sides, agree)}."
-    if all(side.settings["target"] == "model" for side in sides):
+def _warnings(runs: Sequence[ComparedRun]) -> Iterator[tuple[str, str]]:
+    """Yield the code of every warning and its message, empty where it does not apply."""
+    yield "text-differs", _texts(runs)
+    for code, fact, message in _FACTS:
+        yield code, "" if _agree(runs, fact) else f"{message}: {_listed(runs, fact)}."
+    if all(run.settings["target"] == "model" for run in runs):
         yield "model-targets", OWN_TARGETS
-    yield "unpaired", _unpaired(sides)
-    yield "few-test-documents", _few(sides)
+    yield "unpaired", _unpaired(runs)
+    yield "few-test-documents", _few(runs)
 
 
-def _setting(name: str) -> Callable[[Side], Any]:
-    return lambda side: side.settings[name]
+def _setting(name: str) -> Fact:
+    return lambda run: run.settings[name]
 
 
-def _settings(names: Sequence[str]) -> Callable[[Side], Any]:
-    return lambda side: ", ".join(f"{name} {side.settings[name]}" for name in names)
+def _settings(names: Sequence[str]) -> Fact:
+    return lambda run: ", ".join(f"{name} {run.settings[name]}" for name in names)
 
 
-_RESPECTS: Sequence[tuple[str, Callable[[Side], Any], str]] = (
+# Code of the warning, the fact in which runs must agree, the message.
+_FACTS: Sequence[tuple[str, Fact, str]] = (
     (
         "tokenizer-differs",
-        lambda side: side.model["tokenizer"][:8],
+        lambda run: run.model["tokenizer"][:8],
         "The tokenizers differ, so tokens, ranks and nats do not mean the same: only bits per byte "
         "are compared, each run resampled by itself, and t+2 is not the same distance in the text",
     ),
@@ -124,19 +130,19 @@ _RESPECTS: Sequence[tuple[str, Callable[[Side], Any], str]] = (
         _settings(MARGINALIZED_BY),
         "Paths were kept in different ways, so the ceilings are not equally exact",
     ),
-    ("dtype-differs", lambda side: side.run.results["run"]["dtype"], "The data types differ"),
+    ("dtype-differs", lambda run: run.results["run"]["dtype"], "The data types differ"),
     (
         "python-differs",
-        lambda side: side.run.results["run"]["versions"]["python"],
+        lambda run: run.results["run"]["versions"]["python"],
         "The versions of Python differ",
     ),
 )
 
 
-def _texts(sides: Sequence[Side]) -> str:
+def _texts(runs: Sequence[ComparedRun]) -> str:
     """Name the runs whose text is not that of the first."""
-    first = sides[0]
-    other = [side.name for side in sides if side.texts != first.texts]
+    first = runs[0]
+    other = [run.name for run in runs if run.texts != first.texts]
     if not other:
         return ""
     return (
@@ -145,31 +151,34 @@ def _texts(sides: Sequence[Side]) -> str:
     )
 
 
-def _unpaired(sides: Sequence[Side]) -> str:
+def _unpaired(runs: Sequence[ComparedRun]) -> str:
     """Say between which runs positions differ although text and tokenizer are the same."""
-    for later in sides[1:]:
-        pair = Pair(later, sides[0])
-        if not pair.one_tokenizer:
+    first = runs[0]
+    for later in runs[1:]:
+        pair = RunPair(later, first)
+        if not pair.same_tokenizer:
             continue
-        for domain in pair.domains():
+        for domain in pair.shared_domains():
             for positions in ("all", "marginal"):
-                if not pair.paired(domain, positions, 1):
+                if not pair.same_positions(domain, positions, 1):
                     return (
-                        f"{later.name} and {sides[0].name} were scored at different positions of "
-                        f"{domain} ({_why(later, sides[0])}): each is resampled by itself, so that "
+                        f"{later.name} and {first.name} were scored at different positions of "
+                        f"{domain} ({_why(later, first)}): each is resampled by itself, so that "
                         "intervals of such differences are wider than they need be."
                     )
     return ""
 
 
-def _why(one: Side, other: Side) -> str:
+def _why(one: ComparedRun, other: ComparedRun) -> str:
     names = ("block", "max_tokens", "limit", *DRAWN_BY)
     differ = [name for name in names if one.settings.get(name) != other.settings.get(name)]
     return f"settings that differ: {', '.join(differ)}" if differ else "the documents differ"
 
 
-def _few(sides: Sequence[Side]) -> str:
-    counts = {s.name: sum(row["documents"]["test"] for row in s.run.results["text"]) for s in sides}
+def _few(runs: Sequence[ComparedRun]) -> str:
+    counts = {
+        run.name: sum(row["documents"]["test"] for row in run.results["text"]) for run in runs
+    }
     fewest = min(counts, key=lambda name: counts[name])
     if counts[fewest] >= FEWEST_TEST_DOCUMENTS:
         return ""
@@ -179,10 +188,9 @@ def _few(sides: Sequence[Side]) -> str:
     )
 
 
-def _agree(sides: Sequence[Side], fact: Callable[[Side], Any]) -> bool:
-    return all(fact(side) == fact(sides[0]) for side in sides)
+def _agree(runs: Sequence[ComparedRun], fact: Fact) -> bool:
+    return all(fact(run) == fact(runs[0]) for run in runs)
 
 
-def _listed(sides: Sequence[Side], fact: Callable[[Side], Any]) -> str:
-    facts: Mapping[str, Any] = {side.name: fact(side) for side in sides}
-    return "; ".join(f"{name} {value}" for name, value in facts.items())
+def _listed(runs: Sequence[ComparedRun], fact: Fact) -> str:
+    return "; ".join(f"{run.name} {fact(run)}" for run in runs)

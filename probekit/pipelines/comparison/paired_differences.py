@@ -1,6 +1,6 @@
-"""Two runs set against each other: differences with intervals.
+"""Differences between two runs, with intervals, paired where both scored the same positions.
 
-Where two runs tell the same positions of the same documents, both are resampled alike, so that
+Where two runs scored the same positions of the same documents, both are resampled alike, so that
 what makes a document hard for both drops out of the difference. Elsewhere each is resampled by
 itself, and the interval is wider.
 
@@ -16,146 +16,156 @@ import numpy as np
 import pandas as pd
 
 from probekit.errors import DataError, RunError
-from probekit.readout import LINEAR
+from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, UNIGRAM
 from probekit.runs.folder import Run
 from probekit.scoring.intervals import interval
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import ALL, DocumentSums, Rate, Rates
 from probekit.scoring.specialization import DomainRates
 
-RESAMPLED_BY, RESAMPLED_APART_BY = 0, 1
-# Settings by which the positions of marginalization are drawn.
+# Seeds of the resamples that runs share, and of those of a run by itself.
+SHARED_SEED, OWN_SEED = 0, 1
+# Settings that determine which positions are marginalized.
 DRAWN_BY = "offsets", "marginal_positions", "seed"
 
-Quantity = tuple[str, Callable[[DomainRates, int], Rate | None]]
+RateAtOffset = Callable[[DomainRates, int], Rate | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class ComparedRun:
     """A run that is compared.
 
     Attributes:
-        name: What to call it: no two runs have one name.
-        folder: As it was given.
+        name: Its name, of which no other compared run has the same.
         run: The run.
+        sums: Its sums by document.
     """
 
     name: str
-    folder: str
     run: Run
+    sums: DocumentSums
+
+    @classmethod
+    def read(cls, name: str, run: Run) -> "ComparedRun":
+        """Read the sums by document of a run that is to be compared.
+
+        Raises:
+            RunError: If the run is of a version that kept too little.
+        """
+        try:
+            if "tokenizer" not in run.results["model"]:
+                raise DataError("it does not say which tokenizer it used")
+            sums = DocumentSums.read(run.documents, run.results["run"]["seed"])
+        except DataError as error:
+            raise RunError(
+                f"{run.folder} cannot be compared: {error}. Run it again with --overwrite"
+            ) from None
+        return cls(name, run, sums)
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The content of results.json."""
+        return self.run.results
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The model, as results.json has it."""
-        found: Mapping[str, Any] = self.run.results["model"]
-        return found
+        """`model` of results.json."""
+        model: Mapping[str, Any] = self.results["model"]
+        return model
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The settings, as results.json has them."""
-        found: Mapping[str, Any] = self.run.results["run"]["settings"]
-        return found
+        """`run.settings` of results.json."""
+        settings: Mapping[str, Any] = self.results["run"]["settings"]
+        return settings
 
     @property
     def texts(self) -> dict[str, str]:
         """Digest of the text of each domain; of all together, where there are several."""
-        found = {row["domain"]: row["sha256"] for row in self.run.results["text"]}
-        return {ALL: " ".join(found.values()), **found} if len(found) > 1 else found
+        digests = {row["domain"]: row["sha256"] for row in self.results["text"]}
+        return {ALL: " ".join(digests.values()), **digests} if len(digests) > 1 else digests
 
     @cached_property
-    def sums(self) -> DocumentSums:
-        """The sums by document.
-
-        Raises:
-            RunError: If the run is of a version that kept too little to be compared.
-        """
-        try:
-            return DocumentSums.read(self.run.documents, self.run.results["run"]["seed"])
-        except DataError as error:
-            raise RunError(
-                f"{self.folder} cannot be compared: {error}. Run it again with --overwrite"
-            ) from None
-
-    @cached_property
-    def alike(self) -> dict[str, DomainRates]:
+    def paired_rates(self) -> dict[str, DomainRates]:
         """Rates by domain, from the resamples that all runs share."""
-        return self._domains(RESAMPLED_BY)
+        return self._rates(SHARED_SEED)
 
     @cached_property
-    def apart(self) -> dict[str, DomainRates]:
+    def unpaired_rates(self) -> dict[str, DomainRates]:
         """Rates by domain, from resamples of its own."""
-        return self._domains(RESAMPLED_APART_BY)
+        return self._rates(OWN_SEED)
 
     @cached_property
-    def counts(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """Positions by document, in order, and offset; for each domain and set of positions."""
+    def n_positions(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """Number of positions by document and offset, for each domain and set of positions."""
         tests = self.sums.table[self.sums.table["split"] == "test"]
-        found = {}
+        tables = {}
         for domain in self.sums.groups:
             whole = domain == ALL and len(self.sums.groups) > 1
-            own = tests if whole else tests[tests["domain"] == domain]
-            for positions, rows in own.groupby("positions"):
-                found[domain, str(positions)] = rows.pivot_table(
+            in_domain = tests if whole else tests[tests["domain"] == domain]
+            for positions, rows in in_domain.groupby("positions"):
+                tables[domain, str(positions)] = rows.pivot_table(
                     index=["document", "domain"], columns="offset", values="n", fill_value=0
                 )
-        return found
+        return tables
 
-    def _domains(self, seed: int) -> dict[str, DomainRates]:
+    def _rates(self, seed: int) -> dict[str, DomainRates]:
         sums, n_layers = self.sums.resampled(seed), self.model["n_layers"]
         return {name: DomainRates.of(sums, name, n_layers) for name in sums.groups}
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """Two runs; differences are `side` minus `reference`."""
+class RunPair:
+    """Two runs; differences are `run` minus `reference`."""
 
-    side: Side
-    reference: Side
+    run: ComparedRun
+    reference: ComparedRun
 
     def differences(self) -> Iterator[dict[str, Any]]:
         """Yield `differences` of a comparison: one row a domain, offset and quantity.
 
-        Nothing is yielded where the text or the targets differ. Where the tokenizers differ,
-        it is bits per byte alone.
+        There is none where the text or the targets differ; where the tokenizers differ, only
+        those in bits per byte.
         """
-        if self.side.settings["target"] != self.reference.settings["target"]:
+        if self.run.settings["target"] != self.reference.settings["target"]:
             return
-        last = min(each.settings["offsets"] for each in (self.side, self.reference))
-        for domain in self.domains():
+        last = min(run.settings["offsets"] for run in (self.run, self.reference))
+        for domain in self.shared_domains():
             for offset in range(1, last + 1):
-                for name in QUANTITIES if self.one_tokenizer else IN_BYTES:
-                    found = self._difference(name, domain, offset)
-                    if found is not None:
-                        yield self._row(name, domain, offset) | found
-            found = self._nucleus_tokens(domain)
-            if found is not None:
-                yield self._row("nucleus_tokens", domain, 1) | found
+                for name in QUANTITIES if self.same_tokenizer else IN_BYTES:
+                    difference = self._difference(name, domain, offset)
+                    if difference is not None:
+                        yield self._key(name, domain, offset) | difference
+            difference = self._nucleus_tokens(domain)
+            if difference is not None:
+                yield self._key("nucleus_tokens", domain, 1) | difference
 
-    def domains(self) -> list[str]:
+    def shared_domains(self) -> list[str]:
         """Return the domains whose text is the same."""
-        theirs = self.reference.texts
-        return [name for name, digest in self.side.texts.items() if theirs.get(name) == digest]
+        reference = self.reference.texts
+        return [name for name, digest in self.run.texts.items() if reference.get(name) == digest]
 
     @property
-    def one_tokenizer(self) -> bool:
+    def same_tokenizer(self) -> bool:
         """Whether the text becomes the same tokens."""
-        return bool(self.side.model["tokenizer"] == self.reference.model["tokenizer"])
+        return bool(self.run.model["tokenizer"] == self.reference.model["tokenizer"])
 
-    def paired(self, domain: str, positions: str, offset: int) -> bool:
-        """Whether both runs tell the same positions of the same documents."""
-        ours, theirs = self.side, self.reference
-        if not self.one_tokenizer or domain not in self.domains():
+    def same_positions(self, domain: str, positions: str, offset: int) -> bool:
+        """Whether both runs scored the same positions of the same documents."""
+        a, b = self.run, self.reference
+        if not self.same_tokenizer or domain not in self.shared_domains():
             return False
         drawn = positions != "all"
-        if drawn and any(ours.settings[name] != theirs.settings[name] for name in DRAWN_BY):
+        if drawn and any(a.settings[name] != b.settings[name] for name in DRAWN_BY):
             return False
-        a, b = (each.counts[domain, positions] for each in (ours, theirs))
-        owners, theirs_too = (list(table.index.get_level_values("domain")) for table in (a, b))
-        return owners == theirs_too and np.array_equal(a[offset].to_numpy(), b[offset].to_numpy())
+        counts = [run.n_positions[domain, positions] for run in (a, b)]
+        domains = [list(table.index.get_level_values("domain")) for table in counts]
+        numbers = [table[offset].to_numpy() for table in counts]
+        return domains[0] == domains[1] and np.array_equal(numbers[0], numbers[1])
 
-    def _row(self, name: str, domain: str, offset: int) -> dict[str, Any]:
+    def _key(self, name: str, domain: str, offset: int) -> dict[str, Any]:
         return {
-            "run": self.side.name,
+            "run": self.run.name,
             "reference": self.reference.name,
             "domain": domain,
             "offset": offset,
@@ -164,13 +174,14 @@ class Pair:
 
     def _difference(self, name: str, domain: str, offset: int) -> dict[str, Any] | None:
         positions, rate_of = QUANTITIES[name]
-        paired = self.paired(domain, positions, offset)
-        ours = self.side.alike[domain]
-        theirs = (self.reference.alike if paired else self.reference.apart)[domain]
-        a, b = rate_of(ours, offset), rate_of(theirs, offset)
+        paired = self.same_positions(domain, positions, offset)
+        reference = self.reference
+        rates = (reference.paired_rates if paired else reference.unpaired_rates)[domain]
+        both = self.run.paired_rates[domain], rates
+        a, b = (rate_of(domain_rates, offset) for domain_rates in both)
         if a is None or b is None:
             return None
-        fewest = min(_rates(each, positions).effective_documents for each in (ours, theirs))
+        fewest = min(_at(positions, each).effective_documents for each in both)
         low, high = interval((a - b)[1:], fewest)
         return {
             "positions": positions,
@@ -183,16 +194,16 @@ class Pair:
     def _nucleus_tokens(self, domain: str) -> dict[str, Any] | None:
         """Return the difference of the mean number of tokens in the nucleus.
 
-        Its sums by document are not kept: the interval is made of both sides' intervals, as
-        for independent runs, and so too wide where documents are the same.
+        Its sums by document are not in a run folder: the interval is made of both runs'
+        intervals, as for independent runs, and so too wide where documents are the same.
 
         Source: Zou and Donner (2008), "Construction of confidence limits about effect
         measures: a general approach".
         """
-        sides = self.side, self.reference
-        if not self.one_tokenizer or len({each.settings["nucleus"] for each in sides}) > 1:
+        runs = self.run, self.reference
+        if not self.same_tokenizer or len({run.settings["nucleus"] for run in runs}) > 1:
             return None
-        a, b = (whole_block(each, domain) for each in sides)
+        a, b = (whole_block(run, domain) for run in runs)
         ends = [row and row["tokens_mean_low"] for row in (a, b)]
         if a is None or b is None or None in ends:
             return None
@@ -203,37 +214,37 @@ class Pair:
         return {"positions": "all", "value": value, "low": low, "high": high, "paired": False}
 
 
-def whole_block(side: Side, domain: str) -> Mapping[str, Any] | None:
+def whole_block(run: ComparedRun, domain: str) -> Mapping[str, Any] | None:
     """Return the row of `branching` for all positions of the block; None if there is none."""
-    rows = [row for row in side.run.results["branching"] if row["domain"] == domain]
+    rows = [row for row in run.results["branching"] if row["domain"] == domain]
     return max(rows, key=lambda row: row["positions_to"] - row["positions_from"], default=None)
 
 
-def _rates(domain: DomainRates, positions: str) -> Rates:
+def _at(positions: str, domain: DomainRates) -> Rates:
     return domain.test if positions == "all" else domain.marginal
 
 
-def _next_token(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+def _next_token(metric: str) -> RateAtOffset:
     def rate(domain: DomainRates, offset: int) -> Rate | None:
-        if offset > 1 or not domain.test.has("model", None, 1):
+        if offset > 1 or not domain.test.has(MODEL, None, 1):
             return None
-        return _of(domain.test, metric, "model", None, 1)
+        return _of(domain.test, metric, MODEL, None, 1)
 
     return rate
 
 
-def _best_probe(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+def _best_probe(metric: str) -> RateAtOffset:
     def rate(domain: DomainRates, offset: int) -> Rate | None:
         return _of(domain.test, metric, LINEAR, domain.best_layer(offset), offset)
 
     return rate
 
 
-def _ceiling(metric: str) -> Callable[[DomainRates, int], Rate | None]:
+def _ceiling(metric: str) -> RateAtOffset:
     def rate(domain: DomainRates, offset: int) -> Rate | None:
-        if not domain.marginal.has("marginal", None, offset):
+        if not domain.marginal.has(MARGINAL, None, offset):
             return None
-        return _of(domain.marginal, metric, "marginal", None, offset)
+        return _of(domain.marginal, metric, MARGINAL, None, offset)
 
     return rate
 
@@ -242,13 +253,13 @@ def _of(rates: Rates, metric: str, readout: str, layer: int | None, offset: int)
     if metric == "bpb":
         return rates.bpb(readout, layer, offset)
     if metric == "bits":
-        floor = rates.nats("unigram", None, offset)
+        floor = rates.nats(UNIGRAM, None, offset)
         return v_information_bits(floor, rates.nats(readout, layer, offset))
     return rates.rate(metric, readout, layer, offset)
 
 
-# What is compared: set of positions, and the rate of one run. The ceiling's are `marginal`.
-QUANTITIES: Mapping[str, Quantity] = {
+# Compared quantities: the set of positions, and the rate of one run at an offset.
+QUANTITIES: Mapping[str, tuple[str, RateAtOffset]] = {
     "next_token_nats": ("all", _next_token("nats")),
     "next_token_bpb": ("all", _next_token("bpb")),
     "next_token_top1": ("all", _next_token("top1")),
@@ -259,7 +270,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "ceiling_top1": ("marginal", _ceiling("top1")),
     "ceiling_bits": ("marginal", _ceiling("bits")),
     "recovered": ("marginal", DomainRates.recovered),
-    "recovered_adapted": ("marginal", lambda domain, k: domain.recovered(k, "marginal-adapted")),
+    "recovered_adapted": ("marginal", lambda domain, k: domain.recovered(k, MARGINAL_ADAPTED)),
     "forgotten_bits": ("all", DomainRates.forgotten_bits),
 }
 IN_BYTES = "next_token_bpb", "best_probe_bpb"
