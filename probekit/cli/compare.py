@@ -1,4 +1,4 @@
-"""The commands over several runs: compare them, or sweep over models and compare."""
+"""`probekit compare` and `probekit sweep`: several runs on one page."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from probekit.cli.printing import aligned, show
 from probekit.errors import SettingsError
 from probekit.settings import Settings, from_file
 
-# Every model of a sweep has its own.
+# Settings that all models of a sweep share.
 SHARED = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
 
 # Columns of the table that is printed: heading, quantity, offset, factor, digits.
@@ -36,17 +36,17 @@ def compare(
     figures: Figures = False,
 ) -> None:
     """Compare finished runs: one page, differences with intervals."""
-    from probekit.pipelines.comparison import compare as comparison
+    from probekit.pipelines.comparison import compare
 
-    found = comparison.compare(runs)
+    comparison = compare.compare(runs)
     parents = [os.path.abspath(run.parent) for run in runs]  # noqa: PTH100 -- links are kept
     common, here = Path(os.path.commonpath(parents)), Path.cwd()
     common = common.relative_to(here) if common.is_relative_to(here) else common
     path = output or common / "compare.html"
-    found.write(path)
-    show(found.document, table(found.document))
+    comparison.write(path)
+    show(comparison.document, table(comparison.document))
     if figures:
-        _write_figures(found.document, path.parent / "figures")
+        write_figures(comparison.document, path.parent / "figures")
     typer.echo(f"Comparison: {path}")
 
 
@@ -68,25 +68,25 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     """Analyze several models, skipping what is done, and compare them."""
     if (family is None) == (models is None):
         raise SettingsError("say either --family or --models, such as --family tiny")
-    from probekit.pipelines.comparison import sweep as sweeps
+    from probekit.pipelines.comparison import sweep
 
-    given = (from_file(config) if config else {}) | settings
+    settings = (from_file(config) if config else {}) | settings
     if family is not None:
         output = output or Path("runs") / f"sweep-{family}"
-    names = sweeps.ladder(family) if family is not None else _names(models or "")
-    asked = sweeps.rungs(names, given, output)
+    names = sweep.ladder(family) if family is not None else _names(models or "")
+    planned = sweep.plan_runs(names, settings, output)
     if dry_run:
-        _end(sweeps.dry_run(asked, typer.echo))
+        _end(sweep.dry_run(planned, typer.echo))
         return
-    swept = sweeps.sweep(asked, overwrite, typer.echo)
-    if swept.comparison is not None and swept.page is not None:
-        show(swept.comparison.document, table(swept.comparison.document))
+    result = sweep.sweep(planned, overwrite, typer.echo)
+    if result.comparison is not None and result.page is not None:
+        show(result.comparison.document, table(result.comparison.document))
         if figures:
-            _write_figures(swept.comparison.document, swept.page.parent / "figures")
-        typer.echo(f"Comparison: {swept.page}")
+            write_figures(result.comparison.document, result.page.parent / "figures")
+        typer.echo(f"Comparison: {result.page}")
     else:
         typer.echo("Fewer than two runs are finished: there is nothing to compare.")
-    _end(swept.failed)
+    _end(result.failed)
 
 
 def _names(models: str) -> list[str]:
@@ -94,34 +94,26 @@ def _names(models: str) -> list[str]:
 
 
 def _end(failed: Mapping[str, str]) -> None:
+    """Print the errors of models that failed, and exit with 1 if there are any."""
     for model, message in failed.items():
         typer.echo(f"probekit: {model}: {message}", err=True)
     if failed:
         raise typer.Exit(1)
 
 
-def _write_figures(document: Mapping[str, Any], folder: Path) -> None:
-    from probekit import reports
-
-    write_figures(reports.figure_files(document), folder)
-
-
 def table(document: Mapping[str, Any]) -> list[str]:
-    """Return the numbers of each run that matter most, line by line.
-
-    They are of all texts together, where there are several.
-    """
+    """Return the main numbers of each run as lines; of all texts together, where several."""
     left_out = "next_token_bpb" if document["metric"] == "nats" else None
     columns = [column for column in COLUMNS if column[1] != left_out]
-    found: dict[tuple[str, str, int], float] = {}
+    values: dict[tuple[str, str, int], float] = {}
     for row in document["headlines"]:
         # The first domain of a run is all of its texts.
-        found.setdefault((row["run"], row["quantity"], row["offset"]), row["value"])
+        values.setdefault((row["run"], row["quantity"], row["offset"]), row["value"])
     lines = [["run", "parameters", *(heading for heading, *_ in columns)]]
     for run in document["runs"]:
         cells = [run["name"], f"{run['model']['n_parameters'] / 1e6:,.1f}M"]
         for _, quantity, offset, factor, digits in columns:
-            value = found.get((run["name"], quantity, offset))
+            value = values.get((run["name"], quantity, offset))
             cells.append("-" if value is None else f"{value * factor:,.{digits}f}")
         lines.append(cells)
     return aligned(lines)

@@ -1,8 +1,8 @@
-"""The flag --figures: figures for papers, beside the page that shows them."""
+"""The flag --figures: figures for print, written beside the page."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,12 @@ Figures = Annotated[
 ]
 
 
-def write_figures(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of figures, and say where they are."""
+def write_figures(document: Mapping[str, Any], folder: Path) -> None:
+    """Write the figures of a document into a folder, and print where they are."""
     from probekit.files import write_bytes
+    from probekit.reports import figure_files
 
+    files = figure_files(document)
     for name, content in files.items():
         write_bytes(folder / name, content)
     typer.echo(f"Figures: {folder} ({len(files)} files)")

@@ -1,7 +1,6 @@
-"""Flags made from the fields of a record of settings, so that the two cannot drift apart.
+"""Flags made from the fields of a dataclass of settings, so that the two cannot drift apart.
 
-Every flag is unset unless given: what a --config file says counts then, and the field's
-own default last.
+A flag that is not given is unset: then the --config file decides, and last the field's default.
 """
 
 import dataclasses
@@ -16,17 +15,17 @@ import typer
 from probekit.errors import SettingsError
 from probekit.settings import TOKENS_ELSEWHERE, RunSettings, flag, kinds
 
-# Flags that are usually given, in the help text's first panel.
+# Settings that are given most often, in the first panel of the help text.
 MAIN = (
     "model", "text", "offsets", "max_tokens", "marginal", "device", "dtype",
     "strategies", "kind", "epochs", "sweep",
 )  # fmt: skip
-# Defaults in words, of fields whose own default says nothing.
+# Defaults as the help text states them, where the field's own default is not informative.
 SHOWN = {"text": "built-in text", "layers": "all", "strategies": "those that suit the kind"}
 
 
 def tokens(record: type[RunSettings]) -> str:
-    """Return how many tokens of a text are taken where nobody says how many.
+    """Return the default of --max-tokens in words.
 
     >>> tokens(RunSettings)
     '10,000 on a CPU, 200,000 elsewhere'
@@ -39,24 +38,24 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for each of these settings (all, if none are named).
 
-    The command gets them as its parameter `settings`, a dictionary of what was given.
+    The command receives those that were given as its parameter `settings`, a dictionary.
 
     Args:
         record: The dataclass of settings.
         names: Fields of it.
-        shown: What the help says is the default, where that is not the field's own.
+        shown: Defaults as the help text states them, by field.
     """
     words = {**SHOWN, "max_tokens": tokens(record), **shown}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         fields = [f for f in dataclasses.fields(record) if not names or f.name in names]
 
-        def run(**given: Any) -> None:
-            settings = {field.name: given.pop(field.name) for field in fields}
-            command(settings=_given(settings), **given)
+        def run(**arguments: Any) -> None:
+            settings = {field.name: arguments.pop(field.name) for field in fields}
+            command(settings=_given(settings), **arguments)
 
         signature = inspect.signature(command)
-        own = [
+        parameters = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in signature.parameters.values()
             if parameter.name != "settings"
@@ -66,9 +65,9 @@ def with_settings(
             for field in fields
         ]
         run.__doc__, run.__name__ = command.__doc__, command.__name__
-        run.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
+        run.__annotations__ = {p.name: p.annotation for p in [*parameters, *flags]}
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*own, *flags]
+            parameters=[*parameters, *flags]
         )
         return run
 
@@ -76,6 +75,7 @@ def with_settings(
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, lists as tuples."""
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     return {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
 
@@ -109,7 +109,7 @@ def _parameter(
 
 
 def described(record: type, name: str) -> str:
-    """Return what the docstring of a record, or of one that it extends, says of a field."""
+    """Return the description of a field in the docstring of its dataclass or of a base."""
     for owner in record.__mro__:
         attributes = inspect.cleandoc(owner.__doc__ or "")
         line = re.search(rf"^    {name}: (.+(?:\n        .+)*)", attributes, re.MULTILINE)

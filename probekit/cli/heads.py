@@ -27,30 +27,26 @@ def heads(
     figures: Figures = False,
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
-    asked = HeadSettings.from_mapping((from_file(config) if config else {}) | settings)
+    record = HeadSettings.from_mapping((from_file(config) if config else {}) | settings)
     from transformers.utils import logging
 
-    from probekit import reports
     from probekit.pipelines.head_study import study_heads
     from probekit.runs.setup import load_model
 
     logging.disable_progress_bar()
-    loaded = load_model(asked)
+    loaded = load_model(record)
     if dry_run:
-        typer.echo("\n".join(study_heads.dry_run(loaded, asked)))
+        typer.echo("\n".join(study_heads.dry_run(loaded, record)))
         return
-    run = study_heads.run(loaded, asked, output, overwrite, typer.echo)
+    run = study_heads.run(loaded, record, output, overwrite, typer.echo)
     show(run.document, table(run.document))
     if figures:
-        write_figures(reports.figure_files(run.document), run.folder / "figures")
+        write_figures(run.document, run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 
 def table(document: Mapping[str, Any]) -> list[str]:
-    """Return the strategies of the first domain, a line a strategy and offset.
-
-    They are scored where the model was marginalized.
-    """
+    """Return the scores of the first domain on the marginalized positions, as lines."""
     domain = document["scores"][0]["domain"]
     lines = [["strategy", "offset", "nats", "bits", "top-1 %", "top-5 %"]]
     for row in document["scores"]:

@@ -7,10 +7,10 @@ reproduce go on from there when they are called again).
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +19,13 @@ from probekit.cli import compare
 from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
+from probekit.cli.printing import show
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
 from probekit.settings import RunSettings, Settings, from_file
+
+if TYPE_CHECKING:
+    from probekit.models.loading import Loaded
 
 app = typer.Typer(
     name="probekit",
@@ -34,7 +38,7 @@ app = typer.Typer(
 Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
-# What a command says when it is interrupted: those that keep what they finished go on behind it.
+# Messages of an interrupted command: one without a run folder, one that resumes its stages.
 INTERRUPTED = "interrupted"
 RESUMABLE = "interrupted; the same command goes on from here"
 
@@ -42,15 +46,15 @@ RESUMABLE = "interrupted; the same command goes on from here"
 def command(
     interrupted: str = INTERRUPTED,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command that takes --debug and says that it was interrupted."""
+    """Register a function as a command with --debug and a message when it is interrupted."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
-        def run(debug: bool, **given: Any) -> None:  # noqa: ARG001 -- read in main
+        def run(debug: bool, **arguments: Any) -> None:  # noqa: ARG001 -- read in main
             try:
-                function(**given)
+                function(**arguments)
             except KeyboardInterrupt:
-                # Outside of a command typer makes a silent exit of it.
+                # Outside of a command typer would turn it into a silent exit.
                 typer.echo(f"probekit: {interrupted}", err=True)
                 raise typer.Exit(130) from None
 
@@ -68,7 +72,7 @@ def command(
 
 
 def main() -> None:
-    """Run the command line; a stated problem is one message, not a traceback."""
+    """Run the command line; an error of ours is one message, not a traceback."""
     # GNU OpenMP reads it once, when torch is imported. Its idle threads would spin, and beside
     # other work on a machine with few cores take the time from those that have something to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -92,18 +96,17 @@ def analyze(
     figures: Figures = False,
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
-    asked = Settings.from_mapping((from_file(config) if config else {}) | settings)
-    from probekit import reports
-    from probekit.pipelines.analysis import analyze as analysis
+    record = Settings.from_mapping((from_file(config) if config else {}) | settings)
+    from probekit.pipelines.analysis import analyze
 
-    loaded = _load(asked)
+    loaded = _load(record)
     if dry_run:
-        typer.echo("\n".join(analysis.dry_run(loaded, asked)))
+        typer.echo("\n".join(analyze.dry_run(loaded, record)))
         return
-    run = analysis.run(loaded, asked, output, overwrite, typer.echo)
-    _print_findings(run.results)
+    run = analyze.run(loaded, record, output, overwrite, typer.echo)
+    show(run.results, _headlines(run.results))
     if figures:
-        write_figures(reports.figure_files(run.results), run.folder / "figures")
+        write_figures(run.results, run.folder / "figures")
     typer.echo(f"Report: {run.report}")
 
 
@@ -120,12 +123,11 @@ def doctor(
     if calibrate:
         _calibrate()
         return
-    asked = Settings.from_mapping({"model": model} | settings)
-    from probekit.pipelines.analysis import analyze as analysis
+    record = Settings.from_mapping({"model": model} | settings)
+    from probekit.pipelines.analysis import analyze
     from probekit.runs import doctor
 
-    loaded = _load(asked)
-    checks = analysis.examine(loaded, asked)
+    checks = analyze.examine(_load(record), record)
     typer.echo("\n".join(doctor.lines(checks)))
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
@@ -137,10 +139,10 @@ def models() -> None:
     from probekit.models.catalogue import entries
 
     for model in entries():
-        place = model.repository or "built in"
+        source = model.repository or "built in"
         gated = "  (gated: log in to the Hub)" if model.gated else ""
         size = f"{model.parameters / 1e6:,.1f}M"
-        typer.echo(f"{model.name:<16} {model.family:<10} {size:>12}  {place}{gated}")
+        typer.echo(f"{model.name:<16} {model.family:<10} {size:>12}  {source}{gated}")
 
 
 @command()
@@ -151,19 +153,18 @@ def report(
     """Render the report of a finished run, or of a study of heads, again."""
     from probekit import reports
     from probekit.pipelines.head_study import study_heads
-    from probekit.reports.heads.page import render_heads
     from probekit.runs import folder
 
     if (run / study_heads.FILE).exists():
-        study = study_heads.load(run)
-        files.write_text(study.report, render_heads(study.document))
-        if figures:
-            write_figures(reports.figure_files(study.document), run / "figures")
+        document = study_heads.load(run).document
+        page = reports.render_heads(document)
     else:
         finished = folder.load(run)
-        files.write_text(finished.report, reports.render(finished.results, finished.passages))
-        if figures:
-            write_figures(reports.figure_files(finished.results), run / "figures")
+        document = finished.results
+        page = reports.render(document, finished.passages)
+    files.write_text(run / "report.html", page)
+    if figures:
+        write_figures(document, run / "figures")
     typer.echo(f"Report: {run / 'report.html'}")
 
 
@@ -181,31 +182,27 @@ def _calibrate() -> None:
         raise typer.Exit(1)
 
 
-def _load(asked: RunSettings) -> Any:
+def _load(settings: RunSettings) -> "Loaded":
+    """Load the model of the settings, and print its name, size and device."""
     from transformers.utils import logging
 
     from probekit.runs.setup import load_model
 
     logging.disable_progress_bar()
-    loaded = load_model(asked)
-    place = loaded.repository or loaded.source
+    loaded = load_model(settings)
+    source = loaded.repository or loaded.source
     revision = f" at {loaded.revision}" if loaded.revision else ""
     typer.echo(
-        f"Model: {loaded.name} ({place}{revision}), {loaded.n_parameters:,} parameters, "
+        f"Model: {loaded.name} ({source}{revision}), {loaded.n_parameters:,} parameters, "
         f"{loaded.dtype} on {loaded.device}"
     )
     return loaded
 
 
-def _print_findings(results: Any) -> None:
-    typer.echo("")
-    for sentence in results["verdict"]:
-        typer.echo(sentence)
-    typer.echo("")
-    for headline in results["headlines"]:
-        interval = f"[{headline['low']:.3f}, {headline['high']:.3f}]"
-        value = f"{headline['value']:.3f} {headline['unit']} {interval}"
-        typer.echo(f"  {headline['label']:<32} {value:<36} {headline['note']}")
-    for warning in results["warnings"]:
-        typer.echo(f"  warning: {warning['message']}")
-    typer.echo("")
+def _headlines(results: Mapping[str, Any]) -> list[str]:
+    """Return the headline numbers of an analysis as lines."""
+    lines = []
+    for row in results["headlines"]:
+        value = f"{row['value']:.3f} {row['unit']} [{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(f"{row['label']:<32} {value:<36} {row['note']}")
+    return lines

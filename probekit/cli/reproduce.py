@@ -1,4 +1,4 @@
-"""`probekit reproduce`: the paper's protocol beside the paper's numbers."""
+"""`probekit reproduce`: the paper's protocol repeated, beside the paper's numbers."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -6,7 +6,7 @@ it. What is done already is not done again.
 
 import multiprocessing
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +20,7 @@ from probekit.models import catalogue
 from probekit.pipelines.analysis import analyze
 from probekit.pipelines.comparison.compare import Comparison, compare
 from probekit.progress import Say
-from probekit.runs import folder as results
+from probekit.runs import folder
 from probekit.runs.folder import Run
 from probekit.runs.setup import load_model
 from probekit.settings import Settings
@@ -29,12 +29,12 @@ PAGE = "compare.html"
 
 
 @dataclass(frozen=True)
-class Rung:
+class PlannedRun:
     """One model of a sweep.
 
     Attributes:
-        settings: What is asked of it.
-        folder: Where its run goes.
+        settings: Settings of its analysis.
+        folder: Its run folder.
     """
 
     settings: Settings
@@ -42,13 +42,13 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What became of a sweep.
+class SweepResult:
+    """The finished runs of a sweep, and its comparison.
 
     Attributes:
         runs: Finished runs, in the order of the models.
-        failed: What each model that has none failed of.
-        comparison: Of the runs; None where fewer than two finished.
+        failed: By model that failed, the message of its error.
+        comparison: The runs compared; None where fewer than two finished.
         page: The comparison's page, or None.
     """
 
@@ -58,10 +58,10 @@ class Swept:
     page: Path | None
 
 
-def rungs(
+def plan_runs(
     models: Sequence[str], settings: Mapping[str, Any], output: str | Path | None = None
-) -> list[Rung]:
-    """Return what a sweep does: a model, its settings and folder.
+) -> list[PlannedRun]:
+    """Return the settings and the run folder of each model of a sweep.
 
     Args:
         models: Names of models, as `analyze` takes them.
@@ -76,15 +76,15 @@ def rungs(
     twice = sorted({name for name in models if list(models).count(name) > 1})
     if twice:
         raise SettingsError(f"a sweep takes each model once, got {', '.join(twice)} twice")
-    folder = Path(output) if output else Path("runs") / f"sweep-{_digest(models)}"
-    last = [Path(name).name for name in models]
+    parent = Path(output) if output else Path("runs") / f"sweep-{_digest(models)}"
+    last_parts = [Path(name).name for name in models]
     folders = [
-        name.strip("/").replace("/", "--") if last.count(own) > 1 else own
-        for name, own in zip(models, last, strict=True)
+        name.strip("/").replace("/", "--") if last_parts.count(last) > 1 else last
+        for name, last in zip(models, last_parts, strict=True)
     ]
     return [
-        Rung(Settings.from_mapping({**settings, "model": name}), folder / own)
-        for name, own in zip(models, folders, strict=True)
+        PlannedRun(Settings.from_mapping({**settings, "model": name}), parent / subfolder)
+        for name, subfolder in zip(models, folders, strict=True)
     ]
 
 
@@ -100,44 +100,48 @@ def ladder(family: str) -> list[str]:
     return [model.name for model in catalogue.family(family)]
 
 
-def sweep(asked: Sequence[Rung], overwrite: bool = False, say: Say = lambda _: None) -> Swept:
+def sweep(
+    planned: Sequence[PlannedRun], overwrite: bool = False, say: Say = lambda _: None
+) -> SweepResult:
     """Analyze each model, then compare the runs and write the comparison beside them.
 
     Args:
-        asked: What `rungs` returned.
+        planned: The runs of `plan_runs`.
         overwrite: Replace runs with other settings.
         say: Called with each line of progress.
-
-    Returns:
-        The runs; the models that failed, by what they failed of; the comparison.
     """
-    finished, failed = [], {}
-    for rung in asked:
-        say(f"{rung.settings.model} → {rung.folder}")
-        try:
-            _in_a_process(rung, (overwrite, False), say)
-            finished.append(results.load(rung.folder))
-        except ProbekitError as error:
-            failed[rung.settings.model] = str(error)
-            say(f"{rung.settings.model} failed: {error}")
+    finished = []
+
+    def analyze_one(run: PlannedRun) -> None:
+        _in_a_process(run, say, overwrite=overwrite)
+        finished.append(folder.load(run.folder))
+
+    failed = _one_by_one(planned, analyze_one, say)
     if len(finished) < 2:
-        return Swept(tuple(finished), failed, None, None)
+        return SweepResult(tuple(finished), failed, None, None)
     comparison = compare(finished)
-    return Swept(
-        tuple(finished), failed, comparison, comparison.write(asked[0].folder.parent / PAGE)
-    )
+    page = comparison.write(planned[0].folder.parent / PAGE)
+    return SweepResult(tuple(finished), failed, comparison, page)
 
 
-def dry_run(asked: Sequence[Rung], say: Say) -> Mapping[str, str]:
-    """Say what each model would take, without analyzing it; return what failed, by model."""
+def dry_run(planned: Sequence[PlannedRun], say: Say) -> Mapping[str, str]:
+    """Say the plan of each model's analysis; return the errors of models that failed."""
+    return _one_by_one(planned, lambda run: _in_a_process(run, say, dry_run=True), say)
+
+
+def _one_by_one(
+    planned: Sequence[PlannedRun], do: Callable[[PlannedRun], None], say: Say
+) -> dict[str, str]:
+    """Do something with each planned run; return the errors of models that failed."""
     failed = {}
-    for rung in asked:
-        say(f"{rung.settings.model} → {rung.folder}")
+    for run in planned:
+        model = run.settings.model
+        say(f"{model} → {run.folder}")
         try:
-            _in_a_process(rung, (False, True), say)
+            do(run)
         except ProbekitError as error:
-            failed[rung.settings.model] = str(error)
-            say(f"{rung.settings.model} failed: {error}")
+            failed[model] = str(error)
+            say(f"{model} failed: {error}")
     return failed
 
 
@@ -145,15 +149,18 @@ def _digest(models: Sequence[str]) -> str:
     return provenance.digest(list(models))[:6]
 
 
-def _in_a_process(rung: Rung, how: tuple[bool, bool], say: Say) -> None:
+def _in_a_process(
+    run: PlannedRun, say: Say, *, overwrite: bool = False, dry_run: bool = False
+) -> None:
     """Analyze one model in a process of its own, and hand its lines on.
 
     Raises:
-        RunError: With the process's own words if it stated a problem; else that it ended.
+        RunError: With the message of the error in the process, or that it ended without one.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_analyze, args=(theirs, asdict(rung.settings), rung.folder, how))
+    arguments = theirs, asdict(run.settings), run.folder, overwrite, dry_run
+    child = context.Process(target=_analyze, args=arguments)
     child.start()
     theirs.close()
     problem = None
@@ -182,9 +189,9 @@ def _why(code: int) -> str:
 
 
 def _analyze(
-    pipe: Connection, settings: Mapping[str, Any], folder: Path, how: tuple[bool, bool]
+    pipe: Connection, fields: Mapping[str, Any], output: Path, overwrite: bool, dry_run: bool
 ) -> None:
-    """Analyze one model; what is to be said goes through the pipe."""
+    """Analyze one model; lines of progress, and the error, go through the pipe."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -194,18 +201,17 @@ def _analyze(
     def say(line: str) -> None:
         pipe.send(("line", line))
 
-    overwrite, dry = how
     try:
-        asked = Settings.from_mapping(settings)
-        loaded = load_model(asked)
+        settings = Settings.from_mapping(fields)
+        loaded = load_model(settings)
         say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
-        if dry:
-            for line in analyze.dry_run(loaded, asked):
+        if dry_run:
+            for line in analyze.dry_run(loaded, settings):
                 say(line)
         else:
-            analyze.run(loaded, asked, folder, overwrite, say)
+            analyze.run(loaded, settings, output, overwrite, say)
     except ProbekitError as error:
         pipe.send(("problem", str(error)))
     except KeyboardInterrupt:
-        # The process that started this one says so.
+        # The process that started this one reports it.
         return

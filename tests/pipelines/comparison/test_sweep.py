@@ -9,7 +9,7 @@ import pytest
 
 from probekit.errors import RunError, SettingsError
 from probekit.pipelines.comparison import sweep
-from probekit.pipelines.comparison.sweep import Rung
+from probekit.pipelines.comparison.sweep import PlannedRun
 from probekit.runs.folder import Run
 from probekit.settings import Settings
 from support.commands import call
@@ -25,24 +25,26 @@ def within(monkeypatch: pytest.MonkeyPatch, finished_run: Run) -> list[str]:
     """Copy finished runs instead of analyzing in other processes; return what was asked for."""
     asked = []
 
-    def analyze(rung: Rung, _: object, say: Any) -> None:
-        asked.append(rung.settings.model)
-        if rung.settings.model == "bad":
+    def analyze(run: PlannedRun, say: Any, **_: bool) -> None:
+        asked.append(run.settings.model)
+        if run.settings.model == "bad":
             raise RunError("bad is no model")
-        say(f"analyzed {rung.settings.model}")
-        if not rung.folder.exists():
-            renamed(finished_run, rung.folder)
+        say(f"analyzed {run.settings.model}")
+        if not run.folder.exists():
+            renamed(finished_run, run.folder)
 
     monkeypatch.setattr(sweep, "_in_a_process", analyze)
     return asked
 
 
 def test_each_model_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    asked = sweep.rungs(["a/one", "b/one", "two"], {"offsets": 2}, tmp_path)
-    assert [rung.folder.name for rung in asked] == ["a--one", "b--one", "two"]
-    assert [rung.settings.model for rung in asked] == ["a/one", "b/one", "two"]
-    assert {rung.settings.offsets for rung in asked} == {2}
-    by_models = [sweep.rungs(names, {})[0].folder.parent for names in (["a"], ["a", "b"], ["a"])]
+    planned = sweep.plan_runs(["a/one", "b/one", "two"], {"offsets": 2}, tmp_path)
+    assert [run.folder.name for run in planned] == ["a--one", "b--one", "two"]
+    assert [run.settings.model for run in planned] == ["a/one", "b/one", "two"]
+    assert {run.settings.offsets for run in planned} == {2}
+    by_models = [
+        sweep.plan_runs(names, {})[0].folder.parent for names in (["a"], ["a", "b"], ["a"])
+    ]
     assert by_models[0] == by_models[2] != by_models[1]
     assert by_models[0].name.startswith("sweep-")
 
@@ -52,13 +54,13 @@ def test_each_model_has_a_folder_of_its_own(tmp_path: Path) -> None:
 )
 def test_a_sweep_of_nothing_or_of_one_twice_is_refused(models: list[str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        sweep.rungs(models, {})
+        sweep.plan_runs(models, {})
 
 
 def test_a_model_that_fails_takes_no_other_with_it(within: list[str], tmp_path: Path) -> None:
     lines: list[str] = []
-    asked = sweep.rungs(["one", "bad", "two"], {}, tmp_path)
-    swept = sweep.sweep(asked, say=lines.append)
+    planned = sweep.plan_runs(["one", "bad", "two"], {}, tmp_path)
+    swept = sweep.sweep(planned, say=lines.append)
     assert within == ["one", "bad", "two"]
     assert swept.failed == {"bad": "bad is no model"}
     assert [run.folder for run in swept.runs] == [tmp_path / "one", tmp_path / "two"]
@@ -68,7 +70,7 @@ def test_a_model_that_fails_takes_no_other_with_it(within: list[str], tmp_path: 
 
 
 def test_one_finished_run_is_not_compared(within: list[str], tmp_path: Path) -> None:
-    swept = sweep.sweep(sweep.rungs(["one", "bad"], {}, tmp_path))
+    swept = sweep.sweep(sweep.plan_runs(["one", "bad"], {}, tmp_path))
     assert (len(swept.runs), swept.comparison, swept.page) == (1, None, None)
     assert len(within) == 2
     assert not (tmp_path / "compare.html").exists()
@@ -81,7 +83,7 @@ def test_a_process_hands_on_its_lines_and_does_nothing_again(
     folder = renamed(finished_run, tmp_path / "done")
     before = (folder / "results.json").stat().st_mtime_ns
     lines: list[str] = []
-    sweep._in_a_process(Rung(Settings.from_mapping(asked), folder), (False, False), lines.append)
+    sweep._in_a_process(PlannedRun(Settings.from_mapping(asked), folder), lines.append)
     assert (folder / "results.json").stat().st_mtime_ns == before
     assert lines[0].startswith("Model: ")
     assert lines[-1] == f"{folder} holds this run already"
@@ -90,7 +92,7 @@ def test_a_process_hands_on_its_lines_and_does_nothing_again(
 def test_a_stated_problem_goes_through_the_pipe(tmp_path: Path) -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     settings = {"model": str(tmp_path / "nothing"), "device": "cpu"}
-    sweep._analyze(theirs, settings, tmp_path, (False, False))
+    sweep._analyze(theirs, settings, tmp_path, False, False)
     kind, message = ours.recv()
     assert kind == "problem"
     assert "nothing" in message
@@ -113,7 +115,7 @@ def test_sweep_prints_numbers_and_the_page_last(
 def test_an_interrupted_sweep_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweep, "_in_a_process", interrupted)
@@ -134,9 +136,9 @@ def test_a_dry_run_names_each_model_and_writes_nothing(
     within: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def plan(rung: Rung, how: tuple[bool, bool], say: Any) -> None:
-        assert how == (False, True)
-        say(f"plan of {rung.settings.model}")
+    def plan(run: PlannedRun, say: Any, *, dry_run: bool) -> None:
+        assert dry_run
+        say(f"plan of {run.settings.model}")
 
     monkeypatch.setattr(sweep, "_in_a_process", plan)
     given = ["--family", "tiny", "--output", str(tmp_path / "out"), "--dry-run"]

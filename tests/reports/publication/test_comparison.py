@@ -218,7 +218,7 @@ def test_both_commands_write_the_figures_beside_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = compare.Comparison((), pd.DataFrame(), given("mixed"))
-    swept = sweep.Swept((), {}, made, tmp_path / "compare.html")
+    swept = sweep.SweepResult((), {}, made, tmp_path / "compare.html")
     monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>"})
     monkeypatch.setattr(compare.Comparison, "html", "")
     monkeypatch.setattr(compare, "compare", lambda _: made)
