@@ -26,6 +26,7 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginalize import Marginalization, summarize
 from probekit.marginalization.nucleus_size import Spread
+from probekit.readout import MARGINAL
 from probekit.runs.setup import Setup, load_model, prepare
 from probekit.scoring.rates import DocumentSums, Rates
 from probekit.scoring.score import score
@@ -54,7 +55,7 @@ class Cost:
     def row(self) -> str:
         """One line of the table."""
         spread, rates = self.spread, self.rates
-        top1, top5 = (rates.rate(name, "marginal", None, OFFSET) for name in ("top1", "top5"))
+        top1, top5 = (rates.rate(name, MARGINAL, None, OFFSET) for name in ("top1", "top5"))
         return line(
             f"`{self.model}`",
             spread.domain,
@@ -67,9 +68,9 @@ class Cost:
         )
 
 
-def shown(found: Summary, digits: int) -> str:
+def shown(summary: Summary, digits: int) -> str:
     """Return an estimate with its interval."""
-    value, low, high = found
+    value, low, high = summary
     ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
     return f"{value:.{digits}f}{ends}"
 
@@ -122,13 +123,13 @@ def _marginal(
     return readout, DocumentSums(table, setup.domains, setup.bytes_per_token, seed)
 
 
-def steps(found: dict[tuple[str, str], Cost]) -> Iterator[str]:
+def steps(measured: dict[tuple[str, str], Cost]) -> Iterator[str]:
     """Yield the differences of neighbouring sizes, paired over documents, and what follows."""
     needs: set[str] = set()
     for domain in builtin_text.DOMAINS:
         for small, large in pairwise(LADDER):
             # The documents and positions are the same for all models.
-            one, other = (found[name, domain].spread for name in (small, large))
+            one, other = (measured[name, domain].spread for name in (small, large))
             tokens_added = one.summary(other.tokens - one.tokens)
             nats_added = one.summary(other.nats - one.nats)
             needs.add(judged(tokens_added, "fewer"))
@@ -156,21 +157,21 @@ def main(
 ) -> None:
     """Print the table, and write it between the page's comments."""
     table = [line(*HEAD), line(*["---"] * len(HEAD))]
-    found: dict[tuple[str, str], Cost] = {}
+    measured: dict[tuple[str, str], Cost] = {}
     for model in (*LADDER, "tiny-mtp"):
         settings = Settings(
             model=model, max_tokens=max_tokens, marginal_positions=marginal_positions
         )
         for cost in costs(settings):
-            found[model, cost.spread.domain] = cost
+            measured[model, cost.spread.domain] = cost
             table.append(cost.row)
     counted = ", ".join(
-        f"{domain} {found[LADDER[0], domain].spread.n_positions:,} positions of "
-        f"{found[LADDER[0], domain].spread.n_documents} documents"
+        f"{domain} {measured[LADDER[0], domain].spread.n_positions:,} positions of "
+        f"{measured[LADDER[0], domain].spread.n_documents} documents"
         for domain in builtin_text.DOMAINS
     )
     made = [*table, "", f"Tokens and entropy: {counted}.", "", "Paired over documents:", "",
-            *steps(found)]  # fmt: skip
+            *steps(measured)]  # fmt: skip
     print("\n".join(made))
     put(DOCS / "marginalization.md", "cost", made)
 

@@ -53,11 +53,9 @@ class Data:
         layer, offset = cell
         rows, ids = [], []
         for seen in self.streams.read(part):
-            count = len(seen.token_ids)
-            place = slice(seen.first_block, seen.first_block + count)
-            valid = self.targets[part].valid[offset][place]
+            valid = self.targets[part].valid[offset][seen.blocks]
             rows.append(self.setup.anatomy.hidden(seen.resid[layer][valid]))
-            ids.append(self.targets[part].ids[offset][place][valid])
+            ids.append(self.targets[part].ids[offset][seen.blocks][valid])
         return torch.cat(rows), torch.cat(ids)
 
 
@@ -173,25 +171,25 @@ def lines(model: str, max_tokens: int) -> Iterator[str]:
         list(streams.read(part))  # captured once, for all ways alike
     data = Data(setup, streams, targets)
     cells = [(layer, k) for layer in setup.layers for k in range(1, settings.offsets + 1)]
-    own, fitted = grid(data, setup.layers)
+    grid_seconds, fitted = grid(data, setup.layers)
     yield f"{model}: {len(cells)} cells, {int(targets['train'].valid[1].sum()):,} positions, "
-    yield f"{fitted.n_passes} passes in {own:.1f} s\n"
+    yield f"{fitted.n_passes} passes in {grid_seconds:.1f} s\n"
     yield "| way | its time / the grid's | held-out nats, its / the grid's, on the same |"
     yield "| --- | --- | --- |"
     least = floor(data, cells, fitted.n_passes)
-    share = f"the arithmetic of its passes (the grid takes {own / least:.2f} of it)"
-    yield f"| {share} | {least / own:.2f} | |"
+    share = f"the arithmetic of its passes (the grid takes {grid_seconds / least:.2f} of it)"
+    yield f"| {share} | {least / grid_seconds:.2f} | |"
     seconds, nats = tuned_lens(data, cells)
     ours = {cell: held_out(data, cell, fitted.probes[cell].tensors) for cell in cells}
     theirs = f"{np.mean(list(nats.values())):.3f} / {np.mean(list(ours.values())):.3f}, all cells"
-    yield f"| tuned lens' SGD, {STEPS} steps, all cells | {seconds / own:.1f} | {theirs} |"
+    yield f"| tuned lens' SGD, {STEPS} steps, all cells | {seconds / grid_seconds:.1f} | {theirs} |"
     # Near the middle, and at the last layer.
     for cell in (cells[len(cells) // 2], cells[-settings.offsets + 1]):
         seconds, reached = by_sklearn(data, cell)
         mine = held_out(data, cell, fitted.probes[cell].tensors, seen=True)
         both = f"{reached:.3f} / {mine:.3f}, seen targets"
         name = f"scikit-learn, layer {cell[0]} at t+{cell[1]}, times {len(cells)} cells"
-        yield f"| {name} | {seconds * len(cells) / own:.0f} | {both} |"
+        yield f"| {name} | {seconds * len(cells) / grid_seconds:.0f} | {both} |"
 
 
 def main(

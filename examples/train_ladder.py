@@ -260,7 +260,7 @@ def main(
         for part in ("train", "early-stop")
     }
     tokenizer = train_tokenizer(texts["train"])
-    streams = {part: token_stream(tokenizer, found) for part, found in texts.items()}
+    streams = {part: token_stream(tokenizer, of_part) for part, of_part in texts.items()}
     for name in only or RECIPES:
         run = Run(name, tokenizer, work)
         sizes = {part: len(stream) for part, stream in streams.items()}

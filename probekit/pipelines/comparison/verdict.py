@@ -1,4 +1,4 @@
-"""The verdict of a comparison, in sentences: does a larger model see further?
+"""The verdict of a comparison, in sentences: whether a larger model sees further.
 
 A ladder is the runs with one architecture and one tokenizer. In each ladder the largest model is
 compared with the smallest; where no two runs are of one ladder, the largest run with the
