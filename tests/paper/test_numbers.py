@@ -1,18 +1,9 @@
 """What the paper reports: complete, shares of its positions, found by a model's name."""
 
 import pytest
-from scipy.stats import binomtest
 
 from probekit.paper import numbers
-from probekit.paper.means import Mean
 from probekit.pipelines.reproduction import reproduce
-
-
-def test_shares_have_wilsons_interval() -> None:
-    for count, n in ((0, 20), (103, 200), (200, 200), (538, 1000)):
-        share = Mean.wilson(count / n, n)
-        expected = binomtest(count, n).proportion_ci(method="wilson")
-        assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 def test_the_papers_file_is_complete() -> None:
