@@ -24,7 +24,7 @@ from probekit.data.targets import draw_positions, text_targets
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization, summarize
+from probekit.marginalization.marginal_readout import Marginalization, summarize
 from probekit.marginalization.nucleus_size import Spread
 from probekit.readout import MARGINAL
 from probekit.runs.setup import Setup, load_model, prepare

@@ -22,7 +22,7 @@ import transformers as hf
 
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.readout import Seen
 
 VOCABULARY = 2048

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probekit.marginalization.marginal import marginalize
+    from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.comparison.compare import Comparison, compare
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from probekit.settings import Settings
 
 _HOMES = {
-    "marginalize": "probekit.marginalization.marginal",
+    "marginalize": "probekit.marginalization.marginalize",
     "analyze": "probekit.pipelines.analysis.analyze",
     "load_probes": "probekit.pipelines.analysis.analyze",
     "Comparison": "probekit.pipelines.comparison.compare",

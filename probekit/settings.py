@@ -164,7 +164,7 @@ class Settings(RunSettings):
             offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
         codelength: Also measure the online codelength of the linear probes.
-        seeds: How many seeds, from that one on, for the readouts that depend on it: controls
+        seeds: How many seeds, from `seed` on, for the readouts that depend on it: controls
             and the families `mlp` and `linear-lowrank`.
     """
 
@@ -180,8 +180,11 @@ class Settings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed + self.seeds - 1 > LARGEST_SEED:
-            raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+        largest = LARGEST_SEED - self.seeds + 1
+        if self.seed > largest:
+            raise SettingsError(
+                f"--seed must be at most {largest} for {self.seeds} seeds, got {self.seed}"
+            )
 
 
 def from_file(path: Path) -> dict[str, Any]:

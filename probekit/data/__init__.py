@@ -1,6 +1,6 @@
 """Texts become documents, documents token blocks, blocks targets.
 
-documents     what a document is; the split of each into train, validation and test
+documents     `split`: no document, nor one of the same content, is in two splits
 builtin_text  the built-in text: documentation and source of the standard library
 rows          rows of JSONL, parquet or a Hub data set
 pairs         pairs of source and target, and their template

@@ -2,10 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from probekit.data.blocks import Blocks
+from probekit.data.documents import SPLITS, Split
 from probekit.errors import SettingsError
 from probekit.shapes import Mask, TokenIds
 
@@ -33,6 +37,32 @@ class Targets:
         return Targets(
             self.name, {k: self.ids[k] for k in offsets}, {k: self.valid[k] for k in offsets}
         )
+
+
+def write_targets(by_split: Mapping[Split, Targets], path: Path) -> None:
+    """Write targets as safetensors, under keys <split>/<offset>/<ids or valid>."""
+    tensors = {}
+    for split, targets in by_split.items():
+        for offset, ids in targets.ids.items():
+            tensors[f"{split}/{offset}/ids"] = ids.contiguous()
+            tensors[f"{split}/{offset}/valid"] = targets.valid[offset].contiguous()
+    save_file(tensors, path, metadata={"name": next(iter(by_split.values())).name})
+
+
+def read_targets(path: Path) -> dict[Split, Targets]:
+    """Return the targets that `write_targets` wrote."""
+    with safe_open(path, framework="pt") as file:
+        name = file.metadata()["name"]
+        keys = {tuple(key.split("/")[:2]) for key in file.keys()}  # noqa: SIM118 -- not a dict
+        by_split: dict[Split, Targets] = {}
+        for split in SPLITS:
+            offsets = sorted(int(offset) for of, offset in keys if of == split)
+            ids, valid = (
+                {k: file.get_tensor(f"{split}/{k}/{part}") for k in offsets}
+                for part in ("ids", "valid")
+            )
+            by_split[split] = Targets(name, ids, valid)
+    return by_split
 
 
 def text_targets(blocks: Blocks, horizon: int) -> Targets:

@@ -1,10 +1,10 @@
 """The model's own distribution of a later token, the tokens between summed out.
 
-branch_routes   three ways to run branch tokens through a model
-branch_engine   next-token log-probabilities after token paths, by the fastest right route
-joint_paths     paths kept by their joint probability, and the mixture of what follows them
-marginalize     the marginal as a readout of many positions, and what it cost
-marginal        the marginal at one position, in one call
-greedy_targets  the model's own greedy continuation as targets
-nucleus_size    how many tokens the next one might be
+branch_routes     three ways to run branch tokens through a model
+branch_engine     next-token log-probabilities after token paths, by the fastest right route
+joint_paths       the sum itself: over paths kept by their joint probability
+marginal_readout  the sum as a readout of many positions, and what it cost
+marginalize       the sum at one position, in one call
+greedy_targets    the model's own greedy continuation as targets
+nucleus_size      how many tokens the next one might be
 """

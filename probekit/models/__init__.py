@@ -6,5 +6,5 @@ devices       device and dtype settings against what the machine has
 loading       a model and its tokenizer, loaded
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ
-anatomy       blocks, final norm and unembedding; the one place that applies the final norm
+anatomy       blocks, final norm, unembedding; `Anatomy.hidden` applies the final norm
 """

@@ -21,7 +21,7 @@ from probekit.data.targets import Targets
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import Anatomy
 from probekit.paper.means import Mean
 from probekit.paper.samples import predicting_positions

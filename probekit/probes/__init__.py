@@ -2,14 +2,14 @@
 
 probe                fitted probes of any family, as a readout
 files                fitted probes, written and read
-grid                 passes over all layers and offsets of a fit; the final norm's z of each
+grid                 loops over layers and offsets that all fits share; fits nothing itself
 moments              streaming means, covariances and ridge regression
-linear               fit linear, concat and linear-full: convex, by L-BFGS
+linear               `fit`: linear, concat and linear-full, convex, by L-BFGS
 affine_objective     their objective, its gradient and its curvature
 lbfgs                minimise from one value and gradient at a time
-nonconvex            fit mlp and linear-lowrank, by AdamW
+nonconvex            `fit`: mlp and linear-lowrank, by AdamW
 nonconvex_families   where these start, and what they compute
-sklearn_reference    fit a logistic regression by scikit-learn, to compare with
+sklearn_reference    `fit`: a logistic regression by scikit-learn, to compare with
 logit_lens           the logit lens, the model itself, and KL(layer || last layer)
 ngram                unigram and skip-bigram, which see tokens alone
 controls             control tasks and models with untrained weights

@@ -10,7 +10,7 @@ import torch
 from probekit.checks import Check
 from probekit.data.targets import Targets
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization, summarize
+from probekit.marginalization.marginal_readout import Marginalization, summarize
 from probekit.readout import Readout
 from probekit.runs.setup import Setup
 from probekit.runs.streams import Streams, Tracked
@@ -63,7 +63,7 @@ def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginali
     return Marginalization(setup.branches(), truncation, generator, name)
 
 
-def measure(
+def marginalize_drawn(
     name: str,
     settings: RunSettings,
     streams: Streams,

@@ -34,6 +34,7 @@ FINISHED = {
     "reproduction.json": "a repeated experiment",
 }
 SCHEMA = "probekit.results/1"
+WAY_OUT = "Name another --output, or replace the run with --overwrite"
 PASSAGES = "probekit.passages/1"
 
 
@@ -124,7 +125,7 @@ def require_unchanged(
     before: Mapping[str, Any],
     fingerprint: str,
     text: Sequence[Mapping[str, Any]],
-    way_out: str = "Name another --output, or replace the run with --overwrite",
+    way_out: str = WAY_OUT,
 ) -> None:
     """Refuse to pass off a finished run as one of a model or text that is another now.
 
@@ -156,71 +157,90 @@ def json_schema(name: Literal["results", "passages", "heads"] = "results") -> di
     return schema
 
 
-def open_folder(folder: Path, settings: RunSettings, overwrite: bool, file: str = RESULTS) -> bool:
-    """Make ready the folder of a run; return whether the finished run is there already.
+def is_finished(
+    folder: Path, settings: RunSettings, overwrite: bool, marker: str = RESULTS
+) -> bool:
+    """Return whether a folder holds this very run, finished; refuse one that holds another.
 
     Args:
-        folder: Where the run is, or is to be.
-        settings: Its settings, written to run.toml.
-        overwrite: Replace a run with other settings, or a finished one.
-        file: What says that the run is finished.
+        folder: Where the run is, or is to be; made if it is not there.
+        settings: Its settings.
+        overwrite: Whether another run, or a finished one, is to be replaced.
+        marker: The file that says that the run is finished.
 
     Raises:
         RunError: If it cannot be written, or holds a run with other settings.
     """
-    require_no_other(folder, file)
-    replaced = overwrite and (folder / file).exists()
-    held = None if replaced else settings_held(folder, type(settings), file)
-    differing = held.differing(settings) if held else []
-    if differing and not overwrite:
-        raise RunError(
-            f"{folder} holds a run with other settings: {', '.join(differing)}. "
-            "Name another --output, or replace the run with --overwrite"
-        )
+    require_no_other(folder, marker)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if replaced or differing:
-            _clear(folder, file)
     except OSError as error:
+        raise _unwritable(folder, error) from None
+    if overwrite:
+        return False
+    held = settings_held(folder, type(settings), marker)
+    if held is None and (folder / marker).exists():
+        raise RunError(f"{folder} holds a run without its settings, run.toml. {WAY_OUT}")
+    differing = held.differing(settings) if held else []
+    if differing:
         raise RunError(
-            f"the output folder {folder} cannot be written: {error.strerror}. "
-            "Name another with --output"
-        ) from None
-    if (folder / file).exists():
-        return True
+            f"{folder} holds a run with other settings: {', '.join(differing)}. {WAY_OUT}"
+        )
+    return (folder / marker).exists()
+
+
+def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
+    """Begin or continue a run: remove a finished one or one with other settings, write run.toml.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    finished = (folder / marker).exists()
+    held = None if finished else settings_held(folder, type(settings), marker)
+    try:
+        if finished or (held and held.differing(settings)):
+            _clear(folder, marker)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     write_text(folder / "run.toml", settings.as_toml())
-    return False
 
 
-def default_folder(stem: str, settings: RunSettings, file: str = RESULTS) -> Path:
+def _unwritable(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"the output folder {folder} cannot be written: {error.strerror}. "
+        "Name another with --output"
+    )
+
+
+def default_folder(stem: str, settings: RunSettings, marker: str = RESULTS) -> Path:
     """Return runs/<stem>, or with 6 hex behind it where that holds a run with other settings."""
     folder = Path("runs") / stem
-    if settings_held(folder, type(settings), file) in (None, settings):
+    if settings_held(folder, type(settings), marker) in (None, settings):
         return folder
     return folder.with_name(f"{stem}-{provenance.digest(asdict(settings))[:6]}")
 
 
-def settings_held(folder: Path, kind: type[AnySettings], file: str) -> AnySettings | None:
+def settings_held(folder: Path, kind: type[AnySettings], marker: str) -> AnySettings | None:
     """Return the settings of the run that a folder holds, finished or begun; None without one."""
-    begun = (folder / file).exists() or any((folder / "stages").glob("*"))
+    begun = (folder / marker).exists() or any((folder / "stages").glob("*"))
     path = folder / "run.toml"
     return kind.from_mapping(from_file(path)) if begun and path.exists() else None
 
 
-def require_no_other(folder: Path, file: str) -> None:
-    """Raise if a folder holds a finished job of another kind than the one that writes `file`.
+def require_no_other(folder: Path, marker: str) -> None:
+    """Raise if a folder holds a finished job of another kind than the one that writes `marker`.
 
     Raises:
         RunError: If it does; not even --overwrite replaces that.
     """
     for name, kind in FINISHED.items():
-        if name != file and (folder / name).exists():
+        if name != marker and (folder / name).exists():
             raise RunError(f"{folder} holds {kind}: name another folder with --output")
 
 
-def _clear(folder: Path, file: str) -> None:
+def _clear(folder: Path, marker: str) -> None:
     """Remove what says that a run is finished, its stages and what it fitted or trained."""
-    (folder / file).unlink(missing_ok=True)
+    (folder / marker).unlink(missing_ok=True)
     shutil.rmtree(folder / "stages", ignore_errors=True)
     for weights in folder.glob("*.safetensors"):
         weights.unlink()

@@ -1,7 +1,7 @@
 """Finished stages of a run: kept in its folder, and read back when the same work is asked again.
 
 A stage is kept under a fingerprint of all that could change it, so that a run that was stopped
-goes on behind it, and one with other settings, another model or another text does not.
+continues after it, and one with other settings, another model or another text does not.
 """
 
 import json
@@ -18,7 +18,7 @@ from probekit.runs.setup import Setup
 from probekit.settings import RunSettings
 
 # Hexadecimal digits of the fingerprint in a file's name.
-DIGITS = 16
+FINGERPRINT_DIGITS = 16
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Stages:
 
     @classmethod
     def of(cls, folder: Path, journal: Journal, causes: Any) -> "Stages":
-        """Return the stages under the digest of what could change them; versions are among it."""
+        """Return the stages under the digest of what could change them, versions included."""
         return cls(folder, journal, provenance.digest([causes, dict(provenance.versions())]))
 
     @classmethod
@@ -52,7 +52,7 @@ class Stages:
 
     def path(self, file: str) -> Path:
         """Return where a file of a stage is kept."""
-        return self.folder / f"{self.fingerprint[:DIGITS]}-{file}"
+        return self.folder / f"{self.fingerprint[:FINGERPRINT_DIGITS]}-{file}"
 
     def file(
         self,

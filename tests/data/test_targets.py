@@ -1,11 +1,20 @@
 """Targets by offset."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from probekit.data.blocks import pack
-from probekit.data.targets import draw_positions, text_targets
+from probekit.data.documents import Split
+from probekit.data.targets import (
+    Targets,
+    draw_positions,
+    read_targets,
+    text_targets,
+    write_targets,
+)
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.greedy_targets import model_targets
@@ -66,3 +75,18 @@ def test_the_models_own_continuation_is_what_it_generates(
             if found.valid[offset][row, position]:
                 assert found.ids[offset][row, position] == token
             prefix = torch.cat([prefix, token[:, None]], dim=1)
+
+
+def test_targets_are_read_as_they_were_written(tmp_path: Path) -> None:
+    blocks = pack([[5, 6, 7], [8, 9]], [0, 1], block=4, bos=None, end=1)
+    by_split: dict[Split, Targets] = {
+        split: text_targets(blocks, horizon=2) for split in ("train", "validation", "test")
+    }
+    write_targets(by_split, tmp_path / "targets.safetensors")
+    again = read_targets(tmp_path / "targets.safetensors")
+    assert again.keys() == by_split.keys()
+    for split, targets in by_split.items():
+        assert again[split].name == targets.name
+        for k in (1, 2):
+            assert torch.equal(again[split].ids[k], targets.ids[k])
+            assert torch.equal(again[split].valid[k], targets.valid[k])

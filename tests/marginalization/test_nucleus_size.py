@@ -17,7 +17,7 @@ from probekit.errors import SettingsError
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.marginalization.nucleus_size import BUCKETS, nucleus_sizes, spans, spreads
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.readout import Seen

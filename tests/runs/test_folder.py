@@ -41,8 +41,16 @@ def test_a_number_that_is_not_finite_is_no_result(value: float) -> None:
         files.as_json({"nats": value})
 
 
+def opened(folder: Path, settings: Settings, overwrite: bool) -> bool:
+    """Return whether the run is finished; begin it if it is not."""
+    finished = results.is_finished(folder, settings, overwrite)
+    if not finished:
+        results.start(folder, settings)
+    return finished
+
+
 def begun(folder: Path, settings: Settings) -> None:
-    results.open_folder(folder, settings, overwrite=False)
+    opened(folder, settings, overwrite=False)
     (folder / "stages").mkdir()
     (folder / "stages" / "probes").write_text("")
 
@@ -50,28 +58,42 @@ def begun(folder: Path, settings: Settings) -> None:
 def test_a_folder_with_another_run_names_what_differs(tmp_path: Path) -> None:
     begun(tmp_path, Settings(seed=1))
     with pytest.raises(RunError, match=r"other settings: offsets, seed\. .*--overwrite"):
-        results.open_folder(tmp_path, Settings(offsets=2), overwrite=False)
-    assert not results.open_folder(tmp_path, Settings(seed=1), overwrite=False)
+        opened(tmp_path, Settings(offsets=2), overwrite=False)
+    assert not opened(tmp_path, Settings(seed=1), overwrite=False)
 
 
 def test_overwrite_replaces_another_run(tmp_path: Path) -> None:
     begun(tmp_path, Settings(seed=1))
     for name in ("results.json", "probes.safetensors"):
         (tmp_path / name).write_text("{}")
-    assert not results.open_folder(tmp_path, Settings(offsets=2), overwrite=True)
+    assert not opened(tmp_path, Settings(offsets=2), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
+def test_a_finished_run_stays_until_the_new_one_begins(tmp_path: Path) -> None:
+    begun(tmp_path, Settings(seed=1))
+    (tmp_path / "results.json").write_text("{}")
+    assert not results.is_finished(tmp_path, Settings(seed=2), overwrite=True)
+    assert (tmp_path / "results.json").exists()
+    assert Run(tmp_path, {}).settings == Settings(seed=1)
+
+
+def test_a_finished_run_without_its_settings_is_not_taken_for_another(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(RunError, match=r"holds a run without its settings, run\.toml"):
+        results.is_finished(tmp_path, Settings(), overwrite=False)
+
+
 def test_a_run_that_never_began_is_in_nobody_s_way(tmp_path: Path) -> None:
-    results.open_folder(tmp_path, Settings(seed=1), overwrite=False)
-    assert not results.open_folder(tmp_path, Settings(seed=2), overwrite=False)
+    opened(tmp_path, Settings(seed=1), overwrite=False)
+    assert not opened(tmp_path, Settings(seed=2), overwrite=False)
     assert Run(tmp_path, {}).settings == Settings(seed=2)
 
 
 def test_an_output_below_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"the output folder .*file/run cannot be written"):
-        results.open_folder(tmp_path / "file" / "run", Settings(), overwrite=False)
+        opened(tmp_path / "file" / "run", Settings(), overwrite=False)
 
 
 def test_a_run_is_read_as_it_was_written(finished_run: Run) -> None:
@@ -122,13 +144,13 @@ def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
     tmp_path: Path,
 ) -> None:
     settings = Settings(seed=3)
-    results.open_folder(tmp_path, settings, overwrite=True)
+    opened(tmp_path, settings, overwrite=True)
     stage = tmp_path / "stages" / "probes"
     stage.parent.mkdir()
     stage.touch()
-    assert not results.open_folder(tmp_path, settings, overwrite=True)
+    assert not opened(tmp_path, settings, overwrite=True)
     assert stage.exists()
-    results.open_folder(tmp_path, Settings(seed=4), overwrite=True)
+    opened(tmp_path, Settings(seed=4), overwrite=True)
     assert not stage.exists()
 
 

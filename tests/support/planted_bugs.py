@@ -119,7 +119,7 @@ MUTATIONS = (
         "mean = share @ probs / share.sum(1, keepdim=True)",
         "mean = share @ probs / share.sum(1, keepdim=True) ** 2",
         (
-            "tests/marginalization/test_marginalize.py"
+            "tests/marginalization/test_marginal_readout.py"
             "::test_one_branch_gives_the_distribution_after_the_likeliest_token_whole",
         ),
     ),

@@ -12,7 +12,7 @@ from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.pipelines.calibration.known_text import sample_blocks
 from probekit.pipelines.calibration.markov import MarkovChain

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files, reports
 from probekit.checks import Check
-from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
@@ -24,7 +23,7 @@ from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
 from probekit.runs import doctor, plan
-from probekit.runs.folder import Run, default_folder, load, open_folder, require_unchanged
+from probekit.runs.folder import Run, default_folder, is_finished, load, require_unchanged, start
 from probekit.runs.setup import (
     load_model,
     prepare,
@@ -73,7 +72,7 @@ def run(
     """Analyze a loaded model; see `analyze`."""
     settings = with_machine_defaults(settings, loaded)
     folder = Path(output) if output else default_folder(Path(settings.model).name, settings)
-    if open_folder(folder, settings, overwrite):
+    if is_finished(folder, settings, overwrite):
         finished = load(folder)
         now = prepare(loaded, settings, settings.layers, settings.site)
         require_unchanged(folder, finished.results, now.fingerprint, now.text)
@@ -85,6 +84,7 @@ def run(
         test = setup.blocks["test"]
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         warnings = require_analysable(checks)
+    start(folder, settings)
     say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
     stages = Stages.of_run(folder, journal, setup, settings)
     measured = measure(setup, settings, stages)
@@ -116,12 +116,12 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
 
 
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
-    """Check every assumption on this model, and the branch engine on its longest block."""
+    """Check every assumption on this model, and the branch engine on its first test block."""
     settings = with_machine_defaults(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)
-    return [*checks, BranchEngine(loaded.model).check_first(token_ids[0])]
+    return [*checks, setup.branches().check_first(token_ids[0])]
 
 
 def _write(
@@ -129,7 +129,7 @@ def _write(
 ) -> None:
     """Write the run folder; results.json, which says that it is whole, comes last."""
     for fit in measured.probes:
-        # Of several seeds the first.
+        # Where a family is fitted with several seeds, the first one's probes are kept.
         if fit.name == fit.family and fit.seed == measured.settings.seed:
             stored = stages.path(fit.file)
             files.write(folder / _probes_file(fit.family), partial(shutil.copyfile, stored))

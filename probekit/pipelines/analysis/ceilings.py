@@ -12,7 +12,7 @@ from probekit.checks import Check
 from probekit.pipelines.analysis.fits import CONTROLS, Fit, Inputs
 from probekit.probes.logit_lens import LogitLens
 from probekit.probes.probe import Probes, in_place_of_output
-from probekit.readout import MARGINAL, MARGINAL_ADAPTED, Readout
+from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, Readout
 from probekit.runs import ceiling
 from probekit.runs.ceiling import Ceiling
 from probekit.runs.setup import Setup
@@ -24,7 +24,7 @@ from probekit.settings import Settings
 from probekit.shapes import Mask
 
 
-def measure(
+def marginalize_run(
     inputs: Inputs,
     settings: Settings,
     probes: Mapping[Fit, Probes],
@@ -32,20 +32,28 @@ def measure(
     stages: Stages,
     drawn: Mask,
 ) -> list[Ceiling]:
-    """Return the model marginalized; also with its output adapted, where that helps by much."""
+    """Return the model marginalized; also with its output adapted, where that helps by much.
+
+    Args:
+        inputs: Streams and targets.
+        settings: How paths are kept.
+        probes: The probes of every fit: the divergence of all but controls is scored.
+        scores: Of all readouts but the ceilings, to tell whether the output is to be adapted.
+        stages: What is finished already.
+        drawn: Where to marginalize, shape (block, pos).
+    """
     if not ceiling.wanted(settings):
         return []
     setup = inputs.streams.setup
     marginalized = partial(_ceiling, inputs, settings, stages, drawn)
-    ceilings = []
-    linear = next(iter(probes.values()))
-    if _adapts(setup, settings, linear, scores):
-        probe = linear.probes[setup.anatomy.n_layers, 1]
-        with in_place_of_output(setup.anatomy, probe):
-            ceilings.append(marginalized(MARGINAL_ADAPTED, []))
     compared = [readout for fit, readout in probes.items() if fit.name not in CONTROLS]
     lens = LogitLens(setup.layers, setup.anatomy)
-    return [marginalized(MARGINAL, [lens, *compared]), *ceilings]
+    ceilings = [marginalized(MARGINAL, [lens, *compared])]
+    linear = next(probes[fit] for fit in probes if fit.name == LINEAR)
+    if _adapts(setup, settings, linear, scores):
+        with in_place_of_output(setup.anatomy, linear.probes[setup.anatomy.n_layers, 1]):
+            ceilings.append(marginalized(MARGINAL_ADAPTED, []))
+    return ceilings
 
 
 def _adapts(setup: Setup, settings: Settings, linear: Probes, scores: pd.DataFrame) -> bool:
@@ -68,17 +76,18 @@ def _ceiling(
     name: str,
     compared: Sequence[Readout],
 ) -> Ceiling:
-    table = f"{name}.parquet"
+    table_file = f"{name}.parquet"
 
     def measured() -> dict[str, Any]:
         targets = inputs.targets["test"]
-        result = ceiling.measure(name, settings, inputs.streams, targets, drawn, compared)
-        files.write(stages.path(table), result.table.to_parquet)
+        result = ceiling.marginalize_drawn(name, settings, inputs.streams, targets, drawn, compared)
+        # The table first: the notes say that the stage is finished.
+        files.write(stages.path(table_file), result.table.to_parquet)
         return {"rows": result.rows, "checks": [asdict(check) for check in result.checks]}
 
     notes = stages.json(name, measured)
     checks = [Check(**check) for check in notes["checks"]]
-    return Ceiling(name, pd.read_parquet(stages.path(table)), notes["rows"], checks)
+    return Ceiling(name, pd.read_parquet(stages.path(table_file)), notes["rows"], checks)
 
 
 def sums(

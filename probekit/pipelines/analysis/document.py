@@ -80,7 +80,7 @@ def _scores(measured: Measured) -> Iterator[dict[str, Any]]:
 def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
     settings, readout = measured.settings, row["readout"]
     cell = readout, row["layer"], row["offset"]
-    fit = measured.fit(readout)
+    fit = measured.fit_of(readout)
     reads_layers = row["layer"] is not None or (fit is not None and fit.family == CONCAT)
     return {
         "site": settings.site if reads_layers else None,

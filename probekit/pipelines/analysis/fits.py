@@ -97,7 +97,7 @@ def inputs_of(fit: Fit, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]
 
     Args:
         fit: What is fitted.
-        inputs: The model's of_fit streams and targets.
+        inputs: The model's own streams and targets.
         shares: Share of each token among the training targets, by offset.
     """
     of_fit = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
@@ -119,7 +119,7 @@ def inputs_of(fit: Fit, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]
     return of_fit
 
 
-def run(fit: Fit, inputs: Inputs) -> Probes:
+def fit_probes(fit: Fit, inputs: Inputs) -> Probes:
     """Fit the probes of one fit."""
     train, validation = inputs.part("train"), inputs.part("validation")
     anatomy = inputs.streams.setup.anatomy
@@ -135,12 +135,11 @@ def run(fit: Fit, inputs: Inputs) -> Probes:
     return replace(probes, name=fit.name)
 
 
-def online_codelength(fit: Fit, inputs: Inputs, seed: int) -> pd.DataFrame:
-    """Return the online codelength of a fit's linear probes on the training part.
+def online_codelength(inputs: Inputs, seed: int) -> pd.DataFrame:
+    """Return the online codelength of linear probes, fitted to more and more training text.
 
     Args:
-        fit: What is fitted, to more and more of that part.
-        inputs: What it reads and predicts.
+        inputs: What they read and predict.
         seed: Seed of the order in which blocks are sent.
     """
     validation, stream = inputs.part("validation"), inputs.streams.read("train")
@@ -148,7 +147,7 @@ def online_codelength(fit: Fit, inputs: Inputs, seed: int) -> pd.DataFrame:
 
     def fitted(targets: Targets) -> Readout:
         short = codelength.Within(stream, targets)
-        return linear.fit((short, targets), validation, setup.anatomy, fit.layers)
+        return linear.fit((short, targets), validation, setup.anatomy, inputs.streams.layers)
 
     # Blocks are sorted by domain: a code is short where what was sent is like what comes.
     draw = torch.Generator().manual_seed(seed)

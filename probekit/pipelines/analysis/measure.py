@@ -1,6 +1,6 @@
 """What an analysis measures, stage by stage: probes, scores, the model marginalized.
 
-A finished stage is kept in the run folder, so that a run that was stopped goes on behind it.
+A finished stage is kept in the run folder, so that a run that was stopped continues after it.
 """
 
 import json
@@ -13,7 +13,13 @@ import pandas as pd
 import torch
 
 from probekit.data.documents import Split
-from probekit.data.targets import Targets, draw_positions, text_targets
+from probekit.data.targets import (
+    Targets,
+    draw_positions,
+    read_targets,
+    text_targets,
+    write_targets,
+)
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.greedy_targets import model_targets
 from probekit.pipelines.analysis import ceilings, fits, inspect_passages
@@ -66,7 +72,7 @@ class Measured:
 
     @property
     def bounds(self) -> dict[int, float]:
-        """By offset, the mean bound on the ceiling's error over all domains."""
+        """By offset, the mean bound on the error of the model marginalized, over all domains."""
         rows = self.ceilings[0].rows if self.ceilings else []
         first = self.sums.groups[0]
         return {row["offset"]: row["tv_bound_mean"] for row in rows if row["domain"] == first}
@@ -76,13 +82,13 @@ class Measured:
         """Names of the probe families that were fitted."""
         return list(dict.fromkeys(fit.name for fit in self.probes if fit.name == fit.family))
 
-    def fit(self, readout: str) -> Fit | None:
+    def fit_of(self, readout: str) -> Fit | None:
         """Return the first fit of a readout, None if nothing was fitted for it."""
         return next((fit for fit in self.probes if fit.name == readout), None)
 
     def n_parameters(self, readout: str, layer: int | None, offset: int) -> int:
         """Return how many values of a readout were learned."""
-        fit = self.fit(readout)
+        fit = self.fit_of(readout)
         if fit is not None:
             return self.probes[fit].probes[layer, offset].n_parameters
         unigram, skip_bigram = self.ngrams
@@ -92,7 +98,7 @@ class Measured:
 
     def converged(self, readout: str, layer: int | None, offset: int) -> bool | None:
         """Return whether a probe converged, None for a readout that was not fitted."""
-        fit = self.fit(readout)
+        fit = self.fit_of(readout)
         return None if fit is None else self.probes[fit].probes[layer, offset].converged
 
 
@@ -108,12 +114,17 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     streams = Streams(setup, setup.layers, settings.site)
     inputs = Inputs(streams, _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), _positions(setup, settings)
-    planned = fits.planned(settings, setup.layers)
-    read = {fit: fits.inputs_of(fit, inputs, ngrams[0].probs) for fit in planned}
-    probes = {fit: _probes(fit, read[fit], setup, settings.site, stages) for fit in read}
-    scores = stages.table("scores", partial(_scores, inputs, ngrams, probes, read, positions))
-    scores = scores.fillna({"seed": settings.seed})
-    marginalized = ceilings.measure(inputs, settings, probes, scores, stages, positions["marginal"])
+    planned = list(fits.planned(settings, setup.layers))
+    inputs_by_fit = {fit: fits.inputs_of(fit, inputs, ngrams[0].probs) for fit in planned}
+    probes = {
+        fit: _fit_or_recall(fit, inputs_by_fit[fit], setup, settings.site, stages)
+        for fit in planned
+    }
+    score_all = partial(_scores, inputs, ngrams, probes, inputs_by_fit, positions, settings.seed)
+    scores = stages.table("scores", score_all)
+    marginalized = ceilings.marginalize_run(
+        inputs, settings, probes, scores, stages, positions["marginal"]
+    )
     passages = partial(inspect_passages.inspect, setup, settings, inputs.targets["test"], probes)
     return Measured(
         setup=setup,
@@ -122,7 +133,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         ngrams=ngrams,
         sums=ceilings.sums(setup, settings, scores, marginalized),
         ceilings=marginalized,
-        codelength=_codelength(next(iter(probes)), inputs, settings, stages),
+        codelength=_codelength(inputs, settings, stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
         nucleus_sizes=_nucleus_sizes(inputs, settings, stages),
@@ -133,9 +144,13 @@ def _targets(setup: Setup, settings: Settings, stages: Stages) -> dict[Split, Ta
     blocks, horizon = setup.blocks, settings.offsets
     if settings.target == "text":
         return {split: text_targets(blocks[split], horizon) for split in blocks}
-    engine = setup.branches()
-    with stages.journal.stage("model targets"):
+
+    def continued() -> dict[Split, Targets]:
+        engine = setup.branches()
         return {split: model_targets(engine, blocks[split], horizon) for split in blocks}
+
+    path = stages.file("targets.safetensors", continued, write_targets, "model targets")
+    return read_targets(path)
 
 
 def _ngrams(inputs: Inputs) -> tuple[Unigram, SkipBigram]:
@@ -152,41 +167,45 @@ def _positions(setup: Setup, settings: Settings) -> dict[str, Mask]:
     return {"all": test.valid(1), "marginal": drawn}
 
 
-def _probes(fit: Fit, inputs: Inputs, setup: Setup, site: str, stages: Stages) -> Probes:
-    """Return the probes of a fit, on train, chosen on validation."""
+def _fit_or_recall(
+    fit: Fit, inputs: Inputs, trained_setup: Setup, site: str, stages: Stages
+) -> Probes:
+    """Return the probes of a fit, on train, chosen on validation, from its stage if it is there."""
     notes = {
-        "model_fingerprint": setup.fingerprint,
+        "model_fingerprint": trained_setup.fingerprint,
         "site": site,
         "seed": str(fit.seed),
         "norm": "z is what enters the unembedding: the model's final norm is applied first",
     }
 
     def fitted() -> Probes:
-        probes = fits.run(fit, inputs)
+        probes = fits.fit_probes(fit, inputs)
         stages.journal.note(fit.label, "fitted", passes=probes.n_passes)
         return probes
 
     path = stages.file(fit.file, fitted, partial(write_probes, metadata=notes))
     # The probes of the untrained model are read against its own anatomy.
-    return read_probes(path, inputs.streams.setup.anatomy, setup.fingerprint)
+    return read_probes(path, inputs.streams.setup.anatomy, trained_setup.fingerprint)
 
 
 def _scores(
     inputs: Inputs,
     ngrams: Sequence[Readout],
     probes: Mapping[Fit, Probes],
-    read: Mapping[Fit, Inputs],
+    inputs_by_fit: Mapping[Fit, Inputs],
     positions: Mapping[str, Mask],
+    seed: int,
 ) -> pd.DataFrame:
     """Return the sums by document of all readouts but the ceilings."""
     streams, anatomy = inputs.streams, inputs.streams.setup.anatomy
 
     def scored(
-        split: Split, readout: Sequence[Readout], stream: Iterable[Seen], targets: Targets
+        split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
     ) -> pd.DataFrame:
         documents = streams.setup.blocks[split].documents
         where = positions if split == "test" else {"all": documents >= 0}
-        return score(readout, stream, targets, where, documents).assign(split=split)
+        table = score(readouts, stream, targets, where, documents)
+        return table.assign(split=split, seed=seed)
 
     def tables() -> Iterator[pd.DataFrame]:
         test, lens = inputs.targets["test"], LogitLens(streams.layers, anatomy)
@@ -196,7 +215,7 @@ def _scores(
         for split in splits:
             yield scored(split, ngrams, streams.read(split), inputs.targets[split])
             for fit, readout in probes.items():
-                stream, targets = read[fit].part(split)
+                stream, targets = inputs_by_fit[fit].part(split)
                 yield scored(split, [readout], stream, targets).assign(seed=fit.seed)
 
     return pd.concat(tables(), ignore_index=True)
@@ -229,15 +248,13 @@ def _nucleus_sizes(inputs: Inputs, settings: Settings, stages: Stages) -> list[d
     return [spread.row(settings.nucleus) for spread in spreads]
 
 
-def _codelength(
-    linear: Fit, inputs: Inputs, settings: Settings, stages: Stages
-) -> list[dict[str, Any]]:
+def _codelength(inputs: Inputs, settings: Settings, stages: Stages) -> list[dict[str, Any]]:
     """Return the linear probes' online codelength, if it is wanted."""
     if not settings.codelength:
         return []
 
     def measured() -> Any:
-        table = fits.online_codelength(linear, inputs, settings.seed)
+        table = fits.online_codelength(inputs, settings.seed)
         return json.loads(table.to_json(orient="records"))
 
     rows: list[dict[str, Any]] = stages.json("codelength", measured)

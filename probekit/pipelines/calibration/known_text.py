@@ -20,7 +20,7 @@ from probekit.data.documents import SPLITS, Split
 from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import linear, ngram
 from probekit.probes.logit_lens import LogitLens, Model

@@ -23,7 +23,7 @@ from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import load_trained, train_strategy
 from probekit.probes import logit_lens
 from probekit.readout import MODEL, Readout
-from probekit.runs import ceiling as ceilings
+from probekit.runs.ceiling import marginalize_drawn
 from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.scoring.rates import DocumentSums
@@ -139,7 +139,7 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     next_token["readout"] = next_token["readout"].replace(MODEL, name)
     streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
     targets, drawn = study.targets["test"], study.positions["marginal"]
-    ceiling = ceilings.measure(name, study.settings, streams, targets, drawn)
+    ceiling = marginalize_drawn(name, study.settings, streams, targets, drawn)
     study.keep_table(name, pd.concat([next_token, ceiling.own_rows], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 

@@ -35,7 +35,7 @@ class HeadSettings(RunSettings):
     """Settings of `probekit heads`: those of any run, and how heads are built and trained.
 
     Attributes:
-        strategies: How heads are trained: names of `recipes.RECIPES`; by default
+        strategies: How heads are trained: names of strategies; by default
             those that kind and init allow of heads-only, heads-from-probes, joint,
             joint-diff-whs and heads-on-finetuned. The finetuned, marginalized model is
             always scored beside them.

@@ -102,7 +102,7 @@ def run(
     settings = with_machine_defaults(settings, loaded)
     stem = f"{Path(settings.model).name}-heads"
     folder = Path(output) if output else results.default_folder(stem, settings, FILE)
-    if results.open_folder(folder, settings, overwrite, FILE):
+    if results.is_finished(folder, settings, overwrite, FILE):
         finished = load(folder)
         now = prepare(loaded, settings)
         results.require_unchanged(folder, finished.document, now.fingerprint, now.text)

@@ -61,7 +61,7 @@ def forbid(*_: object, **__: object) -> Any:
 def test_the_same_command_again_reads_the_finished_run(
     finished_run: Run, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fits, "run", forbid)
+    monkeypatch.setattr(fits, "fit_probes", forbid)
     said: list[str] = []
     again = probekit.analyze(**asked, output=finished_run.folder, say=said.append)
     assert again.results == finished_run.results
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_behind_its_finished_stages(
             probekit.analyze(**asked, output=tmp_path)
     assert not (tmp_path / "results.json").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fits, "run", forbid)
+        patch.setattr(fits, "fit_probes", forbid)
         resumed = probekit.analyze(**asked, output=tmp_path)
     assert resumed.results["scores"] == finished_run.results["scores"]
     assert not (tmp_path / "stages").exists()

@@ -23,7 +23,7 @@ from probekit.data.targets import Targets, text_targets
 from probekit.errors import RunError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import analyze, inspect_passages
 from probekit.pipelines.analysis.fits import Fit

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from probekit.errors import DataError, SettingsError
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginal import marginalize
+from probekit.marginalization.marginalize import marginalize
 from probekit.pipelines.calibration import llama_weights
 from probekit.pipelines.calibration.markov import MarkovChain
 from probekit.pipelines.calibration.planted_signal import Planted

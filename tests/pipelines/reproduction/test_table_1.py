@@ -21,7 +21,7 @@ from probekit.errors import DataError, RunError
 from probekit.heads import files
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import RECIPES
-from probekit.marginalization.marginalize import Marginalization
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.paper.numbers import match
 from probekit.paper.protocol import EXTENDED, PAPER, Protocol
 from probekit.pipelines.head_study import study_heads as head_study

@@ -16,8 +16,8 @@ from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation, estimates
-from probekit.marginalization.marginal import marginalize
-from probekit.marginalization.marginalize import Marginalization, Record, summarize
+from probekit.marginalization.marginal_readout import Marginalization, Record, summarize
+from probekit.marginalization.marginalize import marginalize
 from probekit.readout import Cell, Readout, Seen
 from probekit.scoring.intervals import wilson
 from support.architectures import VOCABULARY, WINDOW, build
