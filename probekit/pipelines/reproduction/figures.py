@@ -11,7 +11,7 @@ from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
 from probekit.errors import ModelError
 from probekit.models.loading import Loaded
-from probekit.paper import numbers, protocol
+from probekit.paper import numbers
 from probekit.paper.means import Mean
 from probekit.paper.numbers import PaperModel, Task
 from probekit.paper.protocol import (
@@ -22,6 +22,9 @@ from probekit.paper.protocol import (
     BranchStatistics,
     Protocol,
     Subject,
+    accuracy,
+    divergence,
+    score_model,
 )
 
 Row = dict[str, Any]
@@ -62,13 +65,13 @@ class Setting:
         }
 
 
-def figure_1(setting: Setting, asked: Protocol) -> list[Row]:
+def figure_1(setting: Setting, protocol: Protocol) -> list[Row]:
     """Return top-5 of the next and the second token: a row for each set of positions."""
-    table, kept = protocol.score_model(setting.subject, setting.samples, asked)
+    table, kept = score_model(setting.subject, setting.samples, protocol)
     rows = []
-    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+    for name in (PAPER, EXTENDED) if protocol.extended else (PAPER,):
         for offset, readout in ((NEXT, "model"), (SECOND, "marginal")):
-            found = protocol.accuracy(table, readout, offset, name, asked.seed)
+            found = accuracy(table, readout, offset, name, protocol.seed)
             row = setting.columns() | {"positions": name, "offset": offset}
             row |= share_columns("top5", found.share)
             row |= {"interval": found.kind, "n_samples": found.samples}
@@ -100,7 +103,7 @@ def _paper_figure_1(known: PaperModel | None, task: Task, offset: int) -> Row:
     return dict(zip(names, values, strict=True))
 
 
-def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
+def figure_2(setting: Setting, protocol: Protocol) -> list[Row]:
     """Return KL(lens || final) in nats of each backbone layer, one row a layer.
 
     Raises:
@@ -109,7 +112,7 @@ def figure_2(setting: Setting, asked: Protocol) -> list[Row]:
     if setting.subject.anatomy.n_layers < 2:
         raise ModelError(f"{setting.loaded.name} has a single block: there is no layer before it")
     known = setting.paper.figure_2 if setting.paper else None
-    found = protocol.divergence(setting.subject, setting.samples, asked.seed)
+    found = divergence(setting.subject, setting.samples, protocol.seed)
     limit = numbers.source_of("figure_2")["threshold_nats"]
     first = next((depth for _, depth, kl in found if kl.value < limit), None)
     rows = []

@@ -20,10 +20,20 @@ import pandas as pd
 from probekit import provenance
 from probekit.data.documents import Source
 from probekit.data.pair_tokens import Sample
-from probekit.paper import numbers, protocol
+from probekit.paper import numbers
 from probekit.paper.means import Mean
 from probekit.paper.numbers import PaperModel, Task
-from probekit.paper.protocol import EXTENDED, NEXT, PAPER, SECOND, Protocol, Subject
+from probekit.paper.protocol import (
+    EXTENDED,
+    NEXT,
+    PAPER,
+    SECOND,
+    Protocol,
+    Subject,
+    accuracy,
+    score_model,
+    score_readouts,
+)
 from probekit.paper.samples import tokenized_samples
 from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
@@ -56,22 +66,22 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
         say: Called with each line of progress.
     """
     rows = [each.key for each in numbers.strategies() if each.key != BASELINE_OF_PAPER]
-    asked = {"strategies": tuple(rows), "sweep": "none", **given}
+    settings = {"strategies": tuple(rows), "sweep": "none", **given}
     known = numbers.match(model)
     if known is not None and known.key in numbers.source_of("table_1")["models"]:
-        asked = PAPERS_WAY | asked
+        settings = PAPERS_WAY | settings
     # One folder for each way of training: the same call goes on, another one begins anew.
-    key = provenance.digest([model, sorted(asked.items())])[:6]
+    key = provenance.digest([model, sorted(settings.items())])[:6]
     run = folder / "heads" / f"{Path(model).name}-{key}"
-    return study_heads.study_heads(model, output=run, say=say, **asked).folder
+    return study_heads.study_heads(model, output=run, say=say, **settings).folder
 
 
-def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> Row:
+def document(runs: Sequence[Path], protocol: Protocol, folder: Path, say: Say) -> Row:
     """Return the document that a report shows: table 1 of some runs of heads.
 
     Args:
         runs: Folders of finished runs of `probekit heads`.
-        asked: How to score.
+        protocol: How to score.
         folder: Where strategies that are done are kept.
         say: Called with each line that a person should see.
 
@@ -79,19 +89,19 @@ def document(runs: Sequence[Path], asked: Protocol, folder: Path, say: Say) -> R
         RunError: If a run is not finished, or its model or text is another now.
         DataError: If a run's test documents are too short for the protocol.
     """
-    rows = [row for run in runs for row in measure(run, asked, folder, say)]
+    rows = [row for run in runs for row in measure(run, protocol, folder, say)]
     trained = [_trained(run) for run in runs]
     texts = [row for run in runs for row in study_heads.load(run).document["text"]]
     sources = dict.fromkeys(Source(row["domain"], row["source"]) for row in texts)
-    return reproduced("table-1", rows, list(sources), asked.samples, trained)
+    return reproduced("table-1", rows, list(sources), protocol.samples, trained)
 
 
-def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
+def measure(run: Path, protocol: Protocol, folder: Path, say: Say = lambda _: None) -> list[Row]:
     """Score what a run of heads trained by the paper's protocol.
 
     Args:
         run: The folder of a finished run of `probekit heads`.
-        asked: How to score.
+        protocol: How to score.
         folder: Where strategies that are done are kept; the same call goes on behind them.
         say: Called with each line that a person should see.
 
@@ -105,39 +115,42 @@ def measure(run: Path, asked: Protocol, folder: Path, say: Say = lambda _: None)
     study = study_heads.load_study(run)
     bos = study.setup.loaded.tokenizer.bos_token_id
     own = [document for document in study.setup.documents if document.split == "test"]
-    samples = asked.draw(tokenized_samples(own, bos, asked.seed))
+    samples = protocol.draw(tokenized_samples(own, bos, protocol.seed))
     count = sum(int(sample.target.sum()) for sample in samples)
     say(f"  {run}: {len(samples)} samples of its test documents, {count:,} target tokens")
-    tables = [_kept(study, name, samples, asked, folder, say) for name in study.settings.strategies]
+    tables = [
+        _kept(study, name, samples, protocol, folder, say) for name in study.settings.strategies
+    ]
     whole = pd.concat(tables, ignore_index=True)
     about = _about(study) | {"run": run.name}
-    return [about | row for row in _rows(whole, asked, _comparable(study))]
+    return [about | row for row in _rows(whole, protocol, _comparable(study))]
 
 
 def _kept(
-    study: Study, name: str, samples: Sequence[Sample], asked: Protocol, folder: Path, say: Say
+    study: Study, name: str, samples: Sequence[Sample], protocol: Protocol, folder: Path, say: Say
 ) -> pd.DataFrame:
     """Return the sums of a strategy by sample, from the folder if they are there already."""
     tokens = [[sample.token_ids.tolist(), sample.target.tolist()] for sample in samples]
-    causes = [study.stages.fingerprint, name, asdict(asked), tokens]
+    causes = [study.stages.fingerprint, name, asdict(protocol), tokens]
     journal = Journal(folder / "log.jsonl", lambda _: None)
 
     def scored() -> list[Row]:
         say(f"  {name}")
-        rows: list[Row] = _scored(study, name, samples, asked)[COLUMNS].to_dict("records")  # type: ignore[assignment]
+        table = _scored(study, name, samples, protocol)[COLUMNS]
+        rows: list[Row] = table.to_dict("records")  # type: ignore[assignment]
         return rows
 
     return pd.DataFrame(Stages.of(folder / "stages", journal, causes).json(name, scored))
 
 
-def _scored(study: Study, name: str, samples: Sequence[Sample], asked: Protocol) -> pd.DataFrame:
+def _scored(study: Study, name: str, samples: Sequence[Sample], protocol: Protocol) -> pd.DataFrame:
     trained = load_trained(study, name)
     subject = Subject(trained.model, trained.backbone.anatomy, name)
     if name == BASELINE:
-        table, _ = protocol.score_model(subject, samples, asked)
+        table, _ = score_model(subject, samples, protocol)
         return table.assign(readout=BASELINE_OF_PAPER)
     readout = trained.readout(name)
-    return protocol.score_readouts(subject, samples, {NEXT: [readout], SECOND: [readout]}, asked)
+    return score_readouts(subject, samples, {NEXT: [readout], SECOND: [readout]}, protocol)
 
 
 def _about(study: Study) -> Row:
@@ -188,25 +201,25 @@ def _trained(run: Path) -> Row:
     }
 
 
-def _rows(table: pd.DataFrame, asked: Protocol, known: PaperModel | None) -> list[Row]:
+def _rows(table: pd.DataFrame, protocol: Protocol, known: PaperModel | None) -> list[Row]:
     """Return a row a strategy, offset and set of positions.
 
     Args:
         table: Sums by strategy (`readout`), offset, set of positions and sample.
-        asked: The protocol.
+        protocol: How to score.
         known: The paper's model, if it has this one.
     """
     rows = []
-    for name in (PAPER, EXTENDED) if asked.extended else (PAPER,):
+    for name in (PAPER, EXTENDED) if protocol.extended else (PAPER,):
         for strategy in table["readout"].unique():
             for offset in (NEXT, SECOND):
-                found = protocol.accuracy(table, strategy, offset, name, asked.seed)
+                found = accuracy(table, strategy, offset, name, protocol.seed)
                 row: Row = {"strategy": strategy, "offset": offset, "positions": name}
                 row |= share_columns("top5", found.share)
                 row |= {"interval": found.kind, "n_samples": found.samples}
                 own = table[(table["offset"] == offset) & (table["positions"] == name)]
                 for label, reference in REFERENCES.items():
-                    row |= _share(label, _apart(own, strategy, reference, asked.seed))
+                    row |= _share(label, _apart(own, strategy, reference, protocol.seed))
                 rows.append(row | _share("paper_top5", _papers(strategy, offset, known)))
     return rows
 
