@@ -181,7 +181,7 @@ def test_a_finished_model_is_kept_and_other_settings_are_not_it(
     def refuse(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("probekit.paper.protocol.score_model", refuse)
+    monkeypatch.setattr("probekit.pipelines.reproduction.figures.score_model", refuse)
     said: list[str] = []
     again = figure_runs.run(one, tmp_path / "run", said.append)
     assert again["rows"] == first["rows"]
