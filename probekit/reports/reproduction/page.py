@@ -26,7 +26,6 @@ TITLES = {
 }
 # Heads trained on so many times less than the paper's are warned of.
 FEW = 10
-INKS = ("#1d2126", *offset_colours(2)[0])
 
 
 def render_reproduction(document: Row) -> str:
@@ -54,7 +53,8 @@ def figure_files(document: Row) -> dict[str, bytes]:
     draw = _drawing(document["figure"], document["rows"])
     if draw is None:
         return {}
-    files = exported([Drawing("figure", draw, document["rows"], INKS)])
+    inks = ("#1d2126", *offset_colours(2)[0])
+    files = exported([Drawing("figure", draw, document["rows"], inks)])
     return {name: content for name, content in files.items() if not name.endswith(".csv")}
 
 
