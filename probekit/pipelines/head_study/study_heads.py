@@ -116,6 +116,7 @@ def run(
         train_strategies.require_possible(study)
         checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         failed = require_analysable(checks)
+    results.start(folder, settings, FILE)
     say(plan_line(study))
     trained = score_strategies.strategies(study)
     references = score_strategies.references(study)
