@@ -179,7 +179,7 @@ from support.paths import ROOT
 import torch
 torch.set_num_threads(1)
 from support.small_training import DATA, World, recipe
-from probekit.training import train
+from probekit.heads.training.train import train
 world = World("gpt_neox")
 asked = recipe("joint-warmup-diff", epochs=12, evaluations=6)
 path = Path(sys.argv[1]) / "x.pt"
