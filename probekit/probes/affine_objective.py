@@ -173,7 +173,7 @@ class AffineObjective:
     def unigram(self, target_shares: Float[Tensor, " vocab"]) -> AffineMap:
         """Return the map that ignores z: V-information is defined by families that can.
 
-        Counts have the pseudo-counts of the unigram floor, one in all.
+        Counts have one pseudo-count in all, spread over the vocabulary.
         """
         counts = target_shares * self.count + 1 / len(target_shares)
         zeros = torch.zeros_like(self.start.slope), torch.zeros_like(self.start.shift)

@@ -160,9 +160,9 @@ def portions(targets: Targets, order: Order | None = None) -> list[Targets]:
 def unigram_bits(counts: Int[Tensor, " vocab"]) -> float:
     """Return the length of an adaptive unigram code, in bits.
 
-    Each token is sent with probability (its count so far + 1/V) / (all so far + 1): the
-    pseudo-counts of the unigram floor, one in all, spread over the vocabulary. The order of
-    the tokens does not matter, so that their counts tell the length.
+    Each token is sent with probability (its count so far + 1/V) / (all so far + 1): one
+    pseudo-count in all, spread over the vocabulary. The order of the tokens does not matter, so
+    that their counts tell the length.
 
     Args:
         counts: How often each token is sent, shape (vocab,).

@@ -13,7 +13,7 @@ from torch import Tensor
 from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.probes import ngram
-from probekit.probes.ngram import SkipBigram, Unigram
+from probekit.probes.ngram import SkipBigram, Smoothing, Unigram
 from probekit.readout import Cell, Seen
 
 
@@ -48,16 +48,18 @@ def random_part(
 
 def test_counts_and_probabilities_are_as_by_hand() -> None:
     train = part([[0, 1, 0, 1, 0, 2]])  # targets 1, 0, 1, 0, 2 after 0, 1, 0, 1, 0
-    unigram, skip = ngram.fit(train, train, vocab_size=4)
-    expected = torch.tensor([2.25, 2.25, 1.25, 0.25]) / 6
+    unigram, counted = ngram.fit(train, train, vocab_size=4)
+    # Nothing unseen is held out: the weakest prior of the grid.
+    expected = torch.tensor([2.025, 2.025, 1.025, 0.025]) / 5.1
     torch.testing.assert_close(probs_of(unigram, train, 1)[0], expected)
-    assert skip.counts[1].toarray().tolist() == [[0, 2, 1, 0], [2, 0, 0, 0], [0] * 4, [0] * 4]
-    strength = skip.strengths[1]
-    after_zero = (torch.tensor([0.0, 2, 1, 0]) + strength * expected) / (3 + strength)
-    after_one = (torch.tensor([2.0, 0, 0, 0]) + strength * expected) / (2 + strength)
-    found = probs_of(skip, train, 1)
-    torch.testing.assert_close(found[0], after_zero)
-    torch.testing.assert_close(found[1], after_one)
+    assert counted.counts[1].toarray().tolist() == [[0, 2, 1, 0], [2, 0, 0, 0], [0] * 4, [0] * 4]
+    skip = SkipBigram(counted.counts, {1: Smoothing(discount=0.5, strength=2.0)}, unigram)
+    # Two different tokens follow 0, one follows 1: 0.5 is taken from each.
+    after_zero = (torch.tensor([0, 1.5, 0.5, 0]) + (2 + 0.5 * 2) * expected) / (3 + 2)
+    after_one = (torch.tensor([1.5, 0, 0, 0]) + (2 + 0.5) * expected) / (2 + 2)
+    predicted = probs_of(skip, train, 1)
+    torch.testing.assert_close(predicted[0], after_zero)
+    torch.testing.assert_close(predicted[1], after_one)
 
 
 @settings(max_examples=15)
@@ -73,12 +75,14 @@ def test_probabilities_sum_to_one_and_none_is_zero(v: int, offset: int, seed: in
 def test_the_conditional_is_that_of_double_precision() -> None:
     train, held = random_part(0, 50, size=300), random_part(1, 50, size=300)
     _, skip = ngram.fit(train, held, vocab_size=3000)
-    for strength in (ngram.STRENGTHS[0], ngram.STRENGTHS[-1]):
-        readout = SkipBigram(skip.counts, {1: strength}, skip.unigram)
+    for strength, discount in ((ngram.STRENGTHS[0], 0.95), (ngram.STRENGTHS[-1], 0.0)):
+        readout = SkipBigram(skip.counts, {1: Smoothing(discount, strength)}, skip.unigram)
         [(_, logits)] = readout.predict(Seen(held[0], {}), {1: held[1].valid[1]})
         rows = skip.counts[1].toarray()[held[0][held[1].valid[1]].numpy()]
+        prior = strength + discount * (rows > 0).sum(axis=1, keepdims=True)
         totals = rows.sum(axis=1, keepdims=True) + strength
-        expected = np.log((rows + strength * skip.unigram.probs[1]) / totals)
+        seen = np.maximum(rows - discount, 0)
+        expected = np.log((seen + prior * skip.unigram.probs[1]) / totals)
         np.testing.assert_allclose(logits.numpy(), expected, rtol=0, atol=1e-5)
 
 
@@ -115,13 +119,13 @@ def test_a_period_is_found_at_its_offset() -> None:
     assert nats_of(skip, held, 3) < 0.05
     assert nats_of(unigram, held, 3) > 1.8
     assert nats_of(skip, held, 1) > 1.7
-    assert skip.strengths[3] < skip.strengths[1]
+    assert skip.smoothing[3].strength < skip.smoothing[1].strength
 
 
 def test_noise_tells_nothing() -> None:
     train, held, test = (random_part(seed, 10, size=50) for seed in range(3))
     unigram, skip = ngram.fit(train, held, vocab_size=10)
-    assert skip.strengths[1] >= 100
+    assert skip.smoothing[1].strength >= 100
     assert nats_of(skip, test, 1) == pytest.approx(nats_of(unigram, test, 1), abs=0.03)
 
 
@@ -133,11 +137,63 @@ def test_the_strength_is_the_one_that_validation_likes_best() -> None:
     train, held = part([chain[:150]]), part([chain[150:]])
     _, skip = ngram.fit(train, held, vocab_size=12)
     scores = {
-        strength: nats_of(SkipBigram(skip.counts, {1: strength}, skip.unigram), held, 1)
-        for strength in ngram.STRENGTHS
+        how: nats_of(SkipBigram(skip.counts, {1: how}, skip.unigram), held, 1)
+        for how in (Smoothing(d, s) for d in ngram.DISCOUNTS for s in ngram.STRENGTHS)
     }
-    assert skip.strengths[1] == min(scores, key=lambda strength: scores[strength])
-    assert ngram.STRENGTHS[0] < skip.strengths[1] < ngram.STRENGTHS[-1]
+    assert skip.smoothing[1] == min(scores, key=lambda how: scores[how])
+    assert ngram.STRENGTHS[0] < skip.smoothing[1].strength < ngram.STRENGTHS[-1]
+
+
+def zipf(seed: int, vocabulary: int, size: int) -> ngram.TokensAndTargets:
+    """Return a text of words whose share falls with their rank, as in language."""
+    draw = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, vocabulary + 1)
+    words = draw.choice(vocabulary, size=(8, size), p=shares / shares.sum())
+    return part(words.tolist())
+
+
+def test_a_token_that_training_never_saw_costs_what_such_tokens_are_worth() -> None:
+    train, held, test = zipf(0, 2000, 500), zipf(1, 2000, 500), zipf(2, 2000, 500)
+    unigram, _ = ngram.fit(train, held, vocab_size=2000)
+    seen = set(train[1].ids[1][train[1].valid[1]].tolist())
+    targets = test[1].ids[1][test[1].valid[1]]
+    unseen = torch.tensor([int(token) not in seen for token in targets])
+    # Their share of held-out text, over how many of them there are: about 1e-4 each.
+    probs = probs_of(unigram, test, 1)[0]
+    given = float(probs[[token for token in range(2000) if token not in seen]].sum())
+    assert given == pytest.approx(float(unseen.double().mean()), rel=0.3)
+    exact = 1 / np.arange(1, 2001)
+    best = -float(np.log(exact / exact.sum())[targets.numpy()].mean())
+    assert nats_of(unigram, test, 1) == pytest.approx(best, abs=0.15)
+
+
+def test_with_a_weak_prior_it_is_interpolated_absolute_discounting() -> None:
+    """Interpolated absolute discounting, by a plain loop over pairs."""
+    train, held = zipf(0, 60, 60), zipf(1, 60, 60)
+    _, skip = ngram.fit(train, held, vocab_size=60)
+    discount, strength = 0.75, 1e-9
+    readout = SkipBigram(skip.counts, {1: Smoothing(discount, strength)}, skip.unigram)
+    pairs = Counter(zip(*(x.tolist() for x in _pairs(train)), strict=True))
+    followers: dict[int, dict[int, int]] = {}
+    for (context, target), count in pairs.items():
+        followers.setdefault(context, {})[target] = count
+    contexts, targets = _pairs(held)
+    expected = []
+    for context, target in zip(contexts.tolist(), targets.tolist(), strict=True):
+        after = followers.get(context, {})
+        total, lower = sum(after.values()), skip.unigram.probs[1][target]
+        if total:
+            kept = max(after.get(target, 0) - discount, 0) / total
+            expected.append(kept + discount * len(after) / total * lower)
+        else:
+            expected.append(lower)
+    predicted = probs_of(readout, held, 1).gather(1, targets[:, None])[:, 0]
+    np.testing.assert_allclose(predicted.numpy(), expected, rtol=1e-4)
+
+
+def _pairs(of: ngram.TokensAndTargets) -> tuple[Tensor, Tensor]:
+    valid = of[1].valid[1]
+    return of[0][valid], of[1].ids[1][valid]
 
 
 def test_what_lies_in_no_valid_position_is_not_counted() -> None:
