@@ -2,8 +2,11 @@
 
 best_layer      the layer whose linear probe has the lowest validation cross-entropy
 forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
-recovered       (skip-bigram - best probe) / (skip-bigram - marginal), in nats, on the
-                positions where marginalization ran
+floor           the better readout of the current token alone, by validation: a skip-bigram
+                or the probe at layer 0
+read_bits       floor minus best probe, on the positions where marginalization ran
+room_bits       floor minus marginal there: what the model knows beyond the current token
+recovered       read_bits / room_bits, where the room is not too small for a ratio
 saturation      offset 1: the first layer read from which on the lens has 95 % of that
 adaptation      offset 1: the model's cross-entropy minus the (L, 1) probe's. The probe is
                 fitted to the text at hand, the model is not; this measures by how much
@@ -16,10 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from probekit.readout import LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM
+from probekit.readout import LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL
+from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 SATURATED = 0.95
+# A room of which the interval reaches below this is too small for a share of it.
+LEAST_ROOM_BITS = 0.3
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,30 @@ class DomainRates:
         best = self.test.nats(LINEAR, self.best_layer(offset), offset)
         return (last - best) / math.log(2)
 
+    def floor(self, offset: int) -> tuple[str, int | None]:
+        """Return the better readout of the current token alone, by validation, and its layer."""
+        return self.validation.token_floor(offset)
+
+    def read_bits(self, offset: int) -> Rate:
+        """Return what the best probe reads beyond the floor, where marginalization ran."""
+        return self._bits_beyond_floor(LINEAR, self.best_layer(offset), offset)
+
+    def room_bits(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
+        """Return what the model knows beyond the floor; None without a ceiling."""
+        scored = self.marginal.has(ceiling, None, offset)
+        return self._bits_beyond_floor(ceiling, None, offset) if scored else None
+
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
-        """Share of the ceiling's gain over the skip-bigram; None without a ceiling above it."""
-        if not self.marginal.has(ceiling, None, offset):
+        """Return the share of the room that is read; None where the room is small or unknown."""
+        room = self.room_bits(offset, ceiling)
+        if room is None or self.marginal.summary(room)[1] < LEAST_ROOM_BITS:
             return None
-        floor = self.marginal.nats(SKIP_BIGRAM, None, offset)
-        room = floor - self.marginal.nats(ceiling, None, offset)
-        if self.marginal.summary(room)[1] <= 0:
-            return None
-        gain = floor - self.marginal.nats(LINEAR, self.best_layer(offset), offset)
-        share: Rate = gain / np.where(room > 0, room, np.nan)
+        share: Rate = self.read_bits(offset) / np.where(room > 0, room, np.nan)
         return share
+
+    def _bits_beyond_floor(self, readout: str, layer: int | None, offset: int) -> Rate:
+        floor = self.marginal.nats(*self.floor(offset), offset)
+        return v_information_bits(floor, self.marginal.nats(readout, layer, offset))
 
     def saturation_layer(self) -> int | None:
         """Return the first layer from which on the lens has 95 % of the model's accuracy."""
@@ -118,8 +137,12 @@ def specialization_row(domain: DomainRates, offset: int) -> dict[str, Any]:
         "best_layer": best,
         "best_depth": best / domain.n_layers,
     }
+    row["floor"], row["floor_layer"] = domain.floor(offset)
     adapted = domain.recovered(offset, MARGINAL_ADAPTED)
     row |= domain.test.columns("forgotten_bits", domain.forgotten_bits(offset))
+    room = domain.room_bits(offset)
+    row |= domain.marginal.columns("read_bits", None if room is None else domain.read_bits(offset))
+    row |= domain.marginal.columns("room_bits", room)
     row |= domain.marginal.columns("recovered", domain.recovered(offset))
     row |= domain.marginal.columns("recovered_adapted", adapted)
     if offset == 1:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from probekit.readout import LINEAR
+from probekit.readout import LINEAR, SKIP_BIGRAM
 from probekit.scoring.rates import (
     MUCH_ADAPTATION_NATS,
     ONE_DOCUMENT,
@@ -15,8 +15,8 @@ from probekit.scoring.rates import (
 )
 from probekit.scoring.specialization import DomainRates, specialization_row
 
-# A layer-0 probe that beats the skip-bigram by more shows that the skip-bigram is a weak floor.
-WEAK_FLOOR_NATS = 0.05
+# What a floor that sees the current token alone is called.
+FLOORS = {SKIP_BIGRAM: "a skip-bigram", LINEAR: "the probe at layer 0"}
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ def _sentence(row: dict[str, Any], domain: DomainRates, bound: float) -> str:
         share = "how that compares with what the model itself knows cannot be told here"
     else:
         share = (
-            f"a linear probe there recovers {_percent(row['recovered'])} "
-            f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}] of what the "
-            "model itself knows beyond the current token"
+            f"a linear probe there reads {row['read_bits']:.2f} of the {row['room_bits']:.2f} bits "
+            f"that the model itself knows beyond {FLOORS[row['floor']]}: "
+            f"{_percent(row['recovered'])} "
+            f"[{_percent(row['recovered_low'])}, {_percent(row['recovered_high'])}]"
         )
         if row["recovered_adapted"] is not None:
             share += f" ({_percent(row['recovered_adapted'])} with its output adapted to this text)"
@@ -132,7 +133,9 @@ def _headlines(domain: DomainRates, horizon: int) -> Iterator[dict[str, Any]]:
     if at.has("marginal", None, 2):
         ceiling = at.summary(at.rate("top1", "marginal", None, 2))
         yield _headline("t+2, marginalization", ceiling, "top-1", "marginal positions")
-    recovered, note = domain.recovered(2), "of what the model knows of t+2 beyond a skip-bigram"
+    floor, _ = domain.floor(2)
+    recovered = domain.recovered(2)
+    note = f"of what the model knows of t+2 beyond {FLOORS[floor]}"
     adapted = domain.recovered(2, "marginal-adapted")
     if adapted is not None:
         yield _headline(
@@ -155,16 +158,6 @@ def _headline(
 def _warnings(domains: list[DomainRates]) -> Iterator[dict[str, str]]:
     for domain in domains:
         yield from few_documents(domain.name, domain.test)
-        if domain.test.has(LINEAR, 0, 2):
-            floor = domain.test.nats("skip-bigram", None, 2) - domain.test.nats(LINEAR, 0, 2)
-            if domain.test.summary(floor)[1] > WEAK_FLOOR_NATS:
-                yield {
-                    "code": "weak-floor",
-                    "message": f"{domain.name}: the probe at layer 0, which sees the current "
-                    f"token alone, beats the skip-bigram at t+2 by {floor[0]:.3f} nats: so few "
-                    "tokens are too few to count pairs. Recovered, measured from the skip-bigram, "
-                    "is too high.",
-                }
         gain = domain.adaptation_nats()
         if gain is not None and gain[0] > MUCH_ADAPTATION_NATS:
             yield {"code": "adaptation", "message": f"{domain.name}: {_gained(domain, gain)}"}

@@ -12,7 +12,7 @@ from probekit.reports.components.tables import Cell, Table, mark, plain, score_c
 
 NO_CEILING = "marginalization did not run"
 NOT_HERE = "not computed for this model or site"
-NO_ROOM = "ceiling not clearly above the skip-bigram"
+NO_ROOM = "the ceiling is not clearly 0.3 bits above the floor"
 BEYOND, SEED = "Bits given the token", "Seed"
 FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
 
@@ -21,6 +21,7 @@ def specialization_table(run: RunRows) -> Table:
     """Return best layer, what later layers forget, and how much of the ceiling is recovered."""
     head = (
         "Offset", "Domain", "Best layer", "Depth", "Forgotten later (bits)",
+        "Floor", "Read beyond it (bits)", "Known beyond it (bits)",
         "Recovered", "Recovered, adapted ceiling", "In words",
     )  # fmt: skip
     rows = [_special(run, k, domain) for k in run.offsets for domain in run.domains]
@@ -36,10 +37,20 @@ def _special(run: RunRows, offset: int, domain: str) -> list[Cell]:
         plain(row, "best_layer", "not computed"),
         valued(row, "best_depth", 2, "not computed"),
         valued(row, "forgotten_bits", 3, "not computed"),
+        _floor(row),
+        valued(row, "read_bits", 2, why),
+        valued(row, "room_bits", 2, why),
         valued(row, "recovered", 2, why),
         valued(row, "recovered_adapted", 2, adapted),
         _verdict(row.get("verdict")),
     ]
+
+
+def _floor(row: Row) -> Cell:
+    """Return the name of the floor, the better readout of the current token alone."""
+    if "floor" not in row:
+        return Cell(DASH, missing="not computed", numeric=False)
+    return word(row["floor"] if row["floor_layer"] is None else f"{row['floor']}, layer 0")
 
 
 def _unrecovered(run: RunRows, offset: int, domain: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ GROUPS = (
     ),
     Group(
         "recovered", "Recovered", (), (("recovered", ""),),
-        "The share of what the model knows beyond a skip-bigram that the best probe reads out.",
+        "The share of what the model knows beyond the current token that the best probe reads out.",
     ),
     Group(
         "forgotten", "Forgotten", (), (("forgotten_bits", ""),),

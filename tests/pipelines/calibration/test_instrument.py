@@ -84,14 +84,13 @@ def test_the_unigram_is_the_worst_of_what_is_fitted(
         assert found.summary(gain)[1] > 0, (readout, layer)
 
 
-def test_a_skip_bigram_counted_on_little_text_is_called_a_weak_floor(
-    runs: dict[str, Run], rates: Callable[[str, str], Rates]
+def test_the_skip_bigram_is_no_weaker_a_floor_than_the_probe_at_layer_0(
+    rates: Callable[[str, str], Rates],
 ) -> None:
     found = rates("tiny", "all")
-    # Both see the current token alone, but embeddings know it from far more text.
+    # Both see the current token alone; embeddings know it from far more text.
     gain = found.nats("skip-bigram", None, 2) - found.nats("linear", 0, 2)
-    assert found.summary(gain)[1] > 0
-    assert "weak-floor" in {warning["code"] for warning in runs["tiny"].results["warnings"]}
+    assert found.summary(gain)[1] < 0.05
 
 
 def test_less_specialization_is_found_where_the_model_was_trained_to_see_further(

@@ -50,7 +50,7 @@ def _without_shares(site: str = "resid_post", adapted: bool = False) -> dict[str
 
 def _reasons(run: dict[str, Any]) -> list[str]:
     """Return why the recovered shares of t+2 are missing."""
-    return [cell.missing for cell in specialization_table(index(run)).rows[1][5:7]]
+    return [cell.missing for cell in specialization_table(index(run)).rows[1][8:10]]
 
 
 def test_a_missing_share_of_the_ceiling_has_its_own_reason() -> None:

@@ -200,6 +200,8 @@ def _special(offset: int, domain: str, size: Size) -> dict[str, Any]:
     known = offset > 1 and size.marginal
     for name, value, width, there in (
         ("forgotten_bits", 0.21 / offset if offset > 1 else 0.0, 0.03, True),
+        ("read_bits", 1.2 - 0.2 * offset, 0.1, known),
+        ("room_bits", 2.4 - 0.2 * offset, 0.2, known),
         ("recovered", 0.86 - 0.1 * offset, 0.05, known),
         ("recovered_adapted", 0.83 - 0.1 * offset, 0.05, known),
         ("adaptation_nats", 0.012, 0.006, offset == 1),
@@ -207,6 +209,7 @@ def _special(offset: int, domain: str, size: Size) -> dict[str, Any]:
         row[name] = value if there else None
         row[f"{name}_low"] = value - width if there else None
         row[f"{name}_high"] = value + width if there else None
+    row["floor"], row["floor_layer"] = ("linear", 0) if offset > 2 else ("skip-bigram", None)
     row["saturation_layer"] = max(1, size.layers - 1) if offset == 1 else None
     row["verdict"] = "cannot tell" if offset in {1, 4} else "later layers forget"
     return row
