@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from probekit.checks import Check
-from probekit.data.targets import Targets
+from probekit.data.targets import Targets, draw_positions
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization, summarize
 from probekit.readout import Readout
@@ -54,6 +54,13 @@ class Ceiling:
 def wanted(settings: RunSettings) -> bool:
     """Whether there is a ceiling: at offset 1 it is the model itself."""
     return settings.marginal != "off" and settings.offsets > 1
+
+
+def scored_positions(setup: Setup, settings: RunSettings) -> dict[str, Mask]:
+    """Return the test positions that are scored: all, and those that are marginalized."""
+    test, most = setup.blocks["test"], settings.marginal_positions
+    drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
+    return {"all": test.valid(1), "marginal": drawn}
 
 
 def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginalization:

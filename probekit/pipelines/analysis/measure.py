@@ -15,7 +15,6 @@ import torch
 from probekit.data.documents import Split
 from probekit.data.targets import (
     Targets,
-    draw_positions,
     read_targets,
     text_targets,
     write_targets,
@@ -30,7 +29,7 @@ from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
 from probekit.readout import SKIP_BIGRAM, UNIGRAM, Readout, Seen
-from probekit.runs.ceiling import Ceiling
+from probekit.runs.ceiling import Ceiling, scored_positions
 from probekit.runs.setup import Setup
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -113,7 +112,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     """
     streams = Streams(setup, setup.layers, settings.site)
     inputs = Inputs(streams, _targets(setup, settings, stages))
-    ngrams, positions = _ngrams(inputs), _positions(setup, settings)
+    ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers))
     inputs_by_fit = {fit: fits.inputs_of(fit, inputs, ngrams[0].probs) for fit in planned}
     probes = {
@@ -158,13 +157,6 @@ def _ngrams(inputs: Inputs) -> tuple[Unigram, SkipBigram]:
     train = setup.blocks["train"].token_ids, targets["train"]
     validation = setup.blocks["validation"].token_ids, targets["validation"]
     return ngram.fit(train, validation, setup.anatomy.vocab_size)
-
-
-def _positions(setup: Setup, settings: Settings) -> dict[str, Mask]:
-    """Return the test positions that are scored: all, and those that are marginalized."""
-    test, most = setup.blocks["test"], settings.marginal_positions
-    drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
-    return {"all": test.valid(1), "marginal": drawn}
 
 
 def _fit_or_recall(

@@ -13,11 +13,12 @@ import pandas as pd
 from probekit import files
 from probekit.activations.backbone import Backbone
 from probekit.data.documents import Split
-from probekit.data.targets import Targets, draw_positions, text_targets
+from probekit.data.targets import Targets, text_targets
 from probekit.heads.training.recipes import RECIPES, Recipe, learning_rate, query_rate_factor
 from probekit.heads.training.train import Data, TokenBatch
 from probekit.pipelines.head_study.settings import BASELINE, HeadSettings
 from probekit.probes import ngram
+from probekit.runs.ceiling import scored_positions
 from probekit.runs.setup import Setup
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -52,15 +53,7 @@ class Study:
     @cached_property
     def positions(self) -> dict[str, Mask]:
         """Test positions: all, and those at which the model is marginalized."""
-        test, settings = self.setup.blocks["test"], self.settings
-        drawn = draw_positions(
-            test,
-            self.setup.domains,
-            settings.offsets,
-            settings.marginal_positions,
-            settings.seed,
-        )
-        return {"all": test.valid(1), "marginal": drawn}
+        return scored_positions(self.setup, self.settings)
 
     @cached_property
     def data(self) -> Data:
