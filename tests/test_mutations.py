@@ -7,7 +7,8 @@ import pytest
 
 from support import mutations
 from support.paths import ROOT
-from support.planted_bugs import MUTATIONS, Mutation
+from support.planted_bug import Mutation
+from support.planted_bugs import MUTATIONS
 
 TABLE = ROOT / "docs" / "mutations.md"
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.paths import ROOT
-from support.planted_bugs import MUTATIONS, Mutation
+from support.planted_bug import Mutation
+from support.planted_bugs import MUTATIONS
 
 # What tests need.
 COPIED = ("probekit", "tests", "pyproject.toml")

@@ -1,31 +1,7 @@
 """The table of planted bugs, each with the tests of which one at least must catch it."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """A bug.
-
-    Attributes:
-        name: What is wrong, in words.
-        module: Where, by its dotted name.
-        old: Text that occurs there once.
-        new: What is planted in its place.
-        tests: Node ids of the tests of which one at least must fail.
-    """
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-    def path(self, root: Path) -> Path:
-        """Return the module's file in the checkout at `root`."""
-        return root / f"{self.module.replace('.', '/')}.py"
-
+from support import planted_bugs_of_method
+from support.planted_bug import Mutation
 
 MUTATIONS = (
     Mutation(
@@ -267,24 +243,5 @@ MUTATIONS = (
             "test_heads_are_scored_on_the_model_that_was_trained_with_them",
         ),
     ),
-    Mutation(
-        "a token that training never saw gets next to nothing",
-        "probekit.probes.ngram",
-        "return probs(min(STRENGTHS, key=",
-        "return probs(max(STRENGTHS[:1], key=",
-        (
-            "tests/probes/test_ngram.py"
-            "::test_a_token_that_training_never_saw_costs_what_such_tokens_are_worth",
-        ),
-    ),
-    Mutation(
-        "what is recovered counts from the skip-bigram, however weak",
-        "probekit.scoring.specialization",
-        "        return self.validation.token_floor(offset)",
-        '        return "skip-bigram", None',
-        (
-            "tests/scoring/test_specialization.py"
-            "::test_the_floor_is_the_better_readout_of_the_token_by_validation",
-        ),
-    ),
+    *planted_bugs_of_method.MUTATIONS,
 )
