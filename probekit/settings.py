@@ -46,10 +46,9 @@ class RunSettings:
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
         offsets: The horizon: offsets 1 … this are measured.
-        marginal: How marginalization keeps paths: `nucleus`, `top`, `sample` (stratified
-            random draws) or `off`.
+        marginal: How marginalization keeps paths: `nucleus`, `top` or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
-        max_branches: Most paths of a position; for `sample` the number of draws.
+        max_branches: Most paths of a position.
         marginal_positions: Positions of each text that are marginalized.
         seed: Seed of every random choice.
     """
@@ -68,7 +67,7 @@ class RunSettings:
     max_tokens: int | None = None
     block: int = 256
     offsets: int = 4
-    marginal: Literal["nucleus", "top", "sample", "off"] = "nucleus"
+    marginal: Literal["nucleus", "top", "off"] = "nucleus"
     nucleus: float = 0.99
     max_branches: int = 64
     marginal_positions: int = 500
@@ -100,10 +99,6 @@ class RunSettings:
                 )
         if self.seed > LARGEST_SEED:
             raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
-        if self.marginal == "sample" and self.max_branches < 2:
-            raise SettingsError(
-                f"--max-branches must be at least 2 to sample, got {self.max_branches}"
-            )
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
         if self.offsets > self.block - 2:

@@ -73,7 +73,6 @@ def test_an_unknown_key_gets_the_nearest() -> None:
         ({"block": 2}, "--block must be at least 3, got 2"),
         ({"limit": 0}, "--limit must be at least 1"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
-        ({"marginal": "sample", "max_branches": 1}, "--max-branches must be at least 2 to sample"),
         ({"nucleus": 0.0}, r"--nucleus must be in \(0, 1\], got 0.0"),
         ({"nucleus": float("nan")}, "--nucleus must be in"),
         ({"seed": -1}, "--seed must be at least 0, got -1"),
@@ -92,7 +91,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "text": ("a.txt", "--text must be a list, each str, got 'a.txt'"),
     "limit": ("a", "--limit must be int or unset, got 'a'"),
     "nucleus": ("a", "--nucleus must be a number, got 'a'"),
-    "marginal": ("none", "--marginal must be one of nucleus, top, sample, off, got 'none'"),
+    "marginal": ("none", "--marginal must be one of nucleus, top, off, got 'none'"),
 }
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from probekit.checks import Check
-from probekit.errors import DataError, ModelError, SettingsError
+from probekit.errors import DataError, ModelError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Estimate, Truncation, estimates
 from probekit.readout import MARGINAL, Cell, Seen
@@ -34,7 +34,7 @@ class Record:
         block: Index among all blocks of the text.
         position: Position in the block.
         offset: Offset k.
-        retained_mass: Joint probability of the paths kept (or drawn).
+        retained_mass: Joint probability of the paths kept .
         tv_bound: As in `Estimate`.
         branches: Distinct paths.
     """
@@ -116,7 +116,6 @@ class Marginalization:
         self,
         engine: BranchEngine,
         truncation: Truncation | None = None,
-        generator: torch.Generator | None = None,
         name: str = MARGINAL,
     ):
         """Marginalize with an engine.
@@ -124,17 +123,10 @@ class Marginalization:
         Args:
             engine: Runs the branches.
             truncation: Which paths are kept; by default `Truncation()`.
-            generator: Source of randomness on the CPU, for samples alone.
             name: Name of the readout.
-
-        Raises:
-            SettingsError: If samples are asked for without a generator.
         """
         self.engine = engine
         self.truncation = truncation or Truncation()
-        if self.truncation.route == "sample" and generator is None:
-            raise SettingsError("the route sample needs a torch.Generator, got none")
-        self.generator = generator
         self.name = name
         self.records: list[Record] = []
         self.check: Check | None = None
@@ -191,9 +183,7 @@ class Marginalization:
         prefix = self.engine.read(token_ids)
         for start in range(0, len(positions), POSITIONS_AT_ONCE):
             chunk = positions[start : start + POSITIONS_AT_ONCE]
-            for estimate in estimates(
-                prefix, chunk, horizon[chunk], self.truncation, self.generator
-            ):
+            for estimate in estimates(prefix, chunk, horizon[chunk], self.truncation):
                 if estimate.offset in masks:
                     yield _restricted(estimate, masks[estimate.offset])
 
@@ -211,12 +201,10 @@ class Marginalization:
 def _restricted(estimate: Estimate, mask: Tensor) -> Estimate:
     """Return an estimate for those of its positions where the mask is true."""
     chosen = mask[estimate.positions]
-    error = estimate.standard_error
     return Estimate(
         estimate.offset,
         estimate.positions[chosen],
         estimate.probs[chosen],
         estimate.retained_mass[chosen],
         estimate.branches[chosen],
-        None if error is None else error[chosen],
     )

@@ -12,7 +12,6 @@ from probekit.errors import DataError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
-from probekit.scoring.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,9 @@ class Marginal:
 
     Attributes:
         probs: Probabilities, renormalised, float32, shape (vocab,).
-        lower: A bound on each token's exact probability, shape (vocab,); for samples the lower
-            end of a 95 % interval.
+        lower: A bound on each token's exact probability, shape (vocab,).
         upper: The same from above.
-        retained_mass: Joint probability of the paths kept (or drawn).
+        retained_mass: Joint probability of the paths kept.
         tv_bound: As in `Estimate`.
         branches: Distinct paths.
         check: The check of the branch engine; its message names the route taken.
@@ -46,7 +44,6 @@ def marginalize(
     *,
     position: int | None = None,
     truncation: Truncation | None = None,
-    generator: torch.Generator | None = None,
 ) -> Marginal:
     """Return what a model knows of the token at an offset, the tokens between summed out.
 
@@ -67,15 +64,12 @@ def marginalize(
         position: Position t, 0 <= t < pos, from which to look ahead; the last one if None.
         truncation: Which paths are kept; `Truncation()` if None: at each level the most probable
             ones that hold 0.99 of the probability, 64 at most.
-        generator: Source of randomness on the CPU; needed where the truncation's route is
-            `sample`.
 
     Returns:
         Probabilities, shape (vocab,), with bounds on each and on the total variation.
 
     Raises:
         DataError: If position or offset is outside what is allowed.
-        SettingsError: If samples are asked for without a generator.
         ModelError: If the branches are not what the model computes one by one.
     """
     if position is None:
@@ -85,16 +79,13 @@ def marginalize(
     if offset < 2:
         raise DataError(f"offset must be 2 or more, got {offset}; offset 1 is the model itself")
     context = token_ids[: position + 1]
-    readout = Marginalization(BranchEngine(model), truncation, generator)
+    readout = Marginalization(BranchEngine(model), truncation)
     mask = torch.zeros(len(context), dtype=torch.bool, device=model.device)
     mask[position] = True
     (estimate,) = readout.estimate_block(context, {offset: mask})
     assert readout.check is not None  # set by the block that was just read
     probs, mass = estimate.probs[0], float(estimate.retained_mass)
     bound = float(estimate.tv_bound)
-    if estimate.standard_error is not None:
-        lower, upper = wilson(probs, readout.truncation.max_branches)
-    else:
-        # What the kept paths alone give each token; all that was left out may go to any one.
-        lower, upper = probs * mass, probs * mass + bound
+    # What the kept paths alone give each token; all that was left out may go to any one.
+    lower, upper = probs * mass, probs * mass + bound
     return Marginal(probs, lower, upper, mass, bound, int(estimate.branches), readout.check)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
 from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
@@ -66,8 +65,7 @@ def scored_positions(setup: Setup, settings: RunSettings) -> dict[str, Mask]:
 def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginalization:
     """Return the model, marginalized as asked for, as a readout."""
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
-    generator = torch.Generator().manual_seed(settings.seed)
-    return Marginalization(setup.branches(), truncation, generator, name)
+    return Marginalization(setup.branches(), truncation, name)
 
 
 def marginalize_drawn(

@@ -1,6 +1,5 @@
-"""The marginal against the exact sum, its bounds, its samples, and the readout of many."""
+"""The marginal against the exact sum, its bounds, and the readout of many."""
 
-import math
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -15,11 +14,10 @@ import probekit
 from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine
-from probekit.marginalization.joint_paths import Truncation, estimates
+from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization, Record, summarize
 from probekit.marginalization.marginalize import marginalize
 from probekit.readout import Cell, Readout, Seen
-from probekit.scoring.intervals import wilson
 from support.architectures import VOCABULARY, WINDOW, build
 
 LENGTH = WINDOW + 6
@@ -118,60 +116,6 @@ def test_one_branch_gives_the_distribution_after_the_likeliest_token_whole() -> 
     assert found.retained_mass == pytest.approx(float(root.max()), abs=1e-5)
 
 
-@pytest.mark.parametrize("offset", [2, 3])
-def test_samples_are_unbiased_and_their_intervals_cover(offset: int) -> None:
-    n_draws, truncation = 150, Truncation("sample")
-    drawn = [
-        marginalize_fast(offset, truncation, torch.Generator().manual_seed(seed))
-        for seed in range(n_draws)
-    ]
-    probs = torch.stack([probs for probs, _ in drawn]).double()
-    stated = torch.stack([error for _, error in drawn]).double()
-    p = exact("mistral", LAST, offset)
-    z = (probs.mean(0) - p) / (probs.std(0) / math.sqrt(n_draws))
-    heavy = p > 0.005  # a rare token's mean over 150 draws is far from normal
-    assert int(heavy.sum()) >= 10
-    assert float(z[heavy].abs().max()) < 4
-    covered = ((probs - p).abs() <= 1.96 * stated)[:, heavy]
-    assert float(covered.double().mean()) >= 0.95
-    low, high = wilson(probs, truncation.max_branches)
-    assert float(((low <= p) & (p <= high)).double().mean()) >= 0.95  # rare tokens among them
-    # The error stated is that of independent draws, and strata spread less: .26 and .68 of it.
-    ratio = float(probs.var(0)[heavy].sum() / stated.square().mean(0)[heavy].sum())
-    assert ratio < {2: 0.4, 3: 0.8}[offset]
-
-
-@cache
-def sampling_prefix() -> Any:
-    return BranchEngine(sharp()).read(block())
-
-
-def marginalize_fast(
-    offset: int, truncation: Truncation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    position, horizon = torch.tensor([LAST]), torch.tensor([offset])
-    *_, last = estimates(sampling_prefix(), position, horizon, truncation, generator)
-    assert last.standard_error is not None
-    return last.probs[0], last.standard_error[0]
-
-
-def test_samples_of_a_seed_are_reproducible_and_merged() -> None:
-    def draw() -> Any:
-        truncation = Truncation("sample", max_branches=50)
-        generator = torch.Generator().manual_seed(3)
-        return marginalize(
-            sharp(), block(), 3, position=5, truncation=truncation, generator=generator
-        )
-
-    first, second = draw(), draw()
-    assert torch.equal(first.probs, second.probs)
-    assert first.branches < 50
-    assert 0 < first.retained_mass < 1
-    assert float(first.probs.sum()) == pytest.approx(1, abs=1e-5)
-    assert (first.lower <= first.probs).all()
-    assert (first.probs <= first.upper).all()
-
-
 def masks() -> dict[int, Tensor]:
     """Positions at offsets 1, 2 and 4; the third of the blocks has none, offset 5 neither."""
     valid = torch.rand(3, LENGTH, generator=torch.Generator().manual_seed(4)) < 0.6
@@ -267,14 +211,12 @@ def test_a_summary_is_of_one_offset_at_a_time() -> None:
 
 
 def test_bad_settings_are_said() -> None:
-    with pytest.raises(SettingsError, match="route must be nucleus, top or sample, got 'all'"):
+    with pytest.raises(SettingsError, match="route must be nucleus or top, got 'all'"):
         Truncation("all")
     with pytest.raises(SettingsError, match=r"nucleus must be in \(0, 1\], got 1.5"):
         Truncation(nucleus=1.5)
-    with pytest.raises(SettingsError, match="max_branches must be 2 or more for sample, got 1"):
-        Truncation("sample", max_branches=1)
-    with pytest.raises(SettingsError, match=r"needs a torch.Generator"):
-        Marginalization(BranchEngine(sharp()), Truncation("sample"))
+    with pytest.raises(SettingsError, match="max_branches must be 1 or more, got 0"):
+        Truncation(max_branches=0)
     with pytest.raises(DataError, match=r"position must be in 0..13, got 14"):
         marginalize(sharp(), block(), position=LENGTH)
     with pytest.raises(DataError, match="offset must be 2 or more, got 1"):
