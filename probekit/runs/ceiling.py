@@ -1,6 +1,6 @@
 """The ceiling of an analysis: the model, marginalized, by itself or with an adapted output."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization, summarize
-from probekit.readout import Readout
 from probekit.runs.setup import Setup
 from probekit.runs.streams import Streams, Tracked
 from probekit.scoring.rates import ALL
@@ -25,7 +24,7 @@ class Ceiling:
 
     Attributes:
         name: Name of the readout.
-        table: Rows of `scoring.score.score`, of the ceiling and of what was compared with it.
+        table: Rows of `scoring.score.score`.
         rows: Rows of `marginal` in results.json.
         checks: Of the branch engine, against one by one.
     """
@@ -34,20 +33,6 @@ class Ceiling:
     table: pd.DataFrame
     rows: list[dict[str, Any]]
     checks: list[Check]
-
-    @property
-    def own_rows(self) -> pd.DataFrame:
-        """The rows of the ceiling."""
-        return self.table[self.table["readout"] == self.name]
-
-    def compared_with(self, table: pd.DataFrame, seed: int) -> pd.DataFrame:
-        """Return scores with the column kl_sum filled in the rows that were compared with it."""
-        divergences = self.table[self.table["readout"] != self.name]
-        if divergences.empty:
-            return table
-        keys = ["readout", "layer", "offset", "document", "positions", "split", "seed"]
-        known = divergences.assign(split="test", seed=seed)[[*keys, "kl_sum"]]
-        return table.drop(columns="kl_sum").merge(known, on=keys, how="left")
 
 
 def wanted(settings: RunSettings) -> bool:
@@ -74,7 +59,6 @@ def marginalize_drawn(
     streams: Streams,
     targets: Targets,
     drawn: Mask,
-    compared: Sequence[Readout] = (),
 ) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
@@ -84,21 +68,12 @@ def marginalize_drawn(
         streams: Residual streams, for what is compared.
         targets: Targets of the test blocks.
         drawn: Where to marginalize, shape (block, pos).
-        compared: Readouts whose divergence from the ceiling is wanted.
     """
     setup = streams.setup
     readout = marginalization(setup, settings, name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
-    layers = streams.layers if compared else ()
-    stream = Tracked(setup.stream("test", layers, streams.site, batch_size=1), name)
-    table = score(
-        [readout, *compared],
-        stream,
-        targets,
-        {"marginal": drawn},
-        setup.blocks["test"].documents,
-        reference=name if compared else None,
-    )
+    stream = Tracked(setup.stream("test", (), streams.site, batch_size=1), name)
+    table = score([readout], stream, targets, {"marginal": drawn}, setup.blocks["test"].documents)
     checks = [readout.check] if readout.check is not None else []
     return Ceiling(name, table, list(_rows(readout, setup)), checks)
 

@@ -104,5 +104,5 @@ def _sequence(rates: Rates, readout: str, layer: int | None, offset: int) -> dic
         rates.columns("top1", top1)
         | rates.columns("joint", joint)
         | rates.columns("conditional", conditional)
-        | rates.columns("kl_nats", rates.rate("kl", readout, layer, offset))
+        | rates.columns("joint_nats", rates.rate("joint_nats", readout, layer, offset))
     )

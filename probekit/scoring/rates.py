@@ -23,7 +23,7 @@ Rate = NDArray[np.float64]
 CellKey = tuple[str, int | None, int]
 
 RESAMPLES = 1_000
-METRICS = ("nats", "top1", "top5", "joint", "kl")
+METRICS = ("nats", "top1", "top5", "joint", "joint_nats")
 ALL = "all"
 # Readouts that see the current token alone.
 TOKEN_ONLY = (SKIP_BIGRAM, None), (LINEAR, 0)

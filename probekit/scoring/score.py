@@ -12,10 +12,10 @@ from torch import Tensor
 
 from probekit.data.targets import Targets
 from probekit.readout import Cell, Readout, Seen
-from probekit.scoring.losses import divergence, finite_losses
+from probekit.scoring.losses import finite_losses
 from probekit.shapes import Logits, Mask, Targets1d
 
-SUMS = ("nats_sum", "top1_sum", "top5_sum", "joint_sum", "kl_sum")
+SUMS = ("nats_sum", "top1_sum", "top5_sum", "joint_sum", "joint_nats_sum")
 KEY = ("readout", "layer", "offset", "blind")
 
 
@@ -26,7 +26,6 @@ def score(
     targets: Targets,
     positions: Mapping[str, Mask],
     documents: Tensor,
-    reference: str | None = None,
 ) -> pd.DataFrame:
     """Return what each readout lost and hit, summed by document and set of positions.
 
@@ -36,16 +35,15 @@ def score(
         targets: Targets of the same blocks.
         positions: Sets of positions by name, each of shape (block, pos).
         documents: Document number of each position, shape (block, pos).
-        reference: Name of one of the readouts, before all that are compared with it.
 
     Returns:
         One row for each cell, set of positions and document: readout, layer (null where
         none is read), offset, blind, positions, document, n, and sums of
 
         nats, top-1, top-5;
-        joint: top-1 at all of the offsets 2 … this, by this readout from this layer; NaN
-        where it was not scored at each of them;
-        kl: KL(reference || readout) in nats; NaN where the reference has no such offset.
+        joint: top-1 at all of the offsets 2 … this, by this readout from this layer;
+        joint nats: of all these targets together, predicted independently of each other.
+        Both are NaN where it was not scored at each of these offsets.
 
     Raises:
         NumericalError: If a readout loses infinitely much or yields NaN.
@@ -54,15 +52,10 @@ def score(
     rows: list[tuple[object, ...]] = []
     for seen in stream:
         block, drafts = seen.blocks, _Drafts()
-        reference_logits: dict[int, Logits] = {}
         for cell, logits, ids, mask in predictions(readouts, seen, scored):
             losses = finite_losses(cell, logits, ids)
-            if cell.readout == reference:
-                reference_logits[cell.offset] = logits
             columns = torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
-            joint = drafts.joint(cell, columns[:, 1], mask)
-            kl = _divergence(reference_logits.get(cell.offset), logits)
-            columns = torch.cat([columns, joint[:, None], kl[:, None]], dim=1)
+            columns = torch.cat([columns, drafts.joint(cell, columns, mask)], dim=1)
             for name, subset in positions.items():
                 inside = subset[block][mask]
                 rows += _by_document(cell, name, columns, inside, documents[block][mask])
@@ -96,28 +89,33 @@ def predictions(
 
 
 class _Drafts:
-    """Top-1 hits of one batch at all offsets from 2 on, by readout and layer."""
+    """Hits and losses of one batch at all offsets from 2 on, by readout and layer."""
 
     def __init__(self) -> None:
-        self.hits: dict[tuple[str, int | None, int], Tensor] = {}
+        self.so_far: dict[tuple[str, int | None, int], Tensor] = {}
 
-    def joint(self, cell: Cell, top1: Tensor, mask: Mask) -> Tensor:
-        """Return at each position the product of the hits at offsets 2 … this one."""
+    def joint(self, cell: Cell, columns: Tensor, mask: Mask) -> Tensor:
+        """Return the product of the hits and the sum of the losses at offsets 2 … this one.
+
+        Args:
+            cell: What was scored.
+            columns: Nats, top-1 and top-5 of each position, shape (n, 3).
+            mask: The positions, shape (batch, pos).
+
+        Returns:
+            Joint hits and joint nats, shape (n, 2).
+        """
+        nats, top1 = columns[:, 0], columns[:, 1]
         if cell.offset > 2:
-            before = self.hits.get((cell.readout, cell.layer, cell.offset - 1))
+            before = self.so_far.get((cell.readout, cell.layer, cell.offset - 1))
             if before is None:
-                return torch.full_like(top1, float("nan"))
-            top1 = top1 * before[mask]
-        hits = torch.zeros(mask.shape, dtype=top1.dtype)
-        hits[mask] = top1
-        self.hits[cell.readout, cell.layer, cell.offset] = hits
-        return top1
-
-
-def _divergence(reference: Logits | None, logits: Logits) -> Tensor:
-    if reference is None:
-        return torch.full((len(logits),), float("nan"), dtype=torch.float64)
-    return divergence(reference, logits).double().cpu()
+                return torch.full_like(columns[:, :2], float("nan"))
+            nats, top1 = nats + before[mask][:, 1], top1 * before[mask][:, 0]
+        joint = torch.stack([top1, nats], dim=1)
+        whole = torch.zeros(*mask.shape, 2, dtype=joint.dtype)
+        whole[mask] = joint
+        self.so_far[cell.readout, cell.layer, cell.offset] = whole
+        return joint
 
 
 def _by_document(

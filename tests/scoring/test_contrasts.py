@@ -29,7 +29,7 @@ def rows(
             "readout": readout, "layer": layer, "offset": offset, "blind": True,
             "positions": "all", "split": "test", "document": document, "n": N,
             "nats_sum": N * (nats + document), "top1_sum": N * top1, "top5_sum": N * 1.0,
-            "joint_sum": N * joint, "kl_sum": math.nan, "seed": 0,
+            "joint_sum": N * joint, "joint_nats_sum": math.nan, "seed": 0,
         }
         | more
         for document in range(DOCUMENTS)
@@ -107,6 +107,6 @@ def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> 
     assert (third["top1"], third["joint"]) == (pytest.approx(0.5), pytest.approx(0.2))
     assert third["conditional"] == pytest.approx(0.25)
     assert third["target"] == "model"
-    assert third["kl_nats"] is None
+    assert third["joint_nats"] is None
     # Never right before: there is nothing to be a share of.
     assert table["lens", 3]["conditional"] is None

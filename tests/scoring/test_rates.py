@@ -32,7 +32,7 @@ def rows(
             "top1_sum": n * math.exp(-nats),
             "top5_sum": float(n),
             "joint_sum": math.nan,
-            "kl_sum": math.nan,
+            "joint_nats_sum": math.nan,
             "split": "test",
         }
         | more
@@ -196,5 +196,5 @@ def test_fits_of_another_seed_take_the_place_of_the_first_ones() -> None:
 
 def test_what_is_not_known_is_a_null_and_not_a_number() -> None:
     rates = document_sums(FLOOR).rates("all", "test", "all")
-    assert set(rates.columns("kl", rates.rate("kl", *UNIGRAM)).values()) == {None}
-    assert set(rates.columns("kl", None).values()) == {None}
+    assert set(rates.columns("joint", rates.rate("joint_nats", *UNIGRAM)).values()) == {None}
+    assert set(rates.columns("joint", None).values()) == {None}

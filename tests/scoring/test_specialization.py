@@ -57,7 +57,7 @@ def sums(
     for positions in ("all", "marginal"):
         parts += rows(test, "test", positions, noise)
     table = pd.DataFrame(parts, columns=names.split()).astype({"layer": "Int64"})
-    table = table.assign(seed=0, joint_sum=math.nan, kl_sum=math.nan)
+    table = table.assign(seed=0, joint_sum=math.nan, joint_nats_sum=math.nan)
     return DocumentSums(table, domains or ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
 
 

@@ -18,7 +18,8 @@ def sums(by_offset: Mapping[int, Nats], n: int = 10) -> DocumentSums:
         {
             "readout": name, "layer": None, "offset": offset, "blind": True,
             "positions": positions, "document": number, "n": n, "nats_sum": value * n,
-            "top1_sum": 0.0, "top5_sum": (10 - value) * n / 10, "joint_sum": 0.0, "kl_sum": 0.0,
+            "top1_sum": 0.0, "top5_sum": (10 - value) * n / 10, "joint_sum": 0.0,
+            "joint_nats_sum": 0.0,
         }
         for offset, nats in by_offset.items()
         for name, values in nats.items()

@@ -9,10 +9,9 @@ import pandas as pd
 
 from probekit import files
 from probekit.checks import Check
-from probekit.pipelines.analysis.fits import CONTROLS, Fit, Inputs
-from probekit.probes.logit_lens import LogitLens
+from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes.probe import Probes, in_place_of_output
-from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, Readout
+from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED
 from probekit.runs import ceiling
 from probekit.runs.ceiling import Ceiling
 from probekit.runs.setup import Setup
@@ -37,7 +36,7 @@ def marginalize_run(
     Args:
         inputs: Streams and targets.
         settings: How paths are kept.
-        probes: The probes of every fit: the divergence of all but controls is scored.
+        probes: The probes of every fit, of which the (L, 1) probe may replace the output.
         scores: Of all readouts but the ceilings, to tell whether the output is to be adapted.
         stages: What is finished already.
         drawn: Where to marginalize, shape (block, pos).
@@ -46,13 +45,11 @@ def marginalize_run(
         return []
     setup = inputs.streams.setup
     marginalized = partial(_ceiling, inputs, settings, stages, drawn)
-    compared = [readout for fit, readout in probes.items() if fit.name not in CONTROLS]
-    lens = LogitLens(setup.layers, setup.anatomy)
-    ceilings = [marginalized(MARGINAL, [lens, *compared])]
+    ceilings = [marginalized(MARGINAL)]
     linear = next(probes[fit] for fit in probes if fit.name == LINEAR)
     if _adapts(setup, settings, linear, scores):
         with in_place_of_output(setup.anatomy, linear.probes[setup.anatomy.n_layers, 1]):
-            ceilings.append(marginalized(MARGINAL_ADAPTED, []))
+            ceilings.append(marginalized(MARGINAL_ADAPTED))
     return ceilings
 
 
@@ -74,13 +71,12 @@ def _ceiling(
     stages: Stages,
     drawn: Mask,
     name: str,
-    compared: Sequence[Readout],
 ) -> Ceiling:
     table_file = f"{name}.parquet"
 
     def measured() -> dict[str, Any]:
         targets = inputs.targets["test"]
-        result = ceiling.marginalize_drawn(name, settings, inputs.streams, targets, drawn, compared)
+        result = ceiling.marginalize_drawn(name, settings, inputs.streams, targets, drawn)
         # The table first: the notes say that the stage is finished.
         files.write(stages.path(table_file), result.table.to_parquet)
         return {"rows": result.rows, "checks": [asdict(check) for check in result.checks]}
@@ -93,9 +89,7 @@ def _ceiling(
 def sums(
     setup: Setup, settings: Settings, scores: pd.DataFrame, ceilings: Sequence[Ceiling]
 ) -> DocumentSums:
-    """Return all scores, the divergence from the ceiling in the rows compared with it."""
-    for each in ceilings:
-        scores = each.compared_with(scores, settings.seed)
-    rows = [each.own_rows.assign(split="test", seed=settings.seed) for each in ceilings]
+    """Return all scores, those of the ceilings among them."""
+    rows = [each.table.assign(split="test", seed=settings.seed) for each in ceilings]
     whole = pd.concat([scores, *rows], ignore_index=True)
     return DocumentSums(whole, setup.domains, setup.bytes_per_token, settings.seed)

@@ -140,7 +140,7 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
     targets, drawn = study.targets["test"], study.positions["marginal"]
     ceiling = marginalize_drawn(name, study.settings, streams, targets, drawn)
-    study.keep_table(name, pd.concat([next_token, ceiling.own_rows], ignore_index=True))
+    study.keep_table(name, pd.concat([next_token, ceiling.table], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 
 

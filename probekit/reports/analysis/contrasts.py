@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 from probekit.readout import CONCAT, LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
 from probekit.reports.analysis.rows import RunRows
-from probekit.reports.analysis.tables import NO_CEILING
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
-from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
+from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
 
 FEW_ROWS = 30  # above it, a table of layers keeps those that matter
 
@@ -52,7 +51,7 @@ _FAMILIES = (
 _TOP1 = _Column("top1", "Unconditional: right at t+k (%)", 100.0, 1)
 _JOINT = _Column("joint", "Joint: right at all of t+2 … t+k (%)", 100.0, 1)
 _GIVEN = _Column("conditional", "Conditional: right at t+k given right before (%)", 100.0, 1)
-_KL = _Column("kl_nats", "KL from the ceiling (nats)")
+_NATS = _Column("joint_nats", "All of t+2 … t+k together (nats)")
 
 
 def control_table(run: RunRows) -> tuple[Table, bool]:
@@ -117,7 +116,7 @@ def sequence_tables(run: RunRows) -> list[Table]:
     """
     names = ("readout", "layer", "offset", "domain")
     given = {tuple(row[name] for name in names): row for row in run.results.get("sequences") or ()}
-    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _KL)))
+    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _NATS)))
     tables = []
     for domain in run.domains:
         keys = (
@@ -125,7 +124,7 @@ def sequence_tables(run: RunRows) -> list[Table]:
             for offset in run.offsets
             for readout, layer in _drafters(run, offset, domain).items()
         )
-        rows = [_sequence(run, given[key]) for key in keys if key in given]
+        rows = [_sequence(given[key]) for key in keys if key in given]
         tables += [Table(f"{domain}: right about several tokens", head, rows)] if rows else []
     return tables
 
@@ -139,18 +138,14 @@ def _drafters(run: RunRows, offset: int, domain: str) -> Mapping[str, int | None
     return best | dict.fromkeys((SKIP_BIGRAM, MARGINAL, MARGINAL_ADAPTED))
 
 
-def _sequence(run: RunRows, row: Row) -> list[Cell]:
-    ceiling = "the ceiling itself" if row["readout"] == MARGINAL else "its KL was not measured"
-    divergence = absent(ceiling if run.has(MARGINAL) else NO_CEILING)
-    if run.has(MARGINAL) and not row["readout"].startswith(MARGINAL):
-        divergence = _KL.cell(row, reason=ceiling)
+def _sequence(row: Row) -> list[Cell]:
     return [
         mark(row["offset"]),
         word(_placed(row)),
         _TOP1.cell(row),
         _JOINT.cell(row),
         _GIVEN.cell(row, reason="never right at all offsets before"),
-        divergence,
+        _NATS.cell(row),
     ]
 
 

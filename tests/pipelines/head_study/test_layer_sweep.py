@@ -24,7 +24,7 @@ def sweep(probe: Losses, head: Losses, noise: tuple[float, float] = (0.01, 0.01)
             "readout": name, "layer": layer, "offset": 2, "blind": True, "positions": "all",
             "document": number, "n": POSITIONS, "top1_sum": 0.0, "top5_sum": 0.0,
             "nats_sum": POSITIONS * (nats + spread * draw.standard_normal()),
-            "joint_sum": 0.0, "kl_sum": 0.0,
+            "joint_sum": 0.0, "joint_nats_sum": 0.0,
         }
         for name, losses, spread in ((PROBE, probe, noise[0]), (HEAD, head, noise[1]))
         for layer, nats in losses.items()

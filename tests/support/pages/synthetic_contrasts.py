@@ -115,6 +115,7 @@ def _sequences(run: Row) -> Iterator[Row]:
         "marginal" if any(row["positions"] == "marginal" for row in run["scores"]) else "all"
     )
     joint: dict[tuple[str, int | None, str, int], float] = {}
+    nats: dict[tuple[str, int | None, str, int], float] = {}
     for row in sorted(run["scores"], key=lambda row: int(row["offset"])):
         name, layer, offset, domain = (row[k] for k in ("readout", "layer", "offset", "domain"))
         scored = (row["positions"], row["split"]) == (positions, "test")
@@ -122,7 +123,8 @@ def _sequences(run: Row) -> Iterator[Row]:
             continue
         before = joint.get((name, layer, domain, offset - 1), 1.0)
         joint[name, layer, domain, offset] = before * row["top1"]
-        divergence = None if name in ("unigram", "skip-bigram") else 0.1 * offset
+        spent = nats.get((name, layer, domain, offset - 1), 0.0)
+        nats[name, layer, domain, offset] = spent + row["nats"]
         place = {"readout": name, "layer": layer, "offset": offset, "domain": domain}
         yield (
             place
@@ -132,7 +134,7 @@ def _sequences(run: Row) -> Iterator[Row]:
                     "top1": row["top1"],
                     "joint": before * row["top1"],
                     "conditional": row["top1"],
-                    "kl_nats": 0.0 if name == "marginal" else divergence,
+                    "joint_nats": spent + row["nats"],
                 }
             )
         )
