@@ -97,13 +97,12 @@ def costs(settings: Settings) -> Iterator[Cost]:
 
 
 def _packed(setup: Setup, block: int) -> Blocks:
-    documents, tokenizer = setup.documents, setup.loaded.tokenizer
+    documents = setup.documents
     return pack(
         [document.ids for document in documents],
         range(len(documents)),
         block,
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
+        setup.parting.separator,
         [document.whole for document in documents],
     )
 

@@ -7,6 +7,7 @@ same documents for all, and prints nats per token by domain with 95 % intervals,
 paired difference of each size to the next smaller one.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import torch
 import typer
 
 from probekit.activations import residual_stream
-from probekit.data import builtin_text, tokenization
+from probekit.data import builtin_text, separator, tokenization
 from probekit.data.blocks import pack
 from probekit.data.documents import BUILT_IN, Source
 from probekit.data.targets import text_targets
@@ -39,8 +40,8 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, Rates]]
         documents = open_text(Source.parse(argument)).take()
         tokenized += tokenization.tokenize(documents, tokenizer, max_tokens)
     ids = [document.ids for document in tokenized]
-    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
-    blocks = pack(ids, range(len(ids)), BLOCK, *ends)
+    known = replace(separator.candidates(tokenizer)[0], scored=True)
+    blocks = pack(ids, range(len(ids)), BLOCK, known)
     stream = residual_stream.stream(
         loaded.model, anatomy, blocks.token_ids, [anatomy.n_layers], batch_size=16
     )

@@ -45,6 +45,10 @@ class RunSettings:
         limit: Documents, or pairs, read from each text.
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
+        separator: What stands between documents in a block: `eos` (the tokenizer's end token, and
+            its BOS behind that), `bos` (its BOS alone), `none`, or `auto`: the one that costs the
+            model least, measured on training text. It is a target where the model foresees it
+            better than a guess.
         offsets: The horizon: offsets 1 … this are measured.
         marginal: How marginalization keeps paths: `nucleus`, `top` or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
@@ -66,6 +70,7 @@ class RunSettings:
     limit: int | None = None
     max_tokens: int | None = None
     block: int = 256
+    separator: Literal["auto", "eos", "bos", "none"] = "auto"
     offsets: int = 4
     marginal: Literal["nucleus", "top", "off"] = "nucleus"
     nucleus: float = 0.99

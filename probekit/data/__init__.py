@@ -8,6 +8,7 @@ texts         open a text: documents or pairs, as its first row says
 tokenization  documents as tokens, shortened or cut into pieces
 pair_tokens   pairs as tokens, the source a prompt
 dataset       all texts that settings name, read and tokenized
+separator     what stands between documents in a block
 blocks        token blocks, and the mask of positions that have a target
 targets       targets by offset; positions drawn for what is costly
 token_text    tokens spelt for a reader

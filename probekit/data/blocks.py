@@ -1,9 +1,8 @@
 """Pack documents into token blocks, and mask which positions have which target.
 
-Documents, each ended by the tokenizer's end token, lie end to end in blocks of equal
-length. Where the tokenizer has a BOS it comes first in each block, and before each document
-too unless BOS and end are one token, which then does both. Masks come from an array of
-document numbers, never from token ids.
+Documents, each ended by a separator, lie end to end in blocks of equal length. Where the
+tokenizer has a BOS it comes first in each block, and before each document too where that is
+another token than the end. Masks come from an array of document numbers, never from token ids.
 
 A document may begin with a prompt: context, of which no token is a target. Such a document has
 a block to itself, so that nothing but its own prompt stands before its targets.
@@ -18,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from probekit.data.documents import SPLITS, Split
+from probekit.data.separator import Separator
 from probekit.errors import DataError
 
 OUTSIDE = -1
@@ -42,7 +42,8 @@ class Blocks:
         An end token is a legal target; its own position, the last of its document, has
         none. A piece of n tokens has max(0, n - offset) such positions.
 
-        >>> blocks = pack([[5, 6], [7]], [0, 1], block=6, bos=None, end=9)
+        >>> ends = Separator("eos", bos=None, end=9, scored=True)
+        >>> blocks = pack([[5, 6], [7]], [0, 1], block=6, separator=ends)
         >>> blocks.token_ids.tolist(), blocks.valid(1).tolist()
         ([[5, 6, 9, 7, 9, 9]], [[True, True, False, True, False, False]])
         """
@@ -92,22 +93,21 @@ def pack(
     ids: Sequence[Sequence[int]],
     numbers: Sequence[int],
     block: int,
-    bos: int | None,
-    end: int | None,
+    separator: Separator,
     whole: Sequence[bool] | None = None,
 ) -> Blocks:
     """Lay documents end to end in blocks.
 
     The end token after a document that was cut parts it from the next one, but is nobody's
-    target: no model could foresee it. The last block is filled up with the end token, which
-    belongs to no document either (attention is causal: it changes nothing before it).
+    target: no model could foresee it; nor is one that the separator says is not scored. The
+    last block is filled up with the end token, which belongs to no document either (attention is
+    causal: it changes nothing before it).
 
     Args:
         ids: Token ids of each document.
         numbers: Number of each document.
         block: Tokens in a block, BOS included.
-        bos: First token of each block and document, or None.
-        end: Token after each document, or None.
+        separator: What stands between documents, and first in each block.
         whole: Whether each document is whole; all are, by default.
 
     Returns:
@@ -115,16 +115,19 @@ def pack(
     """
     flat: list[int] = []
     owner: list[int] = []
+    bos, end = separator.bos, separator.end
     body = block - (bos is not None)
+    begins = separator.between[1:]
     for index, (document, number) in enumerate(zip(ids, numbers, strict=True)):
-        if bos not in (None, end) and len(flat) % body:  # a block's own BOS is not doubled
-            flat.append(bos)
-            owner.append(OUTSIDE)
+        if len(flat) % body:  # a block's own BOS is not doubled
+            flat += begins
+            owner += [OUTSIDE] * len(begins)
         flat += document
         owner += [number] * len(document)
-        if end is not None:
+        if end is not None and (separator.kind != "bos" or len(flat) % body):
             flat.append(end)
-            owner.append(number if whole is None or whole[index] else OUTSIDE)
+            scored = separator.scored and (whole is None or whole[index])
+            owner.append(number if scored else OUTSIDE)
     filling = -len(flat) % body
     filler = 0 if end is None else end
     token_ids = torch.tensor(flat + [filler] * filling).view(-1, body)
@@ -177,7 +180,7 @@ def pack_prompted(
 
 def blocks_by_split(
     documents: Sequence[TokenizedDocument],
-    tokenizer: PreTrainedTokenizerBase,
+    separator: Separator,
     block: int,
     horizon: int,
 ) -> dict[Split, Blocks]:
@@ -189,13 +192,13 @@ def blocks_by_split(
     by_split = {}
     for part in SPLITS:
         numbers = [i for i, document in enumerate(documents) if document.split == part]
-        by_split[part] = _packed(documents, numbers, tokenizer, block)
+        by_split[part] = _packed(documents, numbers, separator, block)
         _require_targets(by_split[part], documents, part, horizon)
     return by_split
 
 
 def block_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the tokens of a block that holds a document, its BOS and its end."""
+    """Return the most tokens that a document takes in a block of its own, with BOS and end."""
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     return len(ids) + sum(end is not None for end in ends)
 
@@ -212,22 +215,23 @@ def shortened(
 def _packed(
     documents: Sequence[TokenizedDocument],
     numbers: Sequence[int],
-    tokenizer: PreTrainedTokenizerBase,
+    separator: Separator,
     block: int,
 ) -> Blocks:
     """Return the blocks of the documents of these numbers, those with a prompt last."""
-    bos, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     plain = [i for i in numbers if not documents[i].prompt]
     prompted = [i for i in numbers if documents[i].prompt]
     parts = []
     if plain:
         whole = [documents[i].whole for i in plain]
-        parts.append(pack([documents[i].ids for i in plain], plain, block, bos, end, whole))
+        parts.append(pack([documents[i].ids for i in plain], plain, block, separator, whole))
     if prompted:
         ids, prompts = zip(
             *((documents[i].ids, documents[i].prompt) for i in prompted), strict=True
         )
-        parts.append(pack_prompted(ids, prompted, prompts, block, bos, end))
+        # Nothing stands behind it in its block: an end that is not scored is not needed.
+        end = separator.end if separator.scored else None
+        parts.append(pack_prompted(ids, prompted, prompts, block, separator.bos, end))
     return Blocks(
         torch.cat([part.token_ids for part in parts]),
         torch.cat([part.documents for part in parts]),

@@ -72,7 +72,9 @@ def text_targets(blocks: Blocks, horizon: int) -> Targets:
         SettingsError: If the horizon is not in 1 … pos - 1.
 
     >>> from probekit.data.blocks import pack
-    >>> targets = text_targets(pack([[5, 6, 7]], [0], block=4, bos=None, end=9), horizon=2)
+    >>> from probekit.data.separator import Separator
+    >>> blocks = pack([[5, 6, 7]], [0], 4, Separator("eos", bos=None, end=9, scored=True))
+    >>> targets = text_targets(blocks, horizon=2)
     >>> targets.ids[2][targets.valid[2]]
     tensor([7, 9])
     """

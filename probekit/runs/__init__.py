@@ -2,6 +2,7 @@
 
 doctor    checks of every assumption that an analysis makes of a model
 plan      memory and time that a run will take
+separator what stands between documents: which separator the model knows
 setup     from settings to a model, its anatomy, token blocks and a plan
 folder    the run folder: opened, written whole, read again
 stages    finished work of an unfinished run, under what could change it

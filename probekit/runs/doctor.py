@@ -35,7 +35,7 @@ class _Reference:
 
 
 # Checks whose failure a reader must know of, but which forbid nothing.
-ADVISORY = frozenset({"training"})
+ADVISORY = frozenset({"training", "separator"})
 
 
 def check_model(

@@ -28,6 +28,7 @@ def run_row(setup: Setup, settings: Mapping[str, Any], journal: Journal) -> dict
         "seed": settings["seed"],
         "device": provenance.machine(loaded.model.device),
         "dtype": loaded.dtype,
+        "separator": setup.parting.separator.kind,
         "versions": dict(provenance.versions()),
         # As JSON has it, so that a report is the same from memory and file.
         "settings": {

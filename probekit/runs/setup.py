@@ -15,7 +15,7 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
-from probekit.runs import doctor, plan
+from probekit.runs import doctor, plan, separator
 from probekit.settings import TOKENS_ELSEWHERE, AnySettings, RunSettings
 
 
@@ -32,6 +32,7 @@ class Setup:
         warnings: Code and message of what a reader must know of the text.
         layers: Layers to read.
         plan: What the run will take.
+        parting: What stands between documents, and why.
     """
 
     loaded: Loaded
@@ -42,6 +43,7 @@ class Setup:
     warnings: list[dict[str, str]]
     layers: tuple[int, ...]
     plan: plan.Plan
+    parting: separator.Choice
 
     @cached_property
     def domains(self) -> list[str]:
@@ -101,10 +103,11 @@ def prepare(
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
     block = shortened(block, documents, loaded.tokenizer)
-    blocks = blocks_by_split(documents, loaded.tokenizer, block, settings.offsets)
+    parting = separator.choose(loaded, documents, settings, block)
+    blocks = blocks_by_split(documents, parting.separator, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
     made = plan.make(anatomy, n_blocks, block, layers, settings.offsets, settings.batch_size)
-    return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made)
+    return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting)
 
 
 def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:

@@ -48,7 +48,8 @@ class Stages:
     ) -> "Stages":
         """Return the stages of a run in its folder."""
         texts = [row["sha256"] for row in setup.text]
-        return cls.of(folder / "stages", journal, [asdict(settings), setup.fingerprint, texts])
+        causes = [asdict(settings), setup.fingerprint, texts, asdict(setup.parting.separator)]
+        return cls.of(folder / "stages", journal, causes)
 
     def path(self, file: str) -> Path:
         """Return where a file of a stage is kept."""

@@ -16,17 +16,20 @@ from probekit.data.blocks import (
     shortened,
 )
 from probekit.data.documents import SPLITS, Document, Split
+from probekit.data.separator import Separator
 from probekit.data.targets import draw_positions
 from probekit.data.tokenization import tokenize
 from probekit.errors import DataError
 from support import tiny_run
+from support.separators import ends
 
+KNOWN = ends(tiny_run.BOS, tiny_run.END)
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 BEGINNINGS = st.sampled_from([(None, None), (None, 9), (0, 9), (9, 9), (0, None)])
 
 
 def packed(sizes: list[int], block: int, bos: int | None, end: int | None) -> Blocks:
-    return pack([[5] * size for size in sizes], range(len(sizes)), block, bos, end)
+    return pack([[5] * size for size in sizes], range(len(sizes)), block, ends(bos, end))
 
 
 def runs(blocks: Blocks) -> list[int]:
@@ -116,13 +119,33 @@ def test_a_domain_without_a_target_at_the_horizon_says_what_is_needed() -> None:
     long = tokenize(texts, words, None)
     short = [Document("short", str(n), f"w{n} w1") for n in range(9)]
     both = [*long, *tokenize(short, words, None)]
-    assert blocks_by_split(both, words, 32, horizon=2)
+    assert blocks_by_split(both, KNOWN, 32, horizon=2)
     with pytest.raises(DataError, match=r"short: the train split has no position with a target 4"):
-        blocks_by_split(both, words, 32, horizon=4)
+        blocks_by_split(both, KNOWN, 32, horizon=4)
+
+
+def test_bos_alone_parts_documents_and_is_not_doubled() -> None:
+    blocks = pack([[5, 6], [7, 8], [4]], [0, 1, 2], 6, Separator("bos", 0, 0, scored=True))
+    assert blocks.token_ids.tolist() == [[0, 5, 6, 0, 7, 8], [0, 4, 0, 0, 0, 0]]
+    # The BOS behind a document is its target where it stands in the same block.
+    assert blocks.documents.tolist() == [[-1, 0, 0, 0, 1, 1], [-1, 2, 2, -1, -1, -1]]
+    assert blocks.valid(1).sum(dim=1).tolist() == [3, 1]
+
+
+def test_nothing_between_documents_leaves_bos_at_the_start_of_a_block() -> None:
+    blocks = pack([[5, 6], [7, 8], [4]], [0, 1, 2], 6, Separator("none", 0, None))
+    assert blocks.token_ids.tolist() == [[0, 5, 6, 7, 8, 4]]
+    assert blocks.valid(1).tolist() == [[False, True, False, True, False, False]]
+
+
+def test_a_separator_that_is_not_scored_is_nobodys_target() -> None:
+    blocks = pack([[5, 6], [7, 8]], [0, 1], 8, Separator("eos", 0, 9))
+    assert blocks.token_ids.tolist() == [[0, 5, 6, 9, 0, 7, 8, 9]]
+    assert blocks.documents.tolist() == [[-1, 0, 0, -1, -1, 1, 1, -1]]
 
 
 def test_the_end_behind_a_cut_is_nobodys_target() -> None:
-    blocks = pack([[5, 6], [7, 8]], [0, 1], block=6, bos=None, end=9, whole=[False, True])
+    blocks = pack([[5, 6], [7, 8]], [0, 1], 6, ends(None, 9), whole=[False, True])
     assert blocks.token_ids[0].tolist() == [5, 6, 9, 7, 8, 9]
     assert blocks.documents[0].tolist() == [0, 0, -1, 1, 1, 1]
     assert blocks.valid(1)[0].tolist() == [True, False, False, True, True, False]
@@ -179,11 +202,11 @@ def plain(part: Split, ids: list[int]) -> TokenizedDocument:
 
 
 def test_each_pair_has_a_block_and_other_documents_lie_as_before() -> None:
-    words, target = tiny_run.tokenizer(), [6, 7, 8]
+    target = [6, 7, 8]
     documents = [pair(part, [3, 4], target) for part in SPLITS]
     others = [plain(part, [5] * size) for part in SPLITS for size in (4, 3)]
-    both = blocks_by_split([*documents, *others], words, 12, horizon=2)
-    alone = blocks_by_split(others, words, 12, horizon=2)
+    both = blocks_by_split([*documents, *others], KNOWN, 12, horizon=2)
+    alone = blocks_by_split(others, KNOWN, 12, horizon=2)
     for number, part in enumerate(SPLITS):
         assert torch.equal(both[part].token_ids[:-1], alone[part].token_ids)
         moved = alone[part].documents
@@ -205,7 +228,7 @@ def test_a_pair_sees_nothing_of_another(tiny_llama: LlamaForCausalLM) -> None:
     def logits(first: list[int]) -> torch.Tensor:
         documents = [pair(part, [3, 4], [6, 7, 8]) for part in SPLITS]
         whole = [pair("train", first, first[::-1]), *documents]
-        blocks = blocks_by_split(whole, tiny_run.tokenizer(), 24, horizon=2)["train"]
+        blocks = blocks_by_split(whole, KNOWN, 24, horizon=2)["train"]
         found: torch.Tensor = tiny_llama(blocks.token_ids).logits
         return found[blocks.documents == 1]
 
@@ -215,7 +238,7 @@ def test_a_pair_sees_nothing_of_another(tiny_llama: LlamaForCausalLM) -> None:
 
 def test_targets_shorter_than_the_horizon_say_what_is_needed() -> None:
     documents = [pair(part, [3, 4, 5, 6, 7], [6, 7], "short") for part in SPLITS]
-    assert blocks_by_split(documents, tiny_run.tokenizer(), 12, horizon=3)  # the end is a target
+    assert blocks_by_split(documents, KNOWN, 12, horizon=3)  # the end is a target
     message = "short: the train split .* target 4 tokens ahead: its longest target has 2 tokens"
     with pytest.raises(DataError, match=message):
-        blocks_by_split(documents, tiny_run.tokenizer(), 12, horizon=4)
+        blocks_by_split(documents, KNOWN, 12, horizon=4)

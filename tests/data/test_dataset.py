@@ -66,7 +66,7 @@ def test_what_is_predicted_of_pairs_is_their_targets_whatever_stands_before_them
     other = jsonl(tmp_path / "other.jsonl", pairs(random.Random(1)))
     one, two = prepared(), prepared(text=(other,))
     words, rows = tiny_run.tokenizer(), pairs(random.Random(0))
-    targets = [words(row["target"])["input_ids"] + [tiny_run.END] for row in rows]
+    targets = [words(row["target"])["input_ids"] for row in rows]  # the end is not known
     for offset in (1, 2, 3):
         wanted = sorted(tuple(ids[offset - 1 :]) for ids in targets)
         assert predicted(one, offset) == predicted(two, offset) == wanted
@@ -141,8 +141,8 @@ def test_an_analysis_of_pairs_scores_their_targets_alone(
     count = n_test_pairs(run.results["text"])
     for row in run.results["scores"]:
         if (row["split"], row["positions"]) == ("test", "all"):
-            # Twenty words and the end, from the last of the prompt on.
-            assert row["n_positions"] == count * (22 - row["offset"])
+            # Twenty words, from the last of the prompt on; the model does not know the end.
+            assert row["n_positions"] == count * (21 - row["offset"])
             assert row["n_documents"] == count
     assert "pairs" in {warning["code"] for warning in run.results["warnings"]}
     assert "German sentence to English: ..." in (run.folder / "report.html").read_text()
@@ -159,5 +159,5 @@ def test_heads_are_trained_and_scored_on_the_targets_of_pairs(
     count = n_test_pairs(run.document["text"])
     scored = [row for row in run.document["scores"] if row["positions"] == "all"]
     assert {row["strategy"] for row in scored} >= {"heads-only"}
-    assert all(row["n_positions"] == count * (22 - row["offset"]) for row in scored)
+    assert all(row["n_positions"] == count * (21 - row["offset"]) for row in scored)
     assert "pairs" in {warning["code"] for warning in run.document["warnings"]}

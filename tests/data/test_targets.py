@@ -18,8 +18,9 @@ from probekit.data.targets import (
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.greedy_targets import model_targets
+from support.separators import ends
 
-BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, bos=0, end=9)
+BLOCKS = pack([[5, 6, 7], [8, 4]], [0, 1], block=8, separator=ends(0, 9))
 
 
 def test_a_target_is_the_token_so_many_places_on_in_the_same_document() -> None:
@@ -51,7 +52,7 @@ def test_as_many_positions_are_drawn_as_were_asked_for(
     lengths: list[int], count: int, drawn: int
 ) -> None:
     ids = [[1] * (length - 1) for length in lengths]
-    blocks = pack(ids, range(len(ids)), block=64, bos=None, end=0)
+    blocks = pack(ids, range(len(ids)), block=64, separator=ends(None, 0))
     mask = draw_positions(blocks, ["a"] * len(ids), horizon=1, count=count, seed=0)
     assert int(mask.sum()) == drawn
 
@@ -63,7 +64,7 @@ def test_the_models_own_continuation_is_what_it_generates(
     draw = torch.Generator().manual_seed(0)
     vocabulary = tiny_llama.config.vocab_size
     documents = [torch.randint(3, vocabulary, (n,), generator=draw).tolist() for n in (20, 9, 30)]
-    blocks = pack(documents, [0, 1, 2], block=24, bos=None, end=2)
+    blocks = pack(documents, [0, 1, 2], block=24, separator=ends(None, 2))
     found = model_targets(BranchEngine(tiny_llama, route), blocks, horizon=3)
     assert found.name == "model"
     text = text_targets(blocks, horizon=3)
@@ -78,7 +79,7 @@ def test_the_models_own_continuation_is_what_it_generates(
 
 
 def test_targets_are_read_as_they_were_written(tmp_path: Path) -> None:
-    blocks = pack([[5, 6, 7], [8, 9]], [0, 1], block=4, bos=None, end=1)
+    blocks = pack([[5, 6, 7], [8, 9]], [0, 1], block=4, separator=ends(None, 1))
     by_split: dict[Split, Targets] = {
         split: text_targets(blocks, horizon=2) for split in ("train", "validation", "test")
     }

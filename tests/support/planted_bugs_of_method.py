@@ -23,4 +23,18 @@ MUTATIONS = (
             "::test_the_floor_is_the_better_readout_of_the_token_by_validation",
         ),
     ),
+    Mutation(
+        "documents are parted by the end token, whether the model knows it or not",
+        "probekit.runs.separator",
+        "chosen = next(s for s in found if",
+        "chosen = next(s for s in found if s.kind or",
+        ("tests/runs/test_separator.py::test_bos_parts_documents_where_the_end_token_disturbs",),
+    ),
+    Mutation(
+        "a separator is a target although the model never saw it",
+        "probekit.runs.separator",
+        "scored=cost <= guess",
+        "scored=cost >= 0",
+        ("tests/runs/test_separator.py::test_an_end_token_that_the_model_never_saw_is_no_target",),
+    ),
 )

@@ -82,7 +82,8 @@ def run(
     with journal.stage("prepare"):
         setup = prepare(loaded, settings, settings.layers, settings.site)
         test = setup.blocks["test"]
-        checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        checks = [*of_model, setup.parting.check]
         warnings = require_analysable(checks)
     start(folder, settings)
     say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
@@ -112,6 +113,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
         documents, counts = row["documents"], row["tokens"]
         parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
         lines.append(f"Text {row['domain']} ({row['source']}), tokens in documents: {parts}")
+    lines.append(setup.parting.check.message)
     return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 
 
@@ -121,7 +123,7 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     setup = prepare(loaded, settings, settings.layers, settings.site)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)
-    return [*checks, setup.branches().check_first(token_ids[0])]
+    return [*checks, setup.parting.check, setup.branches().check_first(token_ids[0])]
 
 
 def _write(

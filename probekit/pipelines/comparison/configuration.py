@@ -17,7 +17,7 @@ OF_MODEL = (
     "softcap",
     "tokenizer",
 )
-OF_RUN = ("device", "dtype", "attention")
+OF_RUN = ("device", "dtype", "attention", "separator")
 UNSET = "not set"
 MARGINALIZED_BY = "marginal", "nucleus", "max_branches"
 
@@ -118,6 +118,11 @@ _FACTS: Sequence[tuple[str, Fact, str]] = (
         "block-differs",
         _setting("block"),
         "The blocks differ in length: models saw more or less of the text before a position",
+    ),
+    (
+        "separator-differs",
+        lambda run: run.results["run"]["separator"],
+        "Documents were parted by other separators, each by one that its model knows",
     ),
     (
         "tokens-differ",

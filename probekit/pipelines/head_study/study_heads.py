@@ -114,7 +114,8 @@ def run(
         test = setup.blocks["test"]
         study = Study(setup, settings, Stages.of_run(folder, journal, setup, settings))
         train_strategies.require_possible(study)
-        checks = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
+        checks = [*of_model, setup.parting.check]
         failed = require_analysable(checks)
     results.start(folder, settings, FILE)
     say(plan_line(study))
@@ -179,6 +180,7 @@ def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     for row in setup.text:
         counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
         lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}")
+    lines.append(setup.parting.check.message)
     return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 
 

@@ -8,7 +8,7 @@ from probekit.reports.components.rows import Row
 
 RUN_FACTS = (
     ("Run", "id"), ("Created", "created"), ("Seconds", "seconds"), ("Seed", "seed"),
-    ("Device", "device"), ("Data type", "dtype"),
+    ("Device", "device"), ("Data type", "dtype"), ("Documents are parted by", "separator"),
 )  # fmt: skip
 _ATTENTION = ("Attention", "attention")  # of an analysis alone
 _MODEL_FACTS = (

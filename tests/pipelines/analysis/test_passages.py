@@ -18,6 +18,7 @@ from probekit.pipelines.analysis.passages import MOST_TOKENS, Passage, choose, f
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask
 from support import tiny_run
+from support.separators import ends
 
 HORIZON = 3
 
@@ -26,7 +27,7 @@ def laid_out(lengths: list[int], block: int = 64) -> Blocks:
     """Return documents of these lengths, end tokens not counted, in blocks."""
     draw = torch.Generator().manual_seed(0)
     ids = [torch.randint(3, 60, (n,), generator=draw).tolist() for n in lengths]
-    return pack(ids, range(len(ids)), block, tiny_run.BOS, tiny_run.END)
+    return pack(ids, range(len(ids)), block, ends(tiny_run.BOS, tiny_run.END))
 
 
 def tokens_of(chosen: list[Passage], domain: str | None = None) -> int:

@@ -61,7 +61,8 @@ def document() -> dict[str, Any]:
         "run": {
             "id": "x", "created": "2026-01-01T00:00:00+00:00", "command": "probekit heads",
             "seconds": 12.5, "stage_seconds": {"train joint": 3.25}, "seed": 0, "device": "cpu",
-            "dtype": "float32", "versions": {"torch": "2"}, "settings": {"model": "tiny"},
+            "dtype": "float32", "separator": "eos", "versions": {"torch": "2"},
+            "settings": {"model": "tiny"},
         },
         "model": {
             "name": "tiny", "repository": None, "revision": None, "architecture": "Llama",

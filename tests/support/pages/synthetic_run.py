@@ -225,6 +225,7 @@ def _run(size: Size) -> dict[str, Any]:
         "seed": size.seed,
         "device": "cpu",
         "dtype": "float32",
+        "separator": "eos",
         "attention": "sdpa",
         "versions": {"probekit": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "settings": {
