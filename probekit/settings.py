@@ -91,7 +91,7 @@ class RunSettings:
     }
     # Tokens of each text on a CPU where `max_tokens` is unset. The built-in analysis is to take
     # a minute there: fewer tokens then, never fewer optimizer steps.
-    tokens_on_cpu: ClassVar[int] = 10_000
+    tokens_on_cpu: ClassVar[int] = 13_500
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

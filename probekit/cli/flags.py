@@ -28,7 +28,7 @@ def tokens(record: type[RunSettings]) -> str:
     """Return the default of --max-tokens in words.
 
     >>> tokens(RunSettings)
-    '10,000 on a CPU, 200,000 elsewhere'
+    '13,500 on a CPU, 200,000 elsewhere'
     """
     return f"{record.tokens_on_cpu:,} on a CPU, {TOKENS_ELSEWHERE:,} elsewhere"
 

@@ -5,8 +5,9 @@ builtin_text  the built-in text: documentation and source of the standard librar
 rows          rows of JSONL, parquet or a Hub data set
 pairs         pairs of source and target, and their template
 texts         open a text: documents or pairs, as its first row says
-tokenization  documents as tokens, shortened or cut into pieces
+tokenization  documents as tokens, windows of long ones, pieces of few ones
 pair_tokens   pairs as tokens, the source a prompt
+overlap       test text that stands in training text too
 dataset       all texts that settings name, read and tokenized
 separator     what stands between documents in a block
 blocks        token blocks, and the mask of positions that have a target

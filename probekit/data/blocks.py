@@ -72,6 +72,7 @@ class TokenizedDocument:
         sha256: Digest of the content.
         whole: False if it was cut: what ends it is not its author.
         prompt: Tokens before the first that is a target; 0 if all of it is text to predict.
+        n_left_out: Tokens of the document before and after those that were taken.
     """
 
     domain: str
@@ -82,6 +83,7 @@ class TokenizedDocument:
     sha256: str
     whole: bool = True
     prompt: int = 0
+    n_left_out: int = 0
 
     @property
     def n_targets(self) -> int:

@@ -1,12 +1,12 @@
 """Read and tokenize the texts that settings name, with rows and warnings for the results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from probekit import provenance
-from probekit.data import pair_tokens, tokenization
+from probekit.data import overlap, pair_tokens, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
 from probekit.data.pairs import TEMPLATE
@@ -54,7 +54,29 @@ def read(
         documents += tokenized
         rows.append(_row(source, read_documents, tokenized))
         warnings += its_warnings
+    for domain, share in overlap.copied_shares(documents).items():
+        next(row for row in rows if row["domain"] == domain)["copied"] = share
+        if share is not None and share > overlap.MUCH:
+            warnings.append(_copied_warning(domain, share))
     return documents, rows, warnings
+
+
+def taken(row: Mapping[str, Any]) -> str:
+    """Say how much of its documents a row of `text` holds.
+
+    >>> tokens = {"train": 80, "validation": 10, "test": 10}
+    >>> documents = {"train": 8, "validation": 1, "test": 1}
+    >>> row = {"documents": documents, "tokens": tokens, "shortened": 9, "whole_tokens": 2000}
+    >>> taken(row)
+    '9 of 10 documents are windows: 100 of 2,000 tokens'
+    """
+    if not row["shortened"]:
+        return "no document is shortened"
+    documents, tokens = (sum(row[what].values()) for what in ("documents", "tokens"))
+    return (
+        f"{row['shortened']:,} of {documents:,} documents are windows: "
+        f"{tokens:,} of {row['whole_tokens']:,} tokens"
+    )
 
 
 def _documents(
@@ -91,6 +113,8 @@ def _row(
         "sha256": provenance.digest_texts(document.text for document in documents),
         "documents": {part: len(split) for part, split in by_split.items()},
         "tokens": {part: sum(len(d.ids) for d in split) for part, split in by_split.items()},
+        "whole_tokens": sum(len(d.ids) + d.n_left_out for d in tokenized),
+        "shortened": sum(d.n_left_out > 0 for d in tokenized),
     }
 
 
@@ -100,6 +124,15 @@ def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, s
         "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
         f"about {tokenization.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as "
         "independent.",
+    }
+
+
+def _copied_warning(domain: str, share: float) -> dict[str, str]:
+    return {
+        "code": "overlap",
+        "message": f"{domain}: {share:.1%} of the {overlap.LENGTH}-grams of the test text stand "
+        "word for word in training text: what is learned by heart flatters every readout that is "
+        "fitted, and not the model. Leave copies out of the text.",
     }
 
 

@@ -20,8 +20,10 @@ from probekit.errors import DataError, SettingsError
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-# Shares of the tokens at which the documents, in order of their hash, are cut.
-CUTS = (0.8, 0.9)
+# Documents that test, and the shares of a text that do so at least and at most.
+TEST_DOCUMENTS = 60
+LEAST_TEST, MOST_TEST = 0.1, 0.3
+VALIDATION = 0.1
 
 WAY_OUT = (
     "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
@@ -183,8 +185,8 @@ def _decoded(path: Path) -> str:
 def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:
     """Return the split of each document of one domain: train, validation or test.
 
-    Documents are sorted by the sha256 of their content and cut at 80 % and 90 % of the
-    tokens. A document is whole in one split, and documents of the same content are in the same.
+    Documents are sorted by the sha256 of their content and cut where `shares` says, by tokens.
+    A document is whole in one split, and documents of the same content are in the same.
 
     Args:
         documents: The documents of one domain.
@@ -207,7 +209,22 @@ def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:
         starts.append(before / total)
         before += weights[digest]
     # Each part holds at least one document, whatever the sizes.
-    first = min(max(1, sum(start < CUTS[0] for start in starts)), len(digests) - 2)
-    second = min(max(first + 1, sum(start < CUTS[1] for start in starts)), len(digests) - 1)
+    train, validation, _ = shares(len(digests))
+    first = min(max(1, sum(start < train for start in starts)), len(digests) - 2)
+    until = round(train + validation, 3)
+    second = min(max(first + 1, sum(start < until for start in starts)), len(digests) - 1)
     part = {d: SPLITS[(i >= first) + (i >= second)] for i, d in enumerate(digests)}
     return [part[document.sha256] for document in documents]
+
+
+def shares(n_documents: int) -> tuple[float, float, float]:
+    """Return the shares of the tokens of a text that train, validate and test.
+
+    Intervals are made of test documents: a tenth of the text tests where that is 60 documents,
+    more of it where it is not, and of few documents three tenths.
+
+    >>> shares(1000), shares(300), shares(50)
+    ((0.8, 0.1, 0.1), (0.7, 0.1, 0.2), (0.6, 0.1, 0.3))
+    """
+    test = round(min(max(TEST_DOCUMENTS / n_documents, LEAST_TEST), MOST_TEST), 3)
+    return round(1 - VALIDATION - test, 3), VALIDATION, test

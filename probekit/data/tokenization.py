@@ -1,10 +1,10 @@
-"""Tokenize documents; long ones are shortened, and few ones cut into pieces."""
+"""Tokenize documents; of long ones a window is taken, and few ones are cut into pieces."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import SPLITS, Document, split
@@ -13,9 +13,9 @@ from probekit.errors import DataError
 # A domain with fewer documents is cut into pieces, so that it can be split and resampled.
 FEWEST_DOCUMENTS = 20
 PIECE_TOKENS = 1024
-# What a document that is shortened keeps at least: where documents are few, and many.
-SHORTEST_CUTS = 128, 512
-MANY_DOCUMENTS = 200
+# Tokens that a window of a long document holds at least; and where so many documents remain.
+SHORTEST_WINDOW = 128
+LONGER_WINDOWS = ((100, 192), (200, 512))
 
 
 def tokenize(
@@ -23,42 +23,77 @@ def tokenize(
 ) -> list[TokenizedDocument]:
     """Return the tokens of one domain's documents, each with its split.
 
-    Where the domain has more than `max_tokens` tokens, long documents are cut to one
-    common length, so that many documents remain: they, not tokens, are what intervals are
-    made of. Where 200 documents remain anyway, none is cut below 512 tokens, and never below
-    128; beyond that, documents are left out, in order of their hash.
+    Where the domain has more than `max_tokens` tokens, of each long document a window of one
+    common length is taken, so that many documents remain: they, not tokens, are what intervals
+    are made of. No window is shorter than 128 tokens; than 192 where 100 documents remain
+    anyway; than 512 where 200 do. Beyond that, documents are left out, in order of their hash.
 
     Raises:
         DataError: If there are too few documents to split.
     """
-    encoded = encode(tokenizer, [document.text for document in documents])
-    if not any(encoded):
+    encoded = _encoded(tokenizer, [document.text for document in documents])
+    sizes = [len(ids) for ids in encoded["input_ids"]]
+    if not any(sizes):
         raise DataError(
             f"the tokenizer makes no token of the text of {documents[0].domain!r}: are text and "
             "tokenizer of one language?"
         )
-    cap = common_length([len(ids) for ids in encoded], max_tokens)
-    if max_tokens is not None:
-        shortest, enough = SHORTEST_CUTS
-        cap = max(cap, min(max(max_tokens // MANY_DOCUMENTS, shortest), enough))
-    kept = [ids[:cap] for ids in encoded]
-    inside = within(documents, [len(ids) for ids in kept], max_tokens)
-    documents = [documents[i] for i in inside]
-    encoded, kept = [encoded[i] for i in inside], [kept[i] for i in inside]
-    parts = split(documents, [len(ids) for ids in kept])
+    length = _window_length(sizes, max_tokens)
+    windows = [window(each, n, length) for each, n in zip(documents, sizes, strict=True)]
+    inside = within(documents, [len(tokens) for tokens in windows], max_tokens)
+    parts = split([documents[i] for i in inside], [len(windows[i]) for i in inside])
     return [
         TokenizedDocument(
-            document.domain,
-            document.name,
+            documents[i].domain,
+            documents[i].name,
             part,
-            short,
-            # A cut document keeps its share of bytes.
-            round(len(document.text.encode()) * len(short) / max(len(ids), 1)),
-            document.sha256,
-            document.whole and len(short) == len(ids),
+            encoded["input_ids"][i][windows[i].start : windows[i].stop],
+            _n_bytes(documents[i].text, encoded, i, windows[i]),
+            documents[i].sha256,
+            documents[i].whole and windows[i].stop == sizes[i],
+            n_left_out=sizes[i] - len(windows[i]),
         )
-        for document, part, short, ids in zip(documents, parts, kept, encoded, strict=True)
+        for i, part in zip(inside, parts, strict=True)
     ]
+
+
+def _window_length(sizes: Sequence[int], max_tokens: int | None) -> int:
+    length = common_length(sizes, max_tokens)
+    if max_tokens is None:
+        return length
+    least = (min(max_tokens // count, size) for count, size in LONGER_WINDOWS)
+    return max(length, SHORTEST_WINDOW, *least)
+
+
+def window(document: Document, n_tokens: int, length: int) -> range:
+    """Return which tokens of a document are taken: `length` in a row, or all if it has fewer.
+
+    Where they begin is drawn by the hash of the content: the heads of documents are licences,
+    titles and tables of contents, and more alike than what follows.
+
+    >>> window(Document("d", "name", "text"), n_tokens=1000, length=10)
+    range(207, 217)
+    """
+    free = max(n_tokens - length, 0)
+    start = int(document.sha256, 16) % (free + 1)
+    return range(start, start + n_tokens - free)
+
+
+def _n_bytes(text: str, encoded: BatchEncoding, document: int, tokens: range) -> int:
+    """Return the UTF-8 bytes of a text that tokens in a row stand for, what is between included.
+
+    Of a slow tokenizer, which does not say which characters a token stands for, it is their share.
+    """
+    n_tokens = len(encoded["input_ids"][document])
+    if not encoded.is_fast:
+        return round(len(text.encode()) * len(tokens) / max(n_tokens, 1))
+    first, last = 0, len(text)
+    for end in (tokens.start, tokens.stop):
+        if 0 < end < n_tokens:
+            span = encoded.token_to_chars(document, end)
+            assert span is not None  # only tokens that are not of the text have none
+            first, last = (span.start, last) if end == tokens.start else (first, span.start)
+    return len(text[first:last].encode())
 
 
 def within(documents: Sequence[Document], sizes: Sequence[int], total: int | None) -> list[int]:
@@ -78,13 +113,17 @@ def within(documents: Sequence[Document], sizes: Sequence[int], total: int | Non
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Return token ids without special tokens; the length of a text is not limited."""
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"]
+    ids: list[list[int]] = _encoded(tokenizer, texts)["input_ids"]
     return ids
 
 
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> BatchEncoding:
+    encoded: BatchEncoding = tokenizer(list(texts), add_special_tokens=False, verbose=False)
+    return encoded
+
+
 def common_length(lengths: Sequence[int], total: int | None) -> int:
-    """Return the length to which documents are cut so that they sum to at most `total`.
+    """Return the length of windows of documents that sum to at most `total`.
 
     >>> common_length([2, 10, 20], total=16)
     7

@@ -139,7 +139,7 @@ def test_doctor_checks_every_assumption(
 
 @pytest.mark.parametrize(
     ("command", "offsets", "tokens"),
-    [("analyze", "4", "10,000 on a CPU"), ("heads", "2", "40,000 on a CPU")],
+    [("analyze", "4", "13,500 on a CPU"), ("heads", "2", "40,000 on a CPU")],
 )
 def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, tokens: str) -> None:
     given: Any = get_command(main.app)

@@ -77,7 +77,9 @@ def test_what_is_predicted_of_pairs_is_their_targets_whatever_stands_before_them
 def test_pairs_are_told_of_counted_and_laid_in_short_blocks(prepared: Any) -> None:
     setup = prepared()
     assert {part.token_ids.shape[1] for part in setup.blocks.values()} == {TEMPLATE + 27}
-    (row,), (warning,) = setup.text, setup.warnings
+    (row,), (warning, copied) = setup.text, setup.warnings
+    assert copied["code"] == "overlap"  # of words that mostly follow from the one before
+    assert f"{row['copied']:.1%} of the 9-grams of the test text" in copied["message"]
     assert sum(row["tokens"].values()) == PAIRS * (TEMPLATE + 25)
     assert sum(row["documents"].values()) == PAIRS
     assert warning["code"] == "pairs"
@@ -103,7 +105,7 @@ def test_pairs_longer_than_a_block_are_left_out_with_a_warning(
 ) -> None:
     rows = pairs(random.Random(0))
     rows[3]["source"] = "w1 " * 60
-    _, warning = prepared(text=(jsonl(tmp_path / "a.jsonl", rows),)).warnings
+    _, warning, _ = prepared(text=(jsonl(tmp_path / "a.jsonl", rows),)).warnings
     assert warning["code"] == "pairs-left-out"
     assert warning["message"].startswith("a: 1 of 40 pairs are longer than a block of 64 tokens")
     with pytest.raises(DataError, match=r"words: none of 40 pairs fits .* 32 tokens.* --block"):

@@ -200,18 +200,24 @@ def test_rows_in_another_format_are_not_taken_for_prose(tmp_path: Path, name: st
         read(tmp_path / name)
 
 
-def test_documents_are_cut_at_80_and_90_percent_of_tokens_in_order_of_their_hash() -> None:
-    documents = numbered(*range(10))
-    parts = split(documents, [1] * 10)
+@pytest.mark.parametrize(
+    ("n_documents", "train", "validation", "test"),
+    [(10, 6, 1, 3), (200, 120, 20, 60), (400, 300, 40, 60), (1000, 800, 100, 100)],
+)
+def test_in_order_of_their_hash_documents_train_and_enough_of_them_test(
+    n_documents: int, train: int, validation: int, test: int
+) -> None:
+    documents = numbered(*range(n_documents))
+    parts = split(documents, [1] * n_documents)
     by_hash = [
         part for _, part in sorted((d.sha256, p) for d, p in zip(documents, parts, strict=True))
     ]
-    assert by_hash == ["train"] * 8 + ["validation", "test"]
+    assert by_hash == ["train"] * train + ["validation"] * validation + ["test"] * test
 
 
 def test_sizes_are_tokens_and_not_documents() -> None:
     documents = sorted(numbered(*range(12)), key=lambda document: document.sha256)
-    assert split(documents, [80, *[1] * 10, 10]) == ["train", *["validation"] * 10, "test"]
+    assert split(documents, [60, *[1] * 10, 30]) == ["train", *["validation"] * 10, "test"]
 
 
 def test_identical_documents_are_on_one_side() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import Replace
+from transformers import BatchEncoding
 
 from probekit.data.documents import Document
 from probekit.data.tokenization import PIECE_TOKENS, common_length, pieces, tokenize
@@ -44,7 +45,52 @@ def test_a_line_longer_than_a_piece_is_cut_between_words() -> None:
     assert [len(piece.text.split()) for piece in cut] == [1024, 1024, 952]
 
 
-def test_a_cut_document_keeps_its_share_of_bytes() -> None:
+def test_windows_lie_anywhere_in_long_documents_and_have_the_bytes_of_their_tokens() -> None:
+    words = tiny_run.tokenizer()
+    texts = [" ".join([f"w{n}", *["w1 w10"] * 200, "w56"]) for n in range(30)]
+    found = tokenize(documents(*texts), words, 30 * 192)
+    assert {len(document.ids) for document in found} == {192}
+    assert sum(n == document.ids[0] - 3 for n, document in enumerate(found)) < 3  # a head
+    assert {document.n_left_out for document in found} == {402 - 192}
+    # Of w1 and w10 a window has as many of each, and a space after each of them.
+    inner = [document for document in found if not {3 + 56, 3} & set(document.ids)]
+    assert {document.n_bytes for document in inner} == {96 * 3 + 96 * 4}
+    assert not any(document.whole for document in inner)
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "length"),
+    [(5000, 128), (13_500, 135), (30_000, 192), (60_000, 300), (None, 600)],
+)
+def test_windows_are_longer_where_documents_are_many(max_tokens: int, length: int) -> None:
+    many = documents(*(f"w{n % 57} w{n // 57} " + "w1 " * 598 for n in range(400)))
+    assert {len(found.ids) for found in tokenize(many, tiny_run.tokenizer(), max_tokens)} == {
+        length
+    }
+
+
+def test_the_window_of_a_document_depends_on_nothing_but_its_content_and_length() -> None:
+    texts = [" ".join(f"w{(n + place * n) % 57}" for place in range(500)) for n in range(30)]
+    found = tokenize(documents(*texts), tiny_run.tokenizer(), 30 * 200)
+    turned = tokenize(documents(*texts[::-1]), tiny_run.tokenizer(), 30 * 200)
+    assert [d.ids for d in found] == [d.ids for d in turned[::-1]]
+    twice = tokenize(documents(*texts, *texts), tiny_run.tokenizer(), 60 * 200)
+    for one, other in zip(twice[:30], twice[30:], strict=True):
+        assert (one.ids, one.split) == (other.ids, other.split)
+
+
+def test_a_window_that_stops_before_the_end_has_no_end_to_predict() -> None:
+    texts = [" ".join([f"w{n}"] * 300) for n in range(30)]
+    found = tokenize(documents(*texts), tiny_run.tokenizer(), 30 * 200)
+    assert not any(document.whole for document in found)
+    short = tokenize(documents(*texts), tiny_run.tokenizer(), 30 * 300)
+    assert all(document.whole and not document.n_left_out for document in short)
+
+
+def test_of_a_slow_tokenizer_a_window_has_its_share_of_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BatchEncoding, "is_fast", False)
     found = tokenize(documents(*(f"w{n} " * 400 for n in range(10))), tiny_run.tokenizer(), 2000)
     assert {len(document.ids) for document in found} == {200}
     assert found[3].n_bytes == 600

@@ -37,4 +37,34 @@ MUTATIONS = (
         "scored=cost >= 0",
         ("tests/runs/test_separator.py::test_an_end_token_that_the_model_never_saw_is_no_target",),
     ),
+    Mutation(
+        "a long document gives its head, and no window",
+        "probekit.data.tokenization",
+        "start = int(document.sha256, 16) % (free + 1)",
+        "start = 0",
+        (
+            "tests/data/test_tokenization.py"
+            "::test_windows_lie_anywhere_in_long_documents_and_have_the_bytes_of_their_tokens",
+        ),
+    ),
+    Mutation(
+        "copies are looked for in the test text itself",
+        "probekit.data.overlap",
+        'if document.split == "train")',
+        'if document.split != "validation")',
+        (
+            "tests/data/test_overlap.py"
+            "::test_n_grams_of_the_test_text_that_stand_in_training_are_counted_by_domain",
+        ),
+    ),
+    Mutation(
+        "a tenth of the text tests, however few documents that is",
+        "probekit.data.documents",
+        "max(TEST_DOCUMENTS / n_documents, LEAST_TEST)",
+        "max(0, LEAST_TEST)",
+        (
+            "tests/data/test_documents.py"
+            "::test_in_order_of_their_hash_documents_train_and_enough_of_them_test[10-6-1-3]",
+        ),
+    ),
 )

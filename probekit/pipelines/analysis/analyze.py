@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files, reports
 from probekit.checks import Check
+from probekit.data.dataset import taken
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
@@ -112,7 +113,8 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     for row in setup.text:
         documents, counts = row["documents"], row["tokens"]
         parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
-        lines.append(f"Text {row['domain']} ({row['source']}), tokens in documents: {parts}")
+        where = f"Text {row['domain']} ({row['source']})"
+        lines.append(f"{where}, tokens in documents: {parts}; {taken(row)}")
     lines.append(setup.parting.check.message)
     return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 

@@ -17,6 +17,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files
+from probekit.data.dataset import taken
 from probekit.errors import DataError, ModelError, RunError
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
@@ -179,7 +180,7 @@ def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
     for row in setup.text:
         counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
-        lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}")
+        lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}; {taken(row)}")
     lines.append(setup.parting.check.message)
     return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
 

@@ -3,12 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from probekit.data.dataset import taken
+from probekit.data.overlap import LENGTH
 from probekit.readout import CONTROL, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import scored_metrics
 from probekit.reports.analysis.rows import OUTPUT_SITE, RunRows
 from probekit.reports.components.numbers import DASH, METRICS, Metric, compact, known
 from probekit.reports.components.rows import Row, ceiling, ceiling_of
-from probekit.reports.components.tables import Cell, Table, mark, plain, score_cell, valued, word
+from probekit.reports.components.tables import (
+    Cell,
+    Table,
+    absent,
+    mark,
+    plain,
+    score_cell,
+    valued,
+    word,
+)
 
 NO_CEILING = "marginalization did not run"
 NOT_HERE = "not computed for this model or site"
@@ -262,6 +273,7 @@ def text_table(texts: Sequence[Row]) -> Table:
     """Return documents and tokens of every domain and split."""
     head = ["Domain", "Source", "SHA-256"]
     head += [f"{what}, {split}" for what in ("Documents", "Tokens") for split in _SPLITS]
+    head += ["Taken", f"Test {LENGTH}-grams that stand in training text"]
     rows = []
     for text in texts:
         counts = [
@@ -269,8 +281,18 @@ def text_table(texts: Sequence[Row]) -> Table:
             for what in ("documents", "tokens")
             for split in _SPLITS
         ]
-        rows.append([word(text["domain"]), word(text["source"]), word(text["sha256"]), *counts])
+        named = [word(text[name]) for name in ("domain", "source", "sha256")]
+        rows.append([*named, *counts, *_taken(text)])
     return Table("Text", head, rows)
+
+
+def _taken(text: Row) -> tuple[Cell, Cell]:
+    """Return how much of the documents was taken, and how much of the test is in training."""
+    if "copied" not in text:
+        return absent("not recorded"), absent("not recorded")
+    if text["copied"] is None:
+        return word(taken(text)), absent(f"no test document has {LENGTH} tokens")
+    return word(taken(text)), Cell(f"{text['copied']:.1%}")
 
 
 _SPLITS = ("train", "validation", "test")

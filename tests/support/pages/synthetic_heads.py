@@ -73,6 +73,7 @@ def document() -> dict[str, Any]:
             "domain": "all", "source": "words", "sha256": "ab" * 32,
             "documents": {"train": 3, "validation": 1, "test": 1},
             "tokens": {"train": 30, "validation": 10, "test": 10},
+            "whole_tokens": 50, "shortened": 0, "copied": None,
         }],
         "verdict": ["The order was found.", "It costs something."],
         "scores": scores(),
