@@ -25,12 +25,10 @@ from probekit.models.anatomy import Anatomy
 from probekit.readout import Seen
 from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.losses import chunk_length
-from probekit.scoring.rates import ALL, RESAMPLES, Rate
+from probekit.scoring.rates import ALL, FEWEST_FOR_INTERVAL, RESAMPLES, Rate
 from probekit.shapes import Targets1d
 
 BUCKETS = 8
-# One document cannot tell how documents differ, and few reach into each part of a block.
-FEWEST_DOCUMENTS = 2
 # Sorting keeps places and sums of eight bytes beside probabilities of four.
 SORT_COPIES = 4
 
@@ -131,9 +129,9 @@ class Spread:
     def summary(self, rate: Rate) -> tuple[float, float | None, float | None]:
         """Return the estimate and the ends of the 95 % interval of what was made of rates here.
 
-        There is no interval, but None, where a single document has all the positions.
+        There is no interval, but None, where documents are too few.
         """
-        if self.n_documents < FEWEST_DOCUMENTS:
+        if self.n_documents < FEWEST_FOR_INTERVAL:
             return float(rate[0]), None, None
         return float(rate[0]), *interval(rate[1:], self.effective_documents)
 

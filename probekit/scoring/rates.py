@@ -33,7 +33,8 @@ WIDE_BOUND = 0.1
 # Fewer test documents than this, and an interval is rough: with 5 documents it held the truth
 # 91 times in 100, not 95 (tests/scoring/test_intervals.py).
 FEWEST_TEST_DOCUMENTS = 20
-ONE_DOCUMENT = "Cannot tell: the test text is a single document, and an interval needs several."
+# Fewer than this, and there is no interval, and no verdict.
+FEWEST_FOR_INTERVAL = 8
 # Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
 MUCH_ADAPTATION_NATS = 0.05
 
@@ -60,8 +61,22 @@ class Rates:
     n_bytes: NDArray[np.float64]
     effective_documents: float
 
+    @property
+    def shortage(self) -> str:
+        """Say that documents are too few for an interval, if they are; else it is empty."""
+        count = int(self.n_documents.max())
+        if count >= FEWEST_FOR_INTERVAL:
+            return ""
+        documents = "test documents" if count > 1 else "test document"
+        return f"only {count} {documents}; {FEWEST_FOR_INTERVAL} are needed"
+
     def summary(self, rate: Rate) -> tuple[float, float, float]:
-        """Return the estimate and the ends of the 95 % interval of what was made of rates here."""
+        """Return the estimate and the ends of the 95 % interval of what was made of rates here.
+
+        The ends are NaN, so that no comparison with them holds, where documents are too few.
+        """
+        if self.shortage:
+            return float(rate[0]), math.nan, math.nan
         low, high = interval(rate[1:], self.effective_documents)
         return float(rate[0]), low, high
 
@@ -116,7 +131,8 @@ class Rates:
         """Return estimate and interval as the columns of a row; nulls for what is not known."""
         value, low, high = None, None, None
         if rate is not None and np.isfinite(rate[0]):
-            value, low, high = self.summary(rate)
+            value, *ends = self.summary(rate)
+            low, high = (None if math.isnan(end) else end for end in ends)
         return {name: value, f"{name}_low": low, f"{name}_high": high}
 
     def rows(self, floors: Mapping[int, tuple[str, int | None]]) -> Iterator[dict[str, Any]]:
@@ -260,9 +276,13 @@ class DocumentSums:
 
 
 def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:
-    """Yield the warning that intervals are rough, where they are."""
+    """Yield the warning that intervals are rough, or that there is none, where that is so."""
     count = int(rates.n_documents.max())
-    if count < FEWEST_TEST_DOCUMENTS:
+    if rates.shortage:
+        yield {
+            "code": "few-test-documents",
+            "message": f"{domain}: {rates.shortage} for an interval or a verdict. Give more text.",
+        }
+    elif count < FEWEST_TEST_DOCUMENTS:
         start = f"{domain}: {count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are"
-        rough = "rough" if count > 1 else "nothing: they show no spread"
-        yield {"code": "few-test-documents", "message": f"{start} {rough}."}
+        yield {"code": "few-test-documents", "message": f"{start} rough."}

@@ -95,7 +95,7 @@ class DomainRates:
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
         """Return the share of the room that is read; None where the room is small or unknown."""
         room = self.room_bits(offset, ceiling)
-        if room is None or self.marginal.summary(room)[1] < LEAST_ROOM_BITS:
+        if room is None or not self.marginal.summary(room)[1] >= LEAST_ROOM_BITS:
             return None
         share: Rate = self.read_bits(offset) / np.where(room > 0, room, np.nan)
         return share

@@ -1,5 +1,6 @@
 """From specialization to sentences, headline numbers and warnings."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 from probekit.readout import LINEAR, SKIP_BIGRAM
 from probekit.scoring.rates import (
     MUCH_ADAPTATION_NATS,
-    ONE_DOCUMENT,
     WIDE_BOUND,
     DocumentSums,
     Rate,
@@ -65,14 +65,15 @@ def findings(
     ahead = [k for k in offsets if k > 1]
     verdict = [_next_token_sentence(first)]
     verdict += [_sentence(rows[k - 1], first, bounds.get(k, 0.0)) for k in ahead]
-    if first.test.n_documents.max() < 2:
-        verdict = [ONE_DOCUMENT]
+    if first.test.shortage:
+        verdict = [f"Cannot tell: {first.test.shortage}."]
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
 
 
 def _row(domain: DomainRates, offset: int) -> dict[str, Any]:
     row = specialization_row(domain, offset)
-    return row | {"verdict": _verdict(row)}
+    shortage = domain.test.shortage
+    return row | {"verdict": f"cannot tell: {shortage}" if shortage else _verdict(row)}
 
 
 def _verdict(row: dict[str, Any]) -> str:
@@ -151,7 +152,7 @@ def _headlines(domain: DomainRates, horizon: int) -> Iterator[dict[str, Any]]:
 def _headline(
     label: str, interval: tuple[float, float, float], unit: str, note: str
 ) -> dict[str, Any]:
-    value, low, high = interval
+    value, low, high = (None if math.isnan(number) else number for number in interval)
     return {"label": label, "value": value, "low": low, "high": high, "unit": unit, "note": note}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from probekit.pipelines.comparison.paired_differences import DRAWN_BY, ComparedRun, RunPair
-from probekit.scoring.rates import FEWEST_TEST_DOCUMENTS
+from probekit.scoring.rates import FEWEST_FOR_INTERVAL, FEWEST_TEST_DOCUMENTS
 
 # Facts of a model that matter to how it was measured: neither its name nor digests of its weights.
 OF_MODEL = (
@@ -187,10 +187,10 @@ def _few(runs: Sequence[ComparedRun]) -> str:
     fewest = min(counts, key=lambda name: counts[name])
     if counts[fewest] >= FEWEST_TEST_DOCUMENTS:
         return ""
-    return (
-        f"{fewest} was tested on {counts[fewest]} documents; below {FEWEST_TEST_DOCUMENTS} the "
-        "intervals are rough."
-    )
+    few = counts[fewest] < FEWEST_FOR_INTERVAL
+    least = FEWEST_FOR_INTERVAL if few else FEWEST_TEST_DOCUMENTS
+    what = "there are no intervals, and no verdict" if few else "the intervals are rough"
+    return f"{fewest} was tested on {counts[fewest]} documents; below {least} {what}."
 
 
 def _agree(runs: Sequence[ComparedRun], fact: Fact) -> bool:

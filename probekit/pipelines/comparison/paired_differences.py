@@ -181,15 +181,12 @@ class RunPair:
         a, b = (rate_of(domain_rates, offset) for domain_rates in both)
         if a is None or b is None:
             return None
-        fewest = min(_at(positions, each).effective_documents for each in both)
-        low, high = interval((a - b)[1:], fewest)
-        return {
-            "positions": positions,
-            "value": float(a[0] - b[0]),
-            "low": low,
-            "high": high,
-            "paired": paired,
-        }
+        scored = [_at(positions, each) for each in both]
+        low, high = None, None
+        if not any(each.shortage for each in scored):
+            low, high = interval((a - b)[1:], min(each.effective_documents for each in scored))
+        value = float(a[0] - b[0])
+        return {"positions": positions, "value": value, "low": low, "high": high, "paired": paired}
 
     def _nucleus_tokens(self, domain: str) -> dict[str, Any] | None:
         """Return the difference of the mean number of tokens in the nucleus.

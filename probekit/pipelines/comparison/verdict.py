@@ -29,7 +29,13 @@ def verdict(
     """
     sentences = []
     for reference, run in _ends(runs):
-        rows = _between(reference, run, differences)
+        every = _between(reference, run, differences)
+        rows = [row for row in every if row["low"] is not None]
+        if every and not rows:
+            both = (each.paired_rates[every[0]["domain"]].test for each in (run, reference))
+            shortage = next(test.shortage for test in both if test.shortage)
+            sentences.append(f"Cannot tell {run.name} from {reference.name}: {shortage}.")
+            continue
         values = {
             (row["run"], row["offset"], row["quantity"]): row["value"]
             for row in headlines

@@ -1,5 +1,6 @@
 """Tables of a study of heads: rates, paired differences and gap shares, with intervals."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -98,13 +99,13 @@ def apart(rates: Rates, metric: str, name: str, against: str, offset: int) -> Ra
 
 
 def with_interval(summary: tuple[float, float, float], scale: float = 1.0, digits: int = 3) -> str:
-    """Return an estimate and its interval as text.
+    """Return an estimate and its interval, if it has one, as text.
 
     >>> with_interval((0.25, 0.2, 0.315), scale=100.0, digits=1)
     '25.0 [20.0, 31.5]'
     """
     value, low, high = (f"{scale * x:.{digits}f}" for x in summary)
-    return f"{value} [{low}, {high}]"
+    return value if math.isnan(summary[1]) else f"{value} [{low}, {high}]"
 
 
 def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]:
@@ -141,7 +142,7 @@ def _share(rates: Rates, metric: str, name: str, offset: int) -> dict[str, Any]:
     sign = -1.0 if metric == "nats" else 1.0
     gap = sign * apart(rates, metric, BASELINE, FROZEN, offset)
     summary = rates.summary(gap)
-    if summary[1] <= 0:
+    if not summary[1] > 0:
         reason = f"the baseline is not clear of heads-only: {with_interval(summary)}"
         return {**rates.columns("share", None), "reason": reason}
     share: Rate = sign * apart(rates, metric, name, FROZEN, offset) / gap

@@ -22,7 +22,7 @@ from probekit.pipelines.head_study.train_strategies import train_at, training_no
 from probekit.probes.probe import Probes
 from probekit.readout import LINEAR, UNIGRAM
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rate, Rates
+from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 HEAD, PROBE = "head", LINEAR
 
@@ -138,8 +138,8 @@ def rows(swept: Sweep) -> list[dict[str, Any]]:
 def answer(swept: Sweep) -> str:
     """Say, with intervals, whether late layers lost the second token or only its linear form."""
     rates = swept.sums.rates(swept.sums.groups[0], "test", "all")
-    if rates.n_documents.max() < 2:
-        return f"Read-layer sweep: {ONE_DOCUMENT.lower()}"
+    if rates.shortage:
+        return f"Read-layer sweep: cannot tell: {rates.shortage}."
     last = swept.layers[-1]
     sentence = (
         f"Read-layer sweep: from its best layer on validation text to the last ({last}) the linear "

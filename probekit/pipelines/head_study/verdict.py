@@ -6,7 +6,7 @@ from probekit.pipelines.head_study.findings import apart, with_interval
 from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.readout import UNIGRAM
-from probekit.scoring.rates import ONE_DOCUMENT, DocumentSums, Rates, few_documents
+from probekit.scoring.rates import DocumentSums, Rates, few_documents
 
 OFFSET = 2
 JOINT, PROBED, ON_FINETUNED = "joint", "heads-from-probes", "heads-on-finetuned"
@@ -40,8 +40,8 @@ def sentences(sums: DocumentSums, trained: Trained) -> list[str]:
     """
     domain = sums.groups[0]
     rates = sums.rates(domain, "test", "marginal")
-    if rates.n_documents.max() < 2:
-        return [ONE_DOCUMENT]
+    if rates.shortage:
+        return [f"Cannot tell: {rates.shortage}."]
     whole = sums.rates(domain, "test", "all")
     return [
         *_order(rates, trained),
