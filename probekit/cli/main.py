@@ -203,6 +203,8 @@ def _headlines(results: Mapping[str, Any]) -> list[str]:
     """Return the headline numbers of an analysis as lines."""
     lines = []
     for row in results["headlines"]:
-        value = f"{row['value']:.3f} {row['unit']} [{row['low']:.3f}, {row['high']:.3f}]"
+        value = f"{row['value']:.3f} {row['unit']}"
+        if row["low"] is not None:
+            value += f" [{row['low']:.3f}, {row['high']:.3f}]"
         lines.append(f"{row['label']:<32} {value:<36} {row['note']}")
     return lines

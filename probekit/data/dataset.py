@@ -84,9 +84,9 @@ def _documents(
 ) -> _OfText:
     most = max(CHARACTERS, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
     documents = opened.take(settings.limit, most)
-    pieces, was_cut = tokenization.pieces(documents, tokenizer)
+    pieces, length = tokenization.pieces(documents, tokenizer)
     tokenized = tokenization.tokenize(pieces, tokenizer, settings.max_tokens)
-    warnings = [_cut_warning(opened.source, len(documents), len(pieces))] if was_cut else []
+    warnings = [_cut_warning(opened.source, len(documents), len(pieces), length)] if length else []
     return documents, tokenized, warnings
 
 
@@ -118,11 +118,11 @@ def _row(
     }
 
 
-def _cut_warning(source: Source, n_documents: int, n_pieces: int) -> dict[str, str]:
+def _cut_warning(source: Source, n_documents: int, n_pieces: int, length: int) -> dict[str, str]:
     return {
         "code": "cut-into-pieces",
         "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
-        f"about {tokenization.PIECE_TOKENS:,} tokens; intervals treat pieces of one text as "
+        f"about {length:,} tokens; intervals treat pieces of one text as "
         "independent.",
     }
 

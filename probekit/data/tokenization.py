@@ -12,7 +12,9 @@ from probekit.errors import DataError
 
 # A domain with fewer documents is cut into pieces, so that it can be split and resampled.
 FEWEST_DOCUMENTS = 20
-PIECE_TOKENS = 1024
+# Pieces are of so many tokens at least and at most; between, there are about so many of them.
+PIECE_TOKENS = 200, 1024
+PIECES = 100
 # Tokens that a window of a long document holds at least; and where so many documents remain.
 SHORTEST_WINDOW = 128
 LONGER_WINDOWS = ((100, 192), (200, 512))
@@ -144,33 +146,37 @@ def common_length(lengths: Sequence[int], total: int | None) -> int:
 
 def pieces(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[Document], bool]:
-    """Cut a domain of few documents into pieces of about 1,024 tokens at line ends.
+) -> tuple[list[Document], int | None]:
+    """Cut a domain of few documents into about 100 pieces, of 200 to 1,024 tokens, at line ends.
 
     Returns:
-        The documents, or their pieces, and whether they were cut.
+        The documents, or their pieces, and after how many tokens these were cut; None if they
+        were not.
     """
     if len(documents) >= FEWEST_DOCUMENTS:
-        return list(documents), False
+        return list(documents), None
+    n_tokens = sum(map(len, encode(tokenizer, [document.text for document in documents])))
+    shortest, longest = PIECE_TOKENS
+    length = min(max(n_tokens // PIECES, shortest), longest)
     cut = []
     for document in documents:
-        parts = [text for text in _cut(document.text, tokenizer) if text.strip()]
+        parts = [text for text in _cut(document.text, tokenizer, length) if text.strip()]
         for number, text in enumerate(parts, start=1):
             name = f"{document.name} piece {number}"
             last = number == len(parts)
             cut.append(replace(document, name=name, text=text, whole=last))
-    return cut, True
+    return cut, length
 
 
-def _cut(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _cut(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> list[str]:
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     sizes = [len(ids) for ids in encode(tokenizer, lines)]
-    if max(sizes) > PIECE_TOKENS:  # a line as long as a piece: cut between words
+    if max(sizes) > length:  # a line as long as a piece: cut between words
         lines = re.findall(r"\S+\s*|\s+", text)
         sizes = [len(ids) for ids in encode(tokenizer, lines)]
     parts, size = [""], 0
     for line, line_size in zip(lines, sizes, strict=True):
-        if size >= PIECE_TOKENS:
+        if size >= length:
             parts.append("")
             size = 0
         parts[-1] += line

@@ -7,7 +7,7 @@ from tokenizers.normalizers import Replace
 from transformers import BatchEncoding
 
 from probekit.data.documents import Document
-from probekit.data.tokenization import PIECE_TOKENS, common_length, pieces, tokenize
+from probekit.data.tokenization import common_length, pieces, tokenize
 from probekit.errors import DataError
 from support import tiny_run
 
@@ -27,22 +27,23 @@ def documents(*texts: str) -> list[Document]:
 
 def test_twenty_documents_are_left_whole() -> None:
     twenty = documents(*(f"w{n} w1" for n in range(20)))
-    assert pieces(twenty, tiny_run.tokenizer()) == (twenty, False)
+    assert pieces(twenty, tiny_run.tokenizer()) == (twenty, None)
 
 
-def test_few_documents_are_cut_at_line_ends_and_nothing_is_lost() -> None:
-    text = "".join(f"w{n % 50} w1 w2\n" for n in range(1000))
-    cut, was_cut = pieces(documents(text), tiny_run.tokenizer())
-    assert was_cut
+@pytest.mark.parametrize(("lines", "length"), [(1000, 200), (10_000, 300), (40_000, 1024)])
+def test_few_documents_are_cut_at_line_ends_and_nothing_is_lost(lines: int, length: int) -> None:
+    text = "".join(f"w{n % 50} w1 w2\n" for n in range(lines))
+    cut, cut_after = pieces(documents(text), tiny_run.tokenizer())
+    assert cut_after == length
     assert "".join(piece.text for piece in cut) == text
     assert all(piece.text.endswith("\n") for piece in cut)
-    assert [len(piece.text.split()) for piece in cut[:-1]] == [PIECE_TOKENS + 2] * 2
+    assert {len(piece.text.split()) for piece in cut[:-1]} == {-(-length // 3) * 3}
     assert cut[1].name == "0 piece 2"
 
 
 def test_a_line_longer_than_a_piece_is_cut_between_words() -> None:
-    cut, _ = pieces(documents("w1 " * 3000), tiny_run.tokenizer())
-    assert [len(piece.text.split()) for piece in cut] == [1024, 1024, 952]
+    cut, _ = pieces(documents("w1 " * 500), tiny_run.tokenizer())
+    assert [len(piece.text.split()) for piece in cut] == [200, 200, 100]
 
 
 def test_windows_lie_anywhere_in_long_documents_and_have_the_bytes_of_their_tokens() -> None:

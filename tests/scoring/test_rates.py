@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
-from probekit.scoring.rates import RESAMPLES, DocumentSums
+from probekit.scoring.rates import RESAMPLES, DocumentSums, few_documents
 
 UNIGRAM = "unigram", None, 1
 
@@ -66,14 +66,33 @@ def test_estimates_are_the_means_over_positions() -> None:
 def test_a_row_has_bits_over_the_unigram_and_bits_per_byte() -> None:
     [floor, probe] = document_sums(FLOOR, PROBE).rates("all", "test", "all").rows(FLOORS)
     assert (floor["readout"], floor["layer"], floor["bits"]) == ("unigram", None, 0)
-    assert floor["bits_low"] == floor["bits_high"] == 0
     assert (probe["layer"], probe["offset"], probe["blind"]) == (4, 1, True)
     assert probe["bits"] == pytest.approx(0.7 / math.log(2))
     n_bytes = 10 * 2 + 30 * 4 + 20 * 3 + 40 * 5
     assert probe["n_bytes"] == n_bytes
     assert probe["bpb"] == pytest.approx(140 / math.log(2) / n_bytes)
     assert (probe["n_positions"], probe["n_documents"]) == (100, 4)
-    assert probe["nats_low"] < probe["nats"] < probe["nats_high"]
+    # Of four documents no interval is given.
+    assert probe["nats_low"] is probe["nats_high"] is floor["bits_low"] is None
+
+
+@pytest.mark.parametrize(("count", "shortage"), [
+    (1, "only 1 test document; 8 are needed"), (7, "only 7 test documents; 8 are needed"), (8, ""),
+])  # fmt: skip
+def test_below_eight_documents_there_is_no_interval(count: int, shortage: str) -> None:
+    sums = [(i, 10, 3 + 0.1 * i) for i in range(count)]
+    rates = document_sums(rows("unigram", sums), domains="a" * count).rates("a", "test", "all")
+    assert rates.shortage == shortage
+    value, low, high = rates.summary(rates.nats(*UNIGRAM))
+    assert (low < value < high) == (not shortage)
+    columns = rates.columns("nats", rates.nats(*UNIGRAM))
+    assert columns["nats"] == value
+    assert (columns["nats_low"] is columns["nats_high"] is None) == bool(shortage)
+    found = list(few_documents("a", rates))
+    assert [row["code"] for row in found] == ["few-test-documents"]
+    rough = "a: 8 test documents; below 20 the intervals are rough."
+    wanted = f"a: {shortage} for an interval or a verdict. Give more text." if shortage else rough
+    assert found[0]["message"] == wanted
 
 
 def test_a_domain_has_its_own_documents_and_all_has_them_all() -> None:
@@ -138,8 +157,6 @@ def test_a_readout_without_some_documents_has_its_own_counts() -> None:
     nats = rates.nats("marginal", None, 1)
     assert nats[0] == pytest.approx(1.5)
     assert np.isnan(nats).any()  # resamples that draw neither document
-    _, low, high = rates.summary(nats)
-    assert 1 <= low < high <= 2
 
 
 def test_cells_and_layers_are_found() -> None:

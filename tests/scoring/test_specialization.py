@@ -215,10 +215,27 @@ def test_against_its_own_continuation_a_model_is_said_to_be_unsure_and_not_unada
 
 
 def test_few_test_documents_are_a_warning_for_each_domain_that_has_them() -> None:
-    names = ["prose"] * 20 + ["code"] * 4
+    names = ["prose"] * 12 + ["code"] * 8 + ["verse"] * 4
     found = findings(sums(domains=names), LAYERS, 2)
-    assert codes(found) == ["few-test-documents"]
-    assert found.warnings[0]["message"].startswith("code: 4 test documents; below 20")
+    assert codes(found) == ["few-test-documents"] * 3
+    starts = [
+        "prose: 12 test documents; below 20",
+        "code: 8 test",
+        "verse: only 4 test documents; 8",
+    ]
+    for warning, start in zip(found.warnings, starts, strict=True):
+        assert warning["message"].startswith(start)
+
+
+def test_below_eight_test_documents_nothing_is_told_but_estimates() -> None:
+    found = findings(sums(domains=["prose"] * 7), LAYERS, 2)
+    assert found.verdict == ["Cannot tell: only 7 test documents; 8 are needed."]
+    for each in found.rows:
+        assert each["verdict"] == "cannot tell: only 7 test documents; 8 are needed"
+        assert each["forgotten_bits"] is not None
+        assert each["forgotten_bits_low"] is each["forgotten_bits_high"] is None
+        assert each["recovered"] is None
+    assert {each["low"] for each in found.headlines} == {None}
 
 
 def test_every_domain_has_its_rows_and_all_comes_first() -> None:
