@@ -227,14 +227,13 @@ def test_intervals_are_of_the_resamples_that_scores_have() -> None:
     assert row["entropy_nats_low"] == row["entropy_nats"] == row["entropy_nats_high"] == 1.0
 
 
-def test_a_single_document_has_a_mean_and_no_interval() -> None:
+def test_few_documents_have_a_mean_and_no_interval() -> None:
     rows = made()
     assert rows["b", 0, 15]["n_documents"] == rows["a", 14, 15]["n_documents"] == 1
     for row in (rows["b", 0, 15], rows["a", 14, 15]):
         assert row["tokens_mean"] > 0
         for name in ("tokens_mean", "entropy_nats"):
             assert row[f"{name}_low"] is row[f"{name}_high"] is None
-    assert rows["a", 0, 1]["tokens_mean_low"] < rows["a", 0, 1]["tokens_mean_high"]
 
 
 def test_models_on_the_same_text_are_paired() -> None:
@@ -246,8 +245,6 @@ def test_models_on_the_same_text_are_paired() -> None:
     ):
         gap = one.tokens - other.tokens
         np.testing.assert_allclose(gap[np.isfinite(gap)], 0.5)
-        if one.n_documents > 1:
-            assert one.summary(gap) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_a_run_counts_its_test_positions(finished_run: Run) -> None:

@@ -32,7 +32,7 @@ from probekit.pipelines.reproduction import table_1
 from probekit.runs.setup import load_model, prepare
 from support import tiny_run
 
-PROTOCOL = Protocol(samples=2, extended=125)  # all five test pairs
+PROTOCOL = Protocol(samples=2, extended=375)  # all fifteen test pairs
 
 
 @pytest.fixture(scope="module")
@@ -253,4 +253,4 @@ def test_a_document_names_the_texts_of_the_runs(study: HeadRun, tmp_path: Path) 
     (trained,) = found["runs"]
     steps = max(row["step"] for row in study.document["curves"])
     assert (trained["steps"], trained["step_blocks"], trained["kind"]) == (steps, 8, "block")
-    assert trained["documents"] == 40
+    assert trained["documents"] == 30
