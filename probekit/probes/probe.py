@@ -120,7 +120,9 @@ def _order(key: ProbeKey) -> tuple[int, int]:
 
 
 def _affine(probe: Tensors, z: Hidden, unembedding: Tensor) -> Logits:
-    return (z @ probe["A"].T + probe["b"]) @ unembedding.T + probe["c"]
+    # A sum of its own would take another pass over [n, vocab].
+    hidden = torch.addmm(probe["b"], z, probe["A"].T)
+    return torch.addmm(probe["c"], hidden, unembedding.T)
 
 
 def _full(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
