@@ -168,7 +168,7 @@ MUTATIONS = (
         "        return rate",
         '        order = np.random.default_rng(len(f"{key}")).permutation(len(rate) - 1)\n'
         "        return np.concatenate([rate[:1], rate[1:][order]])",
-        ("tests/scoring/test_rates.py::test_a_row_has_bits_over_the_unigram_and_bits_per_byte",),
+        ("tests/scoring/test_rates.py::test_differences_are_paired",),
     ),
     Mutation(
         "intervals are plain percentiles, too narrow where documents are few",
