@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
 from pages import DOCS, line, put
@@ -24,7 +25,7 @@ from probekit.data.targets import draw_positions, text_targets
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginal_readout import Marginalization, summarize
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.marginalization.nucleus_size import Spread
 from probekit.readout import MARGINAL
 from probekit.runs.setup import Setup, load_model, prepare
@@ -89,10 +90,11 @@ def costs(settings: Settings) -> Iterator[Cost]:
     readout, sums = _marginal(setup, blocks, settings)
     owners = np.array([*setup.domains, ""])[blocks.documents]  # -1 is nobody's
     for domain in builtin_text.DOMAINS:
-        records = [r for r in readout.records if owners[r.block, r.position] == domain]
-        (kept,) = summarize(records, settings.marginal, domain)
+        kept = pd.DataFrame(
+            vars(r) for r in readout.records if owners[r.block, r.position] == domain
+        )
         rates = sums.rates(domain, "held-out", "marginal")
-        mass, branches = kept.retained_mass, kept.branches_mean
+        mass, branches = kept["retained_mass"].mean(), kept["branches"].mean()
         yield Cost(settings.model, whole[domain], mass, branches, rates)
 
 

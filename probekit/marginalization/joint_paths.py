@@ -48,11 +48,14 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Paths:
-    """Joint paths of one level, in order of owner and parent; `mass` is the joint probability."""
+    """Joint paths of one level, in order of owner and parent.
+
+    `mass` is the joint probability, `tokens` are those of the path, shape (paths, level).
+    """
 
     owner: Targets1d
     parent: Targets1d
-    token: Targets1d
+    tokens: Int[Tensor, "paths level"]
     mass: PerPosition
 
     def __getitem__(self, rows: slice | Tensor) -> "Paths":
@@ -69,6 +72,8 @@ class Estimate:
         probs: Probabilities, renormalised, float32, shape (n, vocab).
         retained_mass: Joint probability of the paths kept, float64, shape (n,).
         branches: Distinct paths, shape (n,).
+        mode: The most probable tokens at offsets 2 … k together, as far as these paths tell,
+            shape (n, k - 1).
     """
 
     offset: int
@@ -76,6 +81,7 @@ class Estimate:
     probs: Float[Tensor, "n vocab"]
     retained_mass: PerPosition
     branches: Targets1d
+    mode: Int[Tensor, "n later"]
 
     @property
     def tv_bound(self) -> PerPosition:
@@ -100,12 +106,12 @@ def estimates(
     tree = prefix.tree(positions)
     n, device = len(positions), positions.device
     index, one = torch.arange(n, device=device), torch.ones(n, device=device, dtype=torch.float64)
-    root = Paths(index, index, index, one)
+    root = Paths(index, index, index.new_empty(n, 0), one)
     paths = _extended(prefix.log_probs(positions), root, index, truncation)
     for offset in range(2, int(horizon.max()) + 1):
         level, deeper = paths, []
         keep = bool((horizon > offset).any())
-        for rows, log_probs in tree.grow(level.parent, level.token, keep=keep):
+        for rows, log_probs in tree.grow(level.parent, level.tokens[:, -1], keep=keep):
             piece = level[rows]
             yield _mixture(offset, positions, piece, log_probs)
             further = (horizon[piece.owner] > offset).nonzero().squeeze(1)
@@ -124,16 +130,35 @@ def _mixture(
     log_probs: Logits,
 ) -> Estimate:
     """Average next-token distributions over each position's paths; renormalise once."""
-    owners, slot, branches = _grouped(paths.owner)
-    # One row a position, one column a path: the path's mass in its owner's row, 0 in others.
-    share = paths.mass.new_zeros(len(owners), len(slot))
-    share[slot, torch.arange(len(slot), device=slot.device)] = paths.mass
-    share = share.float()
+    owners, slot, branches = grouped(paths.owner)
+    # Paths that differ in the first token alone lead to one sequence from offset 2 on: rows of
+    # (slot, tokens), ascending.
+    keys = torch.cat([slot[:, None], paths.tokens[:, 1:]], dim=1)
+    sequences, which = keys.unique(dim=0, return_inverse=True)
+    # p(sequence, x) = sum over its paths y of p(y) p(x | y), shape (sequences, vocab).
+    share = paths.mass.new_zeros(len(sequences), len(slot))
+    share[which, torch.arange(len(slot), device=slot.device)] = paths.mass
+    joint = share.float() @ log_probs.exp()
+    total = paths.mass.new_zeros(len(owners)).index_add_(0, slot, paths.mass)
     # sum over y of p(y) p(x | y) / sum over y of p(y): paths that were dropped count as never.
-    mean = share @ log_probs.exp() / share.sum(1, keepdim=True)
+    mean = joint.new_zeros(len(owners), joint.shape[1]).index_add_(0, sequences[:, 0], joint)
+    mean = mean / total.float()[:, None]
     # Probabilities that sum to one may, rounded, sum to more; the bound 1 - mass is never negative.
-    mass = paths.mass.new_zeros(len(owners)).index_add_(0, slot, paths.mass).clamp_max(1)
-    return Estimate(offset, positions[owners], mean, mass, branches)
+    mass, mode = total.clamp_max(1), _mode(sequences, joint)
+    return Estimate(offset, positions[owners], mean, mass, branches, mode)
+
+
+def _mode(
+    sequences: Int[Tensor, "sequences slot_and_tokens"], joint: Float[Tensor, "sequences vocab"]
+) -> Int[Tensor, "owners tokens"]:
+    """Return the tokens of the largest joint probability in each slot."""
+    best, token = joint.max(1)
+    slot = sequences[:, 0]
+    # By slot, and by probability in a slot: the last one of a slot is its best.
+    order = best.argsort()
+    order = order[slot[order].argsort(stable=True)]
+    chosen = order[slot.bincount().cumsum(0) - 1]
+    return torch.cat([sequences[chosen, 1:], token[chosen, None]], dim=1)
 
 
 def _extended(log_probs: Logits, paths: Paths, nodes: Targets1d, truncation: Truncation) -> Paths:
@@ -141,7 +166,8 @@ def _extended(log_probs: Logits, paths: Paths, nodes: Targets1d, truncation: Tru
     row, token = _most_probable(log_probs, paths, truncation)
     # p(y, x) = p(y) p(x | y), in float64: a product of many small factors.
     mass = paths.mass[row] * log_probs[row, token].double().exp()
-    return Paths(paths.owner[row], nodes[row], token, mass)
+    tokens = torch.cat([paths.tokens[row], token[:, None]], dim=1)
+    return Paths(paths.owner[row], nodes[row], tokens, mass)
 
 
 def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> tuple[Kept, Kept]:
@@ -152,7 +178,7 @@ def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> t
     joint = paths.mass[:, None] * best.double().exp()
     # All extensions of a position into one row, (positions, paths · width), padded with zeros:
     # path i of the position in slot s goes to table[s, i].
-    _, slot, counts = _grouped(paths.owner)
+    _, slot, counts = grouped(paths.owner)
     starts = counts.cumsum(0) - counts
     index = torch.arange(len(slot), device=slot.device) - starts[slot]
     table = joint.new_zeros(len(counts), int(counts.max()), width)
@@ -171,12 +197,12 @@ def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> t
     return row, token[ascending]
 
 
-def _grouped(
+def grouped(
     owner: Targets1d,
 ) -> tuple[Int[Tensor, " owners"], Targets1d, Int[Tensor, " owners"]]:
     """Return the owners, the index of each path's owner among them, and their path counts.
 
-    >>> _grouped(torch.tensor([2, 2, 5]))
+    >>> grouped(torch.tensor([2, 2, 5]))
     (tensor([2, 5]), tensor([0, 0, 1]), tensor([2, 1]))
     """
     counts = owner.bincount()

@@ -6,8 +6,7 @@ with retained mass m, partial <= p <= partial + (1 - m) for each token, and the 
 estimate is within 1 - m of p in total variation.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from probekit.checks import Check
-from probekit.errors import DataError, ModelError
+from probekit.errors import ModelError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Estimate, Truncation, estimates
 from probekit.readout import MARGINAL, Cell, Seen
@@ -35,70 +34,16 @@ class Record:
         position: Position in the block.
         offset: Offset k.
         retained_mass: Joint probability of the paths kept .
-        tv_bound: As in `Estimate`.
         branches: Distinct paths.
+        mode: The most probable tokens at offsets 2 … k together.
     """
 
     block: int
     position: int
     offset: int
     retained_mass: float
-    tv_bound: float
     branches: int
-
-
-@dataclass(frozen=True)
-class MarginalSummary:
-    """Cost and retained mass at one offset, over positions: a row of `marginal` in results.json."""
-
-    offset: int
-    domain: str
-    route: str
-    n_positions: int
-    branches_mean: float
-    branches_max: int
-    retained_mass: float
-    tv_bound_mean: float
-    tv_bound_max: float
-
-
-def summarize(
-    records: Sequence[Record], route: str, domain: str = "all"
-) -> tuple[MarginalSummary, ...]:
-    """Summarize records by offset, in order of offset.
-
-    Args:
-        records: Records of one domain.
-        route: The truncation's route.
-        domain: The domain's name.
-
-    Raises:
-        DataError: If there is no record.
-
-    >>> rows = [Record(0, t, 2, mass, 1 - mass, 4) for t, mass in enumerate((0.75, 0.25))]
-    >>> row, = summarize(rows, "top")
-    >>> row.offset, row.n_positions, row.branches_mean, row.retained_mass, row.tv_bound_max
-    (2, 2, 4.0, 0.5, 0.75)
-    """
-    if not records:
-        raise DataError("a summary needs at least one marginalized position, got none")
-    by_offset = defaultdict(list)
-    for record in records:
-        by_offset[record.offset].append(record)
-    return tuple(
-        MarginalSummary(
-            offset=offset,
-            domain=domain,
-            route=route,
-            n_positions=len(group),
-            branches_mean=sum(r.branches for r in group) / len(group),
-            branches_max=max(r.branches for r in group),
-            retained_mass=sum(r.retained_mass for r in group) / len(group),
-            tv_bound_mean=sum(r.tv_bound for r in group) / len(group),
-            tv_bound_max=max(r.tv_bound for r in group),
-        )
-        for offset, group in sorted(by_offset.items())
-    )
+    mode: tuple[int, ...]
 
 
 class Marginalization:
@@ -191,11 +136,11 @@ class Marginalization:
         columns = (
             estimate.positions.tolist(),
             estimate.retained_mass.tolist(),
-            estimate.tv_bound.tolist(),
             estimate.branches.tolist(),
+            map(tuple, estimate.mode.tolist()),
         )
-        for position, mass, bound, branches in zip(*columns, strict=True):
-            self.records.append(Record(block, position, estimate.offset, mass, bound, branches))
+        for position, *values in zip(*columns, strict=True):
+            self.records.append(Record(block, position, estimate.offset, *values))
 
 
 def _restricted(estimate: Estimate, mask: Tensor) -> Estimate:
@@ -207,4 +152,5 @@ def _restricted(estimate: Estimate, mask: Tensor) -> Estimate:
         estimate.probs[chosen],
         estimate.retained_mass[chosen],
         estimate.branches[chosen],
+        estimate.mode[chosen],
     )

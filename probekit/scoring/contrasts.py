@@ -3,7 +3,8 @@
 controls    probe against control task and against an untrained model. Selectivity is top-1
             accuracy less accuracy on the control task: Hewitt and Liang (2019)
 families    the best probe of each family against the best linear one
-sequences   several offsets together: top-1 at each, at all so far, and given those before
+sequences   several offsets together: top-1 at each, at all so far, and given those before; the
+            ceiling's total correlation is what no independent predictions of them can know
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.readout import CONTROL, LINEAR, RANDOM, UNIGRAM
+from probekit.readout import CONTROL, LINEAR, MARGINAL, MARGINAL_ADAPTED, RANDOM, UNIGRAM
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rates
 
@@ -100,9 +101,14 @@ def _sequence(rates: Rates, readout: str, layer: int | None, offset: int) -> dic
     joint = rates.rate("joint", readout, layer, offset)
     before = rates.rate("joint", readout, layer, offset - 1) if offset > 2 else np.ones_like(joint)
     conditional = joint / np.where(before > 0, before, np.nan)
+    joint_nats, correlation = rates.rate("joint_nats", readout, layer, offset), None
+    if readout in (MARGINAL, MARGINAL_ADAPTED):
+        apart = sum(rates.nats(readout, layer, k) for k in range(2, offset + 1))
+        correlation = apart - joint_nats
     return (
         rates.columns("top1", top1)
         | rates.columns("joint", joint)
         | rates.columns("conditional", conditional)
-        | rates.columns("joint_nats", rates.rate("joint_nats", readout, layer, offset))
+        | rates.columns("joint_nats", joint_nats)
+        | rates.columns("total_correlation", correlation)
     )

@@ -28,8 +28,8 @@ ALL = "all"
 # Readouts that see the current token alone.
 TOKEN_ONLY = (SKIP_BIGRAM, None), (LINEAR, 0)
 
-# Where the mean bound on the total variation is wider, the ceiling is an estimate.
-WIDE_BOUND = 0.1
+# Where sampling leaves the ceiling's cross-entropy a larger standard error, it is an estimate.
+ROUGH_NATS = 0.05
 # Fewer test documents than this, and an interval is rough: with 5 documents it held the truth
 # 91 times in 100, not 95 (tests/scoring/test_intervals.py).
 FEWEST_TEST_DOCUMENTS = 20

@@ -10,7 +10,7 @@ def extended_by_hand(truncation: Truncation) -> set[tuple[int, int]]:
     probs = torch.tensor([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.98, 0.01, 0.01]])
     mass = torch.tensor([0.6, 0.2, 1.0], dtype=torch.float64)
     index = torch.tensor([0, 0, 1])
-    row, token = _most_probable(probs.log(), Paths(index, index, index, mass), truncation)
+    row, token = _most_probable(probs.log(), Paths(index, index, index[:, None], mass), truncation)
     assert row.tolist() == sorted(row.tolist())
     return set(zip(row.tolist(), token.tolist(), strict=True))
 

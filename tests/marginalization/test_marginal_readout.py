@@ -15,7 +15,7 @@ from probekit.errors import DataError, ModelError, SettingsError
 from probekit.marginalization import branch_routes
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
-from probekit.marginalization.marginal_readout import Marginalization, Record, summarize
+from probekit.marginalization.marginal_readout import Marginalization
 from probekit.marginalization.marginalize import marginalize
 from probekit.readout import Cell, Readout, Seen
 from support.architectures import VOCABULARY, WINDOW, build
@@ -154,7 +154,6 @@ def test_the_readout_gives_each_position_its_own_row() -> None:
             record = records[7 + at, position, offset]
             assert record.branches == alone.branches
             assert record.retained_mass == pytest.approx(alone.retained_mass, abs=1e-5)
-            assert record.tv_bound == pytest.approx(alone.tv_bound, abs=1e-5)
 
 
 def test_no_token_is_run_that_no_path_holds() -> None:
@@ -195,19 +194,6 @@ def test_a_route_that_fails_its_check_is_not_used(monkeypatch: pytest.MonkeyPatc
     assert readout.engine.route == "expanded"
     assert readout.check is not None
     assert "packed differs" in readout.check.message
-
-
-def test_a_summary_is_of_one_offset_at_a_time() -> None:
-    records = [Record(0, 4, 3, 0.5, 0.5, 9), Record(0, 4, 2, 0.9, 0.1, 3)]
-    two, three = summarize([*records, Record(1, 0, 2, 0.7, 0.3, 6)], "nucleus", "prose")
-    assert (two.offset, three.offset) == (2, 3)
-    assert (two.n_positions, two.branches_mean, two.branches_max) == (2, 4.5, 6)
-    assert two.retained_mass == pytest.approx(0.8)
-    assert two.tv_bound_mean == pytest.approx(0.2)
-    assert two.tv_bound_max == 0.3
-    assert (two.domain, two.route) == ("prose", "nucleus")
-    with pytest.raises(DataError, match="at least one marginalized position"):
-        summarize([], "nucleus")
 
 
 def test_bad_settings_are_said() -> None:

@@ -108,5 +108,18 @@ def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> 
     assert third["conditional"] == pytest.approx(0.25)
     assert third["target"] == "model"
     assert third["joint_nats"] is None
+    assert third["total_correlation"] is None
     # Never right before: there is nothing to be a share of.
     assert table["lens", 3]["conditional"] is None
+
+
+def test_total_correlation_is_what_the_marginals_lack_of_the_joint_distribution() -> None:
+    at: dict[str, Any] = {"positions": "marginal"}
+    found = sums(
+        rows("marginal", None, 2, 2.0, joint=0.5, **(at | {"joint_nats_sum": N * 2.0})),
+        rows("marginal", None, 3, 2.5, joint=0.25, **(at | {"joint_nats_sum": N * 3.75})),
+    )
+    second, third = contrasts.sequences(found, "text")
+    spread = sum(range(DOCUMENTS)) / DOCUMENTS  # `rows` adds each document's difficulty to nats
+    assert second["total_correlation"] == pytest.approx(spread)
+    assert third["total_correlation"] == pytest.approx(2.0 + 2.5 - 3.75 + 2 * spread)

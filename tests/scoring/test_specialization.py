@@ -177,12 +177,12 @@ def test_recovered_is_given_against_the_adapted_ceiling_too() -> None:
 
 
 def test_the_sentence_gives_share_and_interval_and_calls_a_loose_ceiling_an_estimate() -> None:
-    tight = findings(sums(), LAYERS, 2, bounds={2: 0.1}).verdict[1]
+    tight = findings(sums(), LAYERS, 2, ceiling_errors={2: 0.05}).verdict[1]
     assert tight.startswith("The token at t+2 is read out best at layer 1 of 3; a linear probe")
     assert "reads 2.16 of the 2.89 bits that the model itself knows beyond a skip-bigram" in tight
     assert "75 % [75 %, 75 %]" in tight
     assert "estimate" not in tight
-    assert "(an estimate: " in findings(sums(), LAYERS, 2, bounds={2: 0.11}).verdict[1]
+    assert "(an estimate: " in findings(sums(), LAYERS, 2, ceiling_errors={2: 0.06}).verdict[1]
 
 
 def test_saturation_needs_95_percent_of_the_models_accuracy() -> None:

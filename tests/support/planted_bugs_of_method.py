@@ -67,4 +67,31 @@ MUTATIONS = (
             "::test_in_order_of_their_hash_documents_train_and_enough_of_them_test[10-6-1-3]",
         ),
     ),
+    Mutation(
+        "a sampled path keeps its own weight, whatever its chance was",
+        "probekit.marginalization.importance",
+        "weight = mass[parent, token] / chances[row, place]",
+        "weight = mass[parent, token]",
+        (
+            "tests/marginalization/test_importance.py"
+            "::test_the_probability_is_unbiased_whatever_the_guess[right]",
+        ),
+    ),
+    Mutation(
+        "the cross-entropy of a ceiling is that of the truncated paths",
+        "probekit.runs.ceiling",
+        'nats_sum=table["nats"],',
+        'nats_sum=table["nats_sum"],',
+        ("tests/runs/test_ceiling.py::test_the_ceiling_of_a_run_is_exact_where_its_paths_are_few",),
+    ),
+    Mutation(
+        "the joint hits of a ceiling are those of its marginals' modes",
+        "probekit.marginalization.joint_paths",
+        "mass, mode = total.clamp_max(1), _mode(sequences, joint)",
+        "mass, mode = total.clamp_max(1), _mode(sequences.flip(0), joint)",
+        (
+            "tests/marginalization/test_sampled_nats.py"
+            "::test_the_mode_is_that_of_the_joint_distribution",
+        ),
+    ),
 )

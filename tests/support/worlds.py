@@ -72,7 +72,7 @@ def marginals(
     for cell, logits in found.items():
         rows = [row for row in readout.records if row.offset == cell.offset]
         mass = torch.tensor([row.retained_mass for row in rows], dtype=torch.float64)
-        bound = torch.tensor([row.tv_bound for row in rows], dtype=torch.float64)
+        bound = torch.tensor([1 - row.retained_mass for row in rows], dtype=torch.float64)
         result[cell.offset] = logits.double().exp(), mass, bound
     return result
 

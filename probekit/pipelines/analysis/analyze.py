@@ -94,7 +94,7 @@ def run(
         measured.sums,
         setup.anatomy.n_layers,
         settings.offsets,
-        measured.bounds,
+        measured.ceiling_errors,
         at_output=settings.site == SITE_OF_MODEL,
         target=settings.target,
     )

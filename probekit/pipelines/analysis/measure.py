@@ -70,11 +70,11 @@ class Measured:
     passages: dict[str, Any]
 
     @property
-    def bounds(self) -> dict[int, float]:
-        """By offset, the mean bound on the error of the model marginalized, over all domains."""
+    def ceiling_errors(self) -> dict[int, float]:
+        """By offset, the standard error in nats of the model marginalized, over all domains."""
         rows = self.ceilings[0].rows if self.ceilings else []
         first = self.sums.groups[0]
-        return {row["offset"]: row["tv_bound_mean"] for row in rows if row["domain"] == first}
+        return {row["offset"]: row["nats_error"] for row in rows if row["domain"] == first}
 
     @property
     def families(self) -> list[str]:

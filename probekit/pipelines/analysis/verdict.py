@@ -8,7 +8,7 @@ from typing import Any
 from probekit.readout import LINEAR, SKIP_BIGRAM
 from probekit.scoring.rates import (
     MUCH_ADAPTATION_NATS,
-    WIDE_BOUND,
+    ROUGH_NATS,
     DocumentSums,
     Rate,
     few_documents,
@@ -40,7 +40,7 @@ def findings(
     sums: DocumentSums,
     n_layers: int,
     horizon: int,
-    bounds: Mapping[int, float] | None = None,
+    ceiling_errors: Mapping[int, float] | None = None,
     at_output: bool = True,
     target: str = "text",
 ) -> Findings:
@@ -51,20 +51,20 @@ def findings(
             `all` and `marginal`).
         n_layers: Number of blocks of the model.
         horizon: Largest offset.
-        bounds: By offset, the mean bound on the ceiling's error over all domains; a ceiling
-            with a wide bound is called an estimate.
+        ceiling_errors: By offset, the standard error in nats that sampling leaves the ceiling
+            over all domains; where it is large, the ceiling is called an estimate.
         at_output: Whether probes read what the output layer reads. Elsewhere the (L, 1) probe
             says nothing of adaptation.
         target: What readouts are scored against.
     """
-    bounds = bounds or {}
+    ceiling_errors = ceiling_errors or {}
     domains = [DomainRates.of(sums, name, n_layers, at_output, target) for name in sums.groups]
     offsets = range(1, horizon + 1)
     rows = [_row(domain, offset) for domain in domains for offset in offsets]
     first = domains[0]
     ahead = [k for k in offsets if k > 1]
     verdict = [_next_token_sentence(first)]
-    verdict += [_sentence(rows[k - 1], first, bounds.get(k, 0.0)) for k in ahead]
+    verdict += [_sentence(rows[k - 1], first, ceiling_errors.get(k, 0.0)) for k in ahead]
     if first.test.shortage:
         verdict = [f"Cannot tell: {first.test.shortage}."]
     return Findings(rows, verdict, list(_headlines(first, horizon)), list(_warnings(domains)))
@@ -98,7 +98,7 @@ def _next_token_sentence(domain: DomainRates) -> str:
     )
 
 
-def _sentence(row: dict[str, Any], domain: DomainRates, bound: float) -> str:
+def _sentence(row: dict[str, Any], domain: DomainRates, ceiling_error: float) -> str:
     offset, best = row["offset"], row["best_layer"]
     start = f"The token at t+{offset} is read out best at layer {best} of {domain.n_layers}"
     if row["recovered"] is None:
@@ -112,8 +112,8 @@ def _sentence(row: dict[str, Any], domain: DomainRates, bound: float) -> str:
         )
         if row["recovered_adapted"] is not None:
             share += f" ({_percent(row['recovered_adapted'])} with its output adapted to this text)"
-        if bound > WIDE_BOUND:
-            share += " (an estimate: marginalization left much probability out)"
+        if ceiling_error > ROUGH_NATS:
+            share += f" (an estimate: the ceiling is known to ± {ceiling_error:.2f} nats only)"
     return f"{start}; {share}; {row['verdict']}."
 
 

@@ -33,7 +33,7 @@ SCHEMA = "probekit.comparison/1"
 # With more runs than this every pair would be more than can be read: each against the first.
 MOST_FOR_ALL_PAIRS = 6
 # Columns of `marginal` that have no interval.
-COSTS = "retained_mass", "branches_mean", "tv_bound_mean"
+COSTS = "retained_mass", "branches_mean", "nats_error"
 PER_RUN = "specialization", "marginal", "branching"
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from probekit.pipelines.head_study.layer_sweep import Sweep
 from probekit.pipelines.head_study.study import Study
 from probekit.runs import metadata
 from probekit.runs.setup import Setup
-from probekit.scoring.rates import WIDE_BOUND, DocumentSums
+from probekit.scoring.rates import ROUGH_NATS, DocumentSums
 from probekit.settings import Settings
 
 SCHEMA = "probekit.heads/1"
@@ -108,11 +108,11 @@ def _warnings(references: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str,
     for name, notes in references.items():
         if notes.get("reason"):
             yield {"code": "not-scored", "message": f"{name} was not scored: {notes['reason']}"}
-        wide = [row for row in notes.get("marginal", []) if row["tv_bound_mean"] > WIDE_BOUND]
+        wide = [row for row in notes.get("marginal", []) if row["nats_error"] > ROUGH_NATS]
         if wide:
-            worst = max(row["tv_bound_mean"] for row in wide)
+            worst = max(row["nats_error"] for row in wide)
             yield {
                 "code": "estimate",
-                "message": f"{name}, marginalized, is an estimate: what was left out bounds its "
-                f"distance from the exact marginal by {worst:.2f} only. Raise --max-branches.",
+                "message": f"{name}, marginalized, is an estimate: its cross-entropy is known to "
+                f"± {worst:.2f} nats only. Raise --max-branches or --marginal-positions.",
             }

@@ -52,6 +52,7 @@ _TOP1 = _Column("top1", "Unconditional: right at t+k (%)", 100.0, 1)
 _JOINT = _Column("joint", "Joint: right at all of t+2 … t+k (%)", 100.0, 1)
 _GIVEN = _Column("conditional", "Conditional: right at t+k given right before (%)", 100.0, 1)
 _NATS = _Column("joint_nats", "All of t+2 … t+k together (nats)")
+_TC = _Column("total_correlation", "Total correlation (nats)")
 
 
 def control_table(run: RunRows) -> tuple[Table, bool]:
@@ -116,7 +117,7 @@ def sequence_tables(run: RunRows) -> list[Table]:
     """
     names = ("readout", "layer", "offset", "domain")
     given = {tuple(row[name] for name in names): row for row in run.results.get("sequences") or ()}
-    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _NATS)))
+    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _NATS, _TC)))
     tables = []
     for domain in run.domains:
         keys = (
@@ -146,6 +147,7 @@ def _sequence(row: Row) -> list[Cell]:
         _JOINT.cell(row),
         _GIVEN.cell(row, reason="never right at all offsets before"),
         _NATS.cell(row),
+        _TC.cell(row, reason="predicts each token by itself"),
     ]
 
 

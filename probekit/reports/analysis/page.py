@@ -35,7 +35,7 @@ from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
 from probekit.reports.components.numbers import Metric, headline
 from probekit.reports.components.templates import rendered
-from probekit.scoring.rates import WIDE_BOUND
+from probekit.scoring.rates import ROUGH_NATS
 
 
 def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None) -> str:
@@ -79,7 +79,7 @@ def _shown(run: RunRows) -> dict[str, Any]:
     return {
         "run": run,
         "metrics": scored_metrics(run),
-        "wide_bound": WIDE_BOUND,
+        "rough_nats": ROUGH_NATS,
         "of_model": run.target == MODEL_TARGET,
         "curve_metrics": curve_metrics(run),
         "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],

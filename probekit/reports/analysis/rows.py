@@ -14,7 +14,7 @@ from probekit.reports.components.rows import (
     require_schema,
 )
 from probekit.runs.folder import SCHEMA
-from probekit.scoring.rates import WIDE_BOUND
+from probekit.scoring.rates import ROUGH_NATS
 
 OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
 TEXT_TARGET, MODEL_TARGET = "text", "model"  # what is predicted in a run
@@ -129,9 +129,9 @@ class RunRows:
         return _find(rows, offset, domain)
 
     def is_estimate(self, offset: int, domain: str, readout: str = MARGINAL) -> bool:
-        """Return whether a ceiling is only an estimate: the mean bound on its error is wide."""
-        bound = self.branching(offset, domain, readout).get("tv_bound_mean")
-        return bound is not None and bound > WIDE_BOUND
+        """Return whether a ceiling is only an estimate: sampling leaves it a large error."""
+        error = self.branching(offset, domain, readout).get("nats_error")
+        return error is not None and error > ROUGH_NATS
 
 
 def index(results: Mapping[str, Any]) -> RunRows:

@@ -27,7 +27,7 @@ from probekit.reports.components.colours import DASHES, offset_colours, run_colo
 from probekit.reports.components.facts import RUN_FACTS, facts
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.templates import rendered
-from probekit.scoring.rates import WIDE_BOUND
+from probekit.scoring.rates import ROUGH_NATS
 
 
 def render_comparison(document: Mapping[str, Any]) -> str:
@@ -171,6 +171,6 @@ def _tables(comparison: ComparisonRows) -> dict[str, Any]:
         "configuration": configuration_table(comparison),
         "models": model_table(comparison),
         "texts": text_table(texts),
-        "wide_bound": WIDE_BOUND,
+        "rough_nats": ROUGH_NATS,
         "unpaired": any(not row["paired"] for row in comparison.document["differences"]),
     }

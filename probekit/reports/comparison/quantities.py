@@ -96,7 +96,7 @@ _QUANTITIES: Mapping[str, Quantity] = {
         ),
         Quantity("retained_mass", "Retained mass", 1.0, 3, "", *_COUNT, False),
         Quantity("branches_mean", "Branches, mean", 1.0, 1, " branches", *_COUNT),
-        Quantity("tv_bound_mean", "Bound on the error, mean", 1.0, 3, "", *_COUNT, False),
+        Quantity("nats_error", "Standard error of the ceiling (nats)", 1.0, 3, " nats", *_COUNT),
         Quantity("nucleus_tokens", "Tokens in the nucleus, mean", 1.0, 1, " tokens", *_COUNT),
         Quantity(
             "next_token_entropy", "Entropy of the next token (nats)", 1.0, 2, " nats", *_COUNT

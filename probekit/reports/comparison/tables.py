@@ -9,7 +9,7 @@ from probekit.reports.comparison.rows import ComparisonRows, CurveKey
 from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.components.rows import Row, ceiling_of
 from probekit.reports.components.tables import Cell, Table, absent, mark, plain, valued, word
-from probekit.scoring.rates import ALL, WIDE_BOUND
+from probekit.scoring.rates import ALL, ROUGH_NATS
 
 MOST_HEADLINES = 600  # rows of the table, at about 1 kB each
 MOST_DIFFERENCES = 1200  # rows of the table, at about 300 bytes each
@@ -117,25 +117,25 @@ def marginal_table(comparison: ComparisonRows) -> Table:
             word("adapted" if ceiling_of(row) == MARGINAL_ADAPTED else "the model's"),
             valued(row, "retained_mass", 3, _UNSAID),
             valued(row, "branches_mean", 1, _UNSAID),
-            valued(row, "tv_bound_mean", 3, _UNSAID),
+            valued(row, "nats_error", 3, _UNSAID),
             plain(row, "n_positions", _UNSAID),
-            _bounded(row),
+            _certainty(row),
         ]
         for row in sorted(given, key=lambda row: _order(comparison, row))
         if row["domain"] in comparison.domains
     ]
     head = (
         "Run", "Domain", "Offset", "Output layer", "Retained mass, mean", "Branches, mean",
-        "Bound on the error, mean", "Positions", "Ceiling or estimate",
+        "Standard error (nats)", "Positions", "Ceiling or estimate",
     )  # fmt: skip
     return Table("Marginalization", head, rows)
 
 
-def _bounded(row: Row) -> Cell:
-    bound = known(row.get("tv_bound_mean"))
-    if bound is None:
+def _certainty(row: Row) -> Cell:
+    error = known(row.get("nats_error"))
+    if error is None:
         return absent(_UNSAID)
-    return word("estimate", "doubt") if bound > WIDE_BOUND else word("ceiling", "good")
+    return word("estimate", "doubt") if error > ROUGH_NATS else word("ceiling", "good")
 
 
 def branching_table(comparison: ComparisonRows) -> Table:

@@ -15,7 +15,7 @@ from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
 from probekit.reports.components.tables import Table
 from probekit.reports.components.visible_text import clean
-from probekit.scoring.rates import MUCH_ADAPTATION_NATS, WIDE_BOUND
+from probekit.scoring.rates import MUCH_ADAPTATION_NATS, ROUGH_NATS
 from support.pages.synthetic_run import HOSTILE, Size, results
 
 ONE: dict[str, Any] = {"layers": 2, "offsets": 3, "domains": ("prose",)}
@@ -204,8 +204,8 @@ def test_thresholds_in_words_are_those_that_were_applied() -> None:
     run = run_of()
     run["scores"] = [row for row in run["scores"] if row["readout"] != "marginal-adapted"]
     page = render(run)
-    assert page.count(f"bound on its error exceeds {WIDE_BOUND}.") == 1
-    assert f"mean bound exceeds {WIDE_BOUND} the ceiling is an estimate" in page
+    assert page.count(f"standard error above {ROUGH_NATS} nats.") == 1
+    assert f"standard error exceeds {ROUGH_NATS} nats the ceiling is an estimate" in page
     assert f"exceeds {MUCH_ADAPTATION_NATS} nats" in section(page, "not-run")
 
 

@@ -104,6 +104,7 @@ def test_several_tokens_are_shown_for_best_layers_floor_and_ceiling() -> None:
     assert found["t+3", "concat, all layers"] == [
         *(shown(100 * row[name], 1) for name in ("top1", "joint", "conditional")),
         shown(row["joint_nats"], 3),
+        "\N{EN DASH}",
     ]
     assert [name.partition(":")[0] for name in table.head[2:5]] == [
         "Unconditional",

@@ -117,9 +117,7 @@ def _headlines(name: str, run: dict[str, Any], ladder: Ladder) -> list[dict[str,
         found += [_taken(special, metric, metric) for metric in ("recovered", "forgotten_bits")]
         found += [_taken(special, "best_depth", "best_depth")]
         branched = marginal.get((offset, domain), {})
-        found += [
-            _taken(branched, m, m) for m in ("retained_mass", "branches_mean", "tv_bound_mean")
-        ]
+        found += [_taken(branched, m, m) for m in ("retained_mass", "branches_mean", "nats_error")]
         if offset == 1:
             loss = "bpb" if ladder.mixed else "nats"
             found += [_taken(ceiling, m, f"next_token_{m}") for m in (loss, "top1")]

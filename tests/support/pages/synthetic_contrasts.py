@@ -135,6 +135,7 @@ def _sequences(run: Row) -> Iterator[Row]:
                     "joint": before * row["top1"],
                     "conditional": row["top1"],
                     "joint_nats": spent + row["nats"],
+                    "total_correlation": 0.3 * offset if name.startswith("marginal") else None,
                 }
             )
         )

@@ -16,6 +16,8 @@ def marginal(domains: Sequence[str], horizon: int) -> list[dict[str, Any]]:
             "retained_mass": 1 - 0.06 * (offset - 1) ** 1.2,
             "tv_bound_mean": 0.06 * (offset - 1) ** 1.2,
             "tv_bound_max": min(1.0, 0.4 * (offset - 1)),
+            "nats_error": 0.03 * (offset - 1) ** 1.2,
+            "nats_at_most": 2.0 * offset,
             "n_positions": 1000,
         }
         for readout in ("marginal", "marginal-adapted")
