@@ -160,12 +160,13 @@ class Settings(RunSettings):
         layers: Layers to read; none for all.
         site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
         probe: Families of probes; `linear`, of which the findings are made, is always among them.
-        controls: `default`: control task and random model at offset 2 and three layers; `all`
-            offsets and layers; or `none`.
+        controls: `default`: permuted targets and untrained blocks at offset 2, in the middle and
+            at the last layer; `all` offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
         codelength: Also measure the online codelength of the linear probes.
         seeds: How many seeds, from `seed` on, for the readouts that depend on it: controls
-            and the families `mlp` and `linear-lowrank`.
+            (untrained blocks are always drawn three times) and the families `mlp` and
+            `linear-lowrank`.
     """
 
     layers: tuple[int, ...] = ()

@@ -12,6 +12,6 @@ nonconvex_families   where these start, and what they compute
 sklearn_reference    `fit`: a logistic regression by scikit-learn, to compare with
 logit_lens           the logit lens, the model itself, and KL(layer || last layer)
 ngram                unigram and skip-bigram, which see tokens alone
-controls             control tasks and models with untrained weights
+controls             permuted targets, and models with untrained blocks
 codelength           online codelength: the bits that a text takes while a probe is learned
 """

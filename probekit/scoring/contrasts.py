@@ -1,45 +1,95 @@
 """Contrasts between readouts, as rows of results.json; differences are paired by document.
 
-controls    probe against control task and against an untrained model. Selectivity is top-1
-            accuracy less accuracy on the control task: Hewitt and Liang (2019)
+controls    probe against the same probe on permuted targets, and on models whose blocks are
+            untrained
 families    the best probe of each family against the best linear one
 sequences   several offsets together: top-1 at each, at all so far, and given those before; the
             ceiling's total correlation is what no independent predictions of them can know
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from probekit.readout import CONTROL, LINEAR, MARGINAL, MARGINAL_ADAPTED, RANDOM, UNIGRAM
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import DocumentSums, Rates
+from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 
-def controls(sums: DocumentSums) -> Iterator[dict[str, Any]]:
-    """Yield `controls` of results.json: one row a layer, offset, domain and seed."""
-    for seed in (sums.seed, *sums.repeated):
-        for domain in sums.groups:
-            rates = sums.rates(domain, "test", "all", seed)
-            for readout, layer, offset in rates.cells:
+def controls(sums: DocumentSums, kept: Mapping[int, float]) -> Iterator[dict[str, Any]]:
+    """Yield `controls` of results.json: one row a layer, offset, domain and seed.
+
+    Args:
+        sums: What was scored on test.
+        kept: By offset, the share of training positions whose target had none to change places
+            with.
+    """
+    again = [seed for seed, readouts in sums.repeated.items() if CONTROL in readouts]
+    for domain in sums.groups:
+        of_seed = {seed: sums.rates(domain, "test", "all", seed) for seed in _drawn(sums)}
+        for seed in (sums.seed, *again):
+            for readout, layer, offset in of_seed[seed].cells:
                 if readout == CONTROL:
                     where = {"offset": offset, "domain": domain, "layer": layer, "seed": seed}
-                    yield where | _control(rates, layer, offset)
+                    # Targets changed places across texts: of one text alone they say nothing.
+                    whole = domain == sums.groups[0]
+                    permuted = _permuted(of_seed[seed], layer, offset, whole)
+                    untrained = _untrained(list(of_seed.values()), layer, offset, sums.seed)
+                    yield where | permuted | {"kept_share": kept[offset]} | untrained
 
 
-def _control(rates: Rates, layer: int | None, offset: int) -> dict[str, Any]:
-    probe, control = (rates.rate("top1", name, layer, offset) for name in (LINEAR, CONTROL))
-    untrained = rates.nats(RANDOM, layer, offset)
+def _drawn(sums: DocumentSums) -> list[int]:
+    """Return the seeds of controls, the first one first."""
+    again = {s for s, readouts in sums.repeated.items() if readouts & {CONTROL, RANDOM}}
+    return [sums.seed, *sorted(again)]
+
+
+def _permuted(rates: Rates, layer: int | None, offset: int, whole: bool) -> dict[str, float | None]:
+    contextual, overfit = None, None
+    if whole:
+        control = rates.nats(CONTROL, layer, offset)
+        contextual = v_information_bits(control, rates.nats(LINEAR, layer, offset))
+        if rates.has(LINEAR, 0, offset):
+            overfit = v_information_bits(control, rates.nats(LINEAR, 0, offset))
+    return rates.columns("contextual_bits", contextual) | rates.columns("overfit_bits", overfit)
+
+
+def _untrained(
+    draws: Sequence[Rates], layer: int | None, offset: int, seed: int
+) -> dict[str, float | None]:
+    """Return the mean over models with untrained blocks, their spread in the interval."""
+    rates = draws[0]
+    found = [each.nats(RANDOM, layer, offset) for each in draws if each.has(RANDOM, layer, offset)]
+    untrained = _over_draws(np.stack(found), seed)
     random_bits = v_information_bits(rates.nats(UNIGRAM, None, offset), untrained)
     gained_bits = v_information_bits(untrained, rates.nats(LINEAR, layer, offset))
     return (
-        rates.columns("top1", probe)
-        | rates.columns("control_top1", control)
-        | rates.columns("selectivity", probe - control)
-        | rates.columns("random_bits", random_bits)
+        rates.columns("random_bits", random_bits)
         | rates.columns("bits_over_random", gained_bits)
+        | {"random_draws": len(found)}
     )
+
+
+def _over_draws(draws: Rate, seed: int) -> Rate:
+    """Return the mean of draws, shape (1 + resamples,), each resample of resampled draws too.
+
+    Args:
+        draws: Rates of each draw, shape (draws, 1 + resamples).
+        seed: Seed of the resampling.
+    """
+    mean: Rate = draws.mean(axis=0)
+    if len(draws) == 1:
+        return mean
+    size = (len(draws), draws.shape[1])
+    picked = np.random.default_rng(seed).integers(len(draws), size=size)
+    # A resample of n draws varies by (n - 1) / n of what another n draws would.
+    wider = math.sqrt(len(draws) / (len(draws) - 1))
+    moved = (np.take_along_axis(draws, picked, axis=0).mean(axis=0) - mean) * wider
+    moved[0] = 0
+    mean += moved
+    return mean
 
 
 def families(sums: DocumentSums, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -51,7 +101,7 @@ def families(sums: DocumentSums, names: Sequence[str]) -> Iterator[dict[str, Any
         sums: What was scored on validation and test.
         names: Families, of which `linear` is one.
     """
-    again = {seed: readouts & set(names) for seed, readouts in sums.repeated.items()}
+    again = {s: fitted & set(names) for s, fitted in sums.repeated.items() if fitted & set(names)}
     for seed, fitted in {sums.seed: set(names), **again}.items():
         for domain in sums.groups:
             validation = sums.rates(domain, "validation", "all", seed)

@@ -107,7 +107,7 @@ def test_a_run_is_read_as_it_was_written(finished_run: Run) -> None:
 
 def test_scores_follow_from_the_sums_by_document(finished_run: Run) -> None:
     sums = finished_run.documents
-    key = ["readout", "layer", "offset", "split", "positions"]
+    key = ["readout", "layer", "offset", "split", "positions", "seed"]
     total = sums.groupby(key, dropna=False)[["n", "nats_sum"]].sum()
     expected = (total["nats_sum"] / total["n"]).sort_index()
     scored = finished_run.scores.set_index(key)["nats"].sort_index()

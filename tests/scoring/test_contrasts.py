@@ -10,7 +10,7 @@ import pytest
 from probekit.scoring import contrasts
 from probekit.scoring.rates import DocumentSums
 
-DOCUMENTS = 6
+DOCUMENTS = 8
 N = 10
 
 
@@ -41,28 +41,45 @@ def sums(*parts: list[dict[str, Any]]) -> DocumentSums:
     return DocumentSums(table, ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
 
 
-def test_a_probe_stands_beside_its_control_and_the_random_model() -> None:
+def test_a_probe_stands_beside_its_control_and_untrained_blocks() -> None:
     bit = math.log(2)
     found = sums(
         rows("unigram", None, 2, 5.0),
-        rows("linear", 3, 2, 5.0 - 3 * bit, top1=0.4),
-        rows("control", 3, 2, 1.0, top1=0.7),
-        rows("random", 3, 2, 5.0 - bit),
-        rows("control", 3, 2, 1.0, top1=0.9, seed=1),
+        rows("linear", 0, 2, 5.0 - bit),
+        rows("linear", 3, 2, 5.0 - 3 * bit),
+        rows("control", 3, 2, 5.0 - 0.5 * bit),
+        rows("control", 3, 2, 5.0, seed=1),
+        *(rows("random", 3, 2, 5.0 - bits * bit, seed=s) for s, bits in enumerate((1, 2, 1.5))),
     )
-    first, again = contrasts.controls(found)
+    first, again = contrasts.controls(found, {2: 0.25})
     assert (first["layer"], first["offset"], first["domain"], first["seed"]) == (3, 2, "prose", 0)
-    assert first["selectivity"] == pytest.approx(-0.3)
-    assert first["random_bits"] == pytest.approx(1)
-    assert first["bits_over_random"] == pytest.approx(2)
+    assert first["contextual_bits"] == pytest.approx(2.5)
+    assert first["overfit_bits"] == pytest.approx(0.5)
     # Paired: documents of different difficulty make no doubt of a constant difference.
-    assert first["bits_over_random_low"] == pytest.approx(first["bits_over_random_high"])
-    assert (again["seed"], again["control_top1"]) == (1, pytest.approx(0.9))
-    assert again["random_bits"] == pytest.approx(1)  # what was fitted once stands for it
+    assert first["overfit_bits_low"] == pytest.approx(first["overfit_bits_high"])
+    assert (again["seed"], again["contextual_bits"]) == (1, pytest.approx(3))
+    # Over three draws, whose spread is in the interval.
+    for row in (first, again):
+        assert row["random_bits"] == pytest.approx(1.5)
+        assert row["bits_over_random"] == pytest.approx(1.5)
+        assert row["random_draws"] == 3
+    assert 0.8 < first["bits_over_random_low"] < 1.1
+    assert 1.9 < first["bits_over_random_high"] < 2.2
+    assert {row["kept_share"] for row in (first, again)} == {0.25}
+
+
+def test_targets_that_changed_places_across_texts_say_nothing_of_one_of_them() -> None:
+    table = pd.DataFrame([
+        *rows("unigram", None, 2, 5.0), *rows("linear", 3, 2, 2.0), *rows("control", 3, 2, 3.0),
+        *rows("random", 3, 2, 4.0),
+    ]).astype({"layer": "Int64"})  # fmt: skip
+    two = DocumentSums(table, ["prose", "code"] * (DOCUMENTS // 2), [1.0] * DOCUMENTS)
+    found = {row["domain"]: row["contextual_bits"] for row in contrasts.controls(two, {2: 0.0})}
+    assert found == {"all": pytest.approx(1 / math.log(2)), "prose": None, "code": None}
 
 
 def test_without_controls_there_are_no_rows() -> None:
-    assert not list(contrasts.controls(sums(rows("unigram", None, 2, 5.0))))
+    assert not list(contrasts.controls(sums(rows("unigram", None, 2, 5.0)), {}))
 
 
 def both(nats: Mapping[tuple[str, int | None], tuple[float, float]]) -> list[dict[str, Any]]:

@@ -94,4 +94,24 @@ MUTATIONS = (
             "::test_the_mode_is_that_of_the_joint_distribution",
         ),
     ),
+    Mutation(
+        "the control's targets change places among all positions",
+        "probekit.probes.controls",
+        "        first = _firsts(tokens[order])",
+        "        order = np.argsort(draw.random(len(tokens)))\n        first = np.array([0])",
+        (
+            "tests/probes/test_controls.py"
+            "::test_targets_change_places_among_positions_with_the_same_current_token",
+        ),
+    ),
+    Mutation(
+        "the untrained model has untrained embeddings and unembedding too",
+        "probekit.probes.controls",
+        "    made.load_state_dict(_outside_of_blocks(model, anatomy), strict=False)\n",
+        "",
+        (
+            "tests/probes/test_controls.py"
+            "::test_the_blocks_of_an_untrained_model_and_they_alone_are_drawn_anew[llama]",
+        ),
+    ),
 )

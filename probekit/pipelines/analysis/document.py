@@ -52,7 +52,7 @@ def document(
         "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
         "branching": measured.nucleus_sizes,
         "specialization": findings.rows,
-        "controls": list(contrasts.controls(measured.sums)),
+        "controls": list(contrasts.controls(measured.sums, measured.kept)),
         "families": list(contrasts.families(measured.sums, measured.families)),
         "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,

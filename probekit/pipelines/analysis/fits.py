@@ -3,23 +3,22 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
 from probekit.models.anatomy import find_anatomy
 from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
 from probekit.probes.probe import Examples, Probes
-from probekit.readout import Readout, Seen
+from probekit.readout import CONTROL, RANDOM, Readout, Seen
 from probekit.runs.streams import SITE_OF_MODEL, Streams
-from probekit.settings import Family, Settings
+from probekit.settings import LARGEST_SEED, Family, Settings
 
 # Families that are not convex: what they find depends on a seed.
 TRAINED: tuple[Family, ...] = ("mlp", "linear-lowrank")
-CONTROLS = "control", "random"
+# How far a control may end above its minimum: less than two draws of one differ by.
+CONTROL_NATS = 0.01
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,14 @@ def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
         for seed in seeds if family in TRAINED else seeds[:1]:
             yield Fit(family, family, seed, layers, offsets)
     few_layers, few_offsets = controls.cells(settings.controls, layers, settings.offsets)
-    for name in CONTROLS if few_layers else ():
-        for seed in seeds:
-            yield Fit(name, "linear", seed, few_layers, few_offsets)
+    # At layer 0 the control reads as much as the probe, and no block comes before.
+    above = tuple(layer for layer in few_layers if layer > 0)
+    for seed in seeds if above else ():
+        yield Fit(CONTROL, "linear", seed, above, few_offsets)
+    for draw in range(max(settings.seeds, controls.DRAWS)) if above else ():
+        seed = (settings.seed + draw) % (LARGEST_SEED + 1)
+        where = above if draw == 0 or settings.controls == "all" else above[-1:]
+        yield Fit(RANDOM, "linear", seed, where, few_offsets)
 
 
 @dataclass(frozen=True)
@@ -92,26 +96,23 @@ class Inputs:
         return self.streams.read(split), self.targets[split]
 
 
-def inputs_of(fit: Fit, inputs: Inputs, shares: Mapping[int, NDArray[np.float64]]) -> Inputs:
+def inputs_of(fit: Fit, inputs: Inputs) -> Inputs:
     """Return what a fit reads and predicts.
 
     Args:
         fit: What is fitted.
         inputs: The model's own streams and targets.
-        shares: Share of each token among the training targets, by offset.
     """
     of_fit = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
     setup = inputs.streams.setup
-    if fit.name == "control":
-        drawn = {
-            split: controls.control_targets(
-                targets, setup.blocks[split].token_ids, shares, fit.seed
-            )
+    if fit.name == CONTROL:
+        permuted = {
+            split: controls.permuted_targets(targets, setup.blocks[split].token_ids, fit.seed)
             for split, targets in of_fit.targets.items()
         }
-        return replace(of_fit, targets=drawn)
-    if fit.name == "random":
-        untrained = controls.random_model(setup.loaded.model, fit.seed)
+        return replace(of_fit, targets=permuted)
+    if fit.name == RANDOM:
+        untrained = controls.random_model(setup.loaded.model, setup.anatomy, fit.seed)
         loaded = replace(setup.loaded, model=untrained)
         setup = replace(setup, loaded=loaded, anatomy=find_anatomy(untrained))
         layers = tuple(sorted({*fit.layers, setup.anatomy.n_layers}))
@@ -130,8 +131,9 @@ def fit_probes(fit: Fit, inputs: Inputs) -> Probes:
             train, validation, anatomy, fit.layers, fit.family, seed=fit.seed, finals=inputs.finals
         )
     probes = linear.fit(
-        train, validation, anatomy, fit.layers, family=fit.family, finals=inputs.finals
-    )
+        train, validation, anatomy, fit.layers, family=fit.family, finals=inputs.finals,
+        tolerance_nats=CONTROL_NATS if fit.name in (CONTROL, RANDOM) else linear.TOLERANCE_NATS,
+    )  # fmt: skip
     return replace(probes, name=fit.name)
 
 

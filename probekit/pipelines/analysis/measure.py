@@ -24,6 +24,7 @@ from probekit.marginalization.greedy_targets import model_targets
 from probekit.pipelines.analysis import ceilings, fits, inspect_passages
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes import ngram
+from probekit.probes.controls import kept_share
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
@@ -56,6 +57,7 @@ class Measured:
         nucleus_sizes: Rows of `branching` in results.json: how many tokens the next might be.
         codelength: Rows of `codelength` in results.json.
         passages: Content of passages.json.
+        kept: By offset, the share of training positions where permuting leaves a target alone.
     """
 
     setup: Setup
@@ -68,6 +70,7 @@ class Measured:
     nucleus_sizes: list[dict[str, Any]]
     codelength: list[dict[str, Any]]
     passages: dict[str, Any]
+    kept: Mapping[int, float]
 
     @property
     def ceiling_errors(self) -> dict[int, float]:
@@ -114,7 +117,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     inputs = Inputs(streams, _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers))
-    inputs_by_fit = {fit: fits.inputs_of(fit, inputs, ngrams[0].probs) for fit in planned}
+    inputs_by_fit = {fit: fits.inputs_of(fit, inputs) for fit in planned}
     probes = {
         fit: _fit_or_recall(fit, inputs_by_fit[fit], setup, settings.site, stages)
         for fit in planned
@@ -136,6 +139,10 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
         nucleus_sizes=_nucleus_sizes(inputs, settings, stages),
+        kept={
+            offset: kept_share(valid, setup.blocks["train"].token_ids)
+            for offset, valid in inputs.targets["train"].valid.items()
+        },
     )
 
 

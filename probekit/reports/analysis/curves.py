@@ -91,7 +91,7 @@ def _untrained_message(run: RunRows, metric: Metric, offset: int, where: tuple[s
     if not values:
         return ""
     best = max(values) if metric.rising else min(values)
-    return f"; the untrained model's probe {metric.bare(best)} at its best"
+    return f"; the probe behind untrained blocks {metric.bare(best)} at its best"
 
 
 def _layers(run: RunRows) -> tuple[int, ...]:
@@ -125,9 +125,9 @@ def _curve(
 
 
 def _untrained(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -> Curve:
-    """Return the line of the untrained model: the run's own seed, the band of all its seeds.
+    """Return the line of untrained blocks: the run's own seed, the band of all its seeds.
 
-    The control task has no line: its labels are another task, on another scale.
+    The control has no line: its targets are not the text's.
     """
     layers = run.contrasted(RANDOM, offset)
     values = [_seeds(run, metric, (RANDOM, layer, offset), where) for layer in layers]

@@ -30,18 +30,18 @@ def _ceilings(run: RunRows) -> Iterator[str]:
 def _controls(run: RunRows) -> Iterator[str]:
     ran = run.results.get("controls") or ()
     if not ran:
-        yield "The controls: control task, and the probe on an untrained model (--controls)."
+        yield "The controls: permuted targets, and the probe behind untrained blocks (--controls)."
         return
     offsets, layers = (sorted({row[name] for row in ran}) for name in ("offset", "layer"))
     skipped = []
     if set(offsets) < set(run.offsets):
         skipped.append(f"offsets other than {_listed(offsets)}")
-    if set(layers) < set(run.layers(LINEAR)):
+    if set(layers) < set(run.layers(LINEAR)) - {0}:
         skipped.append(f"layers other than {_listed(layers)}")
     if skipped:
         yield f"The controls at {' and '.join(skipped)} (--controls all)."
     if len({row["seed"] for row in ran}) == 1:
-        yield "The controls with further seeds (--seeds)."
+        yield "The control with targets permuted by further seeds (--seeds)."
 
 
 def _probes(run: RunRows) -> Iterator[str]:

@@ -33,7 +33,7 @@ from probekit.reports.analysis.tables import (
 )
 from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
-from probekit.reports.components.numbers import Metric, headline
+from probekit.reports.components.numbers import Metric, fixed, headline
 from probekit.reports.components.templates import rendered
 from probekit.scoring.rates import ROUGH_NATS
 
@@ -106,10 +106,15 @@ def _shown(run: RunRows) -> dict[str, Any]:
 def _contrasted(run: RunRows) -> dict[str, Any]:
     """Return what sets readouts against each other."""
     controls, few_controls = control_table(run)
+    rows = run.results.get("controls") or ()
+    draws = {row["random_draws"] for row in rows} or {0}
     codelength, few_codelength = codelength_table(run)
     return {
         "controls": controls,
         "few_controls": few_controls,
+        "kept": f"{fixed(max((100 * row['kept_share'] for row in rows), default=0.0), 1)} %",
+        "draws": max(draws),
+        "few_draws": min(draws) if len(draws) > 1 else None,
         "families": family_tables(run),
         "families_run": families_run(run),
         "sequences": sequence_tables(run),

@@ -98,7 +98,7 @@ def _words(run: RunRows, by_domain: Mapping[str, LayerPanel]) -> dict[str, str]:
         "estimate": "ceiling, an estimate",
         "skip-bigram": "skip-bigram floor",
         "unigram": "unigram floor",
-        "random": "untrained model",
+        "random": "untrained blocks",
     }
     kinds = {curve.kind for panel in by_domain.values() for curve in panel.curves}
     kinds |= {level.kind for panel in by_domain.values() for level in panel.levels}

@@ -28,16 +28,20 @@ def test_linear_probes_come_first_and_only_once() -> None:
 def test_only_what_is_random_is_fitted_with_every_seed() -> None:
     assert names(probe=("mlp", "sklearn"), seed=5, seeds=2) == [
         ("linear", 5), ("mlp", 5), ("mlp", 6), ("sklearn", 5),
-        ("control", 5), ("control", 6), ("random", 5), ("random", 6),
+        ("control", 5), ("control", 6), ("random", 5), ("random", 6), ("random", 7),
     ]  # fmt: skip
 
 
 def test_controls_run_at_offset_2_and_three_layers_unless_all_are_asked_for() -> None:
     found = {fit.name: fit for fit in planned(Settings(), LAYERS)}
-    assert (found["control"].layers, found["control"].offsets) == ((0, 1, 3), (2,))
+    # At layer 0 both are known without a fit.
+    assert (found["control"].layers, found["control"].offsets) == ((1, 3), (2,))
+    drawn = [fit.layers for fit in planned(Settings(), LAYERS) if fit.name == "random"]
+    assert drawn == [(1, 3), (3,), (3,)]
     assert (found["linear"].layers, found["linear"].offsets) == (LAYERS, (1, 2, 3, 4))
     every = {fit.name: fit for fit in planned(Settings(controls="all"), LAYERS)}
-    assert (every["random"].layers, every["random"].offsets) == (LAYERS, (1, 2, 3, 4))
+    assert (every["control"].layers, every["control"].offsets) == (LAYERS[1:], (1, 2, 3, 4))
+    assert (every["random"].layers, every["random"].offsets) == (LAYERS[1:], (1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,7 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     assert set(scores[scores["readout"] == "control"]["target"]) == {"control"}
     again = set(scores[scores["seed"] == 1]["readout"])
     assert again == {"mlp", "linear-lowrank", "control", "random"}
+    assert set(scores[scores["seed"] == 2]["readout"]) == {"random"}
     assert scores["n_parameters"][scores["readout"] == "concat"].min() > 0
 
 
@@ -92,7 +97,7 @@ def test_every_family_has_a_best_layer_and_a_gain_over_the_linear_probe(everythi
 def test_controls_codelength_and_sequences_are_there(everything: Run) -> None:
     results = everything.results
     at = {(row["layer"], row["offset"], row["seed"]) for row in results["controls"]}
-    assert at == {(layer, k, seed) for layer in (0, 2) for k in (1, 2, 3) for seed in (0, 1)}
+    assert at == {(2, k, seed) for k in (1, 2, 3) for seed in (0, 1)}
     assert {(row["layer"], row["offset"]) for row in results["codelength"]} == {
         (layer, k) for layer in (0, 2) for k in (1, 2, 3)
     }

@@ -13,6 +13,7 @@ from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import readout_tables
+from probekit.reports.components.numbers import DASH
 from probekit.reports.components.tables import Table
 from probekit.reports.components.visible_text import clean
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, ROUGH_NATS
@@ -43,15 +44,16 @@ def test_controls_are_shown_with_numbers_and_intervals() -> None:
     run = run_of()
     table, shortened = control_table(index(run))
     wanted = [row for row in run["controls"] if row["domain"] == "prose"]
-    percent, bits = ("top1", "control_top1", "selectivity"), ("random_bits", "bits_over_random")
+    bits = ("contextual_bits", "overfit_bits", "random_bits", "bits_over_random")
     assert texts(table) == [
         ["t+2", "prose", str(row["layer"])]
-        + [shown(100 * row[name], 1) for name in percent]
-        + [shown(row[name], 3) for name in bits]
+        + [DASH if row[name] is None else shown(row[name], 3) for name in bits]
         for row in wanted
     ]
-    low, high = (wanted[0][f"selectivity_{end}"] for end in ("low", "high"))
-    assert table.rows[0][5].interval == f"{shown(100 * low, 1)} to {shown(100 * high, 1)}"
+    low, high = (wanted[0][f"contextual_bits_{end}"] for end in ("low", "high"))
+    assert table.rows[0][3].interval == f"{shown(low, 3)} to {shown(high, 3)}"
+    page = section(render(run), "controls")
+    assert "Of the training positions 5.0 % at most have a token that occurs once" in page
     assert not shortened
     assert [cell.seeds for row in table.rows for cell in row if cell.seeds] == []
     assert "seed" not in table.caption
@@ -61,14 +63,15 @@ def test_other_seeds_are_a_band_named_as_such() -> None:
     run = run_of(seeds=3)
     run["controls"].reverse()  # the run's own seed comes first wherever its rows are
     table, _ = control_table(index(run))
-    rows = [row for row in run["controls"] if (row["layer"], row["domain"]) == (0, "prose")]
-    others = sorted(100 * row["control_top1"] for row in rows if row["seed"] != 0)
+    rows = [row for row in run["controls"] if (row["layer"], row["domain"]) == (1, "prose")]
+    others = sorted(row["contextual_bits"] for row in rows if row["seed"] != 0)
     own = next(row for row in rows if row["seed"] == 0)
-    assert len(table.rows) == 3
-    cell = next(row for row in table.rows if row[2].text == "0")[4]
-    assert cell.text == shown(100 * own["control_top1"], 1)
-    assert cell.seeds == f"other seeds {shown(others[0], 1)} to {shown(others[1], 1)}"
-    assert table.rows[0][3].seeds == ""  # the probe itself was fitted once
+    assert len(table.rows) == 2
+    cell = next(row for row in table.rows if row[2].text == "1")[3]
+    assert cell.text == shown(own["contextual_bits"], 3)
+    assert cell.seeds == f"other seeds {shown(others[0], 3)} to {shown(others[1], 3)}"
+    assert table.rows[1][6].seeds == ""  # the draws of blocks are in the interval
+    assert "mean of 3 draws" in section(render(run), "controls")
     assert "seed 0, in italics other seeds 1, 2, lowest to highest" in table.caption
     assert f'<small class="seeds">{cell.seeds}</small>' in section(render(run), "controls")
 
@@ -77,7 +80,7 @@ def test_a_single_other_seed_is_no_band() -> None:
     run = run_of(seeds=2)
     table, _ = control_table(index(run))
     rows = [row for row in run["controls"] if row["seed"] == 1 and row["domain"] == "prose"]
-    assert table.rows[0][6].seeds == f"other seed {shown(rows[0]['random_bits'], 3)}"
+    assert table.rows[0][3].seeds == f"other seed {shown(rows[0]['contextual_bits'], 3)}"
     assert "other seed 1" in table.caption
 
 
@@ -98,8 +101,8 @@ def test_without_controls_the_page_says_so_and_how_to_run_them() -> None:
     page = render(run_of(seeds=0))
     assert "The controls were not run." in section(page, "controls")
     assert "<code>--controls default</code>" in section(page, "controls")
-    assert "The controls: control task" in section(page, "not-run")
-    assert "untrained model</li>" not in page
+    assert "The controls: permuted targets" in section(page, "not-run")
+    assert "untrained blocks</li>" not in page
     assert not re.search('class="o o2 (random|control)', page)
 
 
@@ -137,15 +140,15 @@ def test_the_head_and_several_tokens_say_what_is_predicted() -> None:
     assert "the token of <strong>the text</strong>" in section(text, "sequences")
 
 
-def test_the_untrained_model_is_drawn_where_it_ran_and_the_control_task_is_not() -> None:
+def test_untrained_blocks_are_drawn_where_they_ran_and_the_control_is_not() -> None:
     run = run_of(marginal=False)
     figures = {figure.group: figure.svg for figure in curve_figures(index(run))}
     assert all('class="o o2 random"' in svg for svg in figures.values())
     assert not any("control" in svg for svg in figures.values())
     assert not any("o1 random" in svg or "random band" in svg for svg in figures.values())
     page = render(run)
-    assert "probe on the untrained model</li>" in page
-    assert "the untrained model&#39;s probe" in page
+    assert "probe behind untrained blocks</li>" in page
+    assert "the probe behind untrained blocks" in page
 
 
 def test_the_band_of_a_control_reaches_from_its_lowest_to_its_highest_seed() -> None:
@@ -186,7 +189,7 @@ def test_the_table_of_readouts_says_why_a_control_has_no_bits_and_which_seed_is_
 def test_what_was_not_run_follows_from_the_run() -> None:
     said = " ".join(not_run(index(run_of())))
     assert "The controls at offsets other than 2 (--controls all)." in said
-    assert "further seeds (--seeds)" in said
+    assert "by further seeds (--seeds)" in said
     assert "(--target model)" in said
     assert "Marginalization" not in said
     every = run_of(seeds=2, target="model", codelength=True)

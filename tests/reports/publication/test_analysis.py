@@ -116,7 +116,7 @@ def test_each_figure_explains_itself() -> None:
     figure = drawn(found(run_of())["curves-bits-ceiling"])
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert words[:3] == ["t+1", "t+2", "linear probe (blind)"]
-    assert {"95 % interval", "logit lens at t+1", "ceiling", "untrained model"} < set(words)
+    assert {"95 % interval", "logit lens at t+1", "ceiling", "untrained blocks"} < set(words)
     first, *others = figure.axes
     assert (first.get_ylabel(), first.get_xlabel()) == ("Bits over the unigram", "Layer")
     assert {axes.get_ylabel() for axes in others} == {""}

@@ -26,7 +26,7 @@ def _own(run: Row, name: str, positions: str = "all", split: str = "test") -> It
 
 def _controlled(run: Row) -> tuple[int, ...]:
     last = run["model"]["n_layers"]
-    return tuple(dict.fromkeys((0, last // 2, last)))
+    return tuple(dict.fromkeys((max(1, last // 2), last)))
 
 
 def _control_scores(run: Row, seeds: int) -> Iterator[Row]:
@@ -48,6 +48,7 @@ def _control_scores(run: Row, seeds: int) -> Iterator[Row]:
                     yield row | worse | {"readout": "random", "seed": seed, "target": target}
                     none = dict.fromkeys((*_ENDS["bits"], *_ENDS["bits_given_token"]))
                     learned = {name: row[name] * 0.5 + shift for name in _ENDS["top1"]}
+                    learned |= {name: row[name] + 0.5 + shift for name in _ENDS["nats"]}
                     changed = {"readout": "control", "seed": seed, "target": "control"}
                     yield row | none | learned | changed
 
@@ -77,21 +78,22 @@ def _controls(run: Row) -> Iterator[Row]:
     first = run["run"]["seed"]
     for readout, layer, domain, seed in rows:
         if readout == "control":
-            probe, control, untrained = (
-                rows["linear", layer, domain, first],
-                rows["control", layer, domain, seed],
-                rows["random", layer, domain, seed],
+            probe, floor, control = (
+                rows["linear", layer, domain, first]["nats"],
+                rows["linear", 0, domain, first]["nats"],
+                rows["control", layer, domain, seed]["nats"],
             )
+            drawn = [row for key, row in rows.items() if key[:3] == ("random", layer, domain)]
+            untrained = sum(row["nats"] for row in drawn) / len(drawn)
             place = {"offset": 2, "domain": domain, "layer": layer, "seed": seed}
-            yield place | _with_ends(
-                {
-                    "top1": probe["top1"],
-                    "control_top1": control["top1"],
-                    "selectivity": probe["top1"] - control["top1"],
-                    "random_bits": untrained["bits"],
-                    "bits_over_random": (untrained["nats"] - probe["nats"]) / math.log(2),
-                }
-            )
+            whole = domain == "all" or len(run["text"]) == 1
+            values = {
+                "contextual_bits": (control - probe) / math.log(2) if whole else None,
+                "overfit_bits": (control - floor) / math.log(2) if whole else None,
+                "random_bits": sum(row["bits"] for row in drawn) / len(drawn),
+                "bits_over_random": (untrained - probe) / math.log(2),
+            }
+            yield place | _with_ends(values) | {"kept_share": 0.05, "random_draws": len(drawn)}
 
 
 def _families(run: Row, domains: Sequence[str]) -> Iterator[Row]:
