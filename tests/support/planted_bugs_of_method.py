@@ -114,4 +114,14 @@ MUTATIONS = (
             "::test_the_blocks_of_an_untrained_model_and_they_alone_are_drawn_anew[llama]",
         ),
     ),
+    Mutation(
+        "a strategy behind its linear probe takes part in an order",
+        "probekit.pipelines.head_study.standing",
+        "if behind > ROUNDING_NATS:",
+        "if behind > 10:",
+        (
+            "tests/pipelines/head_study/test_verdict.py"
+            "::test_a_strategy_behind_its_linear_probe_takes_part_in_no_order",
+        ),
+    ),
 )

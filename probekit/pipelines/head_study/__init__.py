@@ -2,10 +2,11 @@
 
 settings          settings of a study
 study             a study in progress: model and text, settings, finished stages
-probe_starts      linear probes that heads start as
+probe_starts      linear probes that heads start as, and are held against
 train_strategies  heads trained by each strategy, on a copy of the model
 score_strategies  scores of every strategy and of the models they are compared with
 layer_sweep       heads at several layers beside linear probes
+standing          which strategies take part in an order
 findings          tables: rates, paired differences, gap shares
 verdict           the findings in sentences
 document          the content of heads.json

@@ -7,6 +7,7 @@ from typing import Any
 from probekit.checks import Check
 from probekit.pipelines.head_study import findings, layer_sweep, score_strategies, verdict
 from probekit.pipelines.head_study.layer_sweep import Sweep
+from probekit.pipelines.head_study.standing import Standing, standings
 from probekit.pipelines.head_study.study import Study
 from probekit.runs import metadata
 from probekit.runs.setup import Setup
@@ -20,6 +21,7 @@ def heads_document(
     study: Study,
     sums: DocumentSums,
     trained: Mapping[str, Mapping[str, Any]],
+    probe: Mapping[str, Any] | None,
     swept: Sweep | None,
 ) -> dict[str, Any]:
     """Return the content of heads.json but what `checks_and_warnings` returns.
@@ -28,12 +30,14 @@ def heads_document(
         study: Model and text, settings.
         sums: The scores.
         trained: Notes of each training.
+        probe: Notes of the linear probe of the layer that heads read, if any do.
         swept: The sweep over layers, if there was one.
     """
     names = [name for name in study.settings.trained if name in trained]
-    nats = {name: trained[name]["validation"].get(str(verdict.OFFSET)) for name in names}
+    of_heads = {name: trained[name] for name in names}
+    fitted = standings(of_heads, probe, verdict.OFFSET) if probe is not None else {}
     own_heads = [score_strategies.OWN] if score_strategies.own_heads(study) is not None else []
-    sentences = verdict.sentences(sums, nats)
+    sentences = verdict.sentences(sums, fitted)
     sentences += [layer_sweep.answer(swept)] if swept is not None else []
     # Schema 1 lists the settings of an analysis too, which mean nothing here.
     settings = asdict(Settings()) | asdict(study.settings)
@@ -46,16 +50,18 @@ def heads_document(
         "scores": findings.score_rows(sums),
         "differences": findings.difference_rows(sums, own_heads),
         "gaps": findings.gap_rows(sums, names),
-        "training": [_training(name, notes) for name, notes in trained.items()],
+        "training": [_training(name, n, fitted.get(name)) for name, n in trained.items()],
         "curves": [{"strategy": name} | row for name, n in trained.items() for row in n["curve"]],
+        "probe": probe,
         "sweep": layer_sweep.rows(swept) if swept is not None else [],
     }
 
 
-def _training(name: str, notes: Mapping[str, Any]) -> dict[str, Any]:
+def _training(name: str, notes: Mapping[str, Any], standing: Standing | None) -> dict[str, Any]:
     recipe = notes["recipe"]
     return {
         "strategy": name,
+        "left_out": standing.reason or None if standing is not None else None,
         "n_parameters": notes["n_parameters"],
         "best_steps": notes["best_steps"],
         "stopped_early": notes["stopped_early"],

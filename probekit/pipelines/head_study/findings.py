@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from probekit.pipelines.head_study.score_strategies import BASE
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
-from probekit.readout import UNIGRAM
+from probekit.readout import LINEAR, UNIGRAM
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
@@ -14,7 +16,6 @@ SETS = ("all", "marginal")
 METRICS = ("nats", "top1", "top5")
 GAP_METRICS = ("top5", "nats")
 
-NO_FROZEN = "heads-only was not among the strategies"
 NO_HEAD = "it has no head at this offset"
 
 
@@ -67,8 +68,8 @@ def difference_rows(sums: DocumentSums, own: Sequence[str]) -> list[dict[str, An
 
     Args:
         sums: The scores.
-        own: References beside the finetuned and the untouched model and heads-only, such as
-            heads that came with the model.
+        own: References beside the finetuned and the untouched model, the linear probe and
+            heads-only, such as heads that came with the model.
 
     Returns:
         A row a domain, set of positions, strategy, reference and offset: strategy minus
@@ -77,7 +78,7 @@ def difference_rows(sums: DocumentSums, own: Sequence[str]) -> list[dict[str, An
     rows = []
     for domain, positions, rates in domain_rates(sums):
         names = strategies_of(rates)
-        references = [name for name in (BASELINE, FROZEN, BASE, *own) if name in names]
+        references = [name for name in (BASELINE, LINEAR, FROZEN, BASE, *own) if name in names]
         for name, _, offset in rates.cells:
             for against in references:
                 if name in (against, UNIGRAM) or not rates.has(against, None, offset):
@@ -109,7 +110,7 @@ def with_interval(summary: tuple[float, float, float], scale: float = 1.0, digit
 
 
 def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]:
-    """Return which share of the gap from heads-only to the baseline each strategy closes.
+    """Return which share of the gap from the linear probe to the baseline each strategy closes.
 
     Args:
         sums: The scores.
@@ -124,8 +125,6 @@ def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]
         rates = sums.rates(domain, "test", "marginal")
         offsets = sorted({offset for _, _, offset in rates.cells if offset > 1})
         for name in trained:
-            if name == FROZEN:
-                continue
             for offset in offsets:
                 for metric in GAP_METRICS:
                     row = {"domain": domain, "strategy": name, "offset": offset, "metric": metric}
@@ -134,16 +133,15 @@ def gap_rows(sums: DocumentSums, trained: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _share(rates: Rates, metric: str, name: str, offset: int) -> dict[str, Any]:
-    if not rates.has(FROZEN, None, offset):
-        return {**rates.columns("share", None), "reason": NO_FROZEN}
     if not rates.has(name, None, offset):
         return {**rates.columns("share", None), "reason": NO_HEAD}
     # Nats fall where the others rise.
     sign = -1.0 if metric == "nats" else 1.0
-    gap = sign * apart(rates, metric, BASELINE, FROZEN, offset)
+    gap = sign * apart(rates, metric, BASELINE, LINEAR, offset)
     summary = rates.summary(gap)
     if not summary[1] > 0:
-        reason = f"the baseline is not clear of heads-only: {with_interval(summary)}"
+        reason = f"the baseline is not clear of the linear probe: {with_interval(summary)}"
         return {**rates.columns("share", None), "reason": reason}
-    share: Rate = sign * apart(rates, metric, name, FROZEN, offset) / gap
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample may have no gap
+        share: Rate = sign * apart(rates, metric, name, LINEAR, offset) / gap
     return {**rates.columns("share", share), "reason": None}

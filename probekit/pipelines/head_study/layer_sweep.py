@@ -25,6 +25,8 @@ from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 HEAD, PROBE = "head", LINEAR
+# Name of the table of their scores: that of strategies has one of the layer that these read.
+PROBES = "linear-by-layer"
 
 # Of what the probe loses towards the last layer: where heads surely lose more, it is called gone.
 MOST = 0.5
@@ -37,8 +39,8 @@ NO_BETTER = (
     "that it does not."
 )
 NOTHING_LOST = (
-    "So nothing is lost: what this model knows of the second token is as readable in its last "
-    "layer as in any."
+    "So of what such heads can read of the second token nothing is lost: the last layer holds as "
+    "much of it as any."
 )
 NOT_CLEAR = "Cannot tell whether late layers lose any of it: no loss is clear of zero."
 FOUND_NO_MORE = (
@@ -93,7 +95,7 @@ def sweep(study: Study) -> Sweep:
     at = str(OFFSET)
     validation = {(HEAD, layer): notes["validation"][at] for layer, notes in trained.items()}
     validation |= {(PROBE, int(layer)): nats for layer, nats in of_probes["validation"].items()}
-    names = [*(f"layer-{layer}" for layer in study.swept), PROBE]
+    names = [*(f"layer-{layer}" for layer in study.swept), PROBES]
     whole = pd.concat([study.table(name) for name in names], ignore_index=True)
     whole = whole.astype({"layer": "Int64"}).assign(split="test", seed=study.settings.seed)
     setup = study.setup
@@ -111,7 +113,7 @@ def _trained(study: Study, layer: int, probes: Probes) -> dict[str, Any]:
 
 
 def _score_probes(study: Study, probes: Probes) -> dict[str, Any]:
-    study.keep_table(PROBE, scored(study, [probes, study.unigram], study.setup))
+    study.keep_table(PROBES, scored(study, [probes, study.unigram], study.setup))
     nats = {layer: probes.probes[layer, OFFSET].validation_nats for layer in study.swept}
     return {"validation": {str(layer): value for layer, value in nats.items()}}
 

@@ -1,4 +1,4 @@
-"""Linear probes of a study of heads: readouts of its sweep, and what heads start as.
+"""Linear probes of a study of heads: readouts beside heads, and what these start as.
 
 A head that starts as the linear probe of the layer that it reads is not behind it, but for
 rounding where the model's dtype is narrow; what it gains is what the layer holds at positions up
@@ -6,6 +6,7 @@ to t beyond what is linear at t alone.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -54,13 +55,15 @@ def starts(probes: Probes, layer: int) -> Starts:
     }
 
 
-def probes_of_read_layer(study: Study) -> Starts:
+def of_read_layer(study: Study) -> Probes:
     """Return the probes of the layer that strategies read, at all offsets beyond the first."""
-    read, offsets = study.settings.read, tuple(range(2, study.settings.offsets + 1))
-    read = study.setup.anatomy.n_layers - 1 if read is None else read
+    read, offsets = study.read_layer, tuple(range(2, study.settings.offsets + 1))
     # The sweep fits these too, where it reads the layer at the same offsets.
     shared = study.sweeps and read in study.swept and offsets == (SWEPT_OFFSET,)
-    return starts(fitted(study, study.swept if shared else (read,), offsets), read)
+    probes = fitted(study, study.swept if shared else (read,), offsets)
+    return replace(
+        probes, probes={at: probe for at, probe in probes.probes.items() if at[0] == read}
+    )
 
 
 def _listed(numbers: Sequence[int], separator: str = "_") -> str:

@@ -18,11 +18,12 @@ from probekit.errors import ModelError
 from probekit.heads import files, native
 from probekit.heads.heads import HeadReadout
 from probekit.models.anatomy import find_anatomy
+from probekit.pipelines.head_study.probe_starts import of_read_layer
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import load_trained, train_strategy
 from probekit.probes import logit_lens
-from probekit.readout import MODEL, Readout
+from probekit.readout import LINEAR, MODEL, Readout
 from probekit.runs.ceiling import marginalize_drawn
 from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -52,6 +53,8 @@ def references(study: Study) -> dict[str, dict[str, Any]]:
         # Scored already, among the strategies.
         BASELINE: dict,
     }
+    if study.settings.kind != "native":
+        by_name[LINEAR] = partial(_score_probe, study)
     if own_heads(study) is not None:
         by_name[OWN] = partial(_score_own, study)
     if brings_layers(study):
@@ -62,6 +65,8 @@ def references(study: Study) -> dict[str, dict[str, Any]]:
 def sums(study: Study) -> DocumentSums:
     """Return the scores of all strategies and references, by document."""
     names = [BASE, *_order(study)]
+    if study.settings.kind != "native":
+        names.insert(2, LINEAR)
     if own_heads(study) is not None:
         names.append(OWN)
     if brings_layers(study) and study.stages.json(f"score {NATIVE}", dict).get("reason") is None:
@@ -142,6 +147,14 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
     ceiling = marginalize_drawn(name, study.settings, streams, targets, drawn)
     study.keep_table(name, pd.concat([next_token, ceiling.table], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
+
+
+def _score_probe(study: Study) -> dict[str, Any]:
+    """Score the linear probe of the layer that heads read; return its losses on validation."""
+    probes = of_read_layer(study)
+    study.keep_table(LINEAR, scored(study, [probes], study.setup))
+    nats = {str(offset): probe.validation_nats for (_, offset), probe in probes.probes.items()}
+    return {"layer": study.read_layer, "validation": nats}
 
 
 def _score_own(study: Study) -> dict[str, Any]:

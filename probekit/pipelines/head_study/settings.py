@@ -16,7 +16,7 @@ from probekit.settings import RunSettings, flag
 # The reference: the model finetuned, then marginalized. It is always among the strategies.
 BASELINE = "finetune"
 FROZEN = "heads-only"
-DEFAULT = (FROZEN, "heads-from-probes", "joint", "joint-diff-whs", "heads-on-finetuned")
+DEFAULT = (FROZEN, "joint", "heads-from-probes", "joint-from-probes")
 # Queries ask a model as it is; what a model brings along is not trained at all.
 STRATEGIES_OF: Mapping[str, tuple[str, ...]] = {
     "query": (FROZEN, "heads-on-finetuned"),
@@ -36,9 +36,9 @@ class HeadSettings(RunSettings):
 
     Attributes:
         strategies: How heads are trained: names of strategies; by default
-            those that kind and init allow of heads-only, heads-from-probes, joint,
-            joint-diff-whs and heads-on-finetuned. The finetuned, marginalized model is
-            always scored beside them.
+            those that kind and init allow of heads-only and joint, which start alike, and
+            heads-from-probes and joint-from-probes, which do too. The finetuned, marginalized
+            model and the linear probe of the layer read are always scored beside them.
         kind: `block`, `medusa`, `linear`, `query`, or `native`: nothing is trained, what the
             model brings along is scored.
         init: How block heads beyond offset 1 start: `random`, `copy` of the model's last

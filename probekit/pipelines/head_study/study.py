@@ -88,6 +88,17 @@ class Study:
         return self.settings.sweep == "default" and self.settings.kind != "native"
 
     @property
+    def read_layer(self) -> int:
+        """The layer whose linear probe strategies are held against: the one that heads read.
+
+        Mixtures read it among others; queries, which go through the whole model, read the last.
+        """
+        last, settings = self.setup.anatomy.n_layers, self.settings
+        if settings.kind == "query":
+            return last
+        return last - 1 if settings.read is None else settings.read
+
+    @property
     def swept(self) -> tuple[int, ...]:
         """Layers of the sweep: all, or so many of them, the first and the last among them."""
         last = self.setup.anatomy.n_layers

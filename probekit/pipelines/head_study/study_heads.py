@@ -25,6 +25,7 @@ from probekit.pipelines.head_study.document import SCHEMA, checks_and_warnings, 
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study import Study
 from probekit.progress import Journal, Say
+from probekit.readout import LINEAR
 from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
@@ -124,7 +125,7 @@ def run(
     references = score_strategies.references(study)
     swept = layer_sweep.sweep(study) if study.sweeps else None
     sums = score_strategies.sums(study)
-    document = heads_document(study, sums, trained, swept)
+    document = heads_document(study, sums, trained, references.get(LINEAR), swept)
     document |= checks_and_warnings(setup, sums, references, checks, failed)
     _finish(study, folder, document, sums)
     return load(folder)

@@ -24,7 +24,7 @@ from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
 from probekit.heads.training.train import History, Row, train
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.head_study.probe_starts import Starts, probes_of_read_layer
+from probekit.pipelines.head_study.probe_starts import Starts, of_read_layer, starts
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
 from probekit.readout import Readout
@@ -224,7 +224,7 @@ def _build(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHea
         init=settings.init if settings.kind == "block" else None,
         normalise=recipe.normalise,
         own_unembedding=settings.own_unembedding,
-        probes=probes_of_read_layer(study) if recipe.probed else None,
+        probes=starts(of_read_layer(study), study.read_layer) if recipe.probed else None,
         seed=settings.seed,
     )
     return heads.float() if backbone.model.dtype != torch.float64 else heads

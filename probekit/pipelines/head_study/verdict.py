@@ -1,55 +1,68 @@
 """What a study of heads found, in sentences with intervals."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 from probekit.pipelines.head_study.findings import apart, with_interval
 from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
-from probekit.readout import UNIGRAM
+from probekit.pipelines.head_study.standing import Standing
+from probekit.readout import LINEAR, UNIGRAM
 from probekit.scoring.rates import DocumentSums, Rates, few_documents
 
 OFFSET = 2
-JOINT, PROBED, ON_FINETUNED = "joint", "heads-from-probes", "heads-on-finetuned"
+PROBED, ON_FINETUNED = "heads-from-probes", "heads-on-finetuned"
+# Alike in start and rate: what differs is whether the model is trained too.
+PAIRS = ((FROZEN, "joint"), (PROBED, "joint-from-probes"))
 
+JOINTLY = "Joint training, matched in start and rate: {difference}."
 # What heads gain that start as linear probes: what the others were not trained for.
-STARTS = (
-    "The same training of heads that start as linear probes, against heads-only: "
-    "{difference}{unclear}."
-)
+STARTS = "The same training of heads that start as linear probes, against heads-only: {difference}."
+# What a head reads that is not linear at one position.
+BEYOND = "What heads that start as linear probes read beyond these: {difference}."
 # What finetuning before freezing changes: the control for heads-only.
 CONTROL = (
     "The fair control, heads on the finetuned and then frozen model, against heads-only: "
-    "{difference}{unclear}."
+    "{difference}."
 )
 FED = (
     "The layers that the model brings along, fed the true token between, against the model "
     "marginalized, which is not: {difference}. Not a comparison of equals."
 )
+NO_ORDER = f"So no order of strategies can be told at offset {OFFSET}."
 
-# By strategy that trains heads: what it loses at offset 2 on validation text, in nats; None
-# where it has no head there. Which is best is chosen by these.
-Trained = Mapping[str, float | None]
+# By what reads a later token in one pass, the linear probe first: how its fit ended at offset 2.
+Fitted = Mapping[str, Standing]
 
 
-def sentences(sums: DocumentSums, trained: Trained) -> list[str]:
-    """Return the verdict: the order at offset 2, the control, the cost, what came with the model.
+def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
+    """Return the verdict: the ceiling, who was trained enough, pairs, the cost, the model's own.
 
     Args:
         sums: The scores.
-        trained: The strategies that train heads, in order.
+        fitted: How the linear probe and the strategies that train heads stand, in order.
     """
     domain = sums.groups[0]
     rates = sums.rates(domain, "test", "marginal")
     if rates.shortage:
         return [f"Cannot tell: {rates.shortage}."]
     whole = sums.rates(domain, "test", "all")
+    fit = [name for name, standing in fitted.items() if not standing.reason]
+    none_left = len(fitted) > 1 and not any(name != LINEAR for name in fit)
+    pairs = [
+        *(pair for frozen, joint in PAIRS for pair in _paired(rates, fit, joint, frozen, JOINTLY)),
+        *_paired(rates, fit, PROBED, FROZEN, STARTS),
+        *_paired(rates, fit, PROBED, LINEAR, BEYOND),
+        *_paired(rates, fit, ON_FINETUNED, FROZEN, CONTROL),
+    ]
     return [
-        *_order(rates, trained),
-        *_paired(rates, PROBED, FROZEN, STARTS),
-        *_paired(rates, ON_FINETUNED, FROZEN, CONTROL),
-        *_cost(whole, trained),
-        *_own(whole, trained),
-        *_paired(rates, NATIVE, BASE, FED),
+        *_ceiling(rates, fitted),
+        *_left_out(fitted),
+        *([NO_ORDER] if none_left else []),
+        *pairs,
+        *_cost(whole, fitted),
+        *_own(whole, {name: fitted[name] for name in fit}),
+        *_paired(rates, [NATIVE], NATIVE, BASE, FED),
     ]
 
 
@@ -74,85 +87,76 @@ def warnings(sums: DocumentSums) -> Iterator[dict[str, str]]:
             }
 
 
-def _order(rates: Rates, trained: Trained) -> Iterator[str]:
-    """Say whether heads-only < joint < marginalized baseline holds at offset 2."""
-    scored = [name for name in trained if rates.has(name, None, OFFSET)]
-    if not scored:
-        base = rates.summary(rates.nats(BASELINE, None, OFFSET))
+def _ceiling(rates: Rates, fitted: Fitted) -> Iterator[str]:
+    """Say whether the marginalized model is above all that read the token in one pass."""
+    base = rates.summary(rates.nats(BASELINE, None, OFFSET))
+    readouts = [name for name in fitted if rates.has(name, None, OFFSET)]
+    if not readouts:
         yield (
             f"No strategy that trains heads was asked for. The finetuned model, marginalized, "
             f"loses {with_interval(base)} nats at offset {OFFSET}."
         )
         return
-    if FROZEN in scored and JOINT in scored:
-        yield _ranked(_less(rates, FROZEN, JOINT), _less(rates, JOINT, BASELINE))
-        steps = f"{_step(rates, FROZEN, JOINT)}; {_step(rates, JOINT, BASELINE)}"
-        yield f"Paired, at the same positions: {steps}."
-    best = _best(trained)
-    own, base = (rates.summary(rates.rate("top5", x, None, OFFSET)) for x in (best, BASELINE))
-    yield (
-        f"The best heads at offset {OFFSET}, by validation, are {best}: top-5 "
-        f"{with_interval(own, 100.0, 1)} %, the baseline's {with_interval(base, 100.0, 1)} %; "
-        f"{_step(rates, best, BASELINE)}."
+    steps = {name: _step(rates, name) for name in readouts}
+    best = steps[_best(fitted)]
+    level = [name for name in readouts if not _bits_behind(rates, name)[1] > 0]
+    start = f"At offset {OFFSET} the finetuned model, marginalized,"
+    if level:
+        yield f"{start} is not clear of {'; '.join(steps[name] for name in level)}."
+        return
+    yield f"{start} is above every readout in one pass; the best by validation, {best}."
+
+
+def _bits_behind(rates: Rates, name: str) -> tuple[float, float, float]:
+    """Return the bits that a readout is behind the baseline, with the ends of the interval."""
+    return rates.summary(apart(rates, "nats", name, BASELINE, OFFSET) / math.log(2))
+
+
+def _step(rates: Rates, name: str) -> str:
+    points = rates.summary(apart(rates, "top5", name, BASELINE, OFFSET))
+    return (
+        f"{_named(name)}: by {with_interval(_bits_behind(rates, name), digits=2)} bits, "
+        f"{with_interval((-points[0], -points[2], -points[1]), 100.0, 1)} points of top-5"
     )
 
 
-def _best(trained: Trained) -> str:
-    """Return the strategy that validation likes best at the offset; one at least has a head."""
-    nats = {name: value for name, value in trained.items() if value is not None}
+def _named(name: str) -> str:
+    return "the linear probe" if name == LINEAR else name
+
+
+def _best(fitted: Fitted) -> str:
+    """Return what validation likes best at the offset; one at least is scored there."""
+    nats = {name: each.nats for name, each in fitted.items() if each.nats is not None}
     return min(nats, key=nats.__getitem__)
 
 
-def _ranked(first: bool | None, second: bool | None) -> str:
-    """Say whether both steps of the order are clear."""
-    if first and second:
-        return (
-            f"At offset {OFFSET}, from worst to best: heads only, joint, the finetuned model "
-            "marginalized."
-        )
-    unclear = " and ".join(
-        f"{pair} is {'not clear' if judged is None else 'the other way round'}"
-        for pair, judged in (
-            ("heads only worse than joint", first),
-            ("joint worse than the baseline", second),
-        )
-        if judged is not True
-    )
-    return (
-        f"At offset {OFFSET} the paper's order (heads only, joint, the finetuned model "
-        f"marginalized, from worst to best) was not found here: {unclear}."
-    )
+def _left_out(fitted: Fitted) -> Iterator[str]:
+    """Say which strategies take part in no order, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for name, standing in fitted.items():
+        if standing.reason:
+            by_reason.setdefault(standing.reason, []).append(name)
+    if by_reason:
+        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
+        yield f"Take part in no order: {told}."
 
 
-def _less(rates: Rates, worse: str, better: str) -> bool | None:
-    """Say whether one is worse than another in cross-entropy; None where that is not clear."""
-    _, low, high = rates.summary(apart(rates, "nats", worse, better, OFFSET))
-    if low > 0:
-        return True
-    return False if high < 0 else None
-
-
-def _step(rates: Rates, name: str, against: str) -> str:
-    nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
-    top5 = rates.summary(apart(rates, "top5", name, against, OFFSET))
-    label = "the baseline" if against == BASELINE else against
-    points = with_interval(top5, 100.0, 1)
-    return f"{name} minus {label} {with_interval(nats)} nats, top-5 {points} points"
-
-
-def _paired(rates: Rates, name: str, against: str, sentence: str) -> Iterator[str]:
-    """Say by how much two strategies differ at offset 2, if both were scored."""
-    if rates.has(name, None, OFFSET) and rates.has(against, None, OFFSET):
+def _paired(
+    rates: Rates, fit: Collection[str], name: str, against: str, sentence: str
+) -> Iterator[str]:
+    """Say by how much two differ at offset 2, if both were scored and trained enough."""
+    both = all(rates.has(each, None, OFFSET) for each in (name, against))
+    if both and name in fit and against in {BASE, *fit}:
         nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
         unclear = ", not clear of zero" if nats[1] <= 0 <= nats[2] else ""
-        difference = f"{with_interval(nats)} nats at offset {OFFSET}"
-        yield sentence.format(difference=difference, unclear=unclear)
+        difference = f"{name} minus {_named(against)} {with_interval(nats)} nats at offset {OFFSET}"
+        yield sentence.format(difference=difference + unclear)
 
 
-def _cost(rates: Rates, trained: Collection[str]) -> Iterator[str]:
+def _cost(rates: Rates, strategies: Collection[str]) -> Iterator[str]:
     """Say what each strategy costs the next token."""
     clear, unclear = [], []
-    for name in trained:
+    for name in strategies:
         if rates.has(name, None, 1):
             nats = rates.summary(apart(rates, "nats", name, BASELINE, 1))
             if nats[1] <= 0 <= nats[2]:
@@ -164,25 +168,25 @@ def _cost(rates: Rates, trained: Collection[str]) -> Iterator[str]:
         yield f"Cost to the next token, against the finetuned model: {'; '.join(costs)}."
 
 
-def _own(rates: Rates, trained: Trained) -> Iterator[str]:
-    """Say how heads that came with the model do beside those fitted afterwards."""
+def _own(rates: Rates, fit: Fitted) -> Iterator[str]:
+    """Say how heads that came with the model do beside the best that was fitted afterwards."""
     if not rates.has(OWN, None, OFFSET):
         return
     own = rates.summary(rates.nats(OWN, None, OFFSET))
-    if not any(rates.has(name, None, OFFSET) for name in trained):
+    if not any(rates.has(name, None, OFFSET) for name in fit):
         yield f"The model's own heads lose {with_interval(own)} nats at offset {OFFSET}."
         return
-    best = _best(trained)
+    best = _best(fit)
     nats = rates.summary(apart(rates, "nats", OWN, best, OFFSET))
-    difference = f"{with_interval(nats)} nats ({OWN} minus {best})"
+    difference = f"{with_interval(nats)} nats ({OWN} minus {_named(best)})"
     if nats[2] < 0:
         yield (
-            f"The model's own heads, trained with it, beat the best of those fitted afterwards at "
+            f"The model's own heads, trained with it, beat the best that was fitted afterwards at "
             f"offset {OFFSET}: {difference}."
         )
     else:
         word = "are behind" if nats[1] > 0 else "are not clear of"
         yield (
-            f"The model's own heads, trained with it, {word} the best of those fitted afterwards "
+            f"The model's own heads, trained with it, {word} the best that was fitted afterwards "
             f"at offset {OFFSET}, against the literature's expectation: {difference}."
         )

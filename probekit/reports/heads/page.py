@@ -47,11 +47,13 @@ def render_heads(document: Mapping[str, Any]) -> str:
 
 def _said(document: Mapping[str, Any]) -> dict[str, Any]:
     offsets = sorted({row["offset"] for row in document["scores"]})
+    left_out = {row["strategy"]: row.get("left_out") for row in document["training"]}
     return {
         "verdict": document["verdict"],
         "warnings": document["warnings"],
         "offsets": offsets,
-        "order": [in_words(name) for name in strategies_of(document)],
+        "order": [(in_words(name), left_out.get(name)) for name in strategies_of(document)],
+        "probe": document.get("probe"),
         "drawn_domain": domains(document["scores"])[0],
         "trained_names": [in_words(row["strategy"]) for row in document["training"]],
         "offset_schemes": _pairs(max(offsets, default=1)),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from probekit.readout import LINEAR
 from probekit.reports.components.axes import dress, whole_ticks
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.line_figures import Point
@@ -28,13 +29,15 @@ class Dots:
         label: Of the axis, with the unit.
         offset: Whose colour they have.
         points: By strategy, its place from 1 at the top, its value and the ends of its interval.
-        line: What the strategies are held against, or None.
+        line: The baseline, or None.
+        probe: The linear probe of the layer that heads read, or None.
     """
 
     label: str
     offset: int
     points: Mapping[str, Point]
     line: float | None
+    probe: float | None = None
 
 
 def strategies_of(document: Row) -> list[str]:
@@ -50,10 +53,10 @@ def scores_at(document: Row, domain: str, offset: int) -> list[Row]:
 
 
 def score_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
-    """Return a metric of all strategies, and the baseline's as the line."""
+    """Return a metric of all strategies, the baseline's and the linear probe's as lines."""
     points = _points(document, scores_at(document, *place), metric)
-    line = points[BASELINE][1] if BASELINE in points else None
-    return Dots(metric.label, place[1], points, line)
+    line, probe = (points[name][1] if name in points else None for name in (BASELINE, LINEAR))
+    return Dots(metric.label, place[1], points, line, probe)
 
 
 def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Dots:
@@ -63,7 +66,9 @@ def difference_dots(document: Row, place: tuple[str, int], metric: Metric) -> Do
     rows = [row for row in document["differences"] if tuple(row[n] for n in names) == key]
     unit = "points" if metric.scale == 100 else metric.suffix.strip()
     label = f"{metric.title if metric.scale == 100 else 'Cross-entropy'} less the baseline's"
-    return Dots(f"{label} ({unit})", place[1], _points(document, rows, metric), 0.0)
+    points = _points(document, rows, metric)
+    probe = points[LINEAR][1] if LINEAR in points else None
+    return Dots(f"{label} ({unit})", place[1], points, 0.0, probe)
 
 
 def _points(document: Row, rows: Sequence[Row], metric: Metric) -> dict[str, Point]:
@@ -81,6 +86,9 @@ def draw_dots(axes: "Axes", dots: Dots, count: int) -> None:
     if dots.line is not None:
         line = axes.axvline(dots.line, color=INK, linewidth=0.9, linestyle=DASHES[1], alpha=0.7)
         line.set_gid(f"{MARK}baseline")
+    if dots.probe is not None:
+        line = axes.axvline(dots.probe, color=INK, linewidth=0.9, linestyle=DASHES[2], alpha=0.7)
+        line.set_gid(f"{MARK}probe")
     for name, (place, value, low, high) in dots.points.items():
         bar = axes.plot([low, high], [place, place], color=colour, linewidth=1.5)[0]
         bar.set_gid(f"{MARK}bar")
@@ -111,6 +119,13 @@ def learned(document: Row, offset: int) -> dict[str, list[tuple[int, float]]]:
     return {name: points for name, points in curves.items() if points}
 
 
+def probe_on_validation(document: Row, offset: int) -> float | None:
+    """Return the cross-entropy of the linear probe on the validation text, if it was fitted."""
+    probe = document.get("probe") or {"validation": {}}
+    nats: float | None = probe["validation"].get(str(offset))
+    return nats
+
+
 def validated(document: Row) -> list[int]:
     """Return the offsets that have learning curves."""
     return sorted({row["offset"] for row in document["curves"] if row["part"] == "validation"})
@@ -128,6 +143,11 @@ def draw_learning(
     axes.set_xlim(left=0)
     # Before the first step new heads are far off; what tells strategies apart comes behind it.
     behind = [nats for points in learned(document, offset).values() for _, nats in points[1:]]
+    probe = probe_on_validation(document, offset)
+    if probe is not None:
+        line = axes.axhline(probe, color=INK, linewidth=0.9, linestyle=DASHES[2], alpha=0.7)
+        line.set_gid(f"{MARK}probe")
+        behind.append(probe)
     if behind:
         room = 0.05 * (max(behind) - min(behind))
         axes.set_ylim(top=max(behind) + room)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from probekit.readout import LINEAR
 from probekit.reports.components.numbers import METRICS, compact
 from probekit.reports.components.rows import Row, require_schema
 from probekit.reports.components.tables import (
@@ -17,11 +18,12 @@ from probekit.reports.components.tables import (
 )
 
 SCHEMA = "probekit.heads/1"
-BASELINE, FROZEN, BASE = "finetune", "heads-only", "base"
+BASELINE, BASE = "finetune", "base"
 NAMES = {
     BASELINE: "finetuned model, marginalized (baseline)",
     BASE: "model as it came, marginalized",
-    FROZEN: "heads only, frozen model",
+    LINEAR: "linear probe of the layer read",
+    "heads-only": "heads only, frozen model",
     "joint": "joint with LoRA",
     "joint-warmup": "joint, head warm-up",
     "joint-diff": "joint, differential rate",
@@ -34,7 +36,7 @@ NAMES = {
     "head:own": "heads that came with the model",
     "head:native": "the model's own layers, token-fed",
 }
-READOUTS = {"head": "block head", "linear": "linear probe"}
+READOUTS = {"head": "block head", LINEAR: "linear probe"}
 POINTS = 100.0
 
 
@@ -72,8 +74,8 @@ def difference_tables(document: Row) -> list[Table]:
     """Return how strategies differ from the references, paired, a table a domain."""
     head = (
         "Strategy", "Offset", "Sees", "Top-5 against the baseline (points)",
-        "Nats against the baseline", "Top-5 against heads only (points)",
-        "Nats against heads only", "Gap closed, top-5 (%)", "Gap closed, nats (%)",
+        "Nats against the baseline", "Top-5 against the linear probe (points)",
+        "Nats against the linear probe", "Gap closed, top-5 (%)", "Gap closed, nats (%)",
     )  # fmt: skip
     return _marginalized(document, "differences, paired", head, partial(_differences, document))
 
@@ -105,7 +107,7 @@ def _scores(row: Row) -> list[Cell]:
 def _differences(document: Row, row: Row) -> list[Cell]:
     apart = [
         _apart(document, row, against, metric, row["strategy"] == against)
-        for against in (BASELINE, FROZEN)
+        for against in (BASELINE, LINEAR)
         for metric in ("top5", "nats")
     ]
     return [*apart, *(_gap(document, row, metric) for metric in ("top5", "nats"))]
@@ -184,7 +186,7 @@ def training_table(document: Row) -> Table:
     """Return what was trained, how, and which step was kept."""
     head = (
         "Strategy", "Model", "Layers read", "Parameters", "Rate of the model", "Rate of the heads",
-        "Step kept", "Stopped early", "Seconds",
+        "Step kept", "Stopped early", "Seconds", "Takes part in orders",
     )  # fmt: skip
     rows = [
         [
@@ -197,10 +199,18 @@ def training_table(document: Row) -> Table:
             word(_kept(row["best_steps"])),
             word("yes" if row["stopped_early"] else "no"),
             valued(row, "seconds", 1, "not recorded"),
+            _takes_part(row),
         ]
         for row in document["training"]
     ]
     return Table("What was trained", head, rows)
+
+
+def _takes_part(row: Row) -> Cell:
+    if row["strategy"] == BASELINE:
+        return absent("it has no heads")
+    reason = row.get("left_out")
+    return word(f"no: {reason}", "doubt") if reason else word("yes")
 
 
 def _kept(steps: Mapping[str, int]) -> str:

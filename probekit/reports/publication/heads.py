@@ -1,9 +1,11 @@
 """The figures of a study of heads for print, each with its numbers."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from probekit.readout import LINEAR
 from probekit.reports.components.axes import TICK_STEPS
 from probekit.reports.components.colours import DASHES, offset_colours
 from probekit.reports.components.numbers import METRICS, Metric
@@ -16,6 +18,7 @@ from probekit.reports.heads.panels import (
     draw_learning,
     draw_sweep,
     learned,
+    probe_on_validation,
     score_dots,
     scores_at,
     strategies_of,
@@ -123,7 +126,14 @@ def _dot_legend(made: Mapping[PanelKey, Dots]) -> Legend:
     if any(dots.line is not None for dots in made.values()):
         handles.append(legend_key(linewidth=0.9, alpha=0.7, linestyle=DASHES[1]))
         words.append("the baseline")
+    if any(dots.probe is not None for dots in made.values()):
+        handles.append(_probe_key())
+        words.append(READOUTS[LINEAR])
     return Legend([*handles, legend_key(linewidth=1.5)], [*words, "95 % interval"])
+
+
+def _probe_key() -> Any:
+    return legend_key(linewidth=0.9, alpha=0.7, linestyle=DASHES[2])
 
 
 def _bare(axes: "Axes") -> None:
@@ -145,8 +155,14 @@ def _learning(document: Row) -> Drawing:
         for strategy, points in learned(document, offset).items()
         for tokens, nats in points
     ]  # fmt: skip
+    probes = {k: nats for k in offsets if (nats := probe_on_validation(document, k)) is not None}
+    # It is fitted to its minimum, not step by step.
+    rows += [
+        rows[0] | {"strategy": LINEAR, "offset": k, "tokens": math.nan, "value": nats}
+        for k, nats in probes.items()
+    ]
     panels = {f"t+{k}": partial(_learned, document, k) for k in offsets}
-    legends = partial(_learning_legend, names)
+    legends = partial(_learning_legend, names, bool(probes))
     inks = (PRINT_INK, *offset_colours(max(len(names), 1))[0])
     return Drawing("learning", partial(_panels, panels, legends, scales=True), rows, inks)
 
@@ -154,12 +170,14 @@ def _learning(document: Row) -> Drawing:
 def _learned(document: Row, offset: int, axes: "Axes") -> None:
     names = [row["strategy"] for row in document["training"]]
     draw_learning(axes, document, offset, TICK_STEPS)
-    for name, line in zip(learned(document, offset), axes.lines, strict=True):
+    curves = [line for line in axes.lines if line.get_gid() != f"{MARK}probe"]
+    for name, line in zip(learned(document, offset), curves, strict=True):
         marked(line, names.index(name) + 1)
 
 
-def _learning_legend(names: Sequence[str]) -> list[Legend]:
-    return [run_legend(dict(enumerate(_shown(names))))]
+def _learning_legend(names: Sequence[str], with_probe: bool) -> list[Legend]:
+    runs = run_legend(dict(enumerate(_shown(names))))
+    return [runs, Legend([_probe_key()], [READOUTS[LINEAR]])] if with_probe else [runs]
 
 
 def _sweep(document: Row, metric: Metric, inks: Sequence[str]) -> Drawing:

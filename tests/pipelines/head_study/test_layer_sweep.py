@@ -41,7 +41,7 @@ def sweep(probe: Losses, head: Losses, noise: tuple[float, float] = (0.01, 0.01)
     ("probe", "head", "said"),
     [
         # Nothing is lost, and the head reads half a nat more.
-        ({0: 6.0, 1: 5.5, 2: 5.0}, {0: 5.8, 1: 5.1, 2: 4.5}, "is as readable in its last layer"),
+        ({0: 6.0, 1: 5.5, 2: 5.0}, {0: 5.8, 1: 5.1, 2: 4.5}, "nothing is lost: the last layer"),
         # The probe loses half a nat from layer 1 on, heads nothing.
         ({0: 6.0, 1: 5.0, 2: 5.5}, {0: 5.8, 1: 4.6, 2: 4.5}, "So it is still there, only not"),
         # Heads lose as much as the probe.

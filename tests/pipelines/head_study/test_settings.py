@@ -84,5 +84,8 @@ def test_heads_start_as_probes_where_nothing_else_is_asked_for() -> None:
     assert "heads-from-probes" in HeadSettings.from_mapping({}).strategies
     assert "heads-from-probes" not in HeadSettings.from_mapping({"init": "random"}).strategies
     assert "heads-from-probes" not in HeadSettings.from_mapping({"kind": "query"}).strategies
+    # What is compared is matched in start and rate.
+    matched = ("finetune", "heads-only", "joint", "heads-from-probes", "joint-from-probes")
+    assert HeadSettings.from_mapping({}).strategies == matched
     own = HeadSettings.from_mapping({"kind": "medusa", "own_unembedding": True})
     assert "heads-from-probes" not in own.strategies

@@ -3,23 +3,29 @@
 import numpy as np
 import pytest
 
-from probekit.pipelines.head_study.verdict import Trained, sentences, warnings
+from probekit.pipelines.head_study.standing import standings
+from probekit.pipelines.head_study.verdict import NO_ORDER, Fitted, sentences, warnings
 from support.head_tallies import sums
 
 JITTER = np.linspace(-0.2, 0.2, 20)
 NOISE = np.random.default_rng(0).normal(size=20)
-# As the paper finds it.
-ORDERED = {"unigram": 8.0, "base": 4.1, "finetune": 4.0, "heads-only": 6.0, "joint": 5.5}
+# What 254 steps gave on the model of the gallery, in nats at offset 2.
+SEEN = {
+    "unigram": 7.0, "base": 4.355, "finetune": 4.326, "linear": 5.438, "heads-only": 5.549,
+    "joint": 5.525, "heads-from-probes": 5.260, "joint-from-probes": 5.240,
+}  # fmt: skip
+HEADS = ("heads-only", "joint", "heads-from-probes", "joint-from-probes")
 
 
 def said(
     second: dict[str, float],
-    trained: Trained,
+    fitted: Fitted,
     first: dict[str, float] | None = None,
     noisy: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the verdict on strategies that lose so many nats at the second and next token."""
-    nats = {2: second, 1: first or dict.fromkeys(second, 3.0)}
+    next_token = first or {name: 3.0 for name in second if name != "linear"}
+    nats = {2: second, 1: next_token}
     return sentences(
         sums(
             {
@@ -30,87 +36,132 @@ def said(
                 for offset, row in nats.items()
             }
         ),
-        trained,
+        fitted,
     )
 
 
-HEADS: Trained = {"heads-only": 6.0, "joint": 5.5}
+def ended(nats: dict[str, float], kept: dict[str, int] | None = None) -> Fitted:
+    """Return how strategies stand whose validation is their test, after 254 steps."""
+    notes = {
+        name: {
+            "validation": {"2": nats[name]},
+            "best_steps": {"2": (kept or {}).get(name, 200)},
+            "curve": [{"step": 0}, {"step": 254}],
+        }
+        for name in HEADS
+        if name in nats
+    }
+    return standings(notes, {"layer": 5, "validation": {"2": nats["linear"]}}, 2)
 
 
-def test_the_papers_order_is_told_where_it_is_there() -> None:
-    verdict = said(ORDERED, HEADS)
-    assert verdict[0].startswith("At offset 2, from worst to best: heads only, joint, the")
-    assert "heads-only minus joint 0.500 [0.500, 0.500] nats" in verdict[1]
-    assert "joint minus the baseline 1.500 [1.500, 1.500] nats, top-5 -15.0" in verdict[1]
+def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
+    verdict = said(SEEN, ended(SEEN))
+    assert verdict[0] == (
+        "At offset 2 the finetuned model, marginalized, is above every readout in one pass; the "
+        "best by validation, joint-from-probes: by 1.32 [1.32, 1.32] bits, 9.1 [9.1, 9.1] points "
+        "of top-5."
+    )
+    assert verdict[1] == (
+        "Take part in no order: heads-only: trained too little: behind the linear probe of layer "
+        "5, by 0.111 nats on validation text; joint: trained too little: behind the linear probe "
+        "of layer 5, by 0.087 nats on validation text."
+    )
+    assert verdict[2] == (
+        "Joint training, matched in start and rate: joint-from-probes minus heads-from-probes "
+        "-0.020 [-0.020, -0.020] nats at offset 2."
+    )
+    assert not [text for text in verdict if "joint minus heads-only" in text]
+    assert "heads-from-probes minus the linear probe -0.178 [-0.178" in verdict[3]
+
+
+def test_where_the_last_step_is_the_best_of_all_no_order_is_told() -> None:
+    verdict = said(SEEN, ended(SEEN, dict.fromkeys(HEADS, 254)))
+    assert "is above every readout in one pass" in verdict[0]
+    assert "heads-from-probes, joint-from-probes: its best step is the last, 254." in verdict[1]
+    assert verdict[2] == NO_ORDER
+    assert verdict[3].startswith("Cost to the next token")
+
+
+def test_a_head_that_is_its_probe_but_for_rounding_is_not_behind() -> None:
+    close = {"linear": 5.0, "heads-from-probes": 5.001, "joint-from-probes": 5.003}
+    reasons = {name: each.reason for name, each in ended(close).items()}
+    assert reasons["heads-from-probes"] == reasons["linear"] == ""
+    assert "behind the linear probe of layer 5, by 0.003" in reasons["joint-from-probes"]
 
 
 @pytest.mark.parametrize(
-    ("joint", "noisy", "why"),
+    ("joint", "noisy", "told"),
     [
-        (6.5, (), "heads only worse than joint is the other way round."),
-        (5.9, ("joint",), "heads only worse than joint is not clear."),
-        (3.5, (), "joint worse than the baseline is the other way round."),
+        (4.9, (), "joint minus heads-only -0.100 [-0.100, -0.100] nats at offset 2."),
+        (5.1, (), "joint minus heads-only 0.100 [0.100, 0.100] nats at offset 2."),
+        (4.99, ("joint",), "nats at offset 2, not clear of zero."),
     ],
 )
-def test_another_order_is_told_with_what_is_otherwise(
-    joint: float, noisy: tuple[str, ...], why: str
+def test_pairs_that_start_alike_are_compared(
+    joint: float, noisy: tuple[str, ...], told: str
 ) -> None:
-    verdict = said(ORDERED | {"joint": joint}, HEADS, noisy=noisy)
-    assert "was not found here" in verdict[0]
-    assert verdict[0].endswith(why)
+    nats = SEEN | {"heads-only": 5.0, "joint": joint}
+    verdict = said(nats, ended(nats), noisy=noisy)
+    (pair,) = [text for text in verdict if "joint minus heads-only" in text]
+    assert pair.endswith(told)
+    (starts,) = [text for text in verdict if text.startswith("The same training of heads that")]
+    assert "heads-from-probes minus heads-only 0.260" in starts
 
 
-def test_the_best_heads_are_chosen_by_validation_not_by_test() -> None:
-    verdict = said(ORDERED, {"heads-only": 5.0, "joint": 5.5})
-    (best,) = [text for text in verdict if text.startswith("The best heads")]
-    assert "by validation, are heads-only: top-5 40.0 [" in best
-    assert "the baseline's 60.0 [" in best
+def test_a_head_that_the_marginalized_model_is_not_clear_of_is_named() -> None:
+    nats = SEEN | {"heads-from-probes": 4.3}
+    assert said(nats, ended(nats), noisy=("heads-from-probes",))[0].startswith(
+        "At offset 2 the finetuned model, marginalized, is not clear of heads-from-probes: by "
+    )
 
 
 def test_the_cost_to_the_next_token_is_told_where_it_is_clear() -> None:
-    first = dict.fromkeys(ORDERED, 3.0) | {"joint": 3.1, "heads-only": 3.05}
-    verdict = said(ORDERED, HEADS, first, noisy=("heads-only",))
+    first = {name: 3.0 for name in SEEN if name != "linear"} | {"joint": 3.1, "heads-only": 3.05}
+    verdict = said(SEEN, ended(SEEN), first, noisy=("heads-only",))
     assert verdict[-1] == (
         "Cost to the next token, against the finetuned model: 0.100 [0.100, 0.100] nats with "
-        "joint; not clear of zero with heads-only."
+        "joint; not clear of zero with heads-only, heads-from-probes, joint-from-probes."
     )
 
 
 @pytest.mark.parametrize(
     ("own", "noisy", "word"),
     [
-        (5.0, (), "beat the best of those fitted afterwards at offset 2: -0.500 ["),
-        (5.6, ("head:own",), "are not clear of the best"),
-        (6.0, (), "are behind the best of those fitted afterwards"),
+        (5.0, (), "beat the best that was fitted afterwards at offset 2: -0.240 ["),
+        (5.3, ("head:own",), "are not clear of the best"),
+        (6.0, (), "are behind the best that was fitted afterwards"),
     ],
 )
 def test_heads_that_came_with_the_model_are_held_against_the_best(
     own: float, noisy: tuple[str, ...], word: str
 ) -> None:
-    verdict = said(ORDERED | {"head:own": own}, HEADS, noisy=noisy)
+    verdict = said(SEEN | {"head:own": own}, ended(SEEN), noisy=noisy)
     assert word in verdict[-1]
-    assert "head:own minus joint" in verdict[-1]
+    assert "head:own minus joint-from-probes" in verdict[-1]
+    # Where no strategy was trained enough, the linear probe is what was.
+    verdict = said(SEEN | {"head:own": own}, ended(SEEN, dict.fromkeys(HEADS, 254)))
+    assert "head:own minus the linear probe" in verdict[-1]
 
 
 def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
-    second = {name: ORDERED[name] for name in ("unigram", "base", "finetune")}
+    second = {name: SEEN[name] for name in ("unigram", "base", "finetune")}
     assert said(second, {})[0].startswith("No strategy that trains heads was asked for. The")
     own = said(second | {"head:own": 5.0}, {})
     assert own[-1].startswith("The model's own heads lose 5.000 [")
 
 
 def test_one_document_is_no_ground_for_a_verdict() -> None:
-    alone = sums({2: {name: [nats] for name, nats in ORDERED.items()}})
-    assert sentences(alone, HEADS) == ["Cannot tell: only 1 test document; 8 are needed."]
+    alone = sums({2: {name: [nats] for name, nats in SEEN.items()}})
+    assert sentences(alone, ended(SEEN)) == ["Cannot tell: only 1 test document; 8 are needed."]
 
 
 def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
-    verdict = said(ORDERED | {"head:native": 3.0}, HEADS)
+    verdict = said(SEEN | {"head:native": 3.255}, ended(SEEN))
     assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-1]
 
 
 def test_heads_that_know_less_than_token_frequencies_are_warned_of() -> None:
-    nats = ORDERED | {"heads-only": 8.5, "joint": 8.0}
+    nats = SEEN | {"heads-only": 7.5, "joint": 7.0}
     by_strategy = {name: list(x + JITTER) for name, x in nats.items()}
     (told,) = warnings(sums({2: by_strategy}))
     assert told["code"] == "below-unigram"

@@ -57,7 +57,7 @@ def test_the_tables_show_the_numbers() -> None:
     given = document()
     named: dict[str, Cell] = {}
     for (table,) in (strategy_tables(given), difference_tables(given)):
-        assert len(table.rows) == 2 * len(STRATEGIES)
+        assert len(table.rows) == 2 * len(STRATEGIES) - 1  # the probe has no offset 1
         by_row = {(row[0].text, row[1].text): row for row in table.rows}
         named |= dict(zip(table.head, by_row["joint with LoRA", "t+2"], strict=True))
     (own,) = [
@@ -84,6 +84,8 @@ def test_the_sweep_and_the_training_show_theirs() -> None:
     assert rows["joint with LoRA"][4].text == "0.001"
     assert rows["joint with LoRA"][5].text == "0.004"
     assert rows["heads only, frozen model"][4].missing == "frozen"
+    assert rows["heads only, frozen model"][-1].text == "no: trained too little"
+    assert rows["joint with LoRA"][-1].text == "yes"
 
 
 def test_a_layer_that_one_of_the_two_did_not_read_keeps_the_others_numbers() -> None:
