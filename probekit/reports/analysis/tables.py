@@ -29,14 +29,14 @@ FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
 
 
 def specialization_table(run: RunRows) -> Table:
-    """Return best layer, what later layers forget, and how much of the ceiling is recovered."""
+    """Return best layer, late loss, and how much of the ceiling is recovered."""
     head = (
-        "Offset", "Domain", "Best layer", "Depth", "Forgotten later (bits)",
+        "Offset", "Domain", "Best layer", "Depth", "Late loss (bits)",
         "Floor", "Read beyond it (bits)", "Known beyond it (bits)",
         "Recovered", "Recovered, adapted ceiling", "In words",
     )  # fmt: skip
     rows = [_special(run, k, domain) for k in run.offsets for domain in run.domains]
-    return Table(f"What later layers forget ({run.describe(run.probe or 'no probe')})", head, rows)
+    return Table(f"Readout gap and late loss ({run.describe(run.probe or 'no probe')})", head, rows)
 
 
 def _special(run: RunRows, offset: int, domain: str) -> list[Cell]:

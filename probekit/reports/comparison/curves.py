@@ -1,4 +1,4 @@
-"""Specialization curves of several runs over relative depth, one panel an offset and domain."""
+"""What probes of several runs read over relative depth, one panel an offset and domain."""
 
 from collections.abc import Sequence
 from functools import partial

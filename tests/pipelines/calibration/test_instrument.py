@@ -93,14 +93,17 @@ def test_the_skip_bigram_is_no_weaker_a_floor_than_the_probe_at_layer_0(
     assert found.summary(gain)[1] < 0.05
 
 
-def test_less_specialization_is_found_where_the_model_was_trained_to_see_further(
+def test_the_readout_gap_is_smaller_where_the_model_was_trained_to_see_further(
     runs: dict[str, Run],
 ) -> None:
-    ends = {}
-    for name, run in runs.items():
-        row = run.specialization.query("offset == 2 and domain == 'all'").iloc[0]
-        ends[name] = row["recovered_low"], row["recovered_high"]
-    assert ends["tiny-mtp"][0] > ends["tiny"][1]
+    # Of the late loss nothing is claimed: a last block for the next token alone may lose more.
+    rows = {
+        name: run.specialization.query("offset == 2 and domain == 'all'").iloc[0]
+        for name, run in runs.items()
+    }
+    assert rows["tiny-mtp"]["recovered_low"] > rows["tiny"]["recovered_high"]
+    gaps = {name: row["room_bits"] - row["read_bits"] for name, row in rows.items()}
+    assert gaps["tiny-mtp"] < gaps["tiny"] - 0.2
 
 
 def test_every_probe_converged(runs: dict[str, Run]) -> None:
