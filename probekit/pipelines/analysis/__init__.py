@@ -6,6 +6,7 @@ analyze           the job, from settings to the run folder; load_probes
 measure           its stages in order: probes, scores, ceiling, codelength, passages
 fits              which probes are fitted, to what; the fitting itself is in probekit.probes
 ceilings          the model marginalized, and with its output adapted to the text
+learning          floor and best probe fitted to nested parts of the training text
 passages          what readouts say, token by token
 inspect_passages  the same, of a run's readouts on a few test passages
 verdict           the sentences, headline numbers and warnings

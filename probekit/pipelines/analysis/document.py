@@ -6,6 +6,7 @@ from typing import Any
 
 from probekit import provenance
 from probekit.checks import Check
+from probekit.pipelines.analysis import learning
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.progress import Journal
@@ -46,7 +47,7 @@ def document(
         "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
         "model": model_row(setup) | of_analysis,
         "text": setup.text,
-        "verdict": findings.verdict,
+        "verdict": [*findings.verdict, *learning.sentences(measured.learning)],
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
         "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
@@ -56,6 +57,7 @@ def document(
         "families": list(contrasts.families(measured.sums, measured.families)),
         "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,
+        "learning": measured.learning,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }

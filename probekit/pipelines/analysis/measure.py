@@ -21,7 +21,7 @@ from probekit.data.targets import (
 )
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.greedy_targets import model_targets
-from probekit.pipelines.analysis import ceilings, fits, inspect_passages
+from probekit.pipelines.analysis import ceilings, fits, inspect_passages, learning
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
@@ -56,6 +56,7 @@ class Measured:
         lens_kl: Mean KL(p_l || p_final) in nats by domain and layer, on all test positions.
         nucleus_sizes: Rows of `branching` in results.json: how many tokens the next might be.
         codelength: Rows of `codelength` in results.json.
+        learning: Rows of `learning` in results.json.
         passages: Content of passages.json.
         kept: By offset, the share of training positions where permuting leaves a target alone.
     """
@@ -69,6 +70,7 @@ class Measured:
     lens_kl: KlByLayer
     nucleus_sizes: list[dict[str, Any]]
     codelength: list[dict[str, Any]]
+    learning: list[dict[str, Any]]
     passages: dict[str, Any]
     kept: Mapping[int, float]
 
@@ -127,15 +129,18 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     marginalized = ceilings.marginalize_run(
         inputs, settings, probes, scores, stages, positions["marginal"]
     )
+    sums = ceilings.sums(setup, settings, scores, marginalized)
+    whole = probes[planned[0]], ngrams[1]
     passages = partial(inspect_passages.inspect, setup, settings, inputs.targets["test"], probes)
     return Measured(
         setup=setup,
         settings=settings,
         probes=probes,
         ngrams=ngrams,
-        sums=ceilings.sums(setup, settings, scores, marginalized),
+        sums=sums,
         ceilings=marginalized,
         codelength=_codelength(inputs, settings, stages),
+        learning=learning.measured(inputs, settings, sums, whole, positions, stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
         nucleus_sizes=_nucleus_sizes(inputs, settings, stages),

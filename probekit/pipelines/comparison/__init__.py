@@ -2,6 +2,7 @@
 
 paired_differences  two runs: differences with intervals, paired where positions are the same
 configuration       settings that differ between compared runs, and the warnings that follow
+learning            differences that more training text would move by as much
 verdict             the comparison in sentences: whether a larger model sees further
 compare             finished runs side by side: scores, differences, verdict, one page
 sweep               analyze several models, each in a process of its own, then compare them

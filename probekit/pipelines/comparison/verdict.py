@@ -8,6 +8,7 @@ smallest of all.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probekit.pipelines.comparison.learning import not_compared, rivalled
 from probekit.pipelines.comparison.paired_differences import ComparedRun
 
 Row = Mapping[str, Any]
@@ -36,12 +37,14 @@ def verdict(
             shortage = next(test.shortage for test in both if test.shortage)
             sentences.append(f"Cannot tell {run.name} from {reference.name}: {shortage}.")
             continue
+        moved = [row for row in rows if rivalled(row, (run, reference))]
+        rows = [row for row in rows if row not in moved]
         values = {
             (row["run"], row["offset"], row["quantity"]): row["value"]
             for row in headlines
             if rows and row["domain"] == rows[0]["domain"]
         }
-        sentences += _sentences(reference, run, rows, values)
+        sentences += _sentences(reference, run, rows, values) + not_compared(moved)
     return sentences or [NOT_COMPARED]
 
 
@@ -72,7 +75,8 @@ def _sentences(
     differences = {(row["offset"], row["quantity"]): row for row in rows}
     offsets = sorted({row["offset"] for row in rows})
     names = run.name, reference.name
-    sentences = [_further(reference, run, differences, offsets)] if offsets[1:] else []
+    ahead = [row for row in rows if row["offset"] > 1 and row["quantity"] in FURTHER]
+    sentences = [_further(reference, run, differences, offsets)] if ahead else []
     for (offset, quantity), row in differences.items():
         # The share recovered of the adapted ceiling replaces that of the plain one.
         replaced = quantity == "recovered" and (offset, "recovered_adapted") in differences

@@ -5,6 +5,7 @@ page_budget   which metrics fit on a page
 tables        specialization, marginalization, floor to ceiling, all readouts
 contrasts     controls, probe families, several tokens, codelength
 curves        curves over layers and the lens' divergence
+learning      loss by training positions
 nucleus_size  how many tokens the next one might be
 layer_maps    layers by offsets as HTML tables
 packing       numbers of many positions in few bytes

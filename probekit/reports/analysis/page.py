@@ -18,6 +18,7 @@ from probekit.reports.analysis.curves import (
 )
 from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.layer_maps import build_maps
+from probekit.reports.analysis.learning import learning_figure
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored_metrics
@@ -95,6 +96,7 @@ def _shown(run: RunRows) -> dict[str, Any]:
         "nucleus": nucleus(run),
         "branching": branching_table(run),
         "entropy": entropy_by_position(run),
+        "learning": learning_figure(run),
         "comparisons": comparison_tables(run),
         "readouts": readouts,
         "shortened": shortened,

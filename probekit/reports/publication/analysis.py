@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from probekit.readout import LENS, MODEL, RANDOM
 from probekit.reports.analysis.curves import divergence, panels
+from probekit.reports.analysis.learning import ROLES, learning_lines
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
 from probekit.reports.analysis.rows import RunRows, index
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import (
     LayerPanel,
+    LearningLine,
     draw_curves,
     draw_depths,
+    draw_learning,
     draw_positions,
 )
 from probekit.reports.components.numbers import Metric
@@ -43,7 +46,7 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     for metric in scored_metrics(run):
         for positions in run.positions():
             yield _curves(run, metric, positions, inks)
-    for each in (_divergence(run, inks), _entropy(run, inks)):
+    for each in (_divergence(run, inks), _entropy(run, inks), _learning(run, inks)):
         yield from each
     yield from map_drawings(run, inks)
 
@@ -167,6 +170,29 @@ def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
     draw = partial(draw_positions, series=points)
     figure = partial(_series_figure, draw, list(parts), {"band": "95 % interval"})
     yield Drawing("entropy-by-position", figure, rows, inks)
+
+
+def _learning(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
+    lines = learning_lines(run)
+    if not lines:
+        return
+    rows = [
+        {"domain": run.domains[0], "positions": "all", "metric": "nats", "unit": "nats",
+         "kind": line.role, "offset": line.offset, "n_train": place, "value": value}
+        for line in lines
+        for place, value in zip(line.places, line.nats, strict=True)
+    ]  # fmt: skip
+    yield Drawing("learning", partial(_learning_figure, lines), rows, inks)
+
+
+def _learning_figure(lines: Sequence[LearningLine]) -> "Figure":
+    offsets = list(dict.fromkeys(line.offset for line in lines))
+    legends = [offset_legend(offsets), series_legend(list(ROLES.values()), {})]
+    figure, (axes,) = grid([""], legends, right=0.12)
+    draw_learning(axes, lines)
+    for line, drawn in zip(lines, axes.lines, strict=True):
+        marked(drawn, line.offset)
+    return figure
 
 
 def _series_figure(

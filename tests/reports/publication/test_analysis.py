@@ -63,7 +63,7 @@ def test_there_is_a_file_for_every_figure_of_the_page() -> None:
     assert names == (
         {f"curves-{m.replace('_', '-')}-{'all' if p == 'all' else 'ceiling'}" for m, p in curves}
         | {f"map-{readout}-{metric.replace('_', '-')}" for readout, metric in maps}
-        | {"lens-divergence", "entropy-by-position"}
+        | {"lens-divergence", "entropy-by-position", "learning"}
     )
 
 

@@ -16,6 +16,7 @@ def add(run: Row, seeds: int, codelength: bool) -> None:
     run["families"] = list(_families(run, domains))
     run["sequences"] = list(_sequences(run))
     run["codelength"] = list(_codelength(run)) if codelength else []
+    run["learning"] = list(_learning(run))
 
 
 def _own(run: Row, name: str, positions: str = "all", split: str = "test") -> Iterator[Row]:
@@ -51,6 +52,33 @@ def _control_scores(run: Row, seeds: int) -> Iterator[Row]:
                     learned |= {name: row[name] + 0.5 + shift for name in _ENDS["nats"]}
                     changed = {"readout": "control", "seed": seed, "target": "control"}
                     yield row | none | learned | changed
+
+
+def _learning(run: Row) -> Iterator[Row]:
+    """Yield losses of the whole run's best probes and floors after a quarter, a half and all."""
+    for special in run["specialization"]:
+        offset, domain = special["offset"], special["domain"]
+        for positions in ("all", "marginal") if offset > 1 else ():
+            for role, layer, nats in (("floor", 0, 5.0), ("best", special["best_layer"], 4.5)):
+                for part, one_in in enumerate((4, 2, 1)):
+                    loss = nats + 0.1 * offset + (0.3, 0.1, 0.0)[part]
+                    read = 0.72 if role == "best" else None
+                    yield {
+                        "domain": domain, "positions": positions, "offset": offset, "role": role,
+                        "readout": "linear", "layer": layer, "one_in": one_in,
+                        "n_train": 161_120 // one_in, "positions_per_value": 9.8 / one_in,
+                        "train_nats": loss - 0.4,
+                        **_near("nats", loss),
+                        **_near("gain_nats", (None, 0.2, 0.1)[part]),
+                        **_near("doubled_nats", loss - 0.05 if one_in == 1 else None),
+                        **_near("read_bits", read),
+                        **_near("read_gain_bits", 0.01 if read and part else None),
+                    }  # fmt: skip
+
+
+def _near(name: str, value: float | None) -> Row:
+    ends = (None, None) if value is None else (value - 0.02, value + 0.02)
+    return {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
 
 
 _ENDS = {

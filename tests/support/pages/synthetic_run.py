@@ -72,7 +72,7 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     """Put hostile text wherever a run carries text of its user."""
     domain = f"prose {HOSTILE}"
     first = run["text"][0]["domain"]
-    compared = ("controls", "families", "sequences")
+    compared = ("controls", "families", "sequences", "learning")
     for part in ("text", "scores", "marginal", "branching", "specialization", *compared):
         for row in run[part]:
             row["domain"] = domain if row["domain"] == first else row["domain"]

@@ -1,0 +1,87 @@
+"""Would more text help: loss of floor and best probe against training positions."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from probekit.reports.analysis.rows import RunRows
+from probekit.reports.components.axes import one_panel
+from probekit.reports.components.figure import PageFigure
+from probekit.reports.components.line_figures import LearningLine, draw_learning
+from probekit.reports.components.numbers import compact, fixed
+from probekit.reports.components.rows import Row
+from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
+
+ROLES = {"best": "best probe", "floor": "floor"}
+
+
+def learning_figure(run: RunRows) -> PageFigure | None:
+    """Return the losses by training positions, None if nothing was fitted to parts of the text."""
+    lines = learning_lines(run)
+    if not lines:
+        return None
+    return PageFigure(
+        "learning",
+        " ".join(_message(line) for line in lines if line.role == "best"),
+        partial(one_panel, partial(draw_learning, lines=lines)),
+        series=tuple(ROLES.values()),
+        table=_table(run),
+    )
+
+
+def learning_lines(run: RunRows) -> list[LearningLine]:
+    """Return a line an offset and role, on all test positions of the first domain."""
+    rows = _rows(run)
+    lines = []
+    for offset in dict.fromkeys(row["offset"] for row in rows):
+        for role in ROLES:
+            own = [row for row in rows if (row["offset"], row["role"]) == (offset, role)]
+            own.sort(key=lambda row: row["n_train"])
+            places, nats = [row["n_train"] for row in own], [row["nats"] for row in own]
+            lines.append(LearningLine(offset, role, places, nats))
+    return lines
+
+
+def _rows(run: RunRows) -> list[Row]:
+    # Runs of earlier versions have no such part.
+    rows: Sequence[Row] = run.results.get("learning") or ()
+    first = [row for row in rows if row["domain"] == rows[0]["domain"]]
+    return [row for row in first if row["positions"] == "all"]
+
+
+def _message(line: LearningLine) -> str:
+    return (
+        f"t+{line.offset}: {fixed(line.nats[0], 3)} nats after {compact(line.places[0])} training "
+        f"positions, {fixed(line.nats[-1], 3)} after {compact(line.places[-1])}."
+    )
+
+
+def _table(run: RunRows) -> Table:
+    head = (
+        "Offset", "Readout", "Training positions", "Positions by value of the map",
+        "Nats on training text", "Nats on test text", "Gain over half of it",
+        "Twice the text, extrapolated", "Bits beyond the floor", "Gain of these over half of it",
+    )  # fmt: skip
+    none = "the floor itself"
+    rows = [
+        [
+            mark(row["offset"]),
+            word(_named(row)),
+            plain(row, "n_train", "not recorded"),
+            Cell(fixed(row["positions_per_value"], 2)),
+            Cell(fixed(row["train_nats"], 3)),
+            valued(row, "nats", 3, "not scored"),
+            valued(row, "gain_nats", 3, "the smallest part"),
+            valued(row, "doubled_nats", 3, "two gains are needed"),
+            valued(row, "read_bits", 3, none),
+            valued(
+                row, "read_gain_bits", 3, none if row["role"] == "floor" else "the smallest part"
+            ),
+        ]
+        for row in _rows(run)
+    ]
+    return Table("Floor and best probe, fitted to nested parts of the training text", head, rows)
+
+
+def _named(row: Row) -> str:
+    layer = "" if row["layer"] is None else f", layer {row['layer']}"
+    return f"{ROLES[row['role']]} ({row['readout']}{layer})"
