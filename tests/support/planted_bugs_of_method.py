@@ -124,4 +124,24 @@ MUTATIONS = (
             "::test_a_strategy_behind_its_linear_probe_takes_part_in_no_order",
         ),
     ),
+    Mutation(
+        "each part of the text that is said to be fitted to is all of it",
+        "probekit.pipelines.analysis.learning",
+        "torch.arange(n_blocks) % one_in == 0",
+        "torch.arange(n_blocks) % one_in >= 0",
+        (
+            "tests/pipelines/analysis/test_learning.py"
+            "::test_parts_are_nested_and_hold_their_share_of_blocks",
+        ),
+    ),
+    Mutation(
+        "a gain counts as clear whatever its interval",
+        "probekit.pipelines.analysis.learning",
+        "low is not None and low > 0 and",
+        "low is not None and",
+        (
+            "tests/pipelines/analysis/test_learning.py"
+            "::test_what_still_rises_is_said_to_be_at_least_that",
+        ),
+    ),
 )

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from probekit.pipelines.comparison.paired_differences import ComparedRun
 from probekit.readout import LINEAR
 
 Row = Mapping[str, Any]
@@ -22,16 +21,16 @@ LEARNED = {
 }
 
 
-def rivalled(row: Row, runs: Iterable[ComparedRun]) -> bool:
+def rivalled(row: Row, runs: Iterable[Row]) -> bool:
     """Say whether the second half of its text moved either run by as much as they differ.
 
     Args:
         row: One of `differences` of a comparison.
-        runs: Both runs; of one that does not say what more text gave nothing is known.
+        runs: results.json of both; of one that does not say what more text gave nothing is known.
     """
     if row["offset"] < 2 or row["quantity"] not in LEARNED:
         return False
-    gains = (last_gain(run.results, row["quantity"], row["domain"], row["offset"]) for run in runs)
+    gains = (last_gain(results, row["quantity"], row["domain"], row["offset"]) for results in runs)
     return any(abs(gain) >= abs(row["value"]) for gain in gains if gain is not None)
 
 

@@ -37,7 +37,7 @@ def verdict(
             shortage = next(test.shortage for test in both if test.shortage)
             sentences.append(f"Cannot tell {run.name} from {reference.name}: {shortage}.")
             continue
-        moved = [row for row in rows if rivalled(row, (run, reference))]
+        moved = [row for row in rows if rivalled(row, (run.results, reference.results))]
         rows = [row for row in rows if row not in moved]
         values = {
             (row["run"], row["offset"], row["quantity"]): row["value"]

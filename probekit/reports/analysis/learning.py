@@ -36,7 +36,7 @@ def learning_lines(run: RunRows) -> list[LearningLine]:
         for role in ROLES:
             own = [row for row in rows if (row["offset"], row["role"]) == (offset, role)]
             own.sort(key=lambda row: row["n_train"])
-            places, nats = [row["n_train"] for row in own], [row["nats"] for row in own]
+            places, nats = ([float(row[name]) for row in own] for name in ("n_train", "nats"))
             lines.append(LearningLine(offset, role, places, nats))
     return lines
 
