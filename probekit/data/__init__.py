@@ -1,16 +1,17 @@
 """Texts become documents, documents token blocks, blocks targets.
 
-documents     `split`: no document, nor one of the same content, is in two splits
-builtin_text  the built-in text: documentation and source of the standard library
-rows          rows of JSONL, parquet or a Hub data set
-pairs         pairs of source and target, and their template
-texts         open a text: documents or pairs, as its first row says
-tokenization  documents as tokens, windows of long ones, pieces of few ones
-pair_tokens   pairs as tokens, the source a prompt
-overlap       test text that stands in training text too
-dataset       all texts that settings name, read and tokenized
-separator     what stands between documents in a block
-blocks        token blocks, and the mask of positions that have a target
-targets       targets by offset; positions drawn for what is costly
-token_text    tokens spelt for a reader
+documents      `split`: no document, nor one of the same content, is in two splits
+builtin_text   the built-in text: documentation and source of the standard library
+rows           rows of JSONL, parquet or a Hub data set
+pairs          pairs of source and target, and their template
+texts          open a text: documents or pairs, as its first row says
+tokenization   documents as tokens, windows of long ones, pieces of few ones
+pair_tokens    pairs as tokens, the source a prompt
+overlap        test text that stands in training text too
+dataset        all texts that settings name, read and tokenized
+separator      what stands between documents in a block
+blocks         token blocks, and the mask of positions that have a target
+targets        targets by offset; positions drawn for what is costly
+token_text     tokens spelt for a reader
+token_classes  pieces of words, repeats, frequent and rare targets
 """

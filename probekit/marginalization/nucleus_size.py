@@ -72,7 +72,7 @@ def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: flo
         nucleus: Share of the next token's probability, in (0, 1].
 
     Returns:
-        Rows of document, position (in the block), tokens and nats (the entropy).
+        Rows of block, document, position (in the block), tokens and nats (the entropy).
 
     Raises:
         SettingsError: If the share is not in (0, 1].
@@ -84,6 +84,7 @@ def count(stream: Iterable[Seen], anatomy: Anatomy, blocks: Blocks, nucleus: flo
         resid = seen.resid[anatomy.n_layers][inside.to(seen.token_ids.device)]
         parts = [_spread(anatomy, rows, nucleus) for rows in resid.split(length)]
         columns = {
+            "block": inside.nonzero()[:, 0] + seen.first_block,
             "document": blocks.documents[seen.blocks][inside],
             "position": inside.nonzero()[:, 1],
             "tokens": torch.cat([tokens for tokens, _ in parts]),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
@@ -15,13 +14,12 @@ from probekit.marginalization.marginal_readout import Marginalization, Record
 from probekit.marginalization.sampled_nats import NatsSampler
 from probekit.runs.setup import Setup
 from probekit.runs.streams import Streams, Tracked
+from probekit.scoring.positions import score_positions
 from probekit.scoring.rates import ALL
-from probekit.scoring.score import score
 from probekit.settings import RunSettings
 from probekit.shapes import Mask
 
 PLACE = ["block", "position", "offset"]
-SUMMED = ["nats", "joint_nats", "hit"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,14 @@ class Ceiling:
     Attributes:
         name: Name of the readout.
         table: Rows of `scoring.score.score`.
+        positions: What was measured at each position and offset.
         rows: Rows of `marginal` in results.json.
         checks: Of the branch engine, against one by one.
     """
 
     name: str
     table: pd.DataFrame
+    positions: pd.DataFrame
     rows: list[dict[str, Any]]
     checks: list[Check]
 
@@ -79,76 +79,69 @@ def marginalize_drawn(
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     stream = Tracked(setup.stream("test", (), streams.site, batch_size=1), name)
     documents = setup.blocks["test"].documents
-    table = score([readout], stream, targets, {"marginal": drawn}, documents)
+    ranks = score_positions([readout], stream, targets, drawn, documents)
     bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 2)
     nats = NatsSampler(readout.engine, bos, n_paths, settings.seed).nats(stream, targets, drawn)
-    positions = _described(readout.records, targets, documents).merge(nats, on=PLACE)
-    by_document = positions.groupby(["offset", "document"], as_index=False)[SUMMED].sum()
-    table = table.merge(by_document, on=["offset", "document"])
-    rows = _rows(name, settings.marginal, setup.domains, table, positions)
+    positions = ranks.rename(columns={"nats": "truncated_nats"})
+    for more in (_kept(readout.records, targets), nats):
+        positions = positions.merge(more, on=PLACE)
     checks = [readout.check] if readout.check is not None else []
-    return Ceiling(name, _unbiased(table), list(rows), checks)
+    rows = list(_rows(positions, settings.marginal, setup.domains))
+    return Ceiling(name, _by_document(positions), positions, rows, checks)
 
 
-def _described(records: Sequence[Record], targets: Targets, documents: Tensor) -> pd.DataFrame:
+def _kept(records: Sequence[Record], targets: Targets) -> pd.DataFrame:
     """Return what marginalization kept at each position, and whether its mode is the text."""
     table = pd.DataFrame([vars(record) for record in records])
-    table["document"] = documents[table["block"].tolist(), table["position"].tolist()].tolist()
-    table["log_mass"] = np.log(table["retained_mass"])
-    table["hit"] = [
+    hits = [
         all(
             token == int(targets.ids[k][record.block, record.position])
             for k, token in enumerate(record.mode, start=2)
         )
         for record in records
     ]
-    return table
+    return table.drop(columns="mode").assign(mode_hit=np.array(hits, dtype=float))
 
 
-def _unbiased(table: pd.DataFrame) -> pd.DataFrame:
-    """Return scores of the ceiling with its unbiased cross-entropies and its joint mode."""
-    deep = table["offset"] > 2  # up to there a tie may count a share of a hit
-    return table.assign(
-        nats_sum=table["nats"],
-        joint_nats_sum=table["joint_nats"],
-        joint_sum=table["joint_sum"].where(~deep, table["hit"].astype(float)),
-    ).drop(columns=SUMMED)
+def _by_document(positions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `scoring.score.score` of the ceiling, from its positions."""
+    # At t+2 the mode is the marginal's, where a tie counts a share of a hit.
+    joint = positions["top1"].where(positions["offset"] == 2, positions["mode_hit"])
+    columns = ["nats", "top1", "top5", "joint", "joint_nats"]
+    sums = positions.assign(n=1, joint=joint).groupby(
+        ["readout", "layer", "offset", "document"], dropna=False, as_index=False
+    )
+    table = sums[["n", *columns]].sum().rename(columns={name: f"{name}_sum" for name in columns})
+    return table.assign(blind=True, positions="marginal")
 
 
-def _rows(
-    name: str, route: str, domains: Sequence[str], table: pd.DataFrame, positions: pd.DataFrame
-) -> Iterator[dict[str, Any]]:
+def _rows(positions: pd.DataFrame, route: str, domains: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of `marginal`, by domain and offset.
 
     Args:
-        name: Name of the readout.
+        positions: What was measured at each position.
         route: How paths were kept.
         domains: Domain of each document number.
-        table: Scores by document, truncated, with the sums over positions.
-        positions: What was measured at each position.
     """
-    names = list(dict.fromkeys(domains[number] for number in table["document"].unique()))
+    domain_of = positions["document"].map(dict(enumerate(domains)))
+    names = list(dict.fromkeys(domain_of))
     for domain in [ALL, *names] if len(names) > 1 else names:
-        inside = [n for n, of in enumerate(domains) if domain in (ALL, of)]
-        for offset in sorted(set(positions["offset"])):
-            of_offset = positions[
-                positions["document"].isin(inside) & (positions["offset"] == offset)
-            ]
-            scored = table[table["document"].isin(inside) & (table["offset"] == offset)]
-            n, mass = len(of_offset), of_offset["retained_mass"]
-            # The paths kept have less than all of the probability: truncated, it is a bound.
-            at_most = (scored["nats_sum"].sum() - of_offset["log_mass"].sum()) / n
+        of_domain = positions if domain == ALL else positions[domain_of == domain]
+        for offset in sorted(set(of_domain["offset"])):
+            rows = of_domain[of_domain["offset"] == offset]
+            mass = rows["retained_mass"]
             yield {
-                "readout": name,
+                "readout": str(rows["readout"].iloc[0]),
                 "offset": offset,
                 "domain": domain,
                 "route": route,
-                "n_positions": n,
-                "branches_mean": float(of_offset["branches"].mean()),
-                "branches_max": int(of_offset["branches"].max()),
+                "n_positions": len(rows),
+                "branches_mean": float(rows["branches"].mean()),
+                "branches_max": int(rows["branches"].max()),
                 "retained_mass": float(mass.mean()),
                 "tv_bound_mean": float(1 - mass.mean()),
                 "tv_bound_max": float(1 - mass.min()),
-                "nats_error": float(np.sqrt(of_offset["variance"].sum()) / n),
-                "nats_at_most": float(at_most),
+                "nats_error": float(np.sqrt(rows["variance"].sum()) / len(rows)),
+                # The paths kept have less than all of the probability: by themselves, a bound.
+                "nats_at_most": float((rows["truncated_nats"] - np.log(mass)).mean()),
             }

@@ -2,8 +2,11 @@
 
 losses          cross-entropy and its gradient, top-k accuracy, KL, V-information
 score           run readouts on a text and sum their losses by document
+positions       the same, position by position, with confidence
+calibration     whether a readout is as sure as it is right
 intervals       bootstrap over documents, and Wilson's interval of a share
 rates           sums by document become rates with intervals
 specialization  best layer, forgotten bits, recovered share, saturation, adaptation
+classes         where what is read comes from
 contrasts       probe against controls, families against linear, offsets together
 """

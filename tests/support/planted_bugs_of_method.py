@@ -80,8 +80,9 @@ MUTATIONS = (
     Mutation(
         "the cross-entropy of a ceiling is that of the truncated paths",
         "probekit.runs.ceiling",
-        'nats_sum=table["nats"],',
-        'nats_sum=table["nats_sum"],',
+        'columns = ["nats", "top1", "top5", "joint", "joint_nats"]',
+        'columns = ["nats", "top1", "top5", "joint", "joint_nats"]\n'
+        '    positions = positions.assign(nats=positions["truncated_nats"])',
         ("tests/runs/test_ceiling.py::test_the_ceiling_of_a_run_is_exact_where_its_paths_are_few",),
     ),
     Mutation(

@@ -72,18 +72,20 @@ def _ceiling(
     drawn: Mask,
     name: str,
 ) -> Ceiling:
-    table_file = f"{name}.parquet"
+    parts = f"{name}.parquet", f"{name}-positions.parquet"
 
     def measured() -> dict[str, Any]:
         targets = inputs.targets["test"]
         result = ceiling.marginalize_drawn(name, settings, inputs.streams, targets, drawn)
-        # The table first: the notes say that the stage is finished.
-        files.write(stages.path(table_file), result.table.to_parquet)
+        # The tables first: the notes say that the stage is finished.
+        for part, table in zip(parts, (result.table, result.positions), strict=True):
+            files.write(stages.path(part), table.to_parquet)
         return {"rows": result.rows, "checks": [asdict(check) for check in result.checks]}
 
     notes = stages.json(name, measured)
     checks = [Check(**check) for check in notes["checks"]]
-    return Ceiling(name, pd.read_parquet(stages.path(table_file)), notes["rows"], checks)
+    table, positions = (pd.read_parquet(stages.path(part)) for part in parts)
+    return Ceiling(name, table, positions, notes["rows"], checks)
 
 
 def sums(

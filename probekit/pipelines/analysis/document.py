@@ -7,6 +7,7 @@ from typing import Any
 from probekit import provenance
 from probekit.checks import Check
 from probekit.pipelines.analysis import learning
+from probekit.pipelines.analysis.breakdown import within_words
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.progress import Journal
@@ -47,7 +48,11 @@ def document(
         "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
         "model": model_row(setup) | of_analysis,
         "text": setup.text,
-        "verdict": [*findings.verdict, *learning.sentences(measured.learning)],
+        "verdict": [
+            *findings.verdict,
+            *learning.sentences(measured.learning),
+            *within_words(measured.breakdown["classes"]),
+        ],
         "headlines": findings.headlines,
         "scores": list(_scores(measured)),
         "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
@@ -58,6 +63,7 @@ def document(
         "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,
         "learning": measured.learning,
+        **measured.breakdown,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }

@@ -22,6 +22,7 @@ from probekit.data.targets import (
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.greedy_targets import model_targets
 from probekit.pipelines.analysis import ceilings, fits, inspect_passages, learning
+from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
@@ -54,6 +55,7 @@ class Measured:
         sums: The scores of all readouts, by document.
         ceilings: The model marginalized; also with its output adapted, where that helps by much.
         lens_kl: Mean KL(p_l || p_final) in nats by domain and layer, on all test positions.
+        breakdown: Rows of `calibration` and `classes` in results.json.
         nucleus_sizes: Rows of `branching` in results.json: how many tokens the next might be.
         codelength: Rows of `codelength` in results.json.
         learning: Rows of `learning` in results.json.
@@ -69,6 +71,7 @@ class Measured:
     ceilings: Sequence[Ceiling]
     lens_kl: KlByLayer
     nucleus_sizes: list[dict[str, Any]]
+    breakdown: Rows
     codelength: list[dict[str, Any]]
     learning: list[dict[str, Any]]
     passages: dict[str, Any]
@@ -130,7 +133,9 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         inputs, settings, probes, scores, stages, positions["marginal"]
     )
     sums = ceilings.sums(setup, settings, scores, marginalized)
-    whole = probes[planned[0]], ngrams[1]
+    whole = probes[planned[0]], ngrams[1]  # the linear probes are planned first
+    next_tokens = _next_tokens(inputs, settings, stages)
+    broken_down = partial(break_down, inputs, whole, sums, marginalized, next_tokens)
     passages = partial(inspect_passages.inspect, setup, settings, inputs.targets["test"], probes)
     return Measured(
         setup=setup,
@@ -143,11 +148,9 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         learning=learning.measured(inputs, settings, sums, whole, positions, stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
-        nucleus_sizes=_nucleus_sizes(inputs, settings, stages),
-        kept={
-            offset: kept_share(valid, setup.blocks["train"].token_ids)
-            for offset, valid in inputs.targets["train"].valid.items()
-        },
+        kept=_kept(inputs),
+        nucleus_sizes=_nucleus_sizes(setup, settings, next_tokens),
+        breakdown=stages.json("breakdown", broken_down),
     )
 
 
@@ -243,11 +246,20 @@ def _lens_kl(inputs: Inputs, stages: Stages) -> KlByLayer:
     return kl_by_layer
 
 
-def _nucleus_sizes(inputs: Inputs, settings: Settings, stages: Stages) -> list[dict[str, Any]]:
-    setup = inputs.streams.setup
-    blocks, stream = setup.blocks["test"], inputs.streams.finals("test")
+def _kept(inputs: Inputs) -> dict[int, float]:
+    token_ids = inputs.streams.setup.blocks["train"].token_ids
+    return {k: kept_share(valid, token_ids) for k, valid in inputs.targets["train"].valid.items()}
+
+
+def _next_tokens(inputs: Inputs, settings: Settings, stages: Stages) -> pd.DataFrame:
+    setup, stream = inputs.streams.setup, inputs.streams.finals("test")
+    blocks = setup.blocks["test"]
     count = partial(nucleus_size.count, stream, setup.anatomy, blocks, settings.nucleus)
-    table, length = stages.table("branching", count), blocks.token_ids.shape[1]
+    return stages.table("branching", count)
+
+
+def _nucleus_sizes(setup: Setup, settings: Settings, table: pd.DataFrame) -> list[dict[str, Any]]:
+    length = setup.blocks["test"].token_ids.shape[1]
     spreads = nucleus_size.spreads(table, setup.domains, length, settings.seed)
     return [spread.row(settings.nucleus) for spread in spreads]
 

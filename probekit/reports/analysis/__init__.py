@@ -3,6 +3,7 @@
 rows          the rows of a run by what they are about
 page_budget   which metrics fit on a page
 tables        specialization, marginalization, floor to ceiling, all readouts
+breakdown     classes of targets and calibration
 contrasts     controls, probe families, several tokens, codelength
 curves        curves over layers and the lens' divergence
 learning      loss by training positions

@@ -3,6 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from probekit.reports.analysis.breakdown import (
+    calibration_table,
+    class_tables,
+    reliability_figure,
+)
 from probekit.reports.analysis.contrasts import (
     codelength_table,
     control_table,
@@ -121,6 +126,9 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
         "families_run": families_run(run),
         "sequences": sequence_tables(run),
         "codelength": codelength,
+        "classes": class_tables(run),
+        "calibration": calibration_table(run),
+        "reliability": reliability_figure(run),
         "few_codelength": few_codelength,
     }
 

@@ -1,4 +1,4 @@
-"""The figures: curves over layers, the lens' divergence by depth, entropy by position."""
+"""The figures: curves over layers, lines by depth, by position and by confidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +142,16 @@ def draw_learning(axes: "Axes", lines: Sequence[LearningLine]) -> None:
     places = sorted({place for line in lines[:1] for place in line.places})
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(places, [f"{place:,.0f}" for place in places])
+
+
+def draw_reliability(axes: "Axes", series: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Draw accuracy by confidence, one line style a readout; the diagonal is as sure as right."""
+    dress(axes, "Confidence", "Top-1 accuracy")
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, alpha=0.4)
+    for number, points in enumerate(series):
+        confidence, accuracy = zip(*points, strict=True)
+        _series(axes, confidence, accuracy, number)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
 def _series(axes: "Axes", places: Sequence[float], values: Sequence[float], number: int) -> None:

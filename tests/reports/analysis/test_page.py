@@ -30,6 +30,7 @@ SECTIONS = [
     "lens",
     "marginalization",
     "sequences",
+    "classes",
     "controls",
     "families",
     "readouts",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from support.pages import synthetic_contrasts
+from support.pages import synthetic_breakdown, synthetic_contrasts
 from support.pages.synthetic_facts import branching, checks, headlines, marginal
 
 HOSTILE = (
@@ -63,6 +63,10 @@ def results(size: Size | None = None) -> dict[str, Any]:
             "Drafting two tokens at once looks worthwhile; drafting four does not.",
         ],
         "headlines": headlines(),
+        "calibration": list(
+            synthetic_breakdown.calibration(size.offsets, size.layers, size.marginal)
+        ),
+        "classes": list(synthetic_breakdown.classes(size.domains, size.offsets, size.seed)),
     }
     synthetic_contrasts.add(run, size.seeds, size.codelength or size.hostile)
     return _poison(run) if size.hostile else run
@@ -89,6 +93,8 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     for part in ("families", "sequences"):
         run[part].append(run[part][0] | strange | {"domain": domain})
     run["codelength"].append(run["codelength"][0] | strange)
+    run["calibration"].append(run["calibration"][0] | strange)
+    run["classes"] += [row | {"class": HOSTILE} for row in run["classes"][:1]]
     return run
 
 

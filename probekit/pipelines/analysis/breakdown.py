@@ -1,0 +1,128 @@
+"""Where what is read comes from, by class of the target, and how sure the readouts are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probekit.data.token_classes import CONTINUATION, target_classes
+from probekit.data.token_text import spell
+from probekit.pipelines.analysis.fits import Inputs
+from probekit.probes.logit_lens import Model
+from probekit.probes.probe import Probes
+from probekit.readout import LINEAR, MODEL, Readout
+from probekit.runs.ceiling import Ceiling
+from probekit.scoring.calibration import calibration_rows
+from probekit.scoring.classes import CEILING, FLOOR, PROBE, Classes
+from probekit.scoring.positions import score_positions
+from probekit.scoring.rates import DocumentSums
+
+PLACE = ["block", "position"]
+DECILES = 10
+# Above this share of all that is read, a class is said to be where it is read.
+MOST = 0.5
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def break_down(
+    inputs: Inputs,
+    readouts: tuple[Probes, Readout],
+    sums: DocumentSums,
+    ceilings: Sequence[Ceiling],
+    entropies: pd.DataFrame,
+) -> Rows:
+    """Return the rows of `calibration` and `classes` of results.json.
+
+    Args:
+        inputs: Streams and targets.
+        readouts: The linear probes, and the skip-bigram.
+        sums: The scores, by which layers and floors are chosen on validation.
+        ceilings: The model marginalized, by itself first.
+        entropies: Rows of block, position and nats: the entropy of the next token.
+    """
+    scored = _scored(inputs, readouts, sums)
+    tables = [scored[name] for name in (MODEL, PROBE) if name in scored]
+    tables += [ceiling.positions for ceiling in ceilings[:1]]
+    calibration = [row for table in tables for row in calibration_rows(table)]
+    if inputs.targets["test"].name != "text" or PROBE not in scored:
+        return {"calibration": calibration, "classes": []}
+    parts = [scored[FLOOR].assign(readout=FLOOR), scored[PROBE].assign(readout=PROBE)]
+    parts += [ceiling.positions.assign(readout=CEILING) for ceiling in ceilings[:1]]
+    columns = ["readout", "offset", "document", *PLACE, "nats", "top1"]
+    table = pd.concat([part[columns] for part in parts], ignore_index=True)
+    drawn = table.loc[table["readout"] == CEILING, PLACE].drop_duplicates().assign(marginal=True)
+    table = table.merge(drawn, on=PLACE, how="left")
+    table["marginal"] = table["marginal"].eq(True)
+    kinds = _kinds(inputs, table, entropies)
+    setup = inputs.streams.setup
+    classes = Classes(
+        pd.concat([table, kinds], axis=1), kinds.columns.tolist(), setup.domains, sums.seed
+    )
+    return {"calibration": calibration, "classes": list(classes.rows())}
+
+
+def _scored(
+    inputs: Inputs, readouts: tuple[Probes, Readout], sums: DocumentSums
+) -> Mapping[str, pd.DataFrame]:
+    """Return the scores by position of the model, and from offset 2 on of floor and probe."""
+    linear, skip_bigram = readouts
+    test, streams = inputs.targets["test"], inputs.streams
+    documents = streams.setup.blocks["test"].documents
+    where, model = streams.setup.blocks["test"].valid(1), Model(streams.setup.anatomy)
+    next_token = score_positions([model], streams.finals("test"), test.only([1]), where, documents)
+    ahead = [offset for offset in test.ids if offset > 1]
+    if not ahead:
+        return {MODEL: next_token}
+    validation = sums.rates(sums.groups[0], "validation", "all")
+    best = {k: (validation.best_layer(LINEAR, k), k) for k in ahead}
+    floors = {k: validation.token_floor(k) for k in ahead}
+    probes = {
+        *best.values(),
+        *((layer, k) for k, (_, layer) in floors.items() if layer is not None),
+    }
+    few = replace(linear, probes={cell: linear.probes[cell] for cell in sorted(probes)})
+    read = streams.read("test")
+    later = score_positions([few, skip_bigram], read, test.only(ahead), where, documents)
+    layer = later["layer"].astype(object).where(later["layer"].notna(), None)
+    cells = list(zip(later["readout"], layer, later["offset"], strict=True))
+    return {
+        MODEL: next_token,
+        PROBE: later[[name == LINEAR and best[k] == (at, k) for name, at, k in cells]],
+        FLOOR: later[[floors[k] == (name, at) for name, at, k in cells]],
+    }
+
+
+def _kinds(inputs: Inputs, places: pd.DataFrame, entropies: pd.DataFrame) -> pd.DataFrame:
+    """Return one column a kind of class for rows of block, position and offset."""
+    setup, train = inputs.streams.setup, inputs.targets["train"]
+    vocab = setup.anatomy.vocab_size
+    targets = train.ids[1][train.valid[1]].numpy()
+    counts = np.bincount(targets, minlength=vocab).astype(np.float64)
+    spelt = spell(setup.loaded.tokenizer, range(vocab))
+    kinds = target_classes(places, setup.blocks["test"], spelt, counts)
+    edges = np.quantile(entropies["nats"], np.arange(1, DECILES) / DECILES)
+    nats = places[PLACE].merge(entropies[[*PLACE, "nats"]], on=PLACE, how="left")["nats"]
+    decile = np.searchsorted(edges, nats.to_numpy()) + 1
+    return kinds.assign(entropy=[f"decile {number:02d}" for number in decile])
+
+
+def within_words(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say that t+2 is won inside words, where most of what is read there is and no chance.
+
+    Args:
+        classes: Rows of `classes`, those of all domains first.
+    """
+    for row in classes:
+        if (row["class"], row["offset"]) == (CONTINUATION, 2):
+            share, low, of_positions = row["share"], row["share_low"], row["share_of_positions"]
+            if share is None or low is None or share <= MOST or low <= of_positions:
+                return []
+            return [
+                f"t+2 is won inside words: {100 * share:.0f} % [{100 * low:.0f} %, "
+                f"{100 * row['share_high']:.0f} %] of what is read of it beyond the current token "
+                f"is read where it continues a word, {100 * of_positions:.0f} % of the positions."
+            ]
+    return []
