@@ -93,12 +93,12 @@ def test_an_offset_has_one_colour_in_figures_map_and_tables(small: str) -> None:
 
 def test_figures_have_a_text_that_says_what_they_show(small: str) -> None:
     labels = [a["aria-label"] or "" for tag, a in Page(small).tags if a.get("role") == "img"]
-    assert len(labels) == 33
-    assert labels[32].startswith("The widest gap between confidence and accuracy is that of")
+    assert len(labels) == 34
+    assert labels[33].startswith("The widest gap between confidence and accuracy is that of")
     assert all(
         re.search(r"t\+3: from [\d.\N{MINUS SIGN}]+ at layer 0", text) for text in labels[:30]
     )
-    assert "nats at layer 1" in labels[30]
+    assert "nats at layer 1" in labels[31]
 
 
 def test_a_figure_draws_each_value_at_its_place() -> None:
