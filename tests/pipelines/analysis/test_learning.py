@@ -91,4 +91,5 @@ def test_what_still_rises_is_said_to_be_at_least_that() -> None:
     assert sentences([row("all", little, 0.0), row("marginal", little, 0.06, low=0.0)]) == []
     none = {"gain_nats_low": None, "read_gain_bits_low": None}
     assert sentences([row("all", 0.1, 0.09) | none, row("marginal", 0.1, 0.09) | none]) == []
-    assert sentences([]) == []
+    unclear = [row(positions, 0.0, 0.09, low=-0.1) for positions in ("all", "marginal")]
+    assert sentences(unclear) == sentences([]) == []
