@@ -1,6 +1,6 @@
 """The run folder: what is in it, written whole or not at all, and read again.
 
-results.json        aggregates, schema probekit.results/1
+results.json        aggregates, schema probekit.results/2
 scores.parquet      sums by document
 probes.safetensors  the probes
 passages.json       what readouts say at each token of a few passages, schema probekit.passages/1
@@ -33,7 +33,7 @@ FINISHED = {
     "heads.json": "a study of heads",
     "reproduction.json": "a repeated experiment",
 }
-SCHEMA = "probekit.results/1"
+SCHEMA = "probekit.results/2"
 WAY_OUT = "Name another --output, or replace the run with --overwrite"
 PASSAGES = "probekit.passages/1"
 
@@ -116,7 +116,10 @@ def read(path: Path, schema: str, what: str = "run") -> dict[str, Any]:
     except ValueError as error:
         raise RunError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict) or content.get("schema") != schema:
-        raise RunError(f"{path} is not of schema {schema}: it was written by another version")
+        raise RunError(
+            f"{path} is not of schema {schema}: another version wrote it, and its numbers may mean "
+            f"other things. Repeat it with --config {path.parent / 'run.toml'} --overwrite"
+        )
     return content
 
 

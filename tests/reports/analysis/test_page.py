@@ -197,8 +197,8 @@ def test_a_failed_check_and_a_fit_that_did_not_converge_show() -> None:
 
 
 def test_another_schema_is_refused() -> None:
-    run = results(SMALL) | {"schema": "probekit.results/2"}
-    with pytest.raises(RunError, match=r"reads results of schema 'probekit.results/1', got"):
+    run = results(SMALL) | {"schema": "probekit.results/0"}
+    with pytest.raises(RunError, match=r"reads results of schema 'probekit.results/2', got"):
         render(run)
 
 
