@@ -1,5 +1,6 @@
 """Where what is read comes from, by class of the target, and how sure the readouts are."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from probekit.readout import MODEL
@@ -11,18 +12,22 @@ from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
 
+ENTROPY = "entropy"
 _KINDS = {
     "piece": "Place in a word",
     "repeated": "Repeats",
     "frequency": "Frequency in training",
-    "entropy": "Entropy of the next token, low to high",
+    ENTROPY: "Next-token entropy, low to high",
 }
 _UNKNOWN = "no position of the class, or none with a ceiling"
 _SMALL = "the room is too small for a share"
 
 
 def class_tables(run: RunRows) -> list[Table]:
-    """Return what is read by class of the target, one table an offset; all domains together."""
+    """Return what is read by class of the target, all domains together.
+
+    Two tables an offset: classes of tokens, and tenths of the positions by entropy.
+    """
     rows = [row for row in run.results.get("classes") or () if row["domain"] == run.domains[0]]
     offsets = sorted({row["offset"] for row in rows})
     head = (
@@ -30,13 +35,15 @@ def class_tables(run: RunRows) -> list[Table]:
         "Share of all that is read (%)", "Room to the ceiling (bits)", "Recovered (%)",
     )  # fmt: skip
     return [
-        Table(
-            f"t+{offset}, the best probe by class of the target, {run.domains[0]}",
-            head,
-            [_class(row) for row in rows if row["offset"] == offset],
-        )
+        Table(f"t+{offset} by {what}, {run.domains[0]}", head, [_class(row) for row in of_table])
         for offset in offsets
+        for what, of_table in _parts([row for row in rows if row["offset"] == offset])
     ]
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    yield "class of the target", [row for row in rows if row["kind"] != ENTROPY]
+    yield "entropy of the next token", [row for row in rows if row["kind"] == ENTROPY]
 
 
 def _class(row: Row) -> list[Cell]:
