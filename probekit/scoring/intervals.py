@@ -38,6 +38,50 @@ def document_bootstrap(n_documents: int, resamples: int, seed: int) -> NDArray[n
     return draw.multinomial(n_documents, shares, size=resamples).astype(np.float64)
 
 
+def seed_weights(n_seeds: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return how much each training seed counts in each resample.
+
+    The mean of so few values, weighted so, varies as Student's t with n - 1 degrees of freedom
+    around the plain mean, with their own standard error. Drawing 3 seeds with replacement would
+    give two thirds of their variance, and tails of the normal distribution at best.
+
+    Args:
+        n_seeds: Seeds, at least 1; the weight of a single one is 1.
+        resamples: Number of resamples.
+        seed: Seed of the draw.
+
+    Returns:
+        Weights, shape (resamples, n_seeds); each row sums to `n_seeds`.
+
+    >>> seed_weights(3, 2, seed=0).sum(axis=1).round(6)
+    array([3., 3.])
+    """
+    if n_seeds == 1:
+        return np.ones((resamples, 1))
+    draw = np.random.default_rng([seed, n_seeds])
+    apart = draw.normal(size=(resamples, n_seeds))
+    apart -= apart.mean(axis=1, keepdims=True)
+    weights: NDArray[np.float64] = apart * np.sqrt(
+        n_seeds / draw.chisquare(n_seeds - 1, size=(resamples, 1))
+    )
+    return 1 + weights
+
+
+def resampled_weights(
+    n_documents: int, n_seeds: int, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Return the weight of each document as each training seed scored it, in each resample.
+
+    Returns:
+        Weights, shape (n_seeds, 1 + resamples, n_documents): the first row is the estimate, where
+        all count alike; over seeds a document's add up to how often it was drawn.
+    """
+    documents = document_bootstrap(n_documents, resamples, seed)
+    documents = np.vstack([np.ones(n_documents), documents])
+    seeds = np.vstack([np.ones(n_seeds), seed_weights(n_seeds, resamples, seed)])
+    return documents * seeds.T[:, :, None] / n_seeds
+
+
 def effective_documents(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many documents of equal size would tell as much as these.
 

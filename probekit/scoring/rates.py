@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from probekit.errors import DataError
 from probekit.readout import CONTROL, LINEAR, SKIP_BIGRAM, UNIGRAM
-from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
+from probekit.scoring.intervals import effective_documents, interval, resampled_weights
 from probekit.scoring.losses import v_information_bits
 
 Rate = NDArray[np.float64]
@@ -174,12 +174,14 @@ class DocumentSums:
         domains: Domain of each document number.
         bytes_per_token: Bytes that a token stands for, by document number.
         seed: Seed of the resampling, and of what was fitted first.
+        averaged: Whether rates are means over seeds, which then vary in intervals too.
     """
 
     table: pd.DataFrame
     domains: Sequence[str]
     bytes_per_token: Sequence[float]
     seed: int = 0
+    averaged: bool = False
 
     @property
     def groups(self) -> list[str]:
@@ -240,11 +242,38 @@ class DocumentSums:
         Raises:
             DataError: If nothing was scored there.
         """
-        table = self.table
-        again = self.repeated.get(seed, set()) if seed is not None else set()
-        seeds = np.where(
-            table["readout"].isin(again), self.seed if seed is None else seed, self.seed
-        )
+        seeds = [seed, *(sorted(self.repeated) if self.averaged else ())]
+        parts = [self._chosen(domain, split, positions, each) for each in seeds]
+        cells = dict(zip(_keys(parts[0]), parts[0]["blind"], strict=True))
+        column = {key: i for i, key in enumerate(cells)}
+        documents = np.unique(parts[0]["document"])
+
+        def matrix(name: str, part: pd.DataFrame = parts[0]) -> NDArray[np.float64]:
+            sums = np.zeros((len(documents), len(cells)))
+            rows = np.searchsorted(documents, part["document"])
+            sums[rows, [column[key] for key in _keys(part)]] = part[name]
+            return sums
+
+        n = matrix("n")
+        sizes = np.array(self.bytes_per_token)[documents]
+        by_seed = resampled_weights(len(documents), len(parts), RESAMPLES, self.seed)
+        weights = by_seed.sum(axis=0)
+
+        def mean(name: str) -> NDArray[np.float64]:
+            sums = (w @ matrix(name, part) for w, part in zip(by_seed, parts, strict=True))
+            return np.asarray(sum(sums) / (weights @ n)).T
+
+        with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
+            values = {m: mean(f"{m}_sum") for m in METRICS}
+            values["bytes"] = (weights @ (n * sizes[:, None]) / (weights @ n)).T
+        fewest = float(effective_documents(n).min())
+        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)
+
+    def _chosen(self, domain: str, split: str, positions: str, seed: int | None) -> pd.DataFrame:
+        """Return one row a cell and document: of the first fits, or of a further seed's."""
+        table, seed = self.table, self.seed if seed is None else seed
+        again = self.repeated.get(seed, set())
+        seeds = np.where(table["readout"].isin(again), seed, self.seed)
         chosen = table[(table["split"] == split) & (table["positions"] == positions)]
         chosen = chosen[chosen["seed"] == seeds[chosen.index]]
         if domain != ALL or ALL not in self.groups:
@@ -252,37 +281,20 @@ class DocumentSums:
             chosen = chosen[chosen["document"].isin(inside)]
         if chosen.empty:
             raise DataError(f"nothing was scored on {domain}, {split}, positions {positions}")
-        keys = list(zip(chosen["readout"], chosen["layer"], chosen["offset"], strict=True))
-        keys = [(r, None if pd.isna(layer) else int(layer), int(k)) for r, layer, k in keys]
-        cells = dict(zip(keys, chosen["blind"], strict=True))
-        column = {key: i for i, key in enumerate(cells)}
-        documents, row = np.unique(chosen["document"], return_inverse=True)
-        where = row, np.array([column[key] for key in keys])
+        return chosen
 
-        def matrix(name: str) -> NDArray[np.float64]:
-            sums = np.zeros((len(documents), len(cells)))
-            sums[where] = chosen[name]
-            return sums
 
-        n = matrix("n")
-        sizes = np.array([self.bytes_per_token[document] for document in documents])
-        weights = document_bootstrap(len(documents), RESAMPLES, self.seed)
-        weights = np.vstack([np.ones(len(documents)), weights])
-        with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
-            values = {m: (weights @ matrix(f"{m}_sum") / (weights @ n)).T for m in METRICS}
-            values["bytes"] = (weights @ (n * sizes[:, None]) / (weights @ n)).T
-        fewest = float(effective_documents(n).min())
-        return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)
+def _keys(table: pd.DataFrame) -> list[CellKey]:
+    columns = zip(table["readout"], table["layer"], table["offset"], strict=True)
+    return [(r, None if pd.isna(layer) else int(layer), int(k)) for r, layer, k in columns]
 
 
 def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:
     """Yield the warning that intervals are rough, or that there is none, where that is so."""
     count = int(rates.n_documents.max())
-    if rates.shortage:
-        yield {
-            "code": "few-test-documents",
-            "message": f"{domain}: {rates.shortage} for an interval or a verdict. Give more text.",
-        }
-    elif count < FEWEST_TEST_DOCUMENTS:
-        start = f"{domain}: {count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are"
-        yield {"code": "few-test-documents", "message": f"{start} rough."}
+    if count >= FEWEST_TEST_DOCUMENTS:
+        return
+    none = f"{rates.shortage} for an interval or a verdict. Give more text."
+    rough = f"{count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are rough."
+    told = none if rates.shortage else rough
+    yield {"code": "few-test-documents", "message": f"{domain}: {told}"}

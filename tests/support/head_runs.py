@@ -4,7 +4,9 @@ from typing import Any
 
 from probekit.pipelines.head_study.study_heads import HeadRun
 
-QUICK: dict[str, Any] = {"epochs": 1, "step_blocks": 8, "strategies": ("heads-only", "joint")}
+QUICK: dict[str, Any] = {
+    "epochs": 1, "step_blocks": 8, "strategies": ("heads-only", "joint"), "rate": 5e-3,
+}  # fmt: skip
 
 
 def rows(run: HeadRun, part: str, **wanted: Any) -> list[dict[str, Any]]:

@@ -145,4 +145,11 @@ MUTATIONS = (
             "::test_what_still_rises_is_said_to_be_at_least_that",
         ),
     ),
+    Mutation(
+        "the interval of a strategy leaves out its training seeds",
+        "probekit.scoring.intervals",
+        "seeds = np.vstack([np.ones(n_seeds), seed_weights(n_seeds, resamples, seed)])",
+        "seeds = np.ones((1 + resamples, n_seeds))",
+        ("tests/scoring/test_training_seeds.py::test_seeds_that_differ_widen_the_interval",),
+    ),
 )

@@ -7,4 +7,5 @@ balanced_loss  the loss of several heads and its gradient, head by head
 history        the learning curve, and which weights were kept
 loop           steps, evaluations, checkpoints
 train          one call that trains by a recipe
+search         rate and length, by validation
 """

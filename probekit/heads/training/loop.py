@@ -30,7 +30,7 @@ from probekit.settings import LARGEST_SEED
 CLIP = 1.0
 
 # What a checkpoint holds beside tensors and the learning curve.
-STATE = ("step", "tokens", "n_worse")
+STATE = ("step", "tokens")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class TrainingLoop:
     Attributes:
         step: Steps taken.
         tokens: Tokens seen.
-        n_worse: Evaluations in a row that found nothing better.
         rows: The learning curve so far.
         values: What is trained, by name: `heads.…` and, of adapters, `model.…`.
         groups: What the validation text selects as a whole.
@@ -96,10 +95,10 @@ class TrainingLoop:
         """
         self.objective, self.data, self.recipe = objective, data, recipe
         self.per_epoch = math.ceil(len(data.train.token_ids) / recipe.batch_size)
-        self.total = self.per_epoch * recipe.epochs
+        self.total = max(1, round(self.per_epoch * recipe.epochs * recipe.length))
         marks = range(recipe.evaluations + 1)
         self.marks = {round(self.total * mark / recipe.evaluations) for mark in marks}
-        self.step = self.tokens = self.n_worse = 0
+        self.step = self.tokens = 0
         self.sums: dict[int, list[float]] = {}
         self.rows = list(before)
         self.first = (before[-1].step, before[-1].tokens) if before else (0, 0)
@@ -119,8 +118,8 @@ class TrainingLoop:
 
     @property
     def finished(self) -> bool:
-        """Whether there is no step left, or validation has lost its patience."""
-        return self.step == self.total or self.n_worse >= self.recipe.patience
+        """Whether there is no step left."""
+        return self.step == self.total
 
     def run(self) -> Iterator[None]:
         """Take steps to the end; yield behind each evaluation."""
@@ -154,16 +153,17 @@ class TrainingLoop:
         self.tokens += batch.token_ids.numel()
 
     def evaluate(self) -> None:
-        """Add to the learning curve; keep the weights if they are the best."""
+        """Add to the learning curve; keep the weights of the start, or of the end if better."""
         nats = self._validate()
         self._note("train", {k: sum(steps) / len(steps) for k, steps in sorted(self.sums.items())})
         self._note("validation", nats)
         self.sums = {}
-        self.n_worse += 1
+        if self.step not in (0, self.total):
+            return  # the rate is still high
         for group in self.groups:
             total = sum(nats[offset] for offset in group.offsets)
             if total < group.nats:
-                group.nats, group.step, self.n_worse = total, self.step, 0
+                group.nats, group.step = total, self.step
                 group.best = {name: self.values[name].detach().clone() for name in group.names}
 
     @property
@@ -215,7 +215,7 @@ class TrainingLoop:
         steps = {
             offset: self.first[0] + group.step for group in self.groups for offset in group.offsets
         }
-        return History(tuple(self.rows), steps, self.step < self.total)
+        return History(tuple(self.rows), steps)
 
     def _optimizer(self, added: list[nn.Parameter]) -> torch.optim.AdamW:
         """Return AdamW, with a parameter group for each group of heads and one for adapters.

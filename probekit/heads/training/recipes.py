@@ -30,8 +30,8 @@ from probekit.errors import SettingsError
 Balance = Literal["rms", "none"]
 Products = Literal["auto", "model", "bfloat16"]
 
-COUNTS = ("epochs", "batch_size", "rank", "evaluations", "patience")
-POSITIVE = ("learning_rate", "head_rate_factor", "alpha")
+COUNTS = ("epochs", "batch_size", "rank", "evaluations")
+POSITIVE = ("learning_rate", "head_rate_factor", "alpha", "length")
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ class Recipe:
         balance: `rms`: each head's loss is rescaled, in each batch, to the root mean square
             that the first head's has over positions; `none`: the plain sum.
         epochs: Passes over the training text.
+        length: Share of their steps that is taken; the cosine ends there.
         batch_size: Blocks in a step.
+        rates: Multiples of the rate that `search` tries, together with shorter lengths; none
+            where rate and length are as they should be.
         learning_rate: Highest rate of the model, at the first step; it falls to 0 by a cosine.
         weight_decay: Of AdamW.
         rank: Rank of LoRA.
         alpha: LoRA's sum is scaled by alpha / rank.
         evaluations: How often validation is asked in the course of the training.
-        patience: Evaluations in a row that find nothing better before it is stopped.
         seed: Seed of the order of blocks and of LoRA's first values.
         products: The dtype of matrix products: the model's, `bfloat16` (what is trained stays
             as it is), or `auto`: bfloat16 on a GPU, and on a CPU that has it for the
@@ -73,13 +75,14 @@ class Recipe:
     probed: bool = False
     balance: Balance = "rms"
     epochs: int = 1
+    length: float = 1.0
     batch_size: int = 64
+    rates: tuple[float, ...] = ()
     learning_rate: float = 1.5e-4
     weight_decay: float = 0.01
     rank: int = 8
     alpha: float = 16.0
     evaluations: int = 10
-    patience: int = 5
     seed: int = 0
     products: Products = "auto"
 

@@ -1,8 +1,8 @@
 """Train heads on a model, alone or together with it, or the model itself.
 
 AdamW; the rate falls from its highest to 0 by a cosine; gradients of heads and of the model are
-clipped, each, to a norm of 1. The weights that are kept are those that validation likes best, by
-the sum over offsets of its cross-entropies.
+clipped, each, to a norm of 1. Weights are kept where the cosine ends, or those of the start where
+validation likes them better, by the sum over offsets of its cross-entropies.
 
 Source: Mehra, Alonso Garcia, Mauch (2025), section 3 and appendix A.
 """

@@ -144,9 +144,9 @@ def answer(swept: Sweep) -> str:
         return f"Read-layer sweep: cannot tell: {rates.shortage}."
     last = swept.layers[-1]
     sentence = (
-        f"Read-layer sweep: from its best layer on validation text to the last ({last}) the linear "
-        f"probe of offset {OFFSET} loses {_lost(rates, PROBE, swept)}, a block head "
-        f"{_lost(rates, HEAD, swept)}. At the last layer the head reads "
+        f"Read-layer sweep, one training seed: from its best layer on validation text to the last "
+        f"({last}) the linear probe of offset {OFFSET} loses {_lost(rates, PROBE, swept)}, a block "
+        f"head {_lost(rates, HEAD, swept)}. At the last layer the head reads "
         f"{with_interval(rates.summary(_gain(rates, last)))} nats more than the probe."
     )
     return f"{sentence} {_judged(rates, swept)}"

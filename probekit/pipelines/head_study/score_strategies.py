@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from probekit.errors import ModelError
 from probekit.heads import files, native
 from probekit.heads.heads import HeadReadout
+from probekit.heads.training.recipes import Recipe
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.probe_starts import of_read_layer
 from probekit.pipelines.head_study.settings import BASELINE
@@ -36,14 +37,25 @@ OWN_FILE = "heads.safetensors"
 
 
 def strategies(study: Study) -> dict[str, dict[str, Any]]:
-    """Train and score every strategy; return notes of each training by name."""
-    notes = {}
-    for name in _order(study):
-        label = f"train {name}"
-        training = study.stages.json(label, partial(train_strategy, study, name))
-        notes[name] = training | {"seconds": study.stages.journal.seconds.get(label)}
-        study.stages.json(f"score {name}", partial(_score_strategy, study, name))
+    """Train and score every strategy; return notes of each training by name.
+
+    Further seeds train by the rate and for the length that the first one found; their notes are
+    in `again`.
+    """
+    notes = {name: _trained_and_scored(study, name) | {"again": []} for name in _order(study)}
+    for again in study.repeated:
+        for name in _order(study):
+            found = Recipe(**notes[name]["recipe"] | {"rates": ()})
+            notes[name]["again"].append(_trained_and_scored(again, name, found))
     return notes
+
+
+def _trained_and_scored(study: Study, name: str, found: Recipe | None = None) -> dict[str, Any]:
+    label = name if study.again is None else f"{name}, seed {study.seed}"
+    make = partial(train_strategy, study, name, found)
+    training: dict[str, Any] = study.stages.json(f"train {label}", make)
+    study.stages.json(f"score {label}", partial(_score_strategy, study, name))
+    return training | {"seconds": study.stages.journal.seconds.get(f"train {label}")}
 
 
 def references(study: Study) -> dict[str, dict[str, Any]]:
@@ -72,12 +84,15 @@ def sums(study: Study) -> DocumentSums:
     if brings_layers(study) and study.stages.json(f"score {NATIVE}", dict).get("reason") is None:
         names.append(NATIVE)
     seed, setup = study.settings.seed, study.setup
-    whole = pd.concat([study.table(name) for name in names], ignore_index=True)
-    whole = whole.astype({"layer": "Int64"})
+    tables = [study.table(name).assign(seed=seed) for name in names]
+    tables += [
+        each.table(n).assign(seed=each.seed) for each in study.repeated for n in _order(study)
+    ]
+    whole = pd.concat(tables, ignore_index=True).astype({"layer": "Int64"})
     # What a strategy reads is in its recipe; a mixture reads many layers.
     whole["layer"] = pd.array([pd.NA] * len(whole), dtype="Int64")
-    whole = whole.assign(split="test", seed=seed)
-    return DocumentSums(whole, setup.domains, setup.bytes_per_token, seed)
+    whole = whole.assign(split="test")
+    return DocumentSums(whole, setup.domains, setup.bytes_per_token, seed, averaged=True)
 
 
 def own_heads(study: Study) -> Path | None:

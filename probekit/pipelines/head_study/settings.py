@@ -47,10 +47,14 @@ class HeadSettings(RunSettings):
         read: Layer that heads read, by default the one before the last block; mixtures read
             all.
         own_unembedding: Give each Medusa head an unembedding of its own, the model's at first.
-        epochs: Passes over the training text.
+        epochs: Passes over the training text, at most.
         step_blocks: Blocks in an optimizer step.
         rate: Learning rate of the model: a number, or `width`, `paper-table` or `paper-rule`.
-            Heads learn at it or a multiple of it; queries, with `width`, at 0.3.
+            Heads learn at it or a multiple of it; queries, with `width`, at 0.3. With `width`
+            twice and four times as much are tried too; the paper's presets take `epochs` as
+            they are, else a quarter and half as long is tried, and validation chooses.
+        seeds: How many seeds, from `seed` on, strategies are trained with; from 2 on their
+            variance is part of the intervals.
         sweep: `default`: also train block heads at offset 2 at several layers, beside linear
             probes; or `none`.
     """
@@ -64,9 +68,15 @@ class HeadSettings(RunSettings):
     epochs: int = 2
     step_blocks: int = 2
     rate: float | Literal["width", "paper-table", "paper-rule"] = "width"
+    seeds: int = 1
     sweep: Literal["default", "none"] = "default"
 
-    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "epochs": 1, "step_blocks": 1}
+    least: ClassVar[Mapping[str, int]] = {
+        **RunSettings.least,
+        "epochs": 1,
+        "step_blocks": 1,
+        "seeds": 1,
+    }
     # Heads need more text than probes.
     tokens_on_cpu: ClassVar[int] = 40_000
 

@@ -20,7 +20,8 @@ class Standing:
     """How the training of a strategy ended, at one offset.
 
     Attributes:
-        nats: Cross-entropy on the validation text, or None where there is no head.
+        nats: Cross-entropy on the validation text, of several seeds the mean, or None where
+            there is no head.
         reason: Why it takes part in no order; empty where it does.
     """
 
@@ -47,9 +48,10 @@ def standings(
 
 
 def _standing(notes: Mapping[str, Any], probe: Mapping[str, Any], offset: str) -> Standing:
-    nats = notes["validation"].get(offset)
-    if nats is None:
+    runs = [notes, *notes.get("again", ())]
+    if offset not in notes["validation"]:
         return Standing(None)
+    nats = sum(run["validation"][offset] for run in runs) / len(runs)
     behind = nats - probe["validation"][offset]
     if behind > ROUNDING_NATS:
         return Standing(

@@ -4,7 +4,7 @@ What several stages need is computed when it is first read, and kept.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,8 +24,16 @@ from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.shapes import Mask
 
-MOST_LAYERS = 7
+SPACED_LAYERS = 4
 SWEPT_OFFSET = 2
+# Multiples of a rate that validation chooses from: a number is what it is, and the paper's
+# presets are trained by for as long as asked for.
+GIVEN = (1.0,)
+RATES: Mapping[str, tuple[float, ...]] = {
+    "width": (1.0, 2.0, 4.0),
+    "paper-table": (),
+    "paper-rule": (),
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,14 @@ class Study:
         settings: Its settings.
         stages: Its finished stages.
         finished: Folder of the finished run whose weights are read; None in one that goes on.
+        again: Further seed with which strategies are trained once more; None for the first.
     """
 
     setup: Setup
     settings: HeadSettings
     stages: Stages
     finished: Path | None = None
+    again: int | None = None
 
     @cached_property
     def targets(self) -> Mapping[Split, Targets]:
@@ -74,6 +84,17 @@ class Study:
         return Backbone(self.setup.loaded.model, self.setup.anatomy)
 
     @property
+    def seed(self) -> int:
+        """Seed of training: the order of blocks, and first values that are drawn."""
+        return self.settings.seed if self.again is None else self.again
+
+    @property
+    def repeated(self) -> "list[Study]":
+        """The same study with each further seed of training."""
+        first = self.settings.seed
+        return [replace(self, again=seed) for seed in range(first + 1, first + self.settings.seeds)]
+
+    @property
     def rate(self) -> float:
         """The learning rate of the model."""
         if not isinstance(self.settings.rate, str):
@@ -100,10 +121,11 @@ class Study:
 
     @property
     def swept(self) -> tuple[int, ...]:
-        """Layers of the sweep: all, or so many of them, the first and the last among them."""
+        """Layers of the sweep: some from the first to the last, and the one that heads read."""
         last = self.setup.anatomy.n_layers
-        steps = min(last, MOST_LAYERS - 1)
-        return tuple(sorted({round(step * last / steps) for step in range(steps + 1)}))
+        steps = min(last, SPACED_LAYERS - 1)
+        spaced = {round(step * last / steps) for step in range(steps + 1)}
+        return tuple(sorted({*spaced, self.read_layer}))
 
     def recipe(self, name: str) -> Recipe:
         """Return a recipe of `recipes.RECIPES` with the epochs, rate and seed of this study."""
@@ -114,7 +136,8 @@ class Study:
             "epochs": self.settings.epochs,
             "batch_size": self.settings.step_blocks,
             "learning_rate": self.rate,
-            "seed": self.settings.seed,
+            "rates": RATES.get(str(self.settings.rate), GIVEN),
+            "seed": self.seed,
         }
         return Recipe(**fields)
 
@@ -124,16 +147,20 @@ class Study:
 
     def weights(self, part: str, strategy: str) -> Path:
         """Return where the weights of a strategy are: its `heads` or its `adapter`."""
-        name = f"{part}-{strategy}.safetensors"
+        name = f"{part}-{strategy}{self._suffix}.safetensors"
         return self.stages.path(name) if self.finished is None else self.finished / name
 
     def keep_table(self, name: str, table: pd.DataFrame) -> None:
         """Write the scores of a stage, whose notes are written behind them."""
-        files.write(self.stages.path(f"{name}.parquet"), table.to_parquet)
+        files.write(self.stages.path(f"{name}{self._suffix}.parquet"), table.to_parquet)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the scores of a finished stage."""
-        return pd.read_parquet(self.stages.path(f"{name}.parquet"))
+        return pd.read_parquet(self.stages.path(f"{name}{self._suffix}.parquet"))
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.again is None else f"-seed-{self.again}"
 
     def _text(self, part: Split) -> TokenBatch:
         return TokenBatch(self.setup.blocks[part].token_ids, self.targets[part])

@@ -22,7 +22,8 @@ from probekit.heads.native import native
 from probekit.heads.queries import QueryHeads, QueryReadout
 from probekit.heads.training import lora
 from probekit.heads.training.recipes import Recipe
-from probekit.heads.training.train import History, Row, train
+from probekit.heads.training.search import search
+from probekit.heads.training.train import History, train
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.head_study.probe_starts import Starts, of_read_layer, starts
 from probekit.pipelines.head_study.settings import BASELINE
@@ -104,13 +105,17 @@ def _require_possible(study: Study, recipe: Recipe) -> None:
         lora.targets(study.setup.loaded.model, anatomy, range(1, max(reads) + 1))
 
 
-def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
-    """Train heads by a strategy and write their weights; return notes of the training."""
-    recipe, trained = study.recipe(strategy), new_heads(study, strategy)
-    checkpoint = study.stages.path(f"{strategy}.pt")
-    history = train(
-        trained.heads, trained.backbone, study.data, recipe, checkpoint, study.stages.journal.say
-    )
+def train_strategy(study: Study, strategy: str, found: Recipe | None = None) -> dict[str, Any]:
+    """Train heads by a strategy and write their weights; return notes of the training.
+
+    Args:
+        study: The study.
+        strategy: Name of the strategy.
+        found: The recipe that a search with the first seed led to; None to search.
+    """
+    recipe, trained = found or study.recipe(strategy), new_heads(study, strategy)
+    recipe = replace(recipe, seed=study.seed)
+    history, recipe = _trained(study, trained, recipe)
     if trained.heads is not None:
         _save(study, trained.heads, study.weights("heads", strategy))
     if recipe.joint:
@@ -119,26 +124,27 @@ def train_strategy(study: Study, strategy: str) -> dict[str, Any]:
     return training_notes(history, trained.n_parameters, recipe)
 
 
+def _trained(study: Study, trained: TrainedHeads, recipe: Recipe) -> tuple[History, Recipe]:
+    checkpoint = study.stages.path(f"{recipe.name}-{recipe.seed}.pt")
+    given = trained.heads, trained.backbone, study.data, recipe, checkpoint
+    if recipe.rates:
+        return search(*given, study.stages.journal.say)
+    return train(*given, study.stages.journal.say), recipe
+
+
 def training_notes(history: History, n_parameters: int, recipe: Recipe) -> dict[str, Any]:
     """Return notes of a training that JSON can hold.
 
     `validation` has the cross-entropy in nats of the weights that were kept, by offset.
     """
-    kept = [row for row in history.rows if row.part == "validation" and _is_kept(row, history)]
     return {
         "curve": [asdict(row) for row in history.rows],
-        "validation": {str(row.offset): row.nats for row in kept},
+        "validation": {str(offset): nats for offset, nats in history.kept().items()},
         "best_steps": {str(offset): step for offset, step in history.best_steps.items()},
         "stopped_early": history.stopped_early,
         "n_parameters": n_parameters,
         "recipe": asdict(recipe),
     }
-
-
-def _is_kept(row: Row, history: History) -> bool:
-    # A warm-up ends with the step that joint training begins with.
-    last = history.rows[-1].stage
-    return (row.stage, row.step) == (last, history.best_steps[row.offset])
 
 
 def new_heads(study: Study, strategy: str) -> TrainedHeads:
@@ -208,7 +214,7 @@ def _at_layer(study: Study, layer: int, offset: int, probes: Starts) -> Heads:
         read=layer,
         init=study.settings.init,
         probes=probes,
-        seed=study.settings.seed,
+        seed=study.seed,
     ).float()
 
 
@@ -225,14 +231,14 @@ def _build(study: Study, backbone: Backbone, recipe: Recipe) -> Heads | QueryHea
         normalise=recipe.normalise,
         own_unembedding=settings.own_unembedding,
         probes=starts(of_read_layer(study), study.read_layer) if recipe.probed else None,
-        seed=settings.seed,
+        seed=study.seed,
     )
     return heads.float() if backbone.model.dtype != torch.float64 else heads
 
 
 def _queries(study: Study, backbone: Backbone) -> QueryHeads:
     settings = study.settings
-    return QueryHeads(backbone.model, backbone.anatomy, settings.offsets, settings.seed)
+    return QueryHeads(backbone.model, backbone.anatomy, settings.offsets, study.seed)
 
 
 def _save(study: Study, heads: Heads | QueryHeads, path: Path) -> None:

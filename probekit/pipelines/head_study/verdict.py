@@ -29,6 +29,8 @@ FED = (
     "The layers that the model brings along, fed the true token between, against the model "
     "marginalized, which is not: {difference}. Not a comparison of equals."
 )
+SEEDS = "Intervals are over documents and {} training seeds."
+ONE_SEED = "Intervals are over documents alone: another training seed may give another order."
 NO_ORDER = f"So no order of strategies can be told at offset {OFFSET}."
 
 # By what reads a later token in one pass, the linear probe first: how its fit ended at offset 2.
@@ -50,11 +52,14 @@ def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
     fit = [name for name, standing in fitted.items() if not standing.reason]
     none_left = len(fitted) > 1 and not any(name != LINEAR for name in fit)
     pairs = [
-        *(pair for frozen, joint in PAIRS for pair in _paired(rates, fit, joint, frozen, JOINTLY)),
+        *(text for frozen, joint in PAIRS for text in _paired(rates, fit, joint, frozen, JOINTLY)),
         *_paired(rates, fit, PROBED, FROZEN, STARTS),
         *_paired(rates, fit, PROBED, LINEAR, BEYOND),
         *_paired(rates, fit, ON_FINETUNED, FROZEN, CONTROL),
     ]
+    seeds = len(sums.table["seed"].unique())
+    if seeds == 1:
+        pairs = [f"{text.removesuffix('.')} (one training seed)." for text in pairs]
     return [
         *_ceiling(rates, fitted),
         *_left_out(fitted),
@@ -63,6 +68,7 @@ def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
         *_cost(whole, fitted),
         *_own(whole, {name: fitted[name] for name in fit}),
         *_paired(rates, [NATIVE], NATIVE, BASE, FED),
+        *([SEEDS.format(seeds) if seeds > 1 else ONE_SEED] if len(fitted) > 1 else []),
     ]
 
 

@@ -54,6 +54,7 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
         "offsets": offsets,
         "order": [(in_words(name), left_out.get(name)) for name in strategies_of(document)],
         "probe": document.get("probe"),
+        "n_seeds": document["run"]["settings"].get("seeds", 1),
         "drawn_domain": domains(document["scores"])[0],
         "trained_names": [in_words(row["strategy"]) for row in document["training"]],
         "offset_schemes": _pairs(max(offsets, default=1)),

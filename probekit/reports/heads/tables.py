@@ -186,7 +186,7 @@ def training_table(document: Row) -> Table:
     """Return what was trained, how, and which step was kept."""
     head = (
         "Strategy", "Model", "Layers read", "Parameters", "Rate of the model", "Rate of the heads",
-        "Step kept", "Stopped early", "Seconds", "Takes part in orders",
+        "Step kept", "Longer was no better", "Seconds", "Takes part in orders",
     )  # fmt: skip
     rows = [
         [

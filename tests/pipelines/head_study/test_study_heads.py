@@ -245,7 +245,7 @@ def test_the_command_prints_a_plan_and_its_verdict(
 ) -> None:
     given = ["heads", "--model", asked_heads["model"], "--text", asked_heads["text"][0]]
     given += ["--device", "cpu", "--block", "32", "--batch-size", "8"]
-    given += ["--epochs", "1", "--step-blocks", "8"]
+    given += ["--epochs", "1", "--step-blocks", "8", "--rate", "0.005"]
     given += ["--max-branches", "8", "--marginal-positions", "24"]
     given += ["--strategy", "heads-only", "--strategy", "joint", "--output", str(study.folder)]
     plan = CliRunner().invoke(app, [*given, "--dry-run"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probekit.pipelines.head_study.standing import standings
-from probekit.pipelines.head_study.verdict import NO_ORDER, Fitted, sentences, warnings
+from probekit.pipelines.head_study.verdict import NO_ORDER, ONE_SEED, Fitted, sentences, warnings
 from support.head_tallies import sums
 
 JITTER = np.linspace(-0.2, 0.2, 20)
@@ -68,7 +68,7 @@ def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
     )
     assert verdict[2] == (
         "Joint training, matched in start and rate: joint-from-probes minus heads-from-probes "
-        "-0.020 [-0.020, -0.020] nats at offset 2."
+        "-0.020 [-0.020, -0.020] nats at offset 2 (one training seed)."
     )
     assert not [text for text in verdict if "joint minus heads-only" in text]
     assert "heads-from-probes minus the linear probe -0.178 [-0.178" in verdict[3]
@@ -92,9 +92,17 @@ def test_a_head_that_is_its_probe_but_for_rounding_is_not_behind() -> None:
 @pytest.mark.parametrize(
     ("joint", "noisy", "told"),
     [
-        (4.9, (), "joint minus heads-only -0.100 [-0.100, -0.100] nats at offset 2."),
-        (5.1, (), "joint minus heads-only 0.100 [0.100, 0.100] nats at offset 2."),
-        (4.99, ("joint",), "nats at offset 2, not clear of zero."),
+        (
+            4.9,
+            (),
+            "joint minus heads-only -0.100 [-0.100, -0.100] nats at offset 2 (one training seed).",
+        ),
+        (
+            5.1,
+            (),
+            "joint minus heads-only 0.100 [0.100, 0.100] nats at offset 2 (one training seed).",
+        ),
+        (4.99, ("joint",), "nats at offset 2, not clear of zero (one training seed)."),
     ],
 )
 def test_pairs_that_start_alike_are_compared(
@@ -118,7 +126,8 @@ def test_a_head_that_the_marginalized_model_is_not_clear_of_is_named() -> None:
 def test_the_cost_to_the_next_token_is_told_where_it_is_clear() -> None:
     first = {name: 3.0 for name in SEEN if name != "linear"} | {"joint": 3.1, "heads-only": 3.05}
     verdict = said(SEEN, ended(SEEN), first, noisy=("heads-only",))
-    assert verdict[-1] == (
+    assert verdict[-1] == ONE_SEED
+    assert verdict[-2] == (
         "Cost to the next token, against the finetuned model: 0.100 [0.100, 0.100] nats with "
         "joint; not clear of zero with heads-only, heads-from-probes, joint-from-probes."
     )
@@ -136,11 +145,11 @@ def test_heads_that_came_with_the_model_are_held_against_the_best(
     own: float, noisy: tuple[str, ...], word: str
 ) -> None:
     verdict = said(SEEN | {"head:own": own}, ended(SEEN), noisy=noisy)
-    assert word in verdict[-1]
-    assert "head:own minus joint-from-probes" in verdict[-1]
+    assert word in verdict[-2]
+    assert "head:own minus joint-from-probes" in verdict[-2]
     # Where no strategy was trained enough, the linear probe is what was.
     verdict = said(SEEN | {"head:own": own}, ended(SEEN, dict.fromkeys(HEADS, 254)))
-    assert "head:own minus the linear probe" in verdict[-1]
+    assert "head:own minus the linear probe" in verdict[-2]
 
 
 def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
@@ -157,7 +166,7 @@ def test_one_document_is_no_ground_for_a_verdict() -> None:
 
 def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
     verdict = said(SEEN | {"head:native": 3.255}, ended(SEEN))
-    assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-1]
+    assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-2]
 
 
 def test_heads_that_know_less_than_token_frequencies_are_warned_of() -> None:

@@ -16,7 +16,7 @@ from probekit.reports.heads.panels import difference_dots, score_dots, strategie
 from probekit.reports.publication.export import FORMATS, Drawing, print_style
 from probekit.reports.publication.heads import heads_drawings
 from support.pages import shared_pages
-from support.pages.synthetic_heads import EVIL, STRATEGIES, document, hostile
+from support.pages.synthetic_heads import EVIL, STRATEGIES, TRAINED, document, hostile
 
 NAMES = {
     "strategies-nats", "strategies-top1", "strategies-top5", "differences-nats",
@@ -107,6 +107,8 @@ def test_the_line_is_the_baseline_and_the_model_itself_is_open() -> None:
     figure = drawn(found(study)["strategies-nats"])
     first: Any = figure.axes[1]
     assert lines(first, "baseline") == [[(dots.line, 0.0), (dots.line, 1.0)]]
+    assert dots.probe == dots.points["linear"][1]
+    assert lines(first, "probe") == [[(dots.probe, 0.0), (dots.probe, 1.0)]]
     faces = [line.get_markerfacecolor() for line in first.lines if line.get_gid() == MARK + "dot"]
     assert [face == "white" for face in faces] == [
         name in {"base", "finetune"} for name in strategies_of(study)
@@ -117,13 +119,15 @@ def test_learning_and_sweep_are_the_numbers_of_their_tables() -> None:
     every = found(document())
     learning = every["learning"]
     for axes, offset in zip(drawn(learning).axes, (1, 2), strict=True):
-        for number, strategy in enumerate(STRATEGIES[1:], 1):
+        for number, strategy in enumerate(TRAINED, 1):
             points = [
                 (row["tokens"], row["value"]) for row in learning.rows
                 if (row["strategy"], row["offset"]) == (strategy, offset)
             ]  # fmt: skip
             assert lines(axes, f"s{number}") == [points]
             assert points == [(0, 5.0), (500, 4.5), (1000, 4.0)]
+        told = [row["value"] for row in learning.rows if row["strategy"] == "linear"]
+        assert lines(axes, "probe") == ([[(0.0, told[0]), (1.0, told[0])]] if offset == 2 else [])
     sweep = every["sweep-nats"]
     (axes,) = drawn(sweep).axes
     for readout in ("head", "linear"):
@@ -136,10 +140,11 @@ def test_each_figure_explains_itself() -> None:
     every = found(document())
     figure = drawn(every["strategies-nats"])
     handles: list[Any] = figure.legends[0].legend_handles
-    assert [handle.get_marker() for handle in handles] == ["o", "o", "None", "None"]
+    assert [handle.get_marker() for handle in handles] == ["o", "o", "None", "None", "None"]
     said = words(figure)
-    assert said[:6] == [
-        "with heads", "the model itself", "the baseline", "95 % interval", "t+1", "t+2",
+    assert said[:7] == [
+        "with heads", "the model itself", "the baseline", "linear probe", "95 % interval", "t+1",
+        "t+2",
     ]  # fmt: skip
     assert "heads only, on the finetuned model" in said
     assert words(drawn(every["sweep-top1"])) == ["block head", "linear probe", "95 % interval"]
@@ -163,7 +168,7 @@ def test_every_figure_is_there_in_every_format_with_its_numbers() -> None:
     few = {name for name in NAMES if name == "learning" or name.startswith("strategies")}
     assert set(files) == {f"{name}.{kind}" for name in few for kind in (*FORMATS, "csv")}
     rows = list(csv.DictReader(io.StringIO(files["strategies-nats.csv"].decode())))
-    assert len(rows) == 2 * len(STRATEGIES)
+    assert len(rows) == 2 * len(STRATEGIES) - 1  # the probe has no offset 1
     first = next(row for row in document()["scores"] if row["positions"] == "marginal")
     assert float(rows[0]["value"]) == first["nats"]
 
@@ -172,7 +177,7 @@ def test_names_of_the_run_are_drawn_as_they_are_and_an_absent_number_is_not_zero
     study = hostile()
     study["scores"][-1] |= {"nats": None}
     drawing = found(study)["strategies-nats"]
-    assert len(drawing.rows) == 2 * len(STRATEGIES) - 1
+    assert len(drawing.rows) == 2 * len(STRATEGIES) - 2
     said = words(drawn(drawing))
     assert any(text.endswith(EVIL[:12]) or EVIL[:12] in text for text in said)
     assert "the baseline" not in said

@@ -3,6 +3,7 @@
 from typing import Any
 
 STRATEGIES = ("base", "finetune", "linear", "heads-only", "joint", "heads-on-finetuned")
+TRAINED = tuple(name for name in STRATEGIES if name not in ("base", "linear"))
 
 
 def rate(name: str, value: float, spread: float = 0.1) -> dict[str, float]:
@@ -54,7 +55,6 @@ def sweep() -> list[dict[str, Any]]:
 
 
 def document() -> dict[str, Any]:
-    trained = tuple(name for name in STRATEGIES[1:] if name != "linear")
     share = {"share": 0.42, "share_low": 0.4, "share_high": 0.44, "reason": None}
     none = {"share": None, "share_low": None, "share_high": None, "reason": "too small a gap"}
     return {
@@ -82,7 +82,7 @@ def document() -> dict[str, Any]:
         "gaps": [
             {"domain": "all", "strategy": strategy, "offset": 2, "metric": metric}
             | (share if metric == "nats" else none)
-            for strategy in trained[1:]
+            for strategy in TRAINED[1:]
             for metric in ("top5", "nats")
         ],
         "training": [
@@ -93,7 +93,7 @@ def document() -> dict[str, Any]:
                 "seconds": 3.5, "learning_rate": 0.001, "head_rate_factor": 4.0,
                 "joint": strategy == "joint", "mix": False, "normalise": False, "finetuned": False,
             }
-            for strategy in trained
+            for strategy in TRAINED
         ],
         "curves": [
             {
@@ -101,7 +101,7 @@ def document() -> dict[str, Any]:
                 "part": part, "offset": offset, "rate": 0.001,
                 "nats": 5.0 - step / 10 - 0.3 * (part == "train"),
             }
-            for strategy in trained
+            for strategy in TRAINED
             for step in (0, 5, 10)
             for part in ("train", "validation")
             for offset in (1, 2)
