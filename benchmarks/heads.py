@@ -1,10 +1,9 @@
-"""What heads read out of the built-in models, strategy by strategy and layer by layer.
+"""What heads read out of `tiny`, strategy by strategy and layer by layer.
 
-    python benchmarks/heads.py [--output runs/heads]
+    python benchmarks/heads.py [--output runs/heads/tiny]
 
-Trains heads for `tiny` and for `tiny-mtp`, and those of the paper's table 1 for the ladder;
-what is finished in the folder is not done again. Writes the tables of docs/heads.md: about
-forty minutes on two cores.
+Trains heads with three seeds, as the gallery does; what is finished in the folder is not done
+again. Writes the tables of docs/heads.md: about a quarter of an hour on two cores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,42 +13,27 @@ from typing import Annotated, Any
 import typer
 from pages import DOCS, line, put
 
-from probekit.paper import numbers
-from probekit.paper.protocol import EXTENDED, Protocol
 from probekit.pipelines.head_study import study_heads
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study_heads import HeadRun
-from probekit.pipelines.reproduction import table_1
-from probekit.reports.reproduction.page import sentences
 
-STUDIED = ("tiny", "tiny-mtp")
-LADDER = ("tiny-s", "tiny", "tiny-l")
+EPOCHS, SEEDS = 2, 3
 OFFSET = 2
 Row = Mapping[str, Any]
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/heads"),
+    output: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/heads/tiny"),
 ) -> None:
     """Train, score, and write the tables between the page's comments."""
-    studies = [
-        study_heads.study_heads(model, output=output / model, say=print) for model in STUDIED
-    ]
-    runs = [table_1.train(model, {}, output / "table-1", print) for model in LADDER]
-    document = table_1.document(runs, Protocol(samples=50), output / "table-1", print)
-    orders = [text for text in sentences(document) if "The paper's order" in text]
-    parts = {
-        "studies": [line for run in studies for line in study(run)],
-        "sweep": [line for run in studies for line in sweep(run)],
-        "table-1": [*strategies(document["rows"]), "", *(f"- {text}" for text in orders)],
-    }
-    for name, lines in parts.items():
-        put(DOCS / "heads.md", name, lines)
+    given = {"epochs": EPOCHS, "seeds": SEEDS, "output": output}
+    run = study_heads.study_heads("tiny", **given, say=print)
+    for name, part in {"study": study, "training": training, "sweep": sweep}.items():
+        put(DOCS / "heads.md", name, list(part(run)))
 
 
 def study(run: HeadRun) -> Iterator[str]:
     """Yield the table of a study at offset 2, and what it found."""
-    yield f"### `{run.document['model']['name']}`\n"
     yield line("strategy", "top-5, %", "nats", "nats less the baseline's", "next token, nats lost")
     yield line(*["---"] * 5)
     for row in of(run.document["scores"], domain="all", positions="marginal", offset=OFFSET):
@@ -64,12 +48,22 @@ def study(run: HeadRun) -> Iterator[str]:
         )
     yield ""
     yield from (f"- {sentence}" for sentence in run.document["verdict"][:-1])
-    yield ""
+
+
+def training(run: HeadRun) -> Iterator[str]:
+    """Yield at which rate and for how long each strategy was trained, and what was kept."""
+    yield line("strategy", "rate of the heads", "step kept", "longest tried", "in orders")
+    yield line(*["---"] * 5)
+    for row in run.document["training"]:
+        steps = [each["step"] for each in of(run.document["curves"], strategy=row["strategy"])]
+        kept = row["best_steps"].get(str(OFFSET), row["best_steps"]["1"])
+        rate = row["learning_rate"] * row["head_rate_factor"]
+        told = row["left_out"] or ("" if row["strategy"] == BASELINE else "yes")
+        yield line(f"`{row['strategy']}`", f"{rate:.2g}", str(kept), str(max(steps)), told)
 
 
 def sweep(run: HeadRun) -> Iterator[str]:
     """Yield what heads and probes read at each layer, and the answer."""
-    yield f"### `{run.document['model']['name']}`\n"
     yield line("layer", "linear probe, nats", "block head, nats", "head gains, nats")
     yield line(*["---"] * 4)
     rows = of(run.document["sweep"], domain="all")
@@ -79,26 +73,7 @@ def sweep(run: HeadRun) -> Iterator[str]:
             str(probe["layer"]), *(shown(row, "nats", 3) for row in (probe, head)),
             shown(probe, "nats_minus_head", 3),
         )  # fmt: skip
-    yield f"\n{run.document['verdict'][-1]}\n"
-
-
-def strategies(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield table 1 of the ladder over all target tokens, both tokens of a model side by side."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    yield line(
-        "strategy", *(f"`{model}`: {token}" for model in models for token in ("next", "second"))
-    )
-    yield line(*["---"] * (1 + 2 * len(models)))
-    for strategy in numbers.strategies():
-        cells = [
-            shown(row, "top5", 3)
-            for model in models
-            for offset in (1, OFFSET)
-            for row in of(
-                rows, model=model, strategy=strategy.key, offset=offset, positions=EXTENDED
-            )
-        ]
-        yield line(strategy.name, *cells)
+    yield f"\n{run.document['verdict'][-1]}"
 
 
 def of(rows: Sequence[Row], **wanted: object) -> list[Row]:

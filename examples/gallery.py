@@ -21,7 +21,8 @@ MARGINS = {"x": -24, "y": -24, "width": 48, "height": 48}
 def main() -> None:
     """Sweep over the ladder, train heads, copy the pages, photograph two of them."""
     sweep = ["probekit", "sweep", "--family", "tiny", "--output", str(RUNS)]
-    heads = ["probekit", "heads", "--model", "tiny", "--output", str(HEADS)]
+    heads = ["probekit", "heads", "--model", "tiny", "--epochs", "2", "--seeds", "3"]
+    heads += ["--output", str(HEADS)]
     for command in (sweep, heads):
         subprocess.run([sys.executable, "-m", *command], check=True)
     GALLERY.mkdir(exist_ok=True)

@@ -65,7 +65,7 @@ class HeadSettings(RunSettings):
     init: Literal["random", "copy", "zero"] = "zero"
     read: int | None = None
     own_unembedding: bool = False
-    epochs: int = 2
+    epochs: int = 1
     step_blocks: int = 2
     rate: float | Literal["width", "paper-table", "paper-rule"] = "width"
     seeds: int = 1

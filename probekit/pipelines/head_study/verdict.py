@@ -12,10 +12,11 @@ from probekit.scoring.rates import DocumentSums, Rates, few_documents
 
 OFFSET = 2
 PROBED, ON_FINETUNED = "heads-from-probes", "heads-on-finetuned"
-# Alike in start and rate: what differs is whether the model is trained too.
+# Alike in start and in how rate and length are searched: what differs is whether the model is
+# trained too.
 PAIRS = ((FROZEN, "joint"), (PROBED, "joint-from-probes"))
 
-JOINTLY = "Joint training, matched in start and rate: {difference}."
+JOINTLY = "Joint training, from the same start and with the same search: {difference}."
 # What heads gain that start as linear probes: what the others were not trained for.
 STARTS = "The same training of heads that start as linear probes, against heads-only: {difference}."
 # What a head reads that is not linear at one position.
@@ -31,7 +32,10 @@ FED = (
 )
 SEEDS = "Intervals are over documents and {} training seeds."
 ONE_SEED = "Intervals are over documents alone: another training seed may give another order."
-NO_ORDER = f"So no order of strategies can be told at offset {OFFSET}."
+NO_ORDER = (
+    f"So no order of strategies can be told at offset {OFFSET}. More --epochs or --max-tokens may "
+    "tell one."
+)
 
 # By what reads a later token in one pass, the linear probe first: how its fit ended at offset 2.
 Fitted = Mapping[str, Standing]

@@ -67,7 +67,8 @@ def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
         "of layer 5, by 0.087 nats on validation text."
     )
     assert verdict[2] == (
-        "Joint training, matched in start and rate: joint-from-probes minus heads-from-probes "
+        "Joint training, from the same start and with the same search: joint-from-probes minus "
+        "heads-from-probes "
         "-0.020 [-0.020, -0.020] nats at offset 2 (one training seed)."
     )
     assert not [text for text in verdict if "joint minus heads-only" in text]
