@@ -2,7 +2,8 @@
 
 from pages import DOCS, line, put
 
-from probekit.pipelines.calibration.calibrate import CalibrationResult, calibrate, verdict
+from probekit.pipelines.calibration.calibrate import calibrate, verdict
+from probekit.pipelines.calibration.result import CalibrationResult
 
 HEAD = ("text", "number", "offset", "measured", "exact", "interval", "agrees")
 

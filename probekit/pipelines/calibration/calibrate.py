@@ -6,7 +6,7 @@ blocks, residual stream, probes and marginalization, one scorer, findings.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,11 +22,14 @@ from probekit.pipelines.calibration.hidden_markov import mess3
 from probekit.pipelines.calibration.known_text import HORIZON, LENGTH, KnownTextRun
 from probekit.pipelines.calibration.markov import Exact, MarkovChain
 from probekit.pipelines.calibration.planted_signal import Planted
+from probekit.pipelines.calibration.result import CalibrationResult
 from probekit.probes import linear
 from probekit.readout import LINEAR, MARGINAL, MODEL, SKIP_BIGRAM, UNIGRAM, Readout, Seen
 from probekit.scoring.losses import losses, v_information_bits
 from probekit.scoring.rates import Rate, Rates
 
+# Of 6 tokens, 36 pairs and 216 triples.
+SAMPLED_PATHS = 8
 NUCLEI = (0.5, 0.8, 0.95, 0.99)
 # Rounding that float32 may add to an exact bound.
 ROUNDING = 1e-6
@@ -36,45 +39,6 @@ FITTED_NATS = 0.01
 BELIEF_SEQUENCES = 1500, 500, 2000
 BELIEF_NATS = 0.002
 FITTED_BITS = FITTED_NATS / math.log(2)
-
-
-@dataclass(frozen=True)
-class CalibrationResult:
-    """One measured number beside its exact value.
-
-    Attributes:
-        text: Name of the text.
-        quantity: The quantity, with its unit.
-        offset: Its offset; None if it has none.
-        measured: The measured value.
-        exact: The exact value.
-        low: Lower end of its 95 % interval, or of the allowed range.
-        high: Upper end.
-        bounded: Whether low and high are an allowed range, not an interval.
-        slack: Error that is allowed a fitted readout, which saw finitely many positions.
-    """
-
-    text: str
-    quantity: str
-    offset: int | None
-    measured: float
-    exact: float
-    low: float
-    high: float
-    bounded: bool = False
-    slack: float = 0.0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the exact value is in the interval, or the measured one in the allowed range."""
-        value = self.measured if self.bounded else self.exact
-        return self.low - self.slack <= value <= self.high + self.slack
-
-    @property
-    def ends(self) -> str:
-        """Interval or allowed range, in words."""
-        slack = f" ± {self.slack:.2g}" if self.slack else ""
-        return f"[{self.low:.4g}, {self.high:.4g}]{' allowed' if self.bounded else ''}{slack}"
 
 
 def calibrate(seed: int = 0) -> list[CalibrationResult]:
@@ -142,6 +106,7 @@ def _chain(seed: int) -> Iterator[CalibrationResult]:
     text = MarkovChain(weights / weights.sum(dim=2, keepdim=True))
     run = KnownTextRun("Markov chain, order 2", text, seed)
     yield from _log_probabilities(run, text)
+    yield from _sampled(run, text)
     sums = run.measure()
     marginalized, everywhere = (
         sums.rates(run.name, "test", positions) for positions in ("marginal", "all")
@@ -197,6 +162,22 @@ def _log_probabilities(run: KnownTextRun, text: MarkovChain) -> Iterator[Calibra
             n_outside += int(((exact < low) | (exact > high)).any(dim=1).sum())
     name = f"positions out of bounds at nuclei {NUCLEI}"
     yield _at_most(run, name, None, float(n_outside), 0.0)
+
+
+def _sampled(run: KnownTextRun, text: MarkovChain) -> Iterator[CalibrationResult]:
+    """Yield what the ceiling by few sampled paths is off, beside three of its own errors."""
+    table = run.sampled(SAMPLED_PATHS)
+    for offset, rows in table.groupby("offset"):
+        block, at = (torch.tensor(rows[name].tolist()) for name in ("block", "position"))
+        state = text.states(run.blocks["test"].token_ids)[block, at]
+        target = run.targets["test"].ids[int(str(offset))][block, at]
+        exact = -text.conditional(int(str(offset)))[state, target].log()
+        off = float(rows["nats"].mean()) - float(exact.mean())
+        error = LOG_PROBABILITY_NATS + 3 * math.sqrt(rows["variance"].sum()) / len(rows)
+        name = f"ceiling by 2 x {SAMPLED_PATHS} sampled paths less exact, nats"
+        yield CalibrationResult(
+            run.name, name, int(str(offset)), off, 0.0, -error, error, bounded=True
+        )
 
 
 def _planted(seed: int) -> Iterator[CalibrationResult]:

@@ -21,6 +21,7 @@ from probekit.data.targets import Targets, draw_positions, text_targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
+from probekit.marginalization.sampled_nats import NatsSampler
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import linear, ngram
 from probekit.probes.logit_lens import LogitLens, Model
@@ -133,6 +134,11 @@ class KnownTextRun:
     def ceiling(self, nucleus: float) -> Marginalization:
         """Return the marginalized model."""
         return Marginalization(BranchEngine(self.model), Truncation("nucleus", nucleus, PATHS))
+
+    def sampled(self, n_paths: int) -> pd.DataFrame:
+        """Return the model's cross-entropies at the marginalized positions, by sampled paths."""
+        sampler = NatsSampler(BranchEngine(self.model), None, n_paths, self.seed)
+        return sampler.nats(self.streams["test"], self.targets["test"], self.marginalized)
 
     def measure(self) -> DocumentSums:
         """Fit and score all readouts, the ceiling on the marginalized positions alone."""

@@ -3,13 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from probekit.pipelines.calibration.calibrate import (
-    CalibrationResult,
-    calibrate,
-    lines,
-    most_outside,
-    passed,
-)
+from probekit.pipelines.calibration.calibrate import calibrate, lines, most_outside, passed
+from probekit.pipelines.calibration.result import CalibrationResult
 from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "accuracy.md"
