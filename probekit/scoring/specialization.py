@@ -7,25 +7,37 @@ floor           the better readout of the current token alone, by validation: a 
 read_bits       floor minus best probe, on the positions where marginalization ran
 room_bits       floor minus marginal there: what the model knows beyond the current token
 recovered       read_bits / room_bits, where the room is not too small for a ratio
-saturation      offset 1: the first layer read from which on the lens has 95 % of that
+saturation      offset 1: the first layer before the last from which on the lens has 95 % of
+                the model's accuracy
 adaptation      offset 1: the model's cross-entropy minus the (L, 1) probe's. The probe is
                 fitted to the text at hand, the model is not; this measures by how much
                 that alone helps.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from probekit.readout import LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL
+from probekit.readout import (
+    LENS,
+    LINEAR,
+    MARGINAL,
+    MARGINAL_ADAPTED,
+    MODEL,
+    SKIP_BIGRAM,
+    UNIGRAM,
+)
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 SATURATED = 0.95
 # A room of which the interval reaches below this is too small for a share of it.
 LEAST_ROOM_BITS = 0.3
+# A late loss surely below the larger of these, the latter of what the best layer reads beyond
+# the floor, is not worth mentioning.
+LEAST_LOSS_BITS = 0.05
+LEAST_LOSS_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,69 @@ class DomainRates:
         """Return the layer whose probe has the lowest validation cross-entropy."""
         return self.validation.best_layer(LINEAR, offset)
 
-    def forgotten_bits(self, offset: int) -> Rate:
-        """Return what the best layer knows on test and the last one does not."""
-        last = self.test.nats(LINEAR, self.test.layers(LINEAR, offset)[-1], offset)
+    def behind_best(self, offset: int) -> dict[int, tuple[float, float]]:
+        """Return by layer the interval of the bits that it reads less than the best, on test."""
+        best, layers = self.best_layer(offset), self.test.layers(LINEAR, offset)
+        less = {at: self.test.summary(self._more_bits(best, at, offset)) for at in layers}
+        return {layer: (low, high) for layer, (_, low, high) in less.items()}
+
+    def like_best(self, offset: int) -> list[int]:
+        """Return the layers that do not read worse than the best one; none without intervals."""
+        margin, behind = self.late_margin(offset), self.behind_best(offset)
+        return [layer for layer, (low, high) in behind.items() if low <= 0 or high < margin]
+
+    def late_rival(self, offset: int) -> int | None:
+        """Return the best layer before the last, by validation; None if the last is alone."""
+        before = self.validation.layers(LINEAR, offset)[:-1]
+        return self.validation.best_layer(LINEAR, offset, before) if before else None
+
+    def forgotten_bits(self, offset: int) -> Rate | None:
+        """Return what the last layer reads less than the best before it, on test."""
+        rival = self.late_rival(offset)
+        last = self.test.layers(LINEAR, offset)[-1]
+        return None if rival is None else self._more_bits(rival, last, offset)
+
+    def late_margin(self, offset: int) -> float:
+        """Return the bits below which a late loss is not worth mentioning."""
+        return max(LEAST_LOSS_BITS, LEAST_LOSS_SHARE * self.read_on_test(offset))
+
+    def read_on_test(self, offset: int) -> float:
+        """Return the bits that the best layer reads beyond the floor, on all test positions."""
+        floor = self.test.nats(*self.floor(offset), offset)
         best = self.test.nats(LINEAR, self.best_layer(offset), offset)
-        return (last - best) / math.log(2)
+        return float(v_information_bits(floor, best)[0])
+
+    def _more_bits(self, layer: int, other: int, offset: int) -> Rate:
+        """Return what the probe of a layer reads more than that of another, on test."""
+        nats = (self.test.nats(LINEAR, each, offset) for each in (other, layer))
+        return v_information_bits(*nats)
+
+    def unread(self, offset: int) -> bool:
+        """Whether no layer's probe beats the unigram, by an interval clear of zero."""
+        unigram = self.test.nats(UNIGRAM, None, offset)
+        layers = self.test.layers(LINEAR, offset)
+        nats = (self.test.nats(LINEAR, layer, offset) for layer in layers)
+        lows = (self.test.summary(v_information_bits(unigram, each))[1] for each in nats)
+        return not self.test.shortage and not any(low > 0 for low in lows)
+
+    def behind_counting(self) -> tuple[str, Rate] | None:
+        """Return which counts predict the next token better than the model, and by which bits."""
+        if not self.test.has(MODEL, None, 1):
+            return None
+        model = self.test.nats(MODEL, None, 1)
+        bits = {
+            name: v_information_bits(model, self.test.nats(name, None, 1))
+            for name in (SKIP_BIGRAM, UNIGRAM)
+        }
+        name = max(bits, key=lambda each: float(bits[each][0]))
+        return (name, bits[name]) if self.test.summary(bits[name])[1] > 0 else None
+
+    def ceiling(self, offset: int) -> str | None:
+        """Return the ceiling to go by: with the output adapted, where that was measured."""
+        for name in (MARGINAL_ADAPTED, MARGINAL):
+            if self.marginal.has(name, None, offset):
+                return name
+        return None
 
     def floor(self, offset: int) -> tuple[str, int | None]:
         """Return the better readout of the current token alone, by validation, and its layer."""
@@ -93,8 +163,13 @@ class DomainRates:
         return self._bits_beyond_floor(ceiling, None, offset) if scored else None
 
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
-        """Return the share of the room that is read; None where the room is small or unknown."""
+        """Return the share of the room that is read; None where the room is small or unknown.
+
+        Of a model that predicts worse than counting, unless its output is adapted, there is none.
+        """
         room = self.room_bits(offset, ceiling)
+        if ceiling == MARGINAL and self.behind_counting():
+            return None
         if room is None or not self.marginal.summary(room)[1] >= LEAST_ROOM_BITS:
             return None
         share: Rate = self.read_bits(offset) / np.where(room > 0, room, np.nan)
@@ -104,17 +179,22 @@ class DomainRates:
         floor = self.marginal.nats(*self.floor(offset), offset)
         return v_information_bits(floor, self.marginal.nats(readout, layer, offset))
 
+    def lens_shares(self) -> dict[int, float]:
+        """Return by layer the lens's accuracy as a share of the model's at the next token."""
+        if not self.test.has(MODEL, None, 1) or not self.test.rate("top1", MODEL, None, 1)[0] > 0:
+            return {}
+        accuracy = self.test.rate("top1", MODEL, None, 1)[0]
+        layers = self.test.layers(LENS, 1)
+        return {at: float(self.test.rate("top1", LENS, at, 1)[0] / accuracy) for at in layers}
+
     def saturation_layer(self) -> int | None:
-        """Return the first layer from which on the lens has 95 % of the model's accuracy."""
-        if not self.test.has(MODEL, None, 1):
-            return None
-        enough = SATURATED * self.test.rate("top1", MODEL, None, 1)[0]
+        """Return the first layer before the last from which on the lens has 95 % of the model's."""
         saturated = None
-        for layer in reversed(self.test.layers(LENS, 1)):
-            if self.test.rate("top1", LENS, layer, 1)[0] < enough:
+        for layer, share in reversed(self.lens_shares().items()):
+            if share < SATURATED:
                 break
             saturated = layer
-        return saturated
+        return None if saturated == self.n_layers else saturated
 
 
 def adaptation_nats(rates: Rates, n_layers: int) -> Rate | None:
@@ -136,6 +216,9 @@ def specialization_row(domain: DomainRates, offset: int) -> dict[str, Any]:
         "domain": domain.name,
         "best_layer": best,
         "best_depth": best / domain.n_layers,
+        "like_best": domain.like_best(offset),
+        "late_rival": domain.late_rival(offset),
+        "late_margin_bits": domain.late_margin(offset),
     }
     row["floor"], row["floor_layer"] = domain.floor(offset)
     adapted = domain.recovered(offset, MARGINAL_ADAPTED)

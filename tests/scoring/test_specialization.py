@@ -1,72 +1,15 @@
 """The findings, from scores that were made up so that the answers are known."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
 from probekit.pipelines.analysis.verdict import Findings, findings
-from probekit.scoring.rates import DocumentSums
-
-Key = tuple[str, int | None, int]
-
-DOCUMENTS = 24
-LAYERS = 3
-# Nats by cell on test; the best layer at offset 2 is layer 1.
-TEST: dict[Key, float] = {
-    ("unigram", None, 1): 6.0,
-    ("unigram", None, 2): 6.0,
-    ("skip-bigram", None, 1): 4.5,
-    ("skip-bigram", None, 2): 5.0,
-    ("model", None, 1): 2.0,
-    ("marginal", None, 2): 3.0,
-    **{("lens", layer, 1): nats for layer, nats in enumerate((9.0, 4.0, 2.03, 2.0))},
-    **{("linear", layer, 1): nats for layer, nats in enumerate((4.4, 3.0, 2.2, 1.98))},
-    **{("linear", layer, 2): nats for layer, nats in enumerate((5.04, 3.5, 3.6, 3.9))},
-}
-HELD_OUT = ("linear", "unigram", "skip-bigram")
-VALIDATION = {key: nats for key, nats in TEST.items() if key[0] in HELD_OUT}
-
-
-def rows(cells: Mapping[Key, float], split: str, positions: str, noise: float) -> list[Any]:
-    """Return rows of a table; noise differs by cell and document and sums to nothing."""
-    found = []
-    for (readout, layer, offset), nats in cells.items():
-        draw = np.random.default_rng(abs(hash((len(readout), layer or 0, offset))) % 2**32)
-        spread = draw.normal(size=DOCUMENTS)
-        for document, extra in enumerate(noise * (spread - spread.mean())):
-            row = (readout, layer, offset, True, positions, document, 10)
-            found.append((*row, 10 * (nats + extra), 10 * math.exp(-nats), 10.0, split))
-    return found
-
-
-def sums(
-    test: Mapping[Key, float] = TEST,
-    validation: Mapping[Key, float] = VALIDATION,
-    noise: float = 0.0,
-    domains: list[str] | None = None,
-) -> DocumentSums:
-    names = "readout layer offset blind positions document n nats_sum top1_sum top5_sum split"
-    parts = rows(validation, "validation", "all", noise)
-    for positions in ("all", "marginal"):
-        parts += rows(test, "test", positions, noise)
-    table = pd.DataFrame(parts, columns=names.split()).astype({"layer": "Int64"})
-    table = table.assign(seed=0, joint_sum=math.nan, joint_nats_sum=math.nan)
-    return DocumentSums(table, domains or ["prose"] * DOCUMENTS, [1.0] * DOCUMENTS)
-
-
-def with_cells(cells: Mapping[Key, float]) -> dict[Key, float]:
-    return TEST | dict(cells)
-
-
-def without(*readouts: str) -> dict[Key, float]:
-    return {key: nats for key, nats in TEST.items() if key[0] not in readouts}
+from support.made_scores import DOCUMENTS, LAYERS, TEST, VALIDATION, Key, sums, with_cells, without
 
 
 def row(findings: Findings, offset: int) -> dict[str, Any]:
@@ -90,7 +33,8 @@ def test_the_numbers_are_as_by_hand() -> None:
     assert second["recovered"] == pytest.approx(1.5 / 2.0)
     first = row(found, 1)
     assert first["best_layer"] == 3
-    assert first["forgotten_bits"] == 0
+    assert first["forgotten_bits"] == pytest.approx((1.98 - 2.2) / math.log(2))
+    assert (first["late_rival"], first["like_best"]) == (2, [3])
     assert first["adaptation_nats"] == pytest.approx(0.02)
     assert first["recovered"] is first["recovered_low"] is first["room_bits"] is None
     # exp(-2.03) is 97 % of exp(-2).
@@ -106,22 +50,38 @@ def test_the_best_layer_is_chosen_by_validation_and_read_on_test() -> None:
     assert second["recovered"] == pytest.approx((5.0 - 3.6) / 2)
 
 
-def test_forgotten_bits_may_be_negative_and_then_nothing_is_said_to_be_forgotten() -> None:
-    preferred = VALIDATION | {("linear", 0, 2): 1.0}
-    second = row(findings(sums(validation=preferred), LAYERS, 2), 2)
-    assert second["forgotten_bits"] == pytest.approx((3.9 - 5.04) / math.log(2))
-    assert second["verdict"].startswith("the last layer reads better on test")
+def test_the_last_layer_is_set_against_the_best_of_the_others() -> None:
+    second = row(findings(sums(validation=VALIDATION | {("linear", 3, 2): 1.0}), LAYERS, 2), 2)
+    assert (second["best_layer"], second["late_rival"]) == (3, 1)
+    assert second["forgotten_bits"] == pytest.approx((3.9 - 3.5) / math.log(2))
+    first = row(findings(sums(), LAYERS, 2), 1)
+    assert first["forgotten_bits_high"] < 0
+    assert first["verdict"].startswith("nothing is lost: the last layer reads more than layer 2")
 
 
-def test_the_verdict_says_what_the_interval_allows() -> None:
-    clear = findings(sums(noise=0.01), LAYERS, 2)
-    assert row(clear, 2)["forgotten_bits_low"] > 0
-    assert row(clear, 2)["verdict"] == "layer 1 knows more than the last: later layers forget"
-    assert row(clear, 1)["verdict"] == "the last layer is the best: nothing is forgotten"
-    doubtful = row(findings(sums(noise=3.0), LAYERS, 2), 2)
-    assert doubtful["forgotten_bits"] == pytest.approx(0.4 / math.log(2))
-    assert doubtful["forgotten_bits_low"] < 0 < doubtful["forgotten_bits_high"]
-    assert doubtful["verdict"].startswith("cannot tell whether later layers forget")
+def test_a_layer_alone_has_no_late_loss() -> None:
+    cells, held = (
+        {key: nats for key, nats in of.items() if key[0] != "linear" or key[1] == 3}
+        for of in (TEST, VALIDATION)
+    )
+    found = findings(sums(cells, held), LAYERS, 2)
+    assert row(found, 2)["late_rival"] is row(found, 2)["forgotten_bits"] is None
+    assert row(found, 2)["verdict"] == "no layer before the last was read"
+    assert "Late loss at t+2" not in [each["label"] for each in found.headlines]
+
+
+def test_the_margin_is_a_share_of_what_is_read_and_never_below_a_twentieth_bit() -> None:
+    second = row(findings(sums(), LAYERS, 2), 2)
+    assert second["late_margin_bits"] == pytest.approx(0.05 * 1.5 / math.log(2))
+    little = with_cells({("linear", 1, 2): 4.9})
+    assert row(findings(sums(little), LAYERS, 2), 2)["late_margin_bits"] == 0.05
+
+
+def test_layers_within_the_margin_or_not_told_apart_are_like_the_best() -> None:
+    assert row(findings(sums(), LAYERS, 2), 2)["like_best"] == [1]
+    near = with_cells({("linear", 2, 2): 3.53})
+    assert row(findings(sums(near), LAYERS, 2), 2)["like_best"] == [1, 2]
+    assert row(findings(sums(noise=3.0), LAYERS, 2), 2)["like_best"] == [0, 1, 2, 3]
 
 
 @settings(max_examples=10)
@@ -144,8 +104,9 @@ def test_without_a_ceiling_above_the_floor_nothing_is_recovered(cells: dict[Key,
     found = findings(sums(cells), LAYERS, 2)
     assert row(found, 2)["recovered"] is None
     assert row(found, 2)["recovered_high"] is None
-    assert "cannot be told here" in found.verdict[1]
-    assert "Recovered at t+2" not in [each["label"] for each in found.headlines]
+    assert not [text for text in found.verdict if " % [" in text]
+    [read] = [each for each in found.headlines if each["label"] == "Read at t+2"]
+    assert read["note"] == "beyond a skip-bigram"
 
 
 def test_of_a_small_room_no_share_is_given_but_its_bits() -> None:
@@ -165,9 +126,10 @@ def test_the_floor_is_the_better_readout_of_the_token_by_validation() -> None:
     assert (second["floor"], second["floor_layer"]) == ("linear", 0)
     assert second["read_bits"] == pytest.approx((5.04 - 3.5) / math.log(2))
     assert second["recovered"] == pytest.approx((5.04 - 3.5) / (5.04 - 3.0))
-    assert "beyond the probe at layer 0" in found.verdict[1]
-    [headline] = [each for each in found.headlines if each["label"] == "Recovered at t+2"]
-    assert headline["note"] == "of what the model knows of t+2 beyond the probe at layer 0"
+    assert "beyond the probe at layer 0" in found.verdict[0]
+    [headline] = [each for each in found.headlines if each["label"] == "Read at t+2"]
+    known = "of the 2.94 that the model itself knows beyond the probe at layer 0"
+    assert headline["note"] == f"{known}: 75 % [75 %, 75 %]"
 
 
 def test_recovered_is_given_against_the_adapted_ceiling_too() -> None:
@@ -176,25 +138,11 @@ def test_recovered_is_given_against_the_adapted_ceiling_too() -> None:
     assert row(findings(sums(cells), LAYERS, 2), 2)["recovered_adapted"] == pytest.approx(1.5 / 2.5)
 
 
-def test_the_sentence_gives_share_and_interval_and_calls_a_loose_ceiling_an_estimate() -> None:
-    tight = findings(sums(), LAYERS, 2, ceiling_errors={2: 0.05}).verdict[1]
-    assert tight.startswith("The token at t+2 is read out best at layer 1 of 3; a linear probe")
-    assert "reads 2.16 of the 2.89 bits that the model itself knows beyond a skip-bigram" in tight
-    assert "75 % [75 %, 75 %]" in tight
-    assert "estimate" not in tight
-    assert "(an estimate: " in findings(sums(), LAYERS, 2, ceiling_errors={2: 0.06}).verdict[1]
-
-
 def test_saturation_needs_95_percent_of_the_models_accuracy() -> None:
-    assert (
-        findings(sums(), LAYERS, 2).verdict[0].startswith("The next token is settled at layer 2 of")
-    )
-    later = findings(sums(with_cells({("lens", 2, 1): 2.06})), LAYERS, 2)  # 94.2 %
-    assert row(later, 1)["saturation_layer"] == 3
-    never = with_cells({("lens", 2, 1): 2.06, ("lens", 3, 1): 2.06})
-    found = findings(sums(never), LAYERS, 2)
-    assert row(found, 1)["saturation_layer"] is None
-    assert found.verdict[0].startswith("No layer's logit lens reaches 95 %")
+    assert row(findings(sums(), LAYERS, 2), 1)["saturation_layer"] == 2
+    for last in (2.0, 2.06):  # that the last layer has all of it says nothing
+        never = with_cells({("lens", 2, 1): 2.06, ("lens", 3, 1): last})  # 94.2 %
+        assert row(findings(sums(never), LAYERS, 2), 1)["saturation_layer"] is None
     assert row(findings(sums(without("model")), LAYERS, 2), 1)["saturation_layer"] is None
 
 
@@ -244,7 +192,7 @@ def test_every_domain_has_its_rows_and_all_comes_first() -> None:
     assert [(each["domain"], each["offset"]) for each in found.rows] == [
         (domain, offset) for domain in ("all", "prose", "code") for offset in (1, 2)
     ]
-    assert len(found.verdict) == 2
+    assert found.verdict[-1].startswith("2 offsets of 3 texts are 6 looks")
 
 
 def test_with_one_offset_only_the_next_token_is_spoken_of() -> None:
@@ -253,21 +201,24 @@ def test_with_one_offset_only_the_next_token_is_spoken_of() -> None:
     found = findings(sums(first, held), LAYERS, horizon=1)
     assert [each["offset"] for each in found.rows] == [1]
     assert len(found.verdict) == 1
-    assert [each["label"] for each in found.headlines] == ["Next token, the model"]
+    labels = [each["label"] for each in found.headlines]
+    assert labels == ["Next token, the model", "Next token, the probe at layer 0"]
 
 
 def test_headlines_carry_value_interval_and_unit() -> None:
     found = {each["label"]: each for each in findings(sums(noise=0.1), LAYERS, 2).headlines}
     assert list(found) == [
         "Next token, the model",
+        "Next token, the probe at layer 0",
         "t+2, best probe (layer 1)",
         "t+2, marginalization",
-        "Recovered at t+2",
-        "Forgotten at t+2",
+        "t+2, skip-bigram",
+        "Read at t+2",
+        "Late loss at t+2",
     ]
     assert found["Next token, the model"]["value"] == pytest.approx(math.exp(-2))
     assert found["t+2, best probe (layer 1)"]["value"] == pytest.approx(math.exp(-3.5))
-    forgotten = found["Forgotten at t+2"]
+    forgotten = found["Late loss at t+2"]
     assert forgotten["unit"] == "bits"
     assert forgotten["low"] < forgotten["value"] < forgotten["high"]
 

@@ -137,7 +137,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a gain counts as clear whatever its interval",
-        "probekit.pipelines.analysis.learning",
+        "probekit.pipelines.analysis.more_text",
         "low is not None and low > 0 and",
         "low is not None and",
         (
@@ -151,5 +151,25 @@ MUTATIONS = (
         "seeds = np.vstack([np.ones(n_seeds), seed_weights(n_seeds, resamples, seed)])",
         "seeds = np.ones((1 + resamples, n_seeds))",
         ("tests/scoring/test_training_seeds.py::test_seeds_that_differ_widen_the_interval",),
+    ),
+    Mutation(
+        "the last layer is its own rival",
+        "probekit.scoring.specialization",
+        "before = self.validation.layers(LINEAR, offset)[:-1]",
+        "before = self.validation.layers(LINEAR, offset)",
+        (
+            "tests/scoring/test_specialization.py"
+            "::test_the_last_layer_is_set_against_the_best_of_the_others",
+        ),
+    ),
+    Mutation(
+        "the verdict on late loss has no margin",
+        "probekit.pipelines.analysis.sentences",
+        "    if high < margin:\n",
+        "    if high < 0:\n",
+        (
+            "tests/pipelines/analysis/test_late_loss.py"
+            "::test_an_interval_says_lost_or_not_worth_mentioning_or_neither",
+        ),
     ),
 )

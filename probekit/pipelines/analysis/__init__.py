@@ -7,9 +7,12 @@ measure           its stages in order: probes, scores, ceiling, codelength, pass
 fits              which probes are fitted, to what; the fitting itself is in probekit.probes
 ceilings          the model marginalized, and with its output adapted to the text
 learning          floor and best probe fitted to nested parts of the training text
+more_text         the same in words: whether more of it would move what is read
 breakdown         classes of targets, calibration
 passages          what readouts say, token by token
 inspect_passages  the same, of a run's readouts on a few test passages
-verdict           the sentences, headline numbers and warnings
+verdict           what the scores say: rows, and the warnings; put together here
+sentences         the verdict in words
+headlines         the headline numbers
 document          the content of results.json
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 from probekit import provenance
 from probekit.checks import Check
-from probekit.pipelines.analysis import learning
+from probekit.pipelines.analysis import more_text
 from probekit.pipelines.analysis.breakdown import within_words
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
@@ -50,7 +50,7 @@ def document(
         "text": setup.text,
         "verdict": [
             *findings.verdict,
-            *learning.sentences(measured.learning),
+            *more_text.sentences(measured.learning),
             *within_words(measured.breakdown["classes"]),
         ],
         "headlines": findings.headlines,

@@ -79,8 +79,8 @@ class Measured:
 
     @property
     def ceiling_errors(self) -> dict[int, float]:
-        """By offset, the standard error in nats of the model marginalized, over all domains."""
-        rows = self.ceilings[0].rows if self.ceilings else []
+        """By offset, the standard error in nats of the ceiling to go by, over all domains."""
+        rows = self.ceilings[-1].rows if self.ceilings else []  # the adapted one is the last
         first = self.sums.groups[0]
         return {row["offset"]: row["nats_error"] for row in rows if row["domain"] == first}
 

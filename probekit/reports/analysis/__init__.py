@@ -2,7 +2,8 @@
 
 rows          the rows of a run by what they are about
 page_budget   which metrics fit on a page
-tables        specialization, marginalization, floor to ceiling, all readouts
+tables        marginalization, floor to ceiling, all readouts
+specialization  readout gap, late loss, the next token
 breakdown     classes of targets and calibration
 contrasts     controls, probe families, several tokens, codelength
 curves        curves over layers and the lens' divergence

@@ -28,13 +28,12 @@ from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored_metrics
 from probekit.reports.analysis.rows import MODEL_TARGET, RunRows, index
+from probekit.reports.analysis.specialization import next_token_table, specialization_table
 from probekit.reports.analysis.tables import (
     check_table,
     comparison_tables,
     marginal_table,
-    next_token_table,
     readout_tables,
-    specialization_table,
     text_table,
 )
 from probekit.reports.components.colours import map_steps, offset_colours

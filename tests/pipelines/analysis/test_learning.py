@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from probekit.data.targets import Targets
-from probekit.pipelines.analysis.learning import PARTS, doubled, part_of, sentences
+from probekit.pipelines.analysis.learning import PARTS, doubled, part_of
+from probekit.pipelines.analysis.more_text import sentences
 from probekit.runs.folder import Run
 
 

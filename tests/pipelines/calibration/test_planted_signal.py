@@ -161,7 +161,8 @@ def test_the_instrument_finds_the_planted_signal_and_nothing_else(world: World) 
     assert 0.9 * exact < signal["forgotten_bits_low"] < exact < signal["forgotten_bits_high"]
     assert signal["forgotten_bits_high"] < 1.1 * exact
     assert signal["recovered"] == pytest.approx(1, abs=0.1)
-    assert signal["verdict"].startswith("layer 3 knows more than the last")
+    assert signal["verdict"].startswith("later layers lose 1.")
+    assert signal["late_rival"] == 3
     # The ceiling knows of t + 3; no linear readout of any layer does.
     assert beyond["recovered"] == pytest.approx(0, abs=0.1)
     assert beyond["forgotten_bits"] == pytest.approx(TEXT.forgotten_bits(3), abs=0.03)

@@ -3,14 +3,17 @@
 from typing import Any
 
 from probekit.reports.analysis.rows import index
-from probekit.reports.analysis.tables import (
-    FEW_ROWS,
+from probekit.reports.analysis.specialization import (
+    KEPT,
     NO_ROOM,
     NOT_HERE,
-    marginal_table,
     next_token_table,
-    readout_tables,
     specialization_table,
+)
+from probekit.reports.analysis.tables import (
+    FEW_ROWS,
+    marginal_table,
+    readout_tables,
 )
 from support.pages.shared_pages import SMALL
 from support.pages.synthetic_run import Size, results
@@ -50,7 +53,7 @@ def _without_shares(site: str = "resid_post", adapted: bool = False) -> dict[str
 
 def _reasons(run: dict[str, Any]) -> list[str]:
     """Return why the recovered shares of t+2 are missing."""
-    return [cell.missing for cell in specialization_table(index(run)).rows[1][8:10]]
+    return [cell.missing for cell in specialization_table(index(run)).rows[1][10:12]]
 
 
 def test_a_missing_share_of_the_ceiling_has_its_own_reason() -> None:
@@ -72,6 +75,13 @@ def test_adaptation_at_another_site_is_missing_because_of_the_site() -> None:
     for row in run["specialization"]:
         row["adaptation_nats"] = None
     assert next_token_table(index(run)).rows[0][2].missing == NOT_HERE
+
+
+def test_an_output_that_validation_kept_is_no_measured_adaptation() -> None:
+    run = _without_shares()
+    for row in run["specialization"]:
+        row.update(adaptation_nats=0.0, adaptation_nats_low=0.0, adaptation_nats_high=0.0)
+    assert next_token_table(index(run)).rows[0][2].text == KEPT
 
 
 def test_the_adapted_ceiling_has_its_own_certificate_beneath() -> None:

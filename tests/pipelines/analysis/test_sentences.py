@@ -1,0 +1,262 @@
+"""What a verdict says of scores that were made up: how far layers see, and of how much."""
+
+import pytest
+
+from probekit.pipelines.analysis.sentences import Beside, share_words
+from probekit.pipelines.analysis.verdict import Findings, findings
+from support.made_scores import LAYERS, Case, case, sums, with_cells
+
+# fmt: off
+CASES = [
+    case("everything is clear", "",
+        "Layers see at least to t+2, the farthest that was asked",
+        "There the probe at layer 1 of 3 reads 2.16 bits [2.16, 2.17] of the 2.89 that the "
+        "model itself knows beyond a skip-bigram: 75 % [75 %, 75 %]",
+        "The next token is settled at layer 2 of 3: from there on the logit lens has at "
+        "least 95 % of the model's top-1 accuracy",
+        "The token at t+2 is read best at layer 1 of 3",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 2.89 that the model "
+        "itself knows beyond a skip-bigram: 75 % [75 %, 75 %]",
+        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+    ),
+    case("no earlier lens reaches", "lens/2/1 2.4",
+        "The next token is settled in the last layer: no earlier layer's lens reaches 95 % "
+        "of the model's top-1 accuracy (layer 2: 67 %)",
+    ),
+    case("an earlier lens reaches, and none keeps", "lens/1/1 2.01, lens/2/1 2.2",
+        "The next token is settled in the last layer: no earlier layer's lens reaches and "
+        "keeps 95 % of the model's top-1 accuracy (layer 2: 81 %)",
+    ),
+    case("the lens just misses", "lens/2/1 2.052",
+        "The next token is settled in the last layer: no earlier layer's lens reaches 95 % "
+        "of the model's top-1 accuracy (layer 2: 94 %)",
+    ),
+    case("no lens", "",
+        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+        dropped="lens",
+    ),
+    case("no model", "",
+        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+        dropped="model",
+    ),
+    case("the model behind a skip-bigram", "model//1 4.8, lens/3/1 4.8",
+        "The model predicts this text worse than counting does: its next-token loss is 0.43 "
+        "bits [0.42, 0.44] above that of a skip-bigram",
+        "What it knows of later tokens is no measure here, and none is given",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+    ),
+    case("the model behind the unigram", "model//1 6.5, skip-bigram//1 6.4",
+        "The model predicts this text worse than counting does: its next-token loss is 0.72 "
+        "bits [0.71, 0.73] above that of a unigram",
+        "What it knows of later tokens is no measure here, and none is given",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+    ),
+    case("perhaps behind", "model//1 4.52",
+        "The next token is settled at layer 1 of 3: from there on the logit lens has at "
+        "least 95 % of the model's top-1 accuracy",
+        "The token at t+2 is read best at layer 1 of 3 (layers 1 to 3 cannot be told apart)",
+        "A linear probe there reads 2.16 bits [1.35, 3.03] of the 2.89 that the model "
+        "itself knows beyond a skip-bigram: 75 % [52 %, 100 %]",
+        "Cannot tell whether later layers lose any: 0.577 bits [-0.223, 1.321] after layer "
+        "1",
+        noise=1.0,
+    ),
+    case("behind, its output adapted", "model//1 4.8, marginal-adapted//2 3.2",
+        "The model predicts this text worse than counting does: its next-token loss is 0.43 "
+        "bits [0.42, 0.44] above that of a skip-bigram",
+        "What it knows of later tokens is measured with its output adapted to this text",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 2.60 that the model "
+        "knows, its output adapted, beyond a skip-bigram: 83 % [83 %, 84 %]",
+    ),
+    case("behind, adapted or not", "model//1 4.8, marginal-adapted//2 5.3",
+        "The model predicts this text worse than counting does: its next-token loss is 0.43 "
+        "bits [0.42, 0.44] above that of a skip-bigram",
+        "What it knows of later tokens is no measure here, and none is given",
+        "Of tokens ahead the model, its output adapted, tells less than the current token "
+        "alone, t+2 by 0.43 bits [0.42, 0.44]: nothing is measured against it there",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+    ),
+    case("the ceiling behind the floor", "marginal//2 5.5",
+        "Of tokens ahead the model tells less than the current token alone, t+2 by 0.72 "
+        "bits [0.72, 0.73]: nothing is measured against it there",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+    ),
+    case("the adapted ceiling behind the floor", "marginal-adapted//2 5.5",
+        "Of tokens ahead the model, its output adapted, tells less than the current token "
+        "alone, t+2 by 0.72 bits [0.71, 0.73]: nothing is measured against it there",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+    ),
+    case("the ceiling at the floor", "marginal//2 5.0",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram; what the "
+        "model itself knows, 0.00 bits [-0.01, 0.01], is too little for a share",
+    ),
+    case("a small room", "marginal//2 4.85, linear/1/2 4.9, linear/2/2 4.95, linear/3/2 4.95",
+        "A linear probe there reads 0.14 bits [0.14, 0.15] beyond a skip-bigram; what the "
+        "model itself knows, 0.22 bits [0.21, 0.22], is too little for a share",
+        "Later layers lose 0.072 bits [0.064, 0.080] of what layer 1 reads",
+    ),
+    case("a room that is not clear", "",
+        "A linear probe there reads 2.16 bits [2.16, 2.16] of the 2.89 that the model "
+        "itself knows beyond a skip-bigram: 75 % [50 %, 151 %], as much as all of it cannot "
+        "be excluded",
+        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        noise=3.0, noisy="marginal//2",
+    ),
+    case("a room that may be small", "marginal//2 4.0",
+        "A linear probe there reads 2.16 bits [2.16, 2.16] beyond a skip-bigram; what the "
+        "model itself knows, 1.44 bits [-1.47, 4.39], is too uncertain for a share",
+        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        noise=6.0, noisy="marginal//2",
+    ),
+    case("no ceiling", "",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram (what the "
+        "model itself knows was not measured)",
+        dropped="marginal",
+    ),
+    case("an adapted ceiling", "marginal-adapted//2 2.5",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 3.61 that the model "
+        "knows, its output adapted, beyond a skip-bigram: 60 % [60 %, 60 %]",
+    ),
+    case("an adapted ceiling of a small room", "marginal-adapted//2 4.85",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram; what the "
+        "model knows, its output adapted, 0.22 bits [0.21, 0.23], is too little for a share",
+    ),
+    case("nothing is read", "linear/0/2 6.0, linear/1/2 6.0, linear/2/2 6.0, linear/3/2 6.0",
+        "No layer reads any token ahead: no probe beats the unigram",
+        noise=0.0, held="linear/0/2 6.0, linear/1/2 6.0, linear/2/2 6.0, linear/3/2 6.0",
+    ),
+    case("hardly anything is read",
+        "linear/0/2 5.95, linear/1/2 5.95, linear/2/2 5.95, linear/3/2 5.95",
+        "No layer reads any token ahead: no probe beats the unigram",
+        noise=2.0,
+    ),
+    case("less than the floor", "linear/0/2 5.4, linear/1/2 5.3, linear/2/2 5.4, linear/3/2 5.5",
+        "No layer clearly reads more of any token ahead than the current token tells",
+        "A linear probe there reads less than a skip-bigram, by 0.43 bits [0.42, 0.44]",
+        "Later layers lose 0.289 bits [0.281, 0.296] of what layer 1 reads",
+    ),
+    case("not clear of nothing", "linear/1/2 4.9, linear/2/2 4.95, linear/3/2 4.96",
+        "No layer clearly reads more of any token ahead than the current token tells",
+        "The token at t+2 is read best at layer 1 of 3 (layers 0 to 3 cannot be told apart)",
+        "What a linear probe there reads beyond a skip-bigram is not clear of nothing, 0.14 "
+        "bits [-0.18, 0.49]",
+        "Cannot tell whether later layers lose any: 0.087 bits [-0.233, 0.384] after layer "
+        "1",
+        noise=0.4,
+    ),
+    case("the best layer is the floor", "linear/0/2 3.4",
+        "No layer clearly reads more of any token ahead than the current token tells",
+        "The token at t+2 is read best at layer 0 of 3",
+        "No layer reads more than the current token tells",
+        "Later layers lose 0.721 bits [0.716, 0.726] of what layer 0 reads",
+        held="linear/0/2 3.3",
+    ),
+    case("all of it cannot be excluded", "marginal//2 3.6",
+        "A linear probe there reads 2.16 bits [2.16, 2.16] of the 2.02 that the model "
+        "itself knows beyond a skip-bigram: 107 % [93 %, 125 %], as much as all of it "
+        "cannot be excluded",
+        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        noise=0.6, noisy="marginal//2",
+    ),
+    case("more than the ceiling", "marginal//2 3.9",
+        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 1.59 that the model "
+        "itself knows beyond a skip-bigram: 136 % [136 %, 137 %], all of it and more",
+    ),
+]
+# fmt: on
+
+
+def found_in(case: Case) -> Findings:
+    return findings(case.sums(), LAYERS, horizon=2)
+
+
+def named(name: str) -> Findings:
+    (only,) = (each for each in CASES if each.name == name)
+    return found_in(only)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_scores_say(case: Case) -> None:
+    text = " ".join(found_in(case).verdict)
+    for sentence in case.said:
+        assert f"{sentence}." in text
+
+
+def test_without_a_lens_or_a_model_the_next_token_is_not_spoken_of() -> None:
+    for name in ("no lens", "no model", "the model behind a skip-bigram"):
+        assert "The next token is settled" not in " ".join(named(name).verdict)
+
+
+@pytest.mark.parametrize("name", ["nothing is read", "hardly anything is read"])
+def test_of_what_no_layer_reads_nothing_is_said_of_layers(name: str) -> None:
+    found = named(name)
+    assert not [text for text in found.verdict if "read best" in text]
+    assert found.rows[1]["verdict"] == "no layer reads it"
+    labels = {each["label"] for each in found.headlines}
+    assert labels.isdisjoint({"Read at t+2", "Late loss at t+2", "t+2, best probe (layer 1)"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["the model behind a skip-bigram", "behind, adapted or not", "the ceiling behind the floor"],
+)
+def test_where_counting_tells_more_than_the_model_it_is_no_ceiling(name: str) -> None:
+    found = named(name)
+    assert "worse than counting" in found.verdict[0] or "less than the current" in found.verdict[0]
+    assert found.rows[1]["recovered"] is None
+    assert not [text for text in found.verdict if "itself knows" in text]
+    assert not [each for each in found.headlines if "marginalization" in each["label"]]
+
+
+def test_tile_sentence_and_ceiling_are_of_one_kind() -> None:
+    found = named("an adapted ceiling")
+    tiles = {each["label"]: each for each in found.headlines}
+    assert "t+2, marginalization, output adapted" in tiles
+    assert "t+2, marginalization" not in tiles
+    note = "of the 3.61 that the model knows, its output adapted, beyond a skip-bigram: "
+    assert tiles["Read at t+2"]["note"] == f"{note}60 % [60 %, 60 %]"
+    assert tiles["Read at t+2"]["unit"] == "bits"
+    (unclear,) = (
+        each for each in named("not clear of nothing").headlines if each["label"] == "Read at t+2"
+    )
+    assert unclear["note"] == "beyond a skip-bigram, not clear of nothing"
+
+
+def test_a_loose_ceiling_is_called_an_estimate_in_bits() -> None:
+    for error, word in (
+        (0.05, ""),
+        (0.06, " (an estimate: what the model knows is known to ± 0.09"),
+    ):
+        text = findings(sums(), LAYERS, 2, Beside({2: error})).verdict[2]
+        assert ("an estimate" in text) == bool(word)
+        assert word in text
+
+
+def test_the_first_sentence_says_whether_more_text_would_move_it() -> None:
+    moved = findings(sums(), LAYERS, 2, Beside(more_text={2: "more text would still raise it"}))
+    assert moved.verdict[0].endswith("75 % [75 %, 75 %]; more text would still raise it.")
+
+
+def test_another_text_than_the_first_that_the_model_does_not_know_is_a_warning() -> None:
+    names = ["prose", "code"] * 12
+    behind = findings(sums(with_cells({("model", None, 1): 4.8}), domains=names), LAYERS, 2)
+    codes = [each["code"] for each in behind.warnings]
+    assert codes.count("behind-counting") == 2
+    assert behind.verdict[0].startswith("The model predicts this text worse than counting does")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ((0.25, 0.21, 0.30), "25 % [21 %, 30 %]"),
+        ((0.08, -0.01, 0.15), "8 % [-1 %, 15 %], not clear of nothing"),
+        ((-0.09, -0.19, 0.05), "-9 % [-19 %, 5 %], not clear of nothing"),
+        ((0.62, 0.43, 1.22), "62 % [43 %, 122 %], as much as all of it cannot be excluded"),
+        ((1.36, 1.1, 1.7), "136 % [110 %, 170 %], all of it and more"),
+        ((0.0, 0.0, 0.0), "0 % [0 %, 0 %], not clear of nothing"),
+    ],
+)
+def test_an_interval_beyond_nothing_or_all_has_its_word(
+    share: tuple[float, float, float], words: str
+) -> None:
+    assert share_words(share) == words
