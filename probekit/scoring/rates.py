@@ -111,22 +111,16 @@ class Rates:
         layers = [key[1] for key in self.cells if key[0] == readout and key[2] == offset]
         return sorted(layer for layer in layers if layer is not None)
 
-    def best_layer(self, readout: str, offset: int, layers: Sequence[int] | None = None) -> int:
+    def best_layer(self, readout: str, offset: int) -> int:
         """Return the layer at which a readout has the lowest cross-entropy here.
-
-        Args:
-            readout: Name of the readout.
-            offset: The offset.
-            layers: Among which layers; among all at which it was scored if not given.
 
         Raises:
             DataError: If it was scored at no layer.
         """
-        found = self.layers(readout, offset)
-        found = found if layers is None else [layer for layer in found if layer in layers]
-        if not found:
+        layers = self.layers(readout, offset)
+        if not layers:
             raise DataError(f"{readout} at offset {offset} was scored at no layer")
-        return min(found, key=lambda at: float(self.nats(readout, at, offset)[0]))
+        return min(layers, key=lambda at: float(self.nats(readout, at, offset)[0]))
 
     def token_floor(self, offset: int) -> tuple[str, int | None]:
         """Return the better of the readouts that see the current token alone, and its layer."""

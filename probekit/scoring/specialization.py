@@ -99,7 +99,8 @@ class DomainRates:
     def late_rival(self, offset: int) -> int | None:
         """Return the best layer before the last, by validation; None if the last is alone."""
         before = self.validation.layers(LINEAR, offset)[:-1]
-        return self.validation.best_layer(LINEAR, offset, before) if before else None
+        nats = {at: float(self.validation.nats(LINEAR, at, offset)[0]) for at in before}
+        return min(before, key=nats.__getitem__, default=None)
 
     def forgotten_bits(self, offset: int) -> Rate | None:
         """Return what the last layer reads less than the best before it, on test."""

@@ -36,7 +36,7 @@ def clauses(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """Say by offset what more text would do to what the first domain's best probe reads.
 
     Args:
-        rows: `learning` of results.json. Of an offset of which it is not clear nothing is said.
+        rows: `learning` of results.json. Without intervals nothing is said.
     """
     whole = [row for row in rows if row["one_in"] == 1 and row["domain"] == rows[0]["domain"]]
     said = {}
@@ -47,6 +47,8 @@ def clauses(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
                 said[row["offset"]] = "more text would still raise it"
             elif high is not None and high < MUCH * row["read_bits"]:
                 said[row["offset"]] = "more text would hardly move it"
+            elif high is not None:
+                said[row["offset"]] = "whether more text would move it cannot be told"
     return said
 
 

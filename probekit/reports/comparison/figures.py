@@ -55,7 +55,7 @@ GROUPS = (
         "The share of what the model knows beyond the current token that the best probe reads out.",
     ),
     Group(
-        "forgotten", "Forgotten", (), (("forgotten_bits", ""),),
+        "forgotten", "Late loss", (), (("forgotten_bits", ""),),
         "How much better, in bits, the best layer is than the last one.",
     ),
     Group(

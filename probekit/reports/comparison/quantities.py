@@ -90,7 +90,7 @@ _QUANTITIES: Mapping[str, Quantity] = {
         *_rates("best_probe", "best probe"),
         *_rates("ceiling", "ceiling"),
         Quantity("recovered", "Share of the ceiling recovered", 1.0, 2, "", *_GOOD, False),
-        Quantity("forgotten_bits", "Forgotten by later layers (bits)", 1.0, 3, " bits", *_COUNT),
+        Quantity("forgotten_bits", "Late loss (bits)", 1.0, 3, " bits", *_COUNT),
         Quantity(
             "best_depth", "Best layer, relative depth", 1.0, 2, "", "deeper", "earlier", False
         ),

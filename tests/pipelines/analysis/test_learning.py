@@ -10,7 +10,7 @@ import torch
 
 from probekit.data.targets import Targets
 from probekit.pipelines.analysis.learning import PARTS, doubled, part_of
-from probekit.pipelines.analysis.more_text import sentences
+from probekit.pipelines.analysis.more_text import clauses, sentences
 from probekit.runs.folder import Run
 
 
@@ -94,3 +94,17 @@ def test_what_still_rises_is_said_to_be_at_least_that() -> None:
     assert sentences([row("all", 0.1, 0.09) | none, row("marginal", 0.1, 0.09) | none]) == []
     unclear = [row(positions, 0.0, 0.09, low=-0.1) for positions in ("all", "marginal")]
     assert sentences(unclear) == sentences([]) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "clause"),
+    [
+        (0.09, -0.05, "more text would still raise it"),
+        (0.01, -0.05, "more text would hardly move it"),
+        (0.04, -0.05, "whether more text would move it cannot be told"),
+    ],
+)
+def test_a_clause_says_whether_more_text_would_move_what_is_read(
+    gain: float, low: float, clause: str
+) -> None:
+    assert clauses([row("all", 0.1, 0.2), row("marginal", 0.1, gain, low)]) == {2: clause}
