@@ -9,7 +9,7 @@ from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED
 from probekit.scoring.rates import Rates
 from probekit.scoring.specialization import DomainRates
 
-CEILINGS = {MARGINAL: "marginalization", MARGINAL_ADAPTED: "marginalization, output adapted"}
+CEILINGS = {MARGINAL: "marginalization", MARGINAL_ADAPTED: "marginalization, adapted"}
 
 
 def headlines(domain: DomainRates, horizon: int) -> Iterator[dict[str, Any]]:

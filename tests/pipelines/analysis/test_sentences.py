@@ -211,7 +211,7 @@ def test_where_counting_tells_more_than_the_model_it_is_no_ceiling(name: str) ->
 def test_tile_sentence_and_ceiling_are_of_one_kind() -> None:
     found = named("an adapted ceiling")
     tiles = {each["label"]: each for each in found.headlines}
-    assert "t+2, marginalization, output adapted" in tiles
+    assert "t+2, marginalization, adapted" in tiles
     assert "t+2, marginalization" not in tiles
     note = "of the 3.61 that the model knows, its output adapted, beyond a skip-bigram: "
     assert tiles["Read at t+2"]["note"] == f"{note}60 % [60 %, 60 %]"
