@@ -58,7 +58,8 @@ class Recipe:
         weight_decay: Of AdamW.
         rank: Rank of LoRA.
         alpha: LoRA's sum is scaled by alpha / rank.
-        evaluations: How often validation is asked in the course of the training.
+        evaluations: How often validation is asked, and a checkpoint written, in the course of
+            the training; by `search` in the course of the longest.
         seed: Seed of the order of blocks and of LoRA's first values.
         products: The dtype of matrix products: the model's, `bfloat16` (what is trained stays
             as it is), or `auto`: bfloat16 on a GPU, and on a CPU that has it for the
@@ -82,7 +83,7 @@ class Recipe:
     weight_decay: float = 0.01
     rank: int = 8
     alpha: float = 16.0
-    evaluations: int = 10
+    evaluations: int = 4
     seed: int = 0
     products: Products = "auto"
 

@@ -69,7 +69,13 @@ def search(
         if recipe.joint:
             lora.detach(backbone.model)
         _put(heads, backbone, first)
-        asked = replace(recipe, learning_rate=recipe.learning_rate * rate, length=length, rates=())
+        asked = replace(
+            recipe,
+            learning_rate=recipe.learning_rate * rate,
+            length=length,
+            evaluations=max(1, round(recipe.evaluations * length)),
+            rates=(),
+        )
         say(f"  {recipe.name}: rate {asked.learning_rate:.2g}, {length:g} of the steps")
         file = checkpoint.with_name(f"{checkpoint.stem}-{rate:g}-{length:g}{checkpoint.suffix}")
         history = train(heads, backbone, data, asked, file, say)
