@@ -77,7 +77,7 @@ def test_queries_are_trained_on_the_frozen_model_alone(
 ) -> None:
     run = study_heads(**asked, kind="query", sweep="none", step_blocks=16, output=tmp_path / "run")
     names = {row["strategy"] for row in run.document["training"]}
-    assert names == {"finetune", "heads-only", "heads-on-finetuned"}
+    assert names == {"finetune", "heads-only"}
     (model,) = rows(run, "training", strategy="finetune")
     (queries,) = rows(run, "training", strategy="heads-only")
     assert model["head_rate_factor"] == 1.0
