@@ -75,7 +75,7 @@ class RunSettings:
     marginal: Literal["nucleus", "top", "off"] = "nucleus"
     nucleus: float = 0.99
     max_branches: int = 64
-    marginal_positions: int = 300
+    marginal_positions: int = 230
     seed: int = 0
 
     # The least value that a field may have, by its name.
