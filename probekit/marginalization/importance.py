@@ -27,7 +27,7 @@ from torch import Tensor
 
 from probekit.marginalization.branch_engine import Prefix
 from probekit.marginalization.continuations import Continuations
-from probekit.marginalization.joint_paths import grouped
+from probekit.marginalization.joint_paths import grouped, places
 from probekit.marginalization.systematic import drawn, inclusion
 from probekit.scoring.losses import SMALLEST
 from probekit.shapes import Logits, PerPosition, Targets1d
@@ -171,8 +171,7 @@ class TargetSampler:
         mass = paths.weight[:, None] * log_probs.double().exp()
         sizes = mass * self._relevance(mass, slot, targets[owners])
         # All extensions of an owner into one row: those of its path i go to table[owner, i].
-        starts = counts.cumsum(0) - counts
-        path = torch.arange(len(slot), device=slot.device) - starts[slot]
+        starts, path = places(slot, counts)
         table = sizes.new_zeros(len(counts), int(counts.max()), sizes.shape[1])
         table[slot, path] = sizes
         chances = inclusion(table.flatten(1), self.n_paths)
@@ -211,8 +210,7 @@ class TargetSampler:
         """
         paths, nodes, targets = paths[paths.bound], nodes[paths.bound], targets[paths.bound]
         owners, slot, counts = grouped(paths.owner)
-        starts = counts.cumsum(0) - counts
-        place = torch.arange(len(slot), device=slot.device) - starts[slot]
+        _, place = places(slot, counts)
         table = paths.weight.new_zeros(len(counts), int(counts.max()))
         table[slot, place] = paths.weight
         chances = inclusion(table, max(1, int(self.n_paths * SHARE_OF_JOINT)))

@@ -179,8 +179,7 @@ def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> t
     # All extensions of a position into one row, (positions, paths · width), padded with zeros:
     # path i of the position in slot s goes to table[s, i].
     _, slot, counts = grouped(paths.owner)
-    starts = counts.cumsum(0) - counts
-    index = torch.arange(len(slot), device=slot.device) - starts[slot]
+    starts, index = places(slot, counts)
     table = joint.new_zeros(len(counts), int(counts.max()), width)
     table[slot, index] = joint
     values, order = table.flatten(1).topk(min(truncation.max_branches, table[0].numel()), dim=1)
@@ -208,3 +207,15 @@ def grouped(
     counts = owner.bincount()
     owners = counts.nonzero().squeeze(1)
     return owners, (owner.diff(prepend=owner[:1]) != 0).cumsum(0), counts[owners]
+
+
+def places(
+    slot: Targets1d, counts: Int[Tensor, " owners"]
+) -> tuple[Int[Tensor, " owners"], Targets1d]:
+    """Return where each owner's paths begin, and the place of each path among its owner's.
+
+    >>> places(torch.tensor([0, 0, 1]), torch.tensor([2, 1]))
+    (tensor([0, 2]), tensor([0, 1, 0]))
+    """
+    starts = counts.cumsum(0) - counts
+    return starts, torch.arange(len(slot), device=slot.device) - starts[slot]

@@ -13,7 +13,7 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization, Record
 from probekit.marginalization.sampled_nats import NatsSampler
 from probekit.runs.setup import Setup
-from probekit.runs.streams import Streams, Tracked
+from probekit.runs.streams import SITE_OF_MODEL, Tracked
 from probekit.scoring.positions import score_positions
 from probekit.scoring.rates import ALL
 from probekit.settings import RunSettings
@@ -60,7 +60,7 @@ def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginali
 
 
 def marginalize_drawn(
-    name: str, settings: RunSettings, streams: Streams, targets: Targets, drawn: Mask
+    name: str, settings: RunSettings, setup: Setup, targets: Targets, drawn: Mask
 ) -> Ceiling:
     """Marginalize the model at the drawn test positions.
 
@@ -70,14 +70,13 @@ def marginalize_drawn(
     Args:
         name: Name of the readout.
         settings: How paths are kept.
-        streams: Residual streams.
+        setup: Model and text.
         targets: Targets of the test blocks.
         drawn: Where to marginalize, shape (block, pos).
     """
-    setup = streams.setup
     readout = marginalization(setup, settings, name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
-    stream = Tracked(setup.stream("test", (), streams.site, batch_size=1), name)
+    stream = Tracked(setup.stream("test", (), SITE_OF_MODEL, batch_size=1), name)
     documents = setup.blocks["test"].documents
     ranks = score_positions([readout], stream, targets, drawn, documents)
     bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 2)

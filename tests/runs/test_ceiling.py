@@ -10,7 +10,7 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
 from probekit.runs import ceiling
 from probekit.runs.setup import load_model, prepare
-from probekit.runs.streams import SITE_OF_MODEL, Streams
+from probekit.runs.streams import SITE_OF_MODEL
 from probekit.scoring.score import score
 from probekit.settings import Settings
 
@@ -24,8 +24,7 @@ def measured(asked: dict[str, Any]) -> Any:
     setup = prepare(load_model(settings), settings)
     targets = text_targets(setup.blocks["test"], 3)
     drawn = ceiling.scored_positions(setup, settings)["marginal"]
-    streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
-    found = ceiling.marginalize_drawn("marginal", settings, streams, targets, drawn)
+    found = ceiling.marginalize_drawn("marginal", settings, setup, targets, drawn)
     everything = Truncation(nucleus=1.0, max_branches=setup.anatomy.vocab_size**2)
     stream = setup.stream("test", (), SITE_OF_MODEL, batch_size=1)
     documents = setup.blocks["test"].documents

@@ -27,7 +27,7 @@ from probekit.probes import logit_lens
 from probekit.readout import LINEAR, MODEL, Readout
 from probekit.runs.ceiling import marginalize_drawn
 from probekit.runs.setup import Setup
-from probekit.runs.streams import SITE_OF_MODEL, Streams
+from probekit.runs.streams import SITE_OF_MODEL
 from probekit.scoring.rates import DocumentSums
 from probekit.scoring.score import score
 
@@ -157,9 +157,8 @@ def _score_model(study: Study, name: str, setup: Setup) -> dict[str, Any]:
         readouts.append(study.unigram)
     next_token = scored(study, readouts, setup)
     next_token["readout"] = next_token["readout"].replace(MODEL, name)
-    streams = Streams(setup, (setup.anatomy.n_layers,), SITE_OF_MODEL)
     targets, drawn = study.targets["test"], study.positions["marginal"]
-    ceiling = marginalize_drawn(name, study.settings, streams, targets, drawn)
+    ceiling = marginalize_drawn(name, study.settings, setup, targets, drawn)
     study.keep_table(name, pd.concat([next_token, ceiling.table], ignore_index=True))
     return {"marginal": ceiling.rows, "checks": [asdict(check) for check in ceiling.checks]}
 
