@@ -6,6 +6,7 @@ rows           rows of JSONL, parquet or a Hub data set
 pairs          pairs of source and target, and their template
 texts          open a text: documents or pairs, as its first row says
 tokenization   documents as tokens, windows of long ones, pieces of few ones
+lost_text      what a tokenizer loses of a text: dropped characters, unknown tokens
 pair_tokens    pairs as tokens, the source a prompt
 overlap        test text that stands in training text too
 dataset        all texts that settings name, read and tokenized

@@ -68,10 +68,13 @@ class TokenizedDocument:
         name: File, line or row; with a piece number if it was cut.
         split: Part of the analysis.
         ids: Token ids without BOS and end.
-        n_bytes: UTF-8 bytes of the text that the ids stand for.
+        n_bytes: UTF-8 bytes of the text that the ids stand for, without what is lost.
         sha256: Digest of the content.
         whole: False if it was cut: what ends it is not its author.
         prompt: Tokens before the first that is a target; 0 if all of it is text to predict.
+        lost: Characters that no token stands for, in order; of a pair, of its target.
+        n_unknown: Tokens that are the tokenizer's unknown one; of a pair, of its target.
+        start: Tokens of the document before those that were taken.
         n_left_out: Tokens of the document before and after those that were taken.
     """
 
@@ -83,6 +86,9 @@ class TokenizedDocument:
     sha256: str
     whole: bool = True
     prompt: int = 0
+    lost: str = ""
+    n_unknown: int = 0
+    start: int = 0
     n_left_out: int = 0
 
     @property

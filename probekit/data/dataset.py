@@ -9,6 +9,7 @@ from probekit import provenance
 from probekit.data import overlap, pair_tokens, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
+from probekit.data.lost_text import Shares
 from probekit.data.pairs import TEMPLATE
 from probekit.data.texts import Documents, Pairs, open_text
 from probekit.settings import RunSettings
@@ -52,8 +53,11 @@ def read(
         else:
             read_documents, tokenized, its_warnings = _documents(opened, tokenizer, settings)
         documents += tokenized
-        rows.append(_row(source, read_documents, tokenized))
+        shares = Shares.of(tokenized)
+        rows.append(_row(source, read_documents, tokenized, shares))
         warnings += its_warnings
+        if not shares.check.passed:
+            warnings.append({"code": "lost-text", "message": shares.check.message})
     for domain, share in overlap.copied_shares(documents).items():
         next(row for row in rows if row["domain"] == domain)["copied"] = share
         if share is not None and share > overlap.MUCH:
@@ -104,7 +108,10 @@ def _pairs(
 
 
 def _row(
-    source: Source, documents: Sequence[Document], tokenized: Sequence[TokenizedDocument]
+    source: Source,
+    documents: Sequence[Document],
+    tokenized: Sequence[TokenizedDocument],
+    shares: Shares,
 ) -> dict[str, Any]:
     by_split = {part: [d for d in tokenized if d.split == part] for part in SPLITS}
     return {
@@ -115,6 +122,8 @@ def _row(
         "tokens": {part: sum(len(d.ids) for d in split) for part, split in by_split.items()},
         "whole_tokens": sum(len(d.ids) + d.n_left_out for d in tokenized),
         "shortened": sum(d.n_left_out > 0 for d in tokenized),
+        "lost_share": shares.lost,
+        "unknown_share": shares.unknown,
     }
 
 

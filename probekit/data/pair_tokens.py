@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from probekit.data import blocks
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.documents import split
+from probekit.data.documents import Document, Split, split
+from probekit.data.lost_text import kept
 from probekit.data.pairs import TEMPLATE, Pair
 from probekit.data.tokenization import within
 from probekit.errors import DataError, ModelError
@@ -53,18 +54,40 @@ def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:
         ModelError: If the tokenizer does not say which characters a token stands for.
         DataError: If its tokens do not reach from the first to the last character of the target.
     """
+    located = _located(pair, tokenizer)
+    return with_bos(pair.name, located.ids, located.inside, tokenizer)
+
+
+@dataclass(frozen=True)
+class _Located:
+    """A pair in its template: text, tokens with their spans of characters, where its target is."""
+
+    text: str
+    start: int
+    ids: list[int]
+    spans: list[tuple[int, int]]
+
+    @property
+    def inside(self) -> list[bool]:
+        # A token that holds the space before the target, too, is the target's first token.
+        return [last > self.start for _, last in self.spans]
+
+    @property
+    def n_prompt(self) -> int:
+        return self.inside.index(True)
+
+
+def _located(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> _Located:
     prompt = TEMPLATE.format(source=pair.source)
-    ids, spans = encoded(prompt + pair.target, tokenizer)
-    start, end = len(prompt), len(prompt) + len(pair.target)
-    # A token that holds the space before the target, too, is the target's first token.
-    inside = [last > start for _, last in spans]
-    covered = spans[inside.index(True) :] if any(inside) else []
-    if not covered or covered[0][0] > start or covered[-1][1] < end:
+    text = prompt + pair.target
+    located = _Located(text, len(prompt), *encoded(text, tokenizer))
+    covered = located.spans[located.n_prompt :] if any(located.inside) else []
+    if not covered or covered[0][0] > located.start or covered[-1][1] < len(text):
         raise DataError(
             f"{pair.name}: this tokenizer's offsets do not cover the target, so that its tokens "
             "cannot be told from the prompt's"
         )
-    return with_bos(pair.name, ids, inside, tokenizer)
+    return located
 
 
 def encoded(
@@ -120,8 +143,8 @@ def tokenize(
         ModelError: If the tokenizer does not say which characters a token stands for.
         DataError: If no pair fits into a block, or too few do to split them.
     """
-    prompted = [_prompted(pair, tokenizer) for pair in pairs]
-    needed = [blocks.block_of(ids, tokenizer) for ids, _ in prompted]
+    located = [_located(pair, tokenizer) for pair in pairs]
+    needed = [blocks.block_of(each.ids, tokenizer) for each in located]
     short = [i for i, length in enumerate(needed) if length <= block]
     if not short:
         raise DataError(
@@ -130,23 +153,30 @@ def tokenize(
             "one, or shorter pairs"
         )
     documents = [pairs[i].document(domain) for i in short]
-    inside = within(documents, [len(prompted[i][0]) for i in short], max_tokens)
-    documents, kept = [documents[i] for i in inside], [short[i] for i in inside]
-    splits = split(documents, [len(prompted[i][0]) for i in kept])
+    inside = within(documents, [len(located[i].ids) for i in short], max_tokens)
+    kept = [short[i] for i in inside]
+    parts = split([documents[i] for i in inside], [len(located[i].ids) for i in kept])
     taken = [
-        TokenizedDocument(
-            domain, document.name, part, ids, len(pairs[i].target.encode()), document.sha256,
-            prompt=n_prompt,
-        )
-        for i, document, part in zip(kept, documents, splits, strict=True)
-        for ids, n_prompt in [prompted[i]]
-    ]  # fmt: skip
+        _document(documents[at], located[i], part, tokenizer)
+        for at, i, part in zip(inside, kept, parts, strict=True)
+    ]
     return taken, len(pairs) - len(short)
 
 
-def _prompted(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
-    """Return token ids without BOS, and how many of them stand before the target."""
-    whole = sample(pair, tokenizer)
-    n_bos = tokenizer.bos_token_id is not None
-    ids: list[int] = whole.token_ids[n_bos:].tolist()
-    return ids, int(whole.target.nonzero()[0]) - n_bos
+def _document(
+    document: Document, located: _Located, part: Split, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedDocument:
+    n_prompt, reach = located.n_prompt, (located.start, len(located.text))
+    ids, spans = located.ids[n_prompt:], located.spans[n_prompt:]
+    stands_for = kept(tokenizer, located.text, ids, spans, reach)
+    return TokenizedDocument(
+        document.domain,
+        document.name,
+        part,
+        located.ids,
+        stands_for.n_bytes,
+        document.sha256,
+        prompt=n_prompt,
+        lost=stands_for.lost,
+        n_unknown=stands_for.n_unknown,
+    )

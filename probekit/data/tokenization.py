@@ -8,6 +8,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import SPLITS, Document, split
+from probekit.data.lost_text import Losses
 from probekit.errors import DataError
 
 # A domain with fewer documents is cut into pieces, so that it can be split and resampled.
@@ -44,19 +45,27 @@ def tokenize(
     windows = [window(each, n, length) for each, n in zip(documents, sizes, strict=True)]
     inside = within(documents, [len(tokens) for tokens in windows], max_tokens)
     parts = split([documents[i] for i in inside], [len(windows[i]) for i in inside])
-    return [
-        TokenizedDocument(
-            documents[i].domain,
-            documents[i].name,
-            part,
-            encoded["input_ids"][i][windows[i].start : windows[i].stop],
-            _n_bytes(documents[i].text, encoded, i, windows[i]),
-            documents[i].sha256,
-            documents[i].whole and windows[i].stop == sizes[i],
-            n_left_out=sizes[i] - len(windows[i]),
+    losses, taken = Losses(tokenizer), []
+    for i, part in zip(inside, parts, strict=True):
+        document, tokens = documents[i], windows[i]
+        ids, spans = encoded["input_ids"][i], encoded[i].offsets if encoded.is_fast else None
+        stands_for = losses.kept(document.text, ids, spans, tokens)
+        taken.append(
+            TokenizedDocument(
+                document.domain,
+                document.name,
+                part,
+                ids[tokens.start : tokens.stop],
+                stands_for.n_bytes,
+                document.sha256,
+                document.whole and tokens.stop == sizes[i],
+                lost=stands_for.lost,
+                n_unknown=stands_for.n_unknown,
+                start=tokens.start,
+                n_left_out=sizes[i] - len(tokens),
+            )
         )
-        for i, part in zip(inside, parts, strict=True)
-    ]
+    return taken
 
 
 def _window_length(sizes: Sequence[int], max_tokens: int | None) -> int:
@@ -79,23 +88,6 @@ def window(document: Document, n_tokens: int, length: int) -> range:
     free = max(n_tokens - length, 0)
     start = int(document.sha256, 16) % (free + 1)
     return range(start, start + n_tokens - free)
-
-
-def _n_bytes(text: str, encoded: BatchEncoding, document: int, tokens: range) -> int:
-    """Return the UTF-8 bytes of a text that tokens in a row stand for, what is between included.
-
-    Of a slow tokenizer, which does not say which characters a token stands for, it is their share.
-    """
-    n_tokens = len(encoded["input_ids"][document])
-    if not encoded.is_fast:
-        return round(len(text.encode()) * len(tokens) / max(n_tokens, 1))
-    first, last = 0, len(text)
-    for end in (tokens.start, tokens.stop):
-        if 0 < end < n_tokens:
-            span = encoded.token_to_chars(document, end)
-            assert span is not None  # only tokens that are not of the text have none
-            first, last = (span.start, last) if end == tokens.start else (first, span.start)
-    return len(text[first:last].encode())
 
 
 def within(documents: Sequence[Document], sizes: Sequence[int], total: int | None) -> list[int]:

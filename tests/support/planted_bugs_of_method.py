@@ -172,4 +172,11 @@ MUTATIONS = (
             "::test_an_interval_says_lost_or_not_worth_mentioning_or_neither",
         ),
     ),
+    Mutation(
+        "bits per byte count what the tokenizer loses",
+        "probekit.data.lost_text",
+        "    n_bytes = len(text[first:last].encode()) - len(lost.encode())\n",
+        "    n_bytes = len(text[first:last].encode())\n",
+        ("tests/data/test_lost_text.py::test_what_a_tokenizer_of_each_kind_loses[unknown]",),
+    ),
 )

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files, reports
 from probekit.checks import Check
+from probekit.data import lost_text
 from probekit.data.dataset import taken
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
@@ -126,7 +127,8 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     setup = prepare(loaded, settings, settings.layers, settings.site)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)
-    return [*checks, setup.parting.check, setup.branches().check_first(token_ids[0])]
+    of_text = [setup.parting.check, *lost_text.checks(setup.documents)]
+    return [*checks, *of_text, setup.branches().check_first(token_ids[0])]
 
 
 def _write(

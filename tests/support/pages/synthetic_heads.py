@@ -75,6 +75,7 @@ def document() -> dict[str, Any]:
             "documents": {"train": 3, "validation": 1, "test": 1},
             "tokens": {"train": 30, "validation": 10, "test": 10},
             "whole_tokens": 50, "shortened": 0, "copied": None,
+            "lost_share": 0.0, "unknown_share": 0.0,
         }],
         "verdict": ["The order was found.", "It costs something."],
         "scores": scores(),
