@@ -17,10 +17,12 @@ from probekit.settings import Settings, from_file
 # Settings that all models of a sweep share.
 SHARED = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
 
-# Columns of the table that is printed: heading, quantity, offset, factor, digits.
+# Columns of the table that is printed: heading, quantity, offset, factor, digits. Runs of several
+# tokenizers have those in bytes alone, others those alone that are not.
 COLUMNS = (
     ("next token %", "next_token_top1", 1, 100, 1),
     ("bits/byte", "next_token_bpb", 1, 1, 3),
+    ("probe bits/byte", "best_probe_bpb", 1, 1, 3),
     ("probe t+2 %", "best_probe_top1", 2, 100, 1),
     ("ceiling t+2 %", "ceiling_top1", 2, 100, 1),
     ("recovered t+2 %", "recovered", 2, 100, 1),
@@ -103,8 +105,8 @@ def _end(failed: Mapping[str, str]) -> None:
 
 def table(document: Mapping[str, Any]) -> list[str]:
     """Return the main numbers of each run as lines; of all texts together, where several."""
-    left_out = "next_token_bpb" if document["metric"] == "nats" else None
-    columns = [column for column in COLUMNS if column[1] != left_out]
+    in_bytes = document["metric"] == "bpb"
+    columns = [column for column in COLUMNS if in_bytes == column[1].endswith("_bpb")]
     values: dict[tuple[str, str, int], float] = {}
     for row in document["headlines"]:
         # The first domain of a run is all of its texts.

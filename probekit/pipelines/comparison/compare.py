@@ -19,12 +19,14 @@ from probekit import files, reports
 from probekit.errors import RunError
 from probekit.pipelines.comparison import configuration
 from probekit.pipelines.comparison.paired_differences import (
+    IN_BYTES,
     QUANTITIES,
     ComparedRun,
     RunPair,
     whole_block,
 )
 from probekit.pipelines.comparison.verdict import verdict
+from probekit.pipelines.comparison.warnings import warnings
 from probekit.readout import LINEAR, MARGINAL, MODEL
 from probekit.runs import folder
 from probekit.runs.folder import Run
@@ -47,7 +49,8 @@ class Comparison:
         runs: The runs, smallest model first.
         scores: The scores of all runs, one row a run and row of its results.json, with `run`,
             `n_parameters_model`, `n_layers`, `depth` (layer by number of layers) and the
-            interval of `bpb`.
+            interval of `bpb`. Where tokenizers differ, a token of one run is not one of another:
+            runs may be held against each other in `bpb` at offset 1 alone.
         document: The whole comparison, schema probekit.comparison/1, as JSON can hold it.
     """
 
@@ -94,7 +97,8 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     """Compare finished runs.
 
     Differences are given where the text is the same: of all quantities where the tokenizer is
-    too, else of bits per byte alone.
+    too, else of bits per byte of the next token alone. Nothing else of such runs is in the
+    document side by side.
 
     Args:
         runs: Run folders, or runs; two at least.
@@ -108,21 +112,28 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     same = configuration.same(compared)
     differences = [row for pair in _pairs(compared) for row in pair.differences()]
     headlines = [row for run in compared for row in _headlines(run, rows)]
+    in_tokens = same["tokenizer"]
     document = {
         "schema": SCHEMA,
         "runs": [_described(run) for run in compared],
-        "metric": "nats" if same["tokenizer"] else "bpb",
+        "metric": "nats" if in_tokens else "bpb",
         "same": same,
         "verdict": verdict(compared, headlines, differences),
-        "scores": [row for row in rows if row["split"] == "test" and _is_first_fit(row, compared)],
+        "scores": [row for row in rows if _is_compared(row, compared, in_tokens)],
         **{
             part: [{"run": run.name, **row} for run in compared for row in run.results[part]]
+            if in_tokens
+            else []
             for part in PER_RUN
         },
-        "headlines": headlines,
+        "headlines": [
+            row
+            for row in headlines
+            if in_tokens or (row["offset"] == 1 and row["quantity"] in IN_BYTES)
+        ],
         "differences": differences,
         "configuration": configuration.configuration(compared),
-        "warnings": configuration.warnings(compared),
+        "warnings": warnings(compared),
     }
     scores = pd.DataFrame(rows).astype({"layer": "Int64"})
     return Comparison(tuple(run.run for run in compared), scores, document)
@@ -192,8 +203,10 @@ def _scores(run: ComparedRun) -> Iterator[dict[str, Any]]:
         }
 
 
-def _is_first_fit(row: Row, runs: Sequence[ComparedRun]) -> bool:
-    """Whether a score is of the first seed of its run, from which its findings are computed."""
+def _is_compared(row: Row, runs: Sequence[ComparedRun], in_tokens: bool) -> bool:
+    """Whether a score is on test, of the first seed of its run, and at an offset that all share."""
+    if row["split"] != "test" or not (in_tokens or row["offset"] == 1):
+        return False
     return any(row["run"] == run.name and row["seed"] == run.sums.seed for run in runs)
 
 

@@ -8,14 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from probekit.readout import LINEAR
-
 Row = Mapping[str, Any]
 
 # Quantities that probes are needed for, as sentences name them.
 LEARNED = {
     "best_probe_bits": "what the best probe knows",
-    "best_probe_bpb": "what the best probe knows",
     "recovered": "what is recovered",
     "recovered_adapted": "what is recovered",
 }
@@ -64,17 +61,7 @@ def last_gain(results: Row, quantity: str, domain: str, offset: int) -> float | 
     best, floor = found["best"], found["floor"]
     if quantity == "best_probe_bits":
         return float(best["gain_nats"]) / math.log(2)
-    if quantity == "best_probe_bpb":
-        return float(best["gain_nats"]) * _bpb_per_nat(results, best)
     return _recovered_gain(results, best, floor)
-
-
-def _bpb_per_nat(results: Row, best: Row) -> float:
-    place = {"readout": LINEAR, "split": "test"} | {
-        name: best[name] for name in ("domain", "positions", "offset", "layer")
-    }
-    score = next(r for r in results["scores"] if all(r[name] == at for name, at in place.items()))
-    return float(score["bpb"] / score["nats"])
 
 
 def _recovered_gain(results: Row, best: Row, floor: Row) -> float | None:

@@ -28,6 +28,12 @@ SHARED_SEED, OWN_SEED = 0, 1
 # Settings that determine which positions are marginalized.
 DRAWN_BY = "offsets", "marginal_positions", "seed"
 
+# Two runs are the same in a number where their difference, interval and all, is within this share
+# of the interval of either by itself. The same weights times 1 + 1e-7 move losses by 3e-7 of it,
+# what probes read by 2e-4 (their solver stops elsewhere) and shares by up to 1.4e-3; models that
+# were trained apart differ by document, by a tenth of such an interval at least.
+SAME_SHARE = 0.01
+
 RateAtOffset = Callable[[DomainRates, int], Rate | None]
 
 
@@ -125,13 +131,13 @@ class RunPair:
         """Yield `differences` of a comparison: one row a domain, offset and quantity.
 
         There is none where the text or the targets differ; where the tokenizers differ, only
-        those in bits per byte.
+        those of the next token in bits per byte: t+2 is then another stretch of text.
         """
         if self.run.settings["target"] != self.reference.settings["target"]:
             return
         last = min(run.settings["offsets"] for run in (self.run, self.reference))
         for domain in self.shared_domains():
-            for offset in range(1, last + 1):
+            for offset in range(1, last + 1) if self.same_tokenizer else (1,):
                 for name in QUANTITIES if self.same_tokenizer else IN_BYTES:
                     difference = self._difference(name, domain, offset)
                     if difference is not None:
@@ -182,11 +188,15 @@ class RunPair:
         if a is None or b is None:
             return None
         scored = [_at(positions, each) for each in both]
-        low, high = None, None
-        if not any(each.shortage for each in scored):
-            low, high = interval((a - b)[1:], min(each.effective_documents for each in scored))
         value = float(a[0] - b[0])
-        return {"positions": positions, "value": value, "low": low, "high": high, "paired": paired}
+        row: dict[str, Any] = {"positions": positions, "value": value, "paired": paired}
+        if any(each.shortage for each in scored):
+            return row | {"low": None, "high": None, "same": False}
+        low, high = interval((a - b)[1:], min(each.effective_documents for each in scored))
+        ends = [each.summary(rate)[1:] for each, rate in zip(scored, (a, b), strict=True)]
+        known_to = max(top - bottom for bottom, top in ends)
+        same = max(abs(low), abs(high)) <= SAME_SHARE * known_to
+        return row | {"low": low, "high": high, "same": same}
 
     def _nucleus_tokens(self, domain: str) -> dict[str, Any] | None:
         """Return the difference of the mean number of tokens in the nucleus.
@@ -208,7 +218,8 @@ class RunPair:
         below = a["tokens_mean"] - a["tokens_mean_low"], b["tokens_mean_high"] - b["tokens_mean"]
         above = a["tokens_mean_high"] - a["tokens_mean"], b["tokens_mean"] - b["tokens_mean_low"]
         low, high = value - float(np.hypot(*below)), value + float(np.hypot(*above))
-        return {"positions": "all", "value": value, "low": low, "high": high, "paired": False}
+        found = {"value": value, "low": low, "high": high}
+        return {"positions": "all", **found, "paired": False, "same": False}
 
 
 def whole_block(run: ComparedRun, domain: str) -> Mapping[str, Any] | None:

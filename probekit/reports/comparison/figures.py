@@ -47,7 +47,7 @@ GROUPS = (
     ),
     Group(
         "bpb", "Bits per byte", (), (("best_probe_bpb", "ceiling_bpb"),),
-        "Cross-entropy of the best probe at each offset in bits per byte of text, in which runs "
+        "Cross-entropy of the next token by the best probe in bits per byte of text, in which runs "
         "of different tokenizers may be compared. Lower is better.",
     ),
     Group(
@@ -90,10 +90,8 @@ def size_groups(comparison: ComparisonRows) -> list[Group]:
 
 
 def _comparable(comparison: ComparisonRows, name: str) -> bool:
-    """Return whether a quantity is drawn: one loss, and what counts tokens only as a cost."""
-    if not comparison.mixed:
-        return not name.endswith("_bpb")  # the same in other units, from one tokenizer
-    return not quantity(name).per_token or name in {"nucleus_tokens", "branches_mean"}
+    """Return whether a quantity is drawn: one loss, nats or bits per byte, and not both."""
+    return comparison.mixed == name.endswith("_bpb")
 
 
 def size_figures(comparison: ComparisonRows) -> list[PageFigure]:

@@ -22,7 +22,6 @@ class Quantity:
         suffix: Unit after a number, with its space.
         above: What a difference above zero means, in a word.
         below: What a difference below zero means.
-        per_token: Whether it is counted in tokens, of each run's own tokenizer.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Quantity:
     suffix: str
     above: str
     below: str
-    per_token: bool = True
 
     def text(self, value: float) -> str:
         """Return a value with its unit.
@@ -62,6 +60,8 @@ class Quantity:
         low, high = known(row.get("low")), known(row.get("high"))
         if low is None or high is None:
             return "no interval", ""
+        if row.get("same"):
+            return "the same", ""
         if low <= 0 <= high:
             return CANNOT_TELL, "doubt"
         word = self.above if low > 0 else self.below
@@ -79,7 +79,7 @@ def _rates(name: str, words: str) -> tuple[Quantity, ...]:
         Quantity(f"{name}_top5", f"Top-5, {words} (%)", 100.0, 1, " %", *_GOOD),
         Quantity(f"{name}_bits", f"Bits over the unigram, {words}", 1.0, 3, " bits", *_GOOD),
         Quantity(f"{name}_nats", f"Cross-entropy, {words} (nats)", 1.0, 3, " nats", *_BAD),
-        Quantity(f"{name}_bpb", f"Bits per byte, {words}", 1.0, 3, " bits per byte", *_BAD, False),
+        Quantity(f"{name}_bpb", f"Bits per byte, {words}", 1.0, 3, " bits per byte", *_BAD),
     )
 
 
@@ -89,12 +89,10 @@ _QUANTITIES: Mapping[str, Quantity] = {
         *_rates("next_token", "next token"),
         *_rates("best_probe", "best probe"),
         *_rates("ceiling", "ceiling"),
-        Quantity("recovered", "Share of the ceiling recovered", 1.0, 2, "", *_GOOD, False),
+        Quantity("recovered", "Share of the ceiling recovered", 1.0, 2, "", *_GOOD),
         Quantity("forgotten_bits", "Late loss (bits)", 1.0, 3, " bits", *_COUNT),
-        Quantity(
-            "best_depth", "Best layer, relative depth", 1.0, 2, "", "deeper", "earlier", False
-        ),
-        Quantity("retained_mass", "Retained mass", 1.0, 3, "", *_COUNT, False),
+        Quantity("best_depth", "Best layer, relative depth", 1.0, 2, "", "deeper", "earlier"),
+        Quantity("retained_mass", "Retained mass", 1.0, 3, "", *_COUNT),
         Quantity("branches_mean", "Branches, mean", 1.0, 1, " branches", *_COUNT),
         Quantity("nats_error", "Standard error of the ceiling (nats)", 1.0, 3, " nats", *_COUNT),
         Quantity("nucleus_tokens", "Tokens in the nucleus, mean", 1.0, 1, " tokens", *_COUNT),

@@ -16,7 +16,7 @@ MOST_DIFFERENCES = 1200  # rows of the table, at about 300 bytes each
 _UNSAID = "not recorded"
 _GLANCE = (
     (1, "next_token_nats"), (1, "next_token_bpb"), (1, "next_token_top1"),
-    (2, "best_probe_top1"), (2, "best_probe_bpb"), (2, "ceiling_top1"), (2, "recovered"),
+    (1, "best_probe_bpb"), (2, "best_probe_top1"), (2, "ceiling_top1"), (2, "recovered"),
     (2, "forgotten_bits"), (2, "best_depth"), (1, "nucleus_tokens"),
 )  # fmt: skip
 
@@ -28,9 +28,8 @@ def glance_table(comparison: ComparisonRows) -> Table:
         (offset, quantity(name))
         for offset, name in _GLANCE
         if any(comparison.headline((run, domain, offset), name) for run in comparison.runs)
+        and comparison.mixed == name.endswith("_bpb")
     ]
-    left_out = ("_nats", "_top1", "_bits") if comparison.mixed else ("_bpb",)
-    there = [(k, one) for k, one in there if not one.name.endswith(left_out)]
     head = ["Run", "Parameters", "Blocks", *(f"t+{k}: {one.label}" for k, one in there)]
     rows = [
         [

@@ -6,10 +6,8 @@ import pytest
 from probekit.reports import comparison_figures
 from probekit.reports.comparison.curves import MOST_LAYERS, is_thinned, thinned
 from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
-from probekit.reports.comparison.figures import labels, ladders, size_groups
-from probekit.reports.comparison.quantities import quantity
+from probekit.reports.comparison.figures import labels, ladders
 from probekit.reports.comparison.rows import index
-from probekit.reports.comparison.tables import glance_table
 from probekit.reports.components.colours import DARK, LIGHT, contrast, run_colours
 from probekit.reports.components.numbers import fixed
 from probekit.reports.components.svg import inline
@@ -61,19 +59,18 @@ def test_the_figures_hold_what_the_rows_hold() -> None:
     assert lines[1].ceiling == 100 * found.ceiling(("tiny-2", "all", 1))["top1"]
 
 
-def test_nothing_that_counts_tokens_is_drawn_over_several_tokenizers() -> None:
-    found = given("mixed")
-    sizes, curves = comparison_figures(found)
-    drawn = {piece.group for piece in sizes}
-    assert drawn == {"bpb", "recovered", "depth", "next", "cost"}
+def test_over_several_tokenizers_the_next_tokens_bits_per_byte_are_shown_and_nothing_else() -> None:
+    sizes, curves = comparison_figures(given("mixed"))
+    assert {piece.group for piece in sizes} == {"bpb", "next"}
     assert {piece.title for piece in sizes if piece.group == "next"} == {
         "Bits per byte, next token"
     }
-    assert {piece.group for piece in curves} == {"bpb"}
-    assert "The tokenizers differ. Only bits per byte" in page("mixed")
-    assert not any("Cross-entropy" in name for name in glance_table(index(found)).head)
-    names = {name for g in size_groups(index(found)) for name, _ in g.by_offset}
-    assert {n for n in names if quantity(n).per_token} == {"branches_mean"}
+    assert {(piece.group, piece.offset) for piece in curves} == {("bpb", 1)}
+    tables = Page(page("mixed")).rows
+    heads = {name for name, rows in tables.items() for row in rows for name in row}
+    for counted in ("Top-1", "nats", "t+2", "recovered", "branches", "mass", "nucleus"):
+        assert not [name for name in heads if counted in name], counted
+    assert "marginalization" not in tables
 
 
 def test_a_line_joins_only_sizes_of_one_architecture_and_vocabulary() -> None:

@@ -54,6 +54,7 @@ def document(ladder: Ladder | None = None) -> dict[str, Any]:
     for part in _PER_RUN:
         found[part] = [row | {"run": name} for name, run in made.items() for row in run[part]]
     found["differences"] = _differences(found["headlines"], list(made)) if ladder.same_text else []
+    found = _in_bytes(found) if ladder.mixed else found
     return _poison(found) if ladder.hostile else found
 
 
@@ -161,8 +162,18 @@ def _differences(headlines: Sequence[dict[str, Any]], names: Sequence[str]) -> l
                 value, half = row["value"] - other["value"], (row["high"] - row["low"]) / 2
                 ends = {"value": value, "low": value - half, "high": value + half}
                 names_of = dict(zip(("domain", "offset", "quantity"), key, strict=True))
-                rows.append({"run": later, "reference": first, **names_of, **ends, "paired": True})
+                how = {"paired": True, "same": False}
+                rows.append({"run": later, "reference": first, **names_of, **ends, **how})
     return rows
+
+
+def _in_bytes(found: dict[str, Any]) -> dict[str, Any]:
+    """Leave what runs of several tokenizers have in common."""
+    for part in ("headlines", "differences"):
+        rows = [row for row in found[part] if row["offset"] == 1]
+        found[part] = [row for row in rows if row["quantity"].endswith("_bpb")]
+    found["scores"] = [row for row in found["scores"] if row["offset"] == 1]
+    return found | {part: [] for part in _PER_RUN}
 
 
 def _poison(found: dict[str, Any]) -> dict[str, Any]:
