@@ -2,6 +2,8 @@
 
 results.json        aggregates, schema probekit.results/2
 scores.parquet      sums by document
+documents.parquet   where each document is found again, and what was taken of it
+marginal-positions.parquet  what marginalization gave at each position, if it was measured
 probes.safetensors  the probes
 passages.json       what readouts say at each token of a few passages, schema probekit.passages/1
 report.html         the report
@@ -27,6 +29,8 @@ from probekit.files import write_text
 from probekit.settings import AnySettings, RunSettings, Settings, from_file
 
 RESULTS = "results.json"
+DOCUMENTS = "documents.parquet"
+MARGINAL_POSITIONS = "marginal-positions.parquet"
 # What says that a folder holds a finished job, and of which kind.
 FINISHED = {
     RESULTS: "an analysis",
@@ -74,6 +78,11 @@ class Run:
         """
         path = self.folder / "passages.json"
         return read(path, PASSAGES) if path.exists() else None
+
+    @cached_property
+    def document_names(self) -> pd.DataFrame:
+        """Source, name and window of each document, as `metadata.documents_table` has them."""
+        return pd.read_parquet(self.folder / DOCUMENTS)
 
     @property
     def report(self) -> Path:
@@ -245,5 +254,6 @@ def _clear(folder: Path, marker: str) -> None:
     """Remove what says that a run is finished, its stages and what it fitted or trained."""
     (folder / marker).unlink(missing_ok=True)
     shutil.rmtree(folder / "stages", ignore_errors=True)
+    (folder / MARGINAL_POSITIONS).unlink(missing_ok=True)
     for weights in folder.glob("*.safetensors"):
         weights.unlink()

@@ -5,7 +5,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from probekit import provenance
+from probekit.data.blocks import OUTSIDE
 from probekit.progress import Journal
 from probekit.runs.setup import Setup
 
@@ -53,3 +56,52 @@ def model_row(setup: Setup) -> dict[str, Any]:
         "n_parameters": loaded.n_parameters,
         "fingerprint": setup.fingerprint,
     }
+
+
+def documents_table(setup: Setup) -> pd.DataFrame:
+    """Return where each document is found again, as documents.parquet has it; none of its text.
+
+    Returns:
+        One row a document. `document` is its number, as everywhere in the run; `source` is what
+        was given as text, and `name` the file, line or row in it, with the piece where it was
+        cut. `sha256` is that of the document, or piece, as read. `tokens`, of which the first is
+        number `start` of `whole_tokens`, were taken, and stand for `bytes` of it; so many
+        characters are `lost`. Of a pair `prompt` tokens are its source in the template.
+    """
+    sources = {row["domain"]: row["source"] for row in setup.text}
+    rows = [
+        {
+            "document": number,
+            "domain": document.domain,
+            "split": document.split,
+            "source": sources[document.domain],
+            "name": document.name,
+            "sha256": document.sha256,
+            "start": document.start,
+            "tokens": len(document.ids),
+            "whole_tokens": len(document.ids) + document.n_left_out,
+            "prompt": document.prompt,
+            "bytes": document.n_bytes,
+            "lost": len(document.lost),
+        }
+        for number, document in enumerate(setup.documents)
+    ]
+    return pd.DataFrame(rows)
+
+
+def with_places(positions: pd.DataFrame, setup: Setup) -> pd.DataFrame:
+    """Return rows of test positions with `token`, the number of theirs in the whole document.
+
+    Args:
+        positions: Columns block, position and document, among others.
+        setup: Model and text.
+    """
+    blocks = setup.blocks["test"].documents
+    block, position = (blocks != OUTSIDE).nonzero(as_tuple=True)
+    owners = blocks[block, position].numpy()
+    places = pd.DataFrame({"block": block.numpy(), "position": position.numpy()})
+    # The first position of a pair is the last token of its prompt.
+    first = [document.start + max(document.prompt - 1, 0) for document in setup.documents]
+    before = pd.Series(owners).groupby(owners).cumcount()
+    places["token"] = [first[owner] + n for owner, n in zip(owners, before, strict=True)]
+    return positions.merge(places, on=["block", "position"], how="left")

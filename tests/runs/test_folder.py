@@ -64,7 +64,7 @@ def test_a_folder_with_another_run_names_what_differs(tmp_path: Path) -> None:
 
 def test_overwrite_replaces_another_run(tmp_path: Path) -> None:
     begun(tmp_path, Settings(seed=1))
-    for name in ("results.json", "probes.safetensors"):
+    for name in ("results.json", "probes.safetensors", "marginal-positions.parquet"):
         (tmp_path / name).write_text("{}")
     assert not opened(tmp_path, Settings(offsets=2), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from probekit import files, reports
@@ -26,7 +27,17 @@ from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
 from probekit.runs import doctor, plan
-from probekit.runs.folder import Run, default_folder, is_finished, load, require_unchanged, start
+from probekit.runs.folder import (
+    DOCUMENTS,
+    MARGINAL_POSITIONS,
+    Run,
+    default_folder,
+    is_finished,
+    load,
+    require_unchanged,
+    start,
+)
+from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.setup import (
     load_model,
     prepare,
@@ -141,6 +152,11 @@ def _write(
             stored = stages.path(fit.file)
             files.write(folder / _probes_file(fit.family), partial(shutil.copyfile, stored))
     files.write(folder / "scores.parquet", measured.sums.named().to_parquet)
+    setup = measured.setup
+    files.write(folder / DOCUMENTS, documents_table(setup).to_parquet)
+    if measured.ceilings:
+        positions = pd.concat([each.positions for each in measured.ceilings], ignore_index=True)
+        files.write(folder / MARGINAL_POSITIONS, with_places(positions, setup).to_parquet)
     passages = files.as_json(measured.passages, indent=None)
     files.write_text(folder / "passages.json", passages)
     files.write_text(folder / "report.html", page)

@@ -36,13 +36,16 @@ def inspect(
     few = Blocks(blocks.token_ids[rows], blocks.documents[rows])
     ids = {k: own[rows] for k, own in targets.ids.items()}
     valid = {k: own[rows] for k, own in targets.valid.items()}
-    return passages.record(
+    recorded = passages.record(
         [replace(passage, block=rows.index(passage.block)) for passage in chosen],
         _runs(replace(setup, blocks={"test": few}), settings, fitted),
         few,
         Targets(targets.name, ids, valid),
         setup.loaded.tokenizer,
     )
+    for row in recorded["passages"]:
+        row["name"] = setup.documents[row["document"]].name
+    return recorded
 
 
 def _runs(

@@ -28,6 +28,7 @@ from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
 from probekit.runs import doctor
 from probekit.runs import folder as results
+from probekit.runs.metadata import documents_table
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.scoring.rates import DocumentSums
@@ -203,6 +204,7 @@ def _finish(study: Study, folder: Path, document: dict[str, Any], sums: Document
 
     document["weights"] = score_strategies.weights(study, folder)
     files.write(folder / "scores.parquet", sums.named().to_parquet)
+    files.write(folder / results.DOCUMENTS, documents_table(study.setup).to_parquet)
     files.write_text(folder / "report.html", render_heads(document))
     files.write_text(folder / FILE, files.as_json(document))
     shutil.rmtree(folder / "stages")

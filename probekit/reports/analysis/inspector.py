@@ -181,7 +181,9 @@ def _passage(passages: Passages, number: int, key: tuple[str, int | None, int]) 
 
 
 def _place(passage: Mapping[str, Any]) -> str:
-    return clean(f"{passage['domain']}, document {passage['document']}")
+    number = f"document {passage['document']}"
+    name = f"{passage['name']} ({number})" if passage.get("name") else number
+    return clean(f"{passage['domain']}, {name}")
 
 
 def _token(text: str, nats: float | None, rank: int | None, offset: int) -> Token:

@@ -37,7 +37,7 @@ def test_a_run_folder_is_whole(finished_run: Run) -> None:
     names = {path.name for path in finished_run.folder.iterdir()}
     assert names == {
         "results.json", "scores.parquet", "probes.safetensors", "passages.json", "report.html",
-        "run.toml", "log.jsonl",
+        "run.toml", "log.jsonl", "documents.parquet", "marginal-positions.parquet",
     }  # fmt: skip
     page = finished_run.report.read_text()
     assert page.startswith("<!")

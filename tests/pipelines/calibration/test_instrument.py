@@ -128,6 +128,7 @@ def test_bits_follow_from_nats(runs: dict[str, Run]) -> None:
 def test_the_run_folder_is_whole(runs: dict[str, Run]) -> None:
     names = {path.name for path in Path(runs["tiny"].folder).iterdir()}
     assert names == {
-        "results.json", "scores.parquet", "passages.json", "probes.safetensors", "report.html",
+        "results.json", "scores.parquet", "documents.parquet", "marginal-positions.parquet",
+        "passages.json", "probes.safetensors", "report.html",
         "run.toml", "log.jsonl",
     }  # fmt: skip

@@ -179,7 +179,7 @@ def test_the_folder_is_whole_and_read_again(
     study: HeadRun, asked_heads: dict[str, Any], tmp_path: Path
 ) -> None:
     names = {path.name for path in study.folder.iterdir()}
-    assert {"heads.json", "scores.parquet", "run.toml", "report.html"} <= names
+    assert {"heads.json", "scores.parquet", "documents.parquet", "run.toml", "report.html"} <= names
     assert {"heads-joint.safetensors", "adapter-joint.safetensors"} <= names
     assert "heads-finetune.safetensors" not in names
     again = study_heads(**asked_heads, output=study.folder)

@@ -121,7 +121,7 @@ def test_a_click_and_keys_choose_the_token_whose_first_choices_are_shown(open_pa
     here, there = (word(places["tokens"][n]) for n in (9, 11))
     assert said == (
         f"Position t (ring): {here}; the token at t+2 (dashed ring) is {there}. "
-        f"prose, document {places['document']}, token {places['position'] + 9}"
+        f"prose, {places['name']} (document {places['document']}), token {places['position'] + 9}"
     )
     tables = page.locator("#inspector-tops table")
     assert [table.locator("tbody tr").count() for table in tables.all()] == [9, 9, 1]

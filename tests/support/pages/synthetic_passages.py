@@ -123,6 +123,7 @@ def _blocks(size: Size, held: Held) -> list[tuple[str, list[str]]]:
 def _passage(domain: str, tokens: list[int], offsets: list[int]) -> dict[str, Any]:
     targets = {str(k): [*tokens[k:], *[None] * k][: len(tokens)] for k in offsets}
     where = {"domain": domain, "document": len(tokens) % 23, "position": 31}
+    where["name"] = f"line {len(tokens)}"
     return where | {"tokens": tokens, "targets": targets}
 
 
