@@ -267,8 +267,8 @@ def divergence(
     """Return KL(lens || final) of layers 1 ... L - 1 where target tokens are predicted.
 
     Returns:
-        Layer, depth (l - 1)/(L - 2) as in the paper's figure 2, and the mean in nats with its
-        interval from a bootstrap over samples.
+        Layer, depth (l - 1)/(L - 2) as in the paper's figure 2 (1 of a model of two blocks), and
+        the mean in nats with its interval from a bootstrap over samples.
     """
     last = subject.anatomy.n_layers
     layers = range(1, last)
@@ -283,6 +283,7 @@ def divergence(
     for layer in layers:
         rows = table[table["layer"] == layer]
         sums, n = (rows[column].to_numpy(np.float64) for column in ("kl_sum", "n"))
-        depth = (layer - 1) / max(last - 2, 1)
+        # The only layer of a backbone is its last: depth 1, where the paper has that.
+        depth = (layer - 1) / (last - 2) if last > 2 else 1.0
         divergences.append((layer, depth, Mean.bootstrap(sums, n, seed)))
     return divergences

@@ -12,7 +12,7 @@ from probekit.reports.comparison.axis_positions import (
     step_of,
     ticks_of,
 )
-from probekit.reports.components.axes import dress, one_panel
+from probekit.reports.components.axes import dress, mark_alone, one_panel
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.svg import INK, MARK, ink
 
@@ -222,6 +222,7 @@ def _line(axes: "Axes", line: Line, banded: bool) -> None:
         band.set(linewidth=0, gid=f"{name} band")
     drawn = axes.plot(line.depths, line.values, color=colour, linewidth=1.7, clip_on=False)[0]
     drawn.set(linestyle=DASHES[line.run % len(DASHES)], gid=name)
+    mark_alone(drawn)
 
 
 def _ceilings(axes: "Axes", place: float, lines: Sequence[Line]) -> None:

@@ -4,11 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from probekit.reports.components.svg import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 TICK_STEPS = (1.0, 2.0, 5.0, 10.0)  # of the first digit
 _SIZE = (4.6, 3.4)  # inches
@@ -60,6 +63,15 @@ def whole_ticks(axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def mark_alone(line: "Line2D") -> None:
+    """Mark points of a line that have no neighbour: no stroke would show them."""
+    there = (~np.isnan(np.asarray(line.get_ydata(), dtype=float))).tolist()
+    around = zip([False, *there], there, [*there[1:], False], strict=False)
+    alone = [i for i, (before, here, after) in enumerate(around) if here and not before | after]
+    if alone:
+        line.set(marker="o", markersize=4, markevery=alone)
 
 
 def span_of(values: Iterable[float], room: float, alone: float = 0.0) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probekit.reports.components.axes import dress, whole_ticks
+from probekit.reports.components.axes import dress, mark_alone, whole_ticks
 from probekit.reports.components.colours import DASHES, Dashes
 from probekit.reports.components.svg import INK, MARK, ink
 
@@ -158,6 +158,7 @@ def _series(axes: "Axes", places: Sequence[float], values: Sequence[float], numb
     dashes = DASHES[number % len(DASHES)]
     line = axes.plot(places, values, color=INK, linewidth=1.6, linestyle=dashes)[0]
     line.set_gid(f"{MARK}series")
+    mark_alone(line)
     line.set_alpha(1 - 0.15 * min(number, 4))
 
 
@@ -167,12 +168,14 @@ def _curve(axes: "Axes", curve: Curve) -> None:
         line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.9)[0]
         line.set(linestyle=KIND_DASHES["lens"])
         line.set_gid(f"{MARK}{name} lens")
+        mark_alone(line)
         return
     name = name if curve.kind == "probe" else f"{name} {curve.kind}"
     _band(axes, curve, name)
     if curve.kind == "probe":
         line = axes.plot(curve.layers, curve.values, color=colour, linewidth=1.7, clip_on=False)[0]
         line.set_gid(f"{MARK}{name} probe")
+        mark_alone(line)
     else:
         _thin(axes, curve, name)
 

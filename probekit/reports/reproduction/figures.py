@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from probekit.paper import numbers
-from probekit.reports.components.axes import rule
+from probekit.reports.components.axes import mark_alone, rule
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import INK, ink
@@ -91,6 +91,7 @@ def depth_figure(rows: Sequence[Row]) -> "Figure":
         line = axes.plot(depths, [row["kl_nats"] for row in points], color=INK, linewidth=1.3)[0]
         line.set(linestyle=DASHES[number % len(DASHES)], alpha=1 - 0.15 * min(number, 4))
         line.set_label(", ".join(name) if several else name[0])
+        mark_alone(line)
         low, high = ([row[f"kl_nats_{end}"] for row in points] for end in ("low", "high"))
         axes.fill_between(depths, low, high, color=INK, alpha=0.08, linewidth=0)
     known = [model.figure_2["last_layer_nats"] for model in numbers.models() if model.figure_2]

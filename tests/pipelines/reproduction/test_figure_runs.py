@@ -113,7 +113,7 @@ def test_the_divergence_is_by_hand_and_its_depth_the_papers(
 ) -> None:
     sample = samples[0]
     ((layer, depth, kl),) = divergence(subject, [sample], seed=0)
-    assert (layer, depth) == (1, 0.0)
+    assert (layer, depth) == (1, 1.0)  # the only one is the last
     output = subject.model(sample.token_ids[None], output_hidden_states=True)
     body: Any = subject.model.get_submodule("model")
     early = subject.model.lm_head(body.norm(output.hidden_states[1][0])).log_softmax(-1)
@@ -208,7 +208,7 @@ def test_figure_2_shows_the_last_layer_beside_the_papers(
     document = figure_runs.run(own, tmp_path / "run", lambda _: None)
     (row,) = document["rows"]
     assert (row["last"], row["paper_kl_nats"], row["paper_first_depth"]) == (True, 0.5, 0.68)
-    assert row["first_depth"] == (0.0 if row["kl_nats"] < 2.5 else None)
+    assert row["first_depth"] == (1.0 if row["kl_nats"] < 2.5 else None)
     page = render_reproduction(document)
     assert "KL(lens || final)" in page
     assert "<svg" in page
