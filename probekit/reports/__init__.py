@@ -2,6 +2,7 @@
 
 components    what pages share: figures, tables, numbers, templates
 analysis      the page of one run
+inspector     its part that shows passages token by token
 comparison    the page over several runs
 heads         the page of a study of heads
 publication   figures for print, each with its numbers

@@ -10,9 +10,6 @@ curves        curves over layers and the lens' divergence
 learning      loss by training positions
 nucleus_size  how many tokens the next one might be
 layer_maps    layers by offsets as HTML tables
-packing       numbers of many positions in few bytes
-passages      held-out passages, within a number of bytes
-inspector     passages token by token
 not_run       what was not part of the run
 page          all of it in one template
 """

@@ -21,7 +21,6 @@ from probekit.reports.analysis.curves import (
     depth_curve,
     depth_is_as_in_paper,
 )
-from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.learning import learning_figure
 from probekit.reports.analysis.not_run import not_run
@@ -40,6 +39,7 @@ from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
 from probekit.reports.components.numbers import Metric, fixed, headline
 from probekit.reports.components.templates import rendered
+from probekit.reports.inspector.inspector import Inspector, build_inspector
 from probekit.scoring.rates import ROUGH_NATS
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from probekit.errors import RunError
 from probekit.reports import render
-from probekit.reports.analysis.inspector import Inspector, build_inspector
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.analysis.passages import index_passages, pack
 from probekit.reports.analysis.rows import index
 from probekit.reports.components.visible_text import pieces
+from probekit.reports.inspector.inspector import Inspector, build_inspector
+from probekit.reports.inspector.passages import index_passages, pack
 from support.pages import shared_pages
 from support.pages.synthetic_passages import STRANGE, Held, passages
 from support.pages.synthetic_run import Size, results

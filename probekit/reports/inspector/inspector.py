@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from probekit.readout import CONCAT, LENS
 from probekit.reports.analysis.page_budget import MOST_INSPECTED
-from probekit.reports.analysis.passages import CEILING, Passages, index_passages, pack
 from probekit.reports.analysis.rows import TEXT_TARGET, RunRows
 from probekit.reports.components.colours import STEPS
 from probekit.reports.components.numbers import fixed
 from probekit.reports.components.visible_text import NEWLINE, clean, pieces, right_to_left
+from probekit.reports.inspector.passages import CEILING, Passages, index_passages, pack
 
 _OFFSET = 2  # shown first: the first offset of which the model says nothing itself
 _TITLES = {LENS: "logit lens", CEILING: "the model itself", CONCAT: "all layers at once"}

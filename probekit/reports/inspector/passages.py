@@ -6,10 +6,10 @@ from itertools import chain
 from typing import Any
 
 from probekit.readout import CONCAT, LENS
-from probekit.reports.analysis.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.rows import ceiling, require_schema
 from probekit.reports.components.visible_text import pieces
+from probekit.reports.inspector.packing import pack_numbers, pack_probs, pack_targets, packed_bytes
 
 SCHEMA = "probekit.passages/1"
 CEILING = "ceiling"  # the model at t+1 and its marginal from t+2 on: one choice of the page
