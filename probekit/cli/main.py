@@ -7,7 +7,7 @@ reproduce go on from there when they are called again).
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from probekit.cli import compare
 from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
-from probekit.cli.printing import show
+from probekit.cli.printing import aligned, show
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
 from probekit.settings import RunSettings, Settings, from_file
@@ -104,7 +104,7 @@ def analyze(
         typer.echo("\n".join(analyze.dry_run(loaded, record)))
         return
     run = analyze.run(loaded, record, output, overwrite, typer.echo)
-    show(run.results, _headlines(run.results))
+    show(run.results, _offsets(run.results["offsets"]))
     if figures:
         write_figures(run.results, run.folder / "figures")
     typer.echo(f"Report: {run.report}")
@@ -199,12 +199,16 @@ def _load(settings: RunSettings) -> "Loaded":
     return loaded
 
 
-def _headlines(results: Mapping[str, Any]) -> list[str]:
-    """Return the headline numbers of an analysis as lines."""
-    lines = []
-    for row in results["headlines"]:
-        value = f"{row['value']:.3f} {row['unit']}"
-        if row["low"] is not None:
-            value += f" [{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(f"{row['label']:<32} {value:<36} {row['note']}")
-    return lines
+def _offsets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what was found at each offset as a table, and what is lost late."""
+    head = ("Ahead", "Best layer", "Read beyond the floor", "Known beyond it", "Share", "Top-1")
+    late = [f"t+{row['offset']}, late loss: {row['late_loss']}" for row in rows]
+    return [*aligned([head, *(_cells(row) for row in rows)]), *late]
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    top1 = row["top1"]
+    beside = f"floor {100 * top1['floor']:.1f}"
+    beside += "" if top1["ceiling"] is None else f", model {100 * top1['ceiling']:.1f}"
+    best = f"{100 * top1['best']:.1f} % ({beside})"
+    return f"t+{row['offset']}", row["best"], row["read"], row["known"], row["share"] or "-", best

@@ -145,7 +145,7 @@ class DomainRates:
 
     def ceiling(self, offset: int) -> str | None:
         """Return the ceiling to go by: with the output adapted, where that was measured."""
-        for name in (MARGINAL_ADAPTED, MARGINAL):
+        for name in (MODEL,) if offset == 1 else (MARGINAL_ADAPTED, MARGINAL):
             if self.marginal.has(name, None, offset):
                 return name
         return None
@@ -164,16 +164,34 @@ class DomainRates:
         return self._bits_beyond_floor(ceiling, None, offset) if scored else None
 
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
-        """Return the share of the room that is read; None where the room is small or unknown.
+        """Return the share of the room that the best layer reads; None where there is none."""
+        return self.share(self.best_layer(offset), offset, ceiling)
+
+    def shares(self, offset: int) -> dict[int, Rate]:
+        """Return by layer the share that its probe reads of what the model knows.
+
+        0 is the floor and 1 is the ceiling to go by, at the next token the model itself; empty
+        where there is no ceiling.
+        """
+        ceiling = self.ceiling(offset)
+        if ceiling is None:
+            return {}
+        layers = self.marginal.layers(LINEAR, offset)
+        shares = ((layer, self.share(layer, offset, ceiling)) for layer in layers)
+        return {layer: share for layer, share in shares if share is not None}
+
+    def share(self, layer: int, offset: int, ceiling: str) -> Rate | None:
+        """Return the share of the room that a layer reads; None where it is small or unknown.
 
         Of a model that predicts worse than counting, unless its output is adapted, there is none.
         """
         room = self.room_bits(offset, ceiling)
-        if ceiling == MARGINAL and self.behind_counting():
+        if ceiling != MARGINAL_ADAPTED and self.behind_counting():
             return None
         if room is None or not self.marginal.summary(room)[1] >= LEAST_ROOM_BITS:
             return None
-        share: Rate = self.read_bits(offset) / np.where(room > 0, room, np.nan)
+        read = self._bits_beyond_floor(LINEAR, layer, offset)
+        share: Rate = read / np.where(room > 0, room, np.nan)
         return share
 
     def _bits_beyond_floor(self, readout: str, layer: int | None, offset: int) -> Rate:

@@ -67,7 +67,7 @@ def test_a_layer_alone_has_no_late_loss() -> None:
     found = findings(sums(cells, held), LAYERS, 2)
     assert row(found, 2)["late_rival"] is row(found, 2)["forgotten_bits"] is None
     assert row(found, 2)["verdict"] == "no layer before the last was read"
-    assert "Late loss at t+2" not in [each["label"] for each in found.headlines]
+    assert found.offsets[1]["late_loss"] == "no layer before the last was read"
 
 
 def test_the_margin_is_a_share_of_what_is_read_and_never_below_a_twentieth_bit() -> None:
@@ -105,8 +105,7 @@ def test_without_a_ceiling_above_the_floor_nothing_is_recovered(cells: dict[Key,
     assert row(found, 2)["recovered"] is None
     assert row(found, 2)["recovered_high"] is None
     assert not [text for text in found.verdict if " % [" in text]
-    [read] = [each for each in found.headlines if each["label"] == "Read at t+2"]
-    assert read["note"] == "beyond a skip-bigram"
+    assert found.offsets[1]["share"] == ""
 
 
 def test_of_a_small_room_no_share_is_given_but_its_bits() -> None:
@@ -127,9 +126,8 @@ def test_the_floor_is_the_better_readout_of_the_token_by_validation() -> None:
     assert second["read_bits"] == pytest.approx((5.04 - 3.5) / math.log(2))
     assert second["recovered"] == pytest.approx((5.04 - 3.5) / (5.04 - 3.0))
     assert "beyond the probe at layer 0" in found.verdict[0]
-    [headline] = [each for each in found.headlines if each["label"] == "Read at t+2"]
-    known = "of the 2.94 that the model itself knows beyond the probe at layer 0"
-    assert headline["note"] == f"{known}: 75 % [75 %, 75 %]"
+    cells = {"floor": "the probe at layer 0", "known": "2.94 bits", "share": "75 % [75 %, 75 %]"}
+    assert found.offsets[1] | cells == found.offsets[1]
 
 
 def test_recovered_is_given_against_the_adapted_ceiling_too() -> None:
@@ -183,7 +181,8 @@ def test_below_eight_test_documents_nothing_is_told_but_estimates() -> None:
         assert each["forgotten_bits"] is not None
         assert each["forgotten_bits_low"] is each["forgotten_bits_high"] is None
         assert each["recovered"] is None
-    assert {each["low"] for each in found.headlines} == {None}
+    assert {each["share"] for each in found.offsets} == {""}
+    assert {each["top1"]["best_low"] for each in found.offsets} == {None}
 
 
 def test_every_domain_has_its_rows_and_all_comes_first() -> None:
@@ -201,26 +200,15 @@ def test_with_one_offset_only_the_next_token_is_spoken_of() -> None:
     found = findings(sums(first, held), LAYERS, horizon=1)
     assert [each["offset"] for each in found.rows] == [1]
     assert len(found.verdict) == 1
-    labels = [each["label"] for each in found.headlines]
-    assert labels == ["Next token, the model", "Next token, the probe at layer 0"]
+    assert [(each["offset"], each["known"]) for each in found.offsets] == [(1, "3.46 bits")]
 
 
-def test_headlines_carry_value_interval_and_unit() -> None:
-    found = {each["label"]: each for each in findings(sums(noise=0.1), LAYERS, 2).headlines}
-    assert list(found) == [
-        "Next token, the model",
-        "Next token, the probe at layer 0",
-        "t+2, best probe (layer 1)",
-        "t+2, marginalization",
-        "t+2, skip-bigram",
-        "Read at t+2",
-        "Late loss at t+2",
-    ]
-    assert found["Next token, the model"]["value"] == pytest.approx(math.exp(-2))
-    assert found["t+2, best probe (layer 1)"]["value"] == pytest.approx(math.exp(-3.5))
-    forgotten = found["Late loss at t+2"]
-    assert forgotten["unit"] == "bits"
-    assert forgotten["low"] < forgotten["value"] < forgotten["high"]
+def test_accuracies_stand_beside_floor_and_ceiling() -> None:
+    top1 = findings(sums(noise=0.1), LAYERS, 2).offsets[1]["top1"]
+    assert top1["floor"] == pytest.approx(math.exp(-5))
+    assert top1["best"] == pytest.approx(math.exp(-3.5))
+    assert top1["ceiling"] == pytest.approx(math.exp(-3))
+    assert top1["best_low"] <= top1["best"] <= top1["best_high"]
 
 
 def test_probes_that_were_not_scored_on_test_are_an_error() -> None:

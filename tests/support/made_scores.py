@@ -82,12 +82,12 @@ def without(*readouts: str) -> dict[Key, float]:
 
 @dataclass(frozen=True)
 class Case:
-    """Scores, and sentences that the verdict must say of them.
+    """Scores, and what must be said of them.
 
     Attributes:
         name: What is special.
         cells: What differs from `TEST`, on validation too, as `"readout/layer/offset nats, …"`.
-        said: Sentences, without their full stop.
+        said: Sentences without their full stop, and cells of the row of t+2, joined by " | ".
         noise: Of all cells, or of `noisy` ones, written alike.
         held: What differs on validation alone.
         dropped: A readout that was not scored.
@@ -123,3 +123,17 @@ def _key(text: str) -> Key:
 def _cells(text: str) -> dict[Key, float]:
     parts = [part.split(" ") for part in text.split(", ") if part]
     return {_key(key): float(nats) for key, nats in parts}
+
+
+def said_of(verdict: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sentences of a verdict and the cells of the row of t+2, as cases have them."""
+    row = next(row for row in rows if row["offset"] == 2)
+    best = f"layer {row['best']}" + (f" ({row['alike']})" if row["alike"] else "")
+    read = f"{row['read']} beyond {row['floor']}"
+    cells = (best, row["read"], read, row["known"], row["share"] or "-", row["late_loss"])
+    return " ".join(verdict) + " | " + " | ".join(cells) + " |"
+
+
+def is_said(words: str, text: str) -> bool:
+    """Whether a sentence, or cells, stand whole in what `said_of` returns."""
+    return f"{words}." in text or f"| {words} |" in text

@@ -13,6 +13,6 @@ passages          what readouts say, token by token
 inspect_passages  the same, of a run's readouts on a few test passages
 verdict           what the scores say: rows, and the warnings; put together here
 sentences         the verdict in words
-headlines         the headline numbers
+by_offset         what was found at each offset, in cells
 document          the content of results.json
 """

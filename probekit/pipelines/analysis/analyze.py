@@ -21,7 +21,6 @@ from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import more_text, verdict
 from probekit.pipelines.analysis.measure import Measured, measure
-from probekit.pipelines.analysis.sentences import Beside
 from probekit.probes.files import read_probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
@@ -107,7 +106,7 @@ def run(
         measured.sums,
         setup.anatomy.n_layers,
         settings.offsets,
-        Beside(measured.ceiling_errors, more_text.clauses(measured.learning)),
+        verdict.Beside(measured.ceiling_errors, more_text.clauses(measured.learning)),
         at_output=settings.site == SITE_OF_MODEL,
         target=settings.target,
     )

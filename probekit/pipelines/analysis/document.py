@@ -11,7 +11,7 @@ from probekit.pipelines.analysis.breakdown import within_words
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.progress import Journal
-from probekit.readout import CONCAT, CONTROL, LENS
+from probekit.readout import CONCAT, CONTROL, LENS, LINEAR
 from probekit.runs.folder import SCHEMA
 from probekit.runs.metadata import model_row, run_row
 from probekit.scoring import contrasts
@@ -53,8 +53,8 @@ def document(
             *more_text.sentences(measured.learning),
             *within_words(measured.breakdown["classes"]),
         ],
-        "headlines": findings.headlines,
-        "scores": list(_scores(measured)),
+        "offsets": findings.offsets,
+        "scores": list(_scores(measured, findings)),
         "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
         "branching": measured.nucleus_sizes,
         "specialization": findings.rows,
@@ -69,7 +69,7 @@ def document(
     }
 
 
-def _scores(measured: Measured) -> Iterator[dict[str, Any]]:
+def _scores(measured: Measured, findings: Findings) -> Iterator[dict[str, Any]]:
     sums = measured.sums
     again: dict[int, set[str] | None] = {measured.settings.seed: None, **sums.repeated}
     for domain in sums.groups:
@@ -82,7 +82,9 @@ def _scores(measured: Measured) -> Iterator[dict[str, Any]]:
                 for row in rates.rows(floors):
                     if readouts is None or row["readout"] in readouts:
                         place = {"domain": domain, "split": split, "positions": positions}
-                        yield row | place | _described(measured, row, place) | {"seed": seed}
+                        placed = row | place | {"seed": seed}
+                        share = _share(findings, placed, measured.settings.seed)
+                        yield placed | _described(measured, row, place) | share
 
 
 def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -> dict[str, Any]:
@@ -97,6 +99,15 @@ def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -
         "kl_nats": _kl(measured, row, place),
         "converged": measured.converged(*cell),
     }
+
+
+def _share(findings: Findings, row: dict[str, Any], seed: int) -> dict[str, float | None]:
+    """Return the share of what the model knows that a row's probe reads, where it is known."""
+    kind = row["readout"], row["split"], row["positions"], row["seed"]
+    none: dict[str, float | None] = {"share": None, "share_low": None, "share_high": None}
+    if kind != (LINEAR, "test", "marginal", seed):
+        return none
+    return findings.shares.get((row["domain"], row["layer"], row["offset"]), none)
 
 
 def _kl(measured: Measured, row: dict[str, Any], place: dict[str, str]) -> float | None:

@@ -1,12 +1,11 @@
 """What was found, in words: how far layers see, then offset by offset."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM, UNIGRAM
-from probekit.scoring.rates import ROUGH_NATS, Rate
+from probekit.scoring.rates import Rate
 from probekit.scoring.specialization import (
     LEAST_LOSS_BITS,
     LEAST_LOSS_SHARE,
@@ -26,36 +25,17 @@ OWN = {MARGINAL: "the model itself knows", MARGINAL_ADAPTED: "the model knows, i
 Span = tuple[float, float, float]  # a number and the ends of its interval
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What is known beside the scores, by offset.
-
-    Attributes:
-        ceiling_errors: Standard error in nats that sampling leaves the ceiling over all domains;
-            where it is large, the ceiling is called an estimate.
-        more_text: What more text would do to what is read there, in words.
-    """
-
-    ceiling_errors: Mapping[int, float] = field(default_factory=dict)
-    more_text: Mapping[int, str] = field(default_factory=dict)
-
-
-def say(domain: DomainRates, rows: Sequence[Mapping[str, Any]], beside: Beside) -> list[str]:
+def say(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> list[str]:
     """Return the sentences on one domain.
 
     Args:
         domain: Its rates; of enough documents for intervals.
-        rows: Its rows of `specialization`, by offset from 1 on.
-        beside: What is known beside the scores.
+        horizon: Largest offset.
+        more_text: What more text would do to what is read, in words, by offset.
     """
-    horizon = len(rows)
-    ahead = range(2, horizon + 1)
     said = [*behind_counting(domain, horizon)]
-    said += [_how_far(domain, horizon, beside)] if horizon > 1 else []
-    said += next_token(domain)
-    if not all(domain.unread(k) for k in ahead):
-        said += [_at(domain, rows[k - 1], beside.ceiling_errors.get(k, 0.0)) for k in ahead]
-    return said
+    said += [_how_far(domain, horizon, more_text)] if horizon > 1 else []
+    return [*said, *next_token(domain)]
 
 
 def behind_counting(domain: DomainRates, horizon: int) -> Iterator[str]:
@@ -88,12 +68,12 @@ def behind_counting(domain: DomainRates, horizon: int) -> Iterator[str]:
 def known_room(domain: DomainRates, offset: int) -> Rate | None:
     """Return what the model knows beyond the floor; None of a model that is behind counting."""
     ceiling = domain.ceiling(offset)
-    if ceiling is None or (ceiling == MARGINAL and domain.behind_counting()):
+    if ceiling is None or (ceiling != MARGINAL_ADAPTED and domain.behind_counting()):
         return None
     return domain.room_bits(offset, ceiling)
 
 
-def _how_far(domain: DomainRates, horizon: int, beside: Beside) -> str:
+def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> str:
     """Say at which offset something is read at all, where, and how much of what is known."""
     ahead = [k for k in range(2, horizon + 1) if not domain.unread(k)]
     if not ahead:
@@ -106,7 +86,7 @@ def _how_far(domain: DomainRates, horizon: int, beside: Beside) -> str:
     how_far = f"Layers see at least to t+{farthest}, the farthest that was asked."
     if farthest < horizon:
         how_far = f"Layers see to t+{farthest}; beyond it nothing is clear."
-    more = beside.more_text.get(farthest)
+    more = more_text.get(farthest)
     return (
         f"{how_far} There the probe at layer {domain.best_layer(farthest)} of {domain.n_layers} "
         f"reads {_of_known(domain, farthest, read[farthest])}{'; ' + more if more else ''}."
@@ -131,64 +111,6 @@ def next_token(domain: DomainRates) -> Iterator[str]:
         f"The next token is settled in the last layer: no earlier layer's lens {reaches} 95 % of "
         f"the model's top-1 accuracy (layer {last}: {math.floor(100 * before[last])} %)."
     )
-
-
-def _at(domain: DomainRates, row: Mapping[str, Any], ceiling_error: float) -> str:
-    offset, best = row["offset"], row["best_layer"]
-    if domain.unread(offset):
-        return f"No layer reads the token at t+{offset}: no probe beats the unigram."
-    told = _told(domain, offset)
-    share = _share(domain, offset)
-    if ceiling_error > ROUGH_NATS and share and share in told:
-        error = ceiling_error / math.log(2)
-        told += f" (an estimate: what the model knows is known to ± {error:.2f} bits only)"
-    place = f"The token at t+{offset} is read best at layer {best} of {domain.n_layers}"
-    return f"{place}{_alike(domain, row)}. {_opened(told)}. {_opened(row['verdict'])}."
-
-
-def _told(domain: DomainRates, offset: int) -> str:
-    """Say what is read beyond the floor, if it is anything."""
-    name, layer = domain.floor(offset)
-    if (name, layer) == (LINEAR, domain.best_layer(offset)):
-        return "no layer reads more than the current token tells"
-    value, low, high = read = domain.marginal.summary(domain.read_bits(offset))
-    if high < 0:
-        less = bits((-value, -high, -low))
-        return f"a linear probe there reads less than {FLOORS[name]}, by {less}"
-    if low <= 0:
-        beyond = f"what a linear probe there reads beyond {FLOORS[name]}"
-        return f"{beyond} is not clear of nothing, {bits(read)}"
-    return f"a linear probe there reads {_of_known(domain, offset, read)}"
-
-
-def _opened(words: str) -> str:
-    return words[0].upper() + words[1:]
-
-
-def _alike(domain: DomainRates, row: Mapping[str, Any]) -> str:
-    """Name the layers that read as the best one does, or cannot be told from it."""
-    layers = row["like_best"]
-    if len(layers) < 2:
-        return ""
-    behind, margin = domain.behind_best(row["offset"]), row["late_margin_bits"]
-    if any(behind[layer][1] < 0 for layer in layers):  # validation chose another than test
-        others = [layer for layer in layers if layer != row["best_layer"]]
-        return f" on validation text ({_named(others)} no worse on test text)"
-    close = all(behind[layer][1] < margin for layer in layers)
-    return f" ({_named(layers)} {'read it alike' if close else 'cannot be told apart'})"
-
-
-def _named(layers: Sequence[int]) -> str:
-    """Name layers.
-
-    >>> _named([4, 5, 6]), _named([4, 5]), _named([2, 5, 6]), _named([3])
-    ('layers 4 to 6', 'layers 4 and 5', 'layers 2, 5 and 6', 'layer 3')
-    """
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    if len(layers) > 2 and layers[-1] - layers[0] == len(layers) - 1:
-        return f"layers {layers[0]} to {layers[-1]}"
-    return f"layers {', '.join(map(str, layers[:-1]))} and {layers[-1]}"
 
 
 def _of_known(domain: DomainRates, offset: int, read: Span) -> str:

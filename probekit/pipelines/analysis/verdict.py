@@ -1,19 +1,27 @@
-"""From specialization to sentences, headline numbers and warnings."""
+"""From specialization to sentences, a table of offsets, and warnings."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from probekit.pipelines.analysis.headlines import headlines
-from probekit.pipelines.analysis.sentences import (
-    Beside,
-    behind_counting,
-    late_loss,
-    looks,
-    say,
-)
+from probekit.pipelines.analysis.by_offset import by_offset
+from probekit.pipelines.analysis.sentences import behind_counting, late_loss, looks, say
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums, Rate, few_documents
 from probekit.scoring.specialization import DomainRates, specialization_row
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known beside the scores, by offset.
+
+    Attributes:
+        ceiling_errors: Standard error in nats that sampling leaves the ceiling over all domains;
+            where it is large, the ceiling is called an estimate.
+        more_text: What more text would do to what is read there, in words.
+    """
+
+    ceiling_errors: Mapping[int, float] = field(default_factory=dict)
+    more_text: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -23,13 +31,15 @@ class Findings:
     Attributes:
         rows: `specialization` of results.json, one row a domain and offset.
         verdict: Sentences.
-        headlines: The headline numbers.
+        offsets: What was found at each offset, in cells.
+        shares: By domain, layer and offset, the columns `share` of what the model knows.
         warnings: Code and message of what a reader must know.
     """
 
     rows: list[dict[str, Any]]
     verdict: list[str]
-    headlines: list[dict[str, Any]]
+    offsets: list[dict[str, Any]]
+    shares: Mapping[tuple[str, int, int], dict[str, float | None]]
     warnings: list[dict[str, str]]
 
 
@@ -56,14 +66,27 @@ def findings(
     domains = [DomainRates.of(sums, name, n_layers, at_output, target) for name in sums.groups]
     offsets = range(1, horizon + 1)
     rows = [_row(domain, offset) for domain in domains for offset in offsets]
-    first = domains[0]
+    first, beside = domains[0], beside or Beside()
     if first.test.shortage:
         verdict = [f"Cannot tell: {first.test.shortage}."]
     else:
-        verdict = say(first, rows[:horizon], beside or Beside())
+        verdict = say(first, horizon, beside.more_text)
         verdict += [looks(horizon, len(domains))] if horizon > 1 else []
     warnings = list(_warnings(domains, horizon))
-    return Findings(rows, verdict, list(headlines(first, horizon)), warnings)
+    table = list(by_offset(first, rows[:horizon], beside.ceiling_errors))
+    return Findings(rows, verdict, table, _shares(domains, horizon), warnings)
+
+
+def _shares(
+    domains: list[DomainRates], horizon: int
+) -> dict[tuple[str, int, int], dict[str, float | None]]:
+    """Return what each layer's probe reads of what the model knows, where it was marginalized."""
+    return {
+        (domain.name, layer, offset): domain.marginal.columns("share", share)
+        for domain in domains
+        for offset in range(1, horizon + 1)
+        for layer, share in domain.shares(offset).items()
+    }
 
 
 def _row(domain: DomainRates, offset: int) -> dict[str, Any]:

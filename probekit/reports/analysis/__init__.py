@@ -2,6 +2,7 @@
 
 rows          the rows of a run by what they are about
 page_budget   which metrics fit on a page
+first_screen  the table of offsets, the specialization curve, the waterfall
 tables        marginalization, floor to ceiling, all readouts
 specialization  readout gap, late loss, the next token
 breakdown     classes of targets and calibration

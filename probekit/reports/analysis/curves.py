@@ -1,13 +1,13 @@
 """From score rows to the curves of the report, and what each of them says in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from probekit.readout import LENS, MARGINAL, RANDOM, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored_metrics
 from probekit.reports.analysis.rows import RunRows
-from probekit.reports.components.axes import one_panel, span_of
+from probekit.reports.components.axes import EDGES, SIZE, one_panel, span_of
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.line_figures import (
     Curve,
@@ -15,12 +15,17 @@ from probekit.reports.components.line_figures import (
     Level,
     draw_curves,
     draw_depths,
+    draw_shares,
 )
 from probekit.reports.components.numbers import DASH, Metric, fixed, known
 from probekit.reports.components.rows import ceiling
 from probekit.reports.components.tables import Cell, Table
 
 _NAN = float("nan")
+SHARE = Metric(
+    "share", "Share of what is known", "Read of what the model knows (%)",
+    "share of what the model knows beyond the floor", 100.0, 0, " %", True,
+)  # fmt: skip
 
 
 def curve_figures(run: RunRows) -> list[PageFigure]:
@@ -31,15 +36,31 @@ def curve_figures(run: RunRows) -> list[PageFigure]:
         PageFigure(
             f"c{metric.name}{positions[0]}{number}",
             curve_message(run, metric, (domain, positions)),
-            partial(one_panel, partial(draw_curves, panel=panel)),
+            partial(one_panel, partial(drawn_by(metric), panel=panel), *_size(run)),
             group=metric.name,
             positions=positions,
             domain=domain,
         )
         for metric in curve_metrics(run)
-        for positions in run.positions()
+        for positions in positions_of(run, metric)
         for number, (domain, panel) in enumerate(panels(run, metric, positions).items())
     ]
+
+
+def positions_of(run: RunRows, metric: Metric) -> tuple[str, ...]:
+    """Return the sets of positions that a metric is drawn on: shares where there is a ceiling."""
+    return ("marginal",) if metric is SHARE else run.positions()
+
+
+def drawn_by(metric: Metric) -> "Callable[..., None]":
+    """Return what draws the panels of a metric."""
+    return draw_shares if metric is SHARE else draw_curves
+
+
+def _size(run: RunRows) -> tuple[tuple[float, float], tuple[float, float, float, float]]:
+    """Return size and edges of a panel, of which three stand side by side where there are three."""
+    few = len(run.domains) < 3
+    return (SIZE, EDGES) if few else ((3.7, 3.0), (0.155, 0.885, 0.975, 0.155))
 
 
 def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel]:
@@ -50,10 +71,17 @@ def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel
 
 
 def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
-    """Return the metrics that curves are drawn for."""
+    """Return the metrics that curves are drawn for, the share of what is known first."""
     panels = len(run.domains) * len(run.positions())
     points = len(_layers(run)) + len(run.contrasted(RANDOM))
-    return fitting(scored_metrics(run), points * len(run.offsets) * panels, MOST_POINTS)
+    return with_share(
+        run, fitting(scored_metrics(run), points * len(run.offsets) * panels, MOST_POINTS)
+    )
+
+
+def with_share(run: RunRows, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Return metrics with the share of what is known before them, where it is known."""
+    return (SHARE, *metrics) if run.measured(SHARE.name) else metrics
 
 
 def curve_message(run: RunRows, metric: Metric, where: tuple[str, str]) -> str:
@@ -103,12 +131,12 @@ def _panel(run: RunRows, metric: Metric, where: tuple[str, str]) -> LayerPanel:
         _curve(run, metric, (kind, name, offset), where)
         for offset in run.offsets
         for kind, name in (("probe", run.probe or ""), (LENS, LENS))
-        if run.layers(name)
+        if run.layers(name) and (kind == "probe" or metric is not SHARE)
     ]
     curves += [
         _untrained(run, metric, offset, where)
         for offset in run.offsets
-        if run.contrasted(RANDOM, offset)
+        if run.contrasted(RANDOM, offset) and metric is not SHARE
     ]
     levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
     return LayerPanel(metric.label, curves, levels, (0.0, 1.0))

@@ -21,6 +21,7 @@ from probekit.reports.analysis.curves import (
     depth_curve,
     depth_is_as_in_paper,
 )
+from probekit.reports.analysis.first_screen import depth_figure, offset_table, waterfalls
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.learning import learning_figure
 from probekit.reports.analysis.not_run import not_run
@@ -37,7 +38,7 @@ from probekit.reports.analysis.tables import (
 )
 from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
-from probekit.reports.components.numbers import Metric, fixed, headline
+from probekit.reports.components.numbers import Metric, fixed
 from probekit.reports.components.templates import rendered
 from probekit.reports.inspector.inspector import Inspector, build_inspector
 from probekit.scoring.rates import ROUGH_NATS
@@ -91,6 +92,9 @@ def _shown(run: RunRows) -> dict[str, Any]:
         "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),
         "numbered": enumerate,
         "choices": _choices,
+        "found": offset_table(run),
+        "answer": depth_figure(run),
+        "waterfalls": waterfalls(run),
         "figures": curve_figures(run),
         "depth": depth_curve(run),
         "depth_is_as_in_paper": depth_is_as_in_paper(run),
@@ -141,7 +145,6 @@ def _said(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the run says of itself."""
     return {
         "verdict": results.get("verdict") or [],
-        "headlines": [headline(row) for row in results.get("headlines") or []],
         "warnings": results.get("warnings") or [],
         "checks": check_table(results.get("checks") or []),
         "texts": text_table(results.get("text") or []),

@@ -58,6 +58,17 @@ if (command && navigator.clipboard) {
   command.closest(".command").append(button);
 }
 
+function unfold() {
+  const part = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = part && (part.closest("details") || part.querySelector("details"));
+  if (folded && !folded.open) {
+    folded.open = true;
+    part.scrollIntoView();
+  }
+}
+addEventListener("hashchange", unfold);
+unfold();
+
 let closed = [];
 addEventListener("beforeprint", () => {
   closed = Array.from(document.querySelectorAll("details:not([open])"));

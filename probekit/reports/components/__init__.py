@@ -9,6 +9,7 @@ colours       colours of offsets, runs and maps; line styles
 svg           matplotlib figures as inline SVG
 axes          size, labels, ticks and grid of a figure
 line_figures  curves over layers, by depth and by position
+waterfall     from floor to ceiling, step by step
 figure        a figure of a page with its message
 templates     templates, styles and scripts
 """

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 TICK_STEPS = (1.0, 2.0, 5.0, 10.0)  # of the first digit
-_SIZE = (4.6, 3.4)  # inches
-_EDGES = (0.125, 0.91, 0.975, 0.135)  # left, right, top and bottom of the axes, shares of the size
+SIZE = (4.6, 3.4)  # inches
+EDGES = (0.125, 0.91, 0.975, 0.135)  # left, right, top and bottom of the axes, shares of the size
 
 
 def one_panel(
     draw: "Callable[[Axes], object]",
-    size: tuple[float, float] = _SIZE,
-    edges: tuple[float, float, float, float] = _EDGES,
+    size: tuple[float, float] = SIZE,
+    edges: tuple[float, float, float, float] = EDGES,
 ) -> "Figure":
     """Return a figure with one panel.
 

@@ -90,6 +90,17 @@ def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
     _end_labels(axes, [curve for curve in panel.curves if curve.kind == "probe"])
 
 
+def draw_shares(axes: "Axes", panel: LayerPanel) -> None:
+    """Draw the share of what the model knows that each layer reads: 0 the floor, 100 % all."""
+    draw_curves(axes, panel)
+    ends = ((0.0, 1, "floor: what the current token alone tells"), (100.0, 0, "all of it"))
+    for height, side, name in ends:
+        axes.axhline(height, color=INK, linewidth=0.9, linestyle=KIND_DASHES["ceiling"])
+        text = axes.annotate(name, (side, height), (3 - 6 * side, 3), textcoords="offset points")
+        text.xycoords = ("axes fraction", "data")
+        text.set(fontsize=8, color=INK, ha=("left", "right")[side])
+
+
 def draw_depths(axes: "Axes", depths: Sequence[float], series: Sequence[Sequence[float]]) -> None:
     """Draw the lens' divergence by relative depth, one line style a series."""
     dress(axes, "Relative depth", "KL to the model's output (nats)")

@@ -138,15 +138,3 @@ def compact(value: object) -> str:
         return fixed(value, 0)
     tiny = 0 < abs(value) < 1e-3
     return f"{value:.2g}" if tiny else f"{value:.3g}".replace("-", MINUS)
-
-
-def headline(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return a headline number as texts."""
-    value, unit = known(row.get("value")), str(row.get("unit") or "")
-    digits = 2 if value is not None and abs(value) >= 0.1 else 3
-    text = compact(row.get("value")) if value is None else fixed(value, digits)
-    return {
-        "label": str(row["label"]), "value": text, "unit": unit,
-        "interval": between(row.get("low"), row.get("high"), digits),
-        "note": str(row.get("note") or ""),
-    }  # fmt: skip

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit.readout import LENS, MODEL, RANDOM
-from probekit.reports.analysis.curves import divergence, panels
+from probekit.reports.analysis.curves import divergence, drawn_by, panels, positions_of, with_share
 from probekit.reports.analysis.learning import ROLES, learning_lines
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
@@ -14,7 +14,6 @@ from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import (
     LayerPanel,
     LearningLine,
-    draw_curves,
     draw_depths,
     draw_learning,
     draw_positions,
@@ -43,8 +42,8 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     """Yield every figure of a run; none is drawn before it is asked for."""
     run = index(results)
     inks = (PRINT_INK, *offset_colours(max(run.offsets, default=1))[0])
-    for metric in scored_metrics(run):
-        for positions in run.positions():
+    for metric in with_share(run, scored_metrics(run)):
+        for positions in positions_of(run, metric):
             yield _curves(run, metric, positions, inks)
     for each in (_divergence(run, inks), _entropy(run, inks), _learning(run, inks)):
         yield from each
@@ -60,7 +59,7 @@ def _curves(run: RunRows, metric: Metric, positions: str, inks: Sequence[str]) -
         for domain, panel in by_domain.items()
         for row in _curve_rows(run, panel)
     ]  # fmt: skip
-    draw = partial(curves_figure, by_domain, run.offsets, _words(run, by_domain))
+    draw = partial(curves_figure, by_domain, run.offsets, _words(run, by_domain), drawn_by(metric))
     return Drawing(f"curves-{metric.name.replace('_', '-')}-{where}", draw, rows, inks)
 
 
@@ -111,13 +110,16 @@ def _words(run: RunRows, by_domain: Mapping[str, LayerPanel]) -> dict[str, str]:
 
 
 def curves_figure(
-    by_domain: Mapping[str, LayerPanel], offsets: Sequence[int], words: Mapping[str, str]
+    by_domain: Mapping[str, LayerPanel],
+    offsets: Sequence[int],
+    words: Mapping[str, str],
+    draw: "Callable[..., None]",
 ) -> "Figure":
     """Draw curves over layers, a panel a domain, with the legend below."""
     legends = [offset_legend(offsets), kind_legend(words)]
     figure, every = grid(list(by_domain), legends)
     for axes, panel in zip(every, by_domain.values(), strict=True):
-        draw_curves(axes, panel)
+        draw(axes, panel)
         _mark_offsets(axes)
     inner(every)
     return figure

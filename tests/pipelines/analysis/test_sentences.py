@@ -2,9 +2,9 @@
 
 import pytest
 
-from probekit.pipelines.analysis.sentences import Beside, share_words
-from probekit.pipelines.analysis.verdict import Findings, findings
-from support.made_scores import LAYERS, Case, case, sums, with_cells
+from probekit.pipelines.analysis.sentences import share_words
+from probekit.pipelines.analysis.verdict import Beside, Findings, findings
+from support.made_scores import LAYERS, Case, case, is_said, said_of, sums, with_cells
 
 # fmt: off
 CASES = [
@@ -14,10 +14,9 @@ CASES = [
         "model itself knows beyond a skip-bigram: 75 % [75 %, 75 %]",
         "The next token is settled at layer 2 of 3: from there on the logit lens has at "
         "least 95 % of the model's top-1 accuracy",
-        "The token at t+2 is read best at layer 1 of 3",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 2.89 that the model "
-        "itself knows beyond a skip-bigram: 75 % [75 %, 75 %]",
-        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+        "layer 1 of 3",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 2.89 bits | 75 % [75 %, 75 %]",
+        "later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
     ),
     case("no earlier lens reaches", "lens/2/1 2.4",
         "The next token is settled in the last layer: no earlier layer's lens reaches 95 % "
@@ -32,41 +31,39 @@ CASES = [
         "of the model's top-1 accuracy (layer 2: 94 %)",
     ),
     case("no lens", "",
-        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+        "later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
         dropped="lens",
     ),
     case("no model", "",
-        "Later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
+        "later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
         dropped="model",
     ),
     case("the model behind a skip-bigram", "model//1 4.8, lens/3/1 4.8",
         "The model predicts this text worse than counting does: its next-token loss is 0.43 "
         "bits [0.42, 0.44] above that of a skip-bigram",
         "What it knows of later tokens is no measure here, and none is given",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram",
     ),
     case("the model behind the unigram", "model//1 6.5, skip-bigram//1 6.4",
         "The model predicts this text worse than counting does: its next-token loss is 0.72 "
         "bits [0.71, 0.73] above that of a unigram",
         "What it knows of later tokens is no measure here, and none is given",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram",
     ),
     case("perhaps behind", "model//1 4.52",
         "The next token is settled at layer 1 of 3: from there on the logit lens has at "
         "least 95 % of the model's top-1 accuracy",
-        "The token at t+2 is read best at layer 1 of 3 (layers 1 to 3 cannot be told apart)",
-        "A linear probe there reads 2.16 bits [1.35, 3.03] of the 2.89 that the model "
-        "itself knows beyond a skip-bigram: 75 % [52 %, 100 %]",
-        "Cannot tell whether later layers lose any: 0.577 bits [-0.223, 1.321] after layer "
-        "1",
+        "layer 1 of 3 (layers 1 to 3 cannot be told apart)",
+        "2.16 bits [1.35, 3.03] beyond a skip-bigram | 2.89 bits | 75 % [52 %, 100 %]",
+        "cannot tell whether later layers lose any: 0.577 bits [-0.223, 1.321] after layer 1",
         noise=1.0,
     ),
     case("behind, its output adapted", "model//1 4.8, marginal-adapted//2 3.2",
         "The model predicts this text worse than counting does: its next-token loss is 0.43 "
         "bits [0.42, 0.44] above that of a skip-bigram",
         "What it knows of later tokens is measured with its output adapted to this text",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 2.60 that the model "
-        "knows, its output adapted, beyond a skip-bigram: 83 % [83 %, 84 %]",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 2.60 bits, its output adapted | 83 % "
+        "[83 %, 84 %]",
     ),
     case("behind, adapted or not", "model//1 4.8, marginal-adapted//2 5.3",
         "The model predicts this text worse than counting does: its next-token loss is 0.43 "
@@ -74,52 +71,50 @@ CASES = [
         "What it knows of later tokens is no measure here, and none is given",
         "Of tokens ahead the model, its output adapted, tells less than the current token "
         "alone, t+2 by 0.43 bits [0.42, 0.44]: nothing is measured against it there",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram",
     ),
     case("the ceiling behind the floor", "marginal//2 5.5",
-        "Of tokens ahead the model tells less than the current token alone, t+2 by 0.72 "
-        "bits [0.72, 0.73]: nothing is measured against it there",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+        "Of tokens ahead the model tells less than the current token alone, t+2 by 0.72 bits "
+        "[0.72, 0.73]: nothing is measured against it there",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram",
     ),
     case("the adapted ceiling behind the floor", "marginal-adapted//2 5.5",
         "Of tokens ahead the model, its output adapted, tells less than the current token "
         "alone, t+2 by 0.72 bits [0.71, 0.73]: nothing is measured against it there",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram",
     ),
     case("the ceiling at the floor", "marginal//2 5.0",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram; what the "
-        "model itself knows, 0.00 bits [-0.01, 0.01], is too little for a share",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 0.00 bits [-0.01, 0.01]: too little "
+        "for a share | -",
     ),
     case("a small room", "marginal//2 4.85, linear/1/2 4.9, linear/2/2 4.95, linear/3/2 4.95",
-        "A linear probe there reads 0.14 bits [0.14, 0.15] beyond a skip-bigram; what the "
-        "model itself knows, 0.22 bits [0.21, 0.22], is too little for a share",
-        "Later layers lose 0.072 bits [0.064, 0.080] of what layer 1 reads",
+        "0.14 bits [0.14, 0.15] beyond a skip-bigram | 0.22 bits [0.21, 0.22]: too little "
+        "for a share | -",
+        "later layers lose 0.072 bits [0.064, 0.080] of what layer 1 reads",
     ),
     case("a room that is not clear", "",
-        "A linear probe there reads 2.16 bits [2.16, 2.16] of the 2.89 that the model "
-        "itself knows beyond a skip-bigram: 75 % [50 %, 151 %], as much as all of it cannot "
-        "be excluded",
-        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        "2.16 bits [2.16, 2.16] beyond a skip-bigram | 2.89 bits | 75 % [50 %, 151 %], as "
+        "much as all of it cannot be excluded",
+        "later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
         noise=3.0, noisy="marginal//2",
     ),
     case("a room that may be small", "marginal//2 4.0",
-        "A linear probe there reads 2.16 bits [2.16, 2.16] beyond a skip-bigram; what the "
-        "model itself knows, 1.44 bits [-1.47, 4.39], is too uncertain for a share",
-        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        "2.16 bits [2.16, 2.16] beyond a skip-bigram | 1.44 bits [-1.47, 4.39]: too "
+        "uncertain for a share | -",
+        "later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
         noise=6.0, noisy="marginal//2",
     ),
     case("no ceiling", "",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram (what the "
-        "model itself knows was not measured)",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | not measured | -",
         dropped="marginal",
     ),
     case("an adapted ceiling", "marginal-adapted//2 2.5",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 3.61 that the model "
-        "knows, its output adapted, beyond a skip-bigram: 60 % [60 %, 60 %]",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 3.61 bits, its output adapted | 60 % "
+        "[60 %, 60 %]",
     ),
     case("an adapted ceiling of a small room", "marginal-adapted//2 4.85",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] beyond a skip-bigram; what the "
-        "model knows, its output adapted, 0.22 bits [0.21, 0.23], is too little for a share",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 0.22 bits [0.21, 0.23], its output "
+        "adapted: too little for a share | -",
     ),
     case("nothing is read", "linear/0/2 6.0, linear/1/2 6.0, linear/2/2 6.0, linear/3/2 6.0",
         "No layer reads any token ahead: no probe beats the unigram",
@@ -132,35 +127,32 @@ CASES = [
     ),
     case("less than the floor", "linear/0/2 5.4, linear/1/2 5.3, linear/2/2 5.4, linear/3/2 5.5",
         "No layer clearly reads more of any token ahead than the current token tells",
-        "A linear probe there reads less than a skip-bigram, by 0.43 bits [0.42, 0.44]",
-        "Later layers lose 0.289 bits [0.281, 0.296] of what layer 1 reads",
+        "less than the floor, by 0.43 bits [0.42, 0.44] beyond a skip-bigram",
+        "later layers lose 0.289 bits [0.281, 0.296] of what layer 1 reads",
     ),
     case("not clear of nothing", "linear/1/2 4.9, linear/2/2 4.95, linear/3/2 4.96",
         "No layer clearly reads more of any token ahead than the current token tells",
-        "The token at t+2 is read best at layer 1 of 3 (layers 0 to 3 cannot be told apart)",
-        "What a linear probe there reads beyond a skip-bigram is not clear of nothing, 0.14 "
-        "bits [-0.18, 0.49]",
-        "Cannot tell whether later layers lose any: 0.087 bits [-0.233, 0.384] after layer "
-        "1",
+        "layer 1 of 3 (layers 0 to 3 cannot be told apart)",
+        "0.14 bits [-0.18, 0.49], not clear of nothing beyond a skip-bigram",
+        "cannot tell whether later layers lose any: 0.087 bits [-0.233, 0.384] after layer 1",
         noise=0.4,
     ),
     case("the best layer is the floor", "linear/0/2 3.4",
         "No layer clearly reads more of any token ahead than the current token tells",
-        "The token at t+2 is read best at layer 0 of 3",
-        "No layer reads more than the current token tells",
-        "Later layers lose 0.721 bits [0.716, 0.726] of what layer 0 reads",
+        "layer 0 of 3",
+        "no layer reads more than the current token tells",
+        "later layers lose 0.721 bits [0.716, 0.726] of what layer 0 reads",
         held="linear/0/2 3.3",
     ),
     case("all of it cannot be excluded", "marginal//2 3.6",
-        "A linear probe there reads 2.16 bits [2.16, 2.16] of the 2.02 that the model "
-        "itself knows beyond a skip-bigram: 107 % [93 %, 125 %], as much as all of it "
-        "cannot be excluded",
-        "Later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
+        "2.16 bits [2.16, 2.16] beyond a skip-bigram | 2.02 bits | 107 % [93 %, 125 %], as "
+        "much as all of it cannot be excluded",
+        "later layers lose 0.577 bits [0.577, 0.577] of what layer 1 reads",
         noise=0.6, noisy="marginal//2",
     ),
     case("more than the ceiling", "marginal//2 3.9",
-        "A linear probe there reads 2.16 bits [2.16, 2.17] of the 1.59 that the model "
-        "itself knows beyond a skip-bigram: 136 % [136 %, 137 %], all of it and more",
+        "2.16 bits [2.16, 2.17] beyond a skip-bigram | 1.59 bits | 136 % [136 %, 137 %], all "
+        "of it and more",
     ),
 ]
 # fmt: on
@@ -177,9 +169,9 @@ def named(name: str) -> Findings:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_scores_say(case: Case) -> None:
-    text = " ".join(found_in(case).verdict)
-    for sentence in case.said:
-        assert f"{sentence}." in text
+    found = found_in(case)
+    text = said_of(found.verdict, found.offsets)
+    assert [words for words in case.said if not is_said(words, text)] == []
 
 
 def test_without_a_lens_or_a_model_the_next_token_is_not_spoken_of() -> None:
@@ -190,10 +182,10 @@ def test_without_a_lens_or_a_model_the_next_token_is_not_spoken_of() -> None:
 @pytest.mark.parametrize("name", ["nothing is read", "hardly anything is read"])
 def test_of_what_no_layer_reads_nothing_is_said_of_layers(name: str) -> None:
     found = named(name)
-    assert not [text for text in found.verdict if "read best" in text]
-    assert found.rows[1]["verdict"] == "no layer reads it"
-    labels = {each["label"] for each in found.headlines}
-    assert labels.isdisjoint({"Read at t+2", "Late loss at t+2", "t+2, best probe (layer 1)"})
+    row = found.offsets[1]
+    assert found.rows[1]["verdict"] == row["late_loss"] == "no layer reads it"
+    assert row["read"] == "no layer reads it: no probe beats the unigram"
+    assert (row["alike"], row["share"]) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -205,31 +197,31 @@ def test_where_counting_tells_more_than_the_model_it_is_no_ceiling(name: str) ->
     assert "worse than counting" in found.verdict[0] or "less than the current" in found.verdict[0]
     assert found.rows[1]["recovered"] is None
     assert not [text for text in found.verdict if "itself knows" in text]
-    assert not [each for each in found.headlines if "marginalization" in each["label"]]
+    assert found.offsets[1]["share"] == ""
+    assert found.offsets[1]["top1"]["ceiling"] is None
+    assert (2, 2) not in [(layer, offset) for _, layer, offset in found.shares]
 
 
-def test_tile_sentence_and_ceiling_are_of_one_kind() -> None:
+def test_sentence_cells_and_curve_speak_of_one_ceiling() -> None:
     found = named("an adapted ceiling")
-    tiles = {each["label"]: each for each in found.headlines}
-    assert "t+2, marginalization, adapted" in tiles
-    assert "t+2, marginalization" not in tiles
-    note = "of the 3.61 that the model knows, its output adapted, beyond a skip-bigram: "
-    assert tiles["Read at t+2"]["note"] == f"{note}60 % [60 %, 60 %]"
-    assert tiles["Read at t+2"]["unit"] == "bits"
-    (unclear,) = (
-        each for each in named("not clear of nothing").headlines if each["label"] == "Read at t+2"
-    )
-    assert unclear["note"] == "beyond a skip-bigram, not clear of nothing"
+    share = found.shares["prose", 1, 2]["share"]
+    assert share == pytest.approx(1.5 / 2.5)
+    assert "60 % [60 %, 60 %]" in found.verdict[0]
+    assert found.offsets[1]["share"] == "60 % [60 %, 60 %]"
+    assert found.offsets[1]["known"] == "3.61 bits, its output adapted"
+
+
+def test_a_layer_s_share_lies_between_floor_and_ceiling_at_the_next_token_too() -> None:
+    found = named("everything is clear")
+    at_next = [found.shares["prose", layer, 1]["share"] for layer in range(LAYERS + 1)]
+    assert at_next == pytest.approx([(4.4 - nats) / 2.4 for nats in (4.4, 3.0, 2.2, 1.98)])
+    ahead = [found.shares["prose", layer, 2]["share"] for layer in range(LAYERS + 1)]
+    assert ahead == pytest.approx([(5.0 - nats) / 2.0 for nats in (5.04, 3.5, 3.6, 3.9)])
 
 
 def test_a_loose_ceiling_is_called_an_estimate_in_bits() -> None:
-    for error, word in (
-        (0.05, ""),
-        (0.06, " (an estimate: what the model knows is known to ± 0.09"),
-    ):
-        text = findings(sums(), LAYERS, 2, Beside({2: error})).verdict[2]
-        assert ("an estimate" in text) == bool(word)
-        assert word in text
+    for error, word in ((0.05, "2.89 bits"), (0.06, "2.89 bits, an estimate to ± 0.09")):
+        assert findings(sums(), LAYERS, 2, Beside({2: error})).offsets[1]["known"] == word
 
 
 def test_the_first_sentence_says_whether_more_text_would_move_it() -> None:

@@ -64,6 +64,7 @@ def test_switching_the_metric_shows_the_curves_of_that_metric(
 
 def test_switching_positions_shows_the_other_curves(open_page: Any) -> None:
     page, _ = open_page()
+    page.check("#curve-metric-top1", force=True)
     assert {figure["positions"] for figure in _shown(page, "figure.curve")} == {"marginal"}
     page.check("#curve-positions-all", force=True)
     assert {figure["positions"] for figure in _shown(page, "figure.curve")} == {"all"}
@@ -71,7 +72,8 @@ def test_switching_positions_shows_the_other_curves(open_page: Any) -> None:
 
 def test_choosing_an_offset_hides_the_levels_of_the_others(open_page: Any) -> None:
     page, _ = open_page()
-    figure = page.locator("figure.curve").first
+    page.check("#curve-metric-top1", force=True)
+    figure = page.locator("figure.curve[data-metric=top1]").first
     page.check("#curve-focus-3", force=True)
     assert figure.locator(".o1.level").first.is_hidden()
     assert figure.locator(".o3.level").first.is_visible()
@@ -84,7 +86,8 @@ def test_the_untrained_model_is_seen_in_the_curves_and_the_page_says_its_target_
     open_page: Any,
 ) -> None:
     page, _ = open_page()
-    figure = page.locator("figure.curve").first
+    page.check("#curve-metric-top1", force=True)
+    figure = page.locator("figure.curve[data-metric=top1]").first
     assert figure.locator(".o2.random:not(.band)").is_visible()
     page.check("#curve-focus-2", force=True)
     assert figure.locator(".o2.random:not(.band)").is_visible()
@@ -93,7 +96,8 @@ def test_the_untrained_model_is_seen_in_the_curves_and_the_page_says_its_target_
 
 def test_the_lens_is_shown_at_every_offset_on_demand(open_page: Any) -> None:
     page, _ = open_page()
-    lens = page.locator("figure.curve").first.locator(".o2.lens")
+    page.check("#curve-metric-top1", force=True)
+    lens = page.locator("figure.curve[data-metric=top1]").first.locator(".o2.lens")
     assert lens.evaluate("e => getComputedStyle(e).display") == "none"
     page.check("#lens-every")
     assert lens.evaluate("e => getComputedStyle(e).display") == "inline"
@@ -110,6 +114,7 @@ def test_the_map_shows_one_view_at_a_time(open_page: Any) -> None:
 
 def test_the_comparison_follows_its_switch(open_page: Any) -> None:
     page, _ = open_page()
+    page.evaluate("location.hash = '#domains'")  # a part opens when it is linked to
     page.check("#compare-metric-bits", force=True)
     assert _shown(page, ".compare") == [{"metric": "bits"}]
 

@@ -24,7 +24,9 @@ def small() -> str:
 
 
 def _figures(html: str, positions: str) -> list[str]:
-    return re.findall(rf'<figure[^>]*data-positions="{positions}">.*?</figure>', html, re.DOTALL)
+    """Return the curves of scores, without those of shares, which end at floor and ceiling."""
+    curve = rf'<figure[^>]*data-metric="(?!share)\w+" data-positions="{positions}">.*?</figure>'
+    return re.findall(curve, html, re.DOTALL)
 
 
 def test_the_ceiling_is_drawn_only_where_the_positions_are_its_own(small: str) -> None:
@@ -93,12 +95,15 @@ def test_an_offset_has_one_colour_in_figures_map_and_tables(small: str) -> None:
 
 def test_figures_have_a_text_that_says_what_they_show(small: str) -> None:
     labels = [a["aria-label"] or "" for tag, a in Page(small).tags if a.get("role") == "img"]
-    assert len(labels) == 34
-    assert labels[33].startswith("The widest gap between confidence and accuracy is that of")
-    assert all(
-        re.search(r"t\+3: from [\d.\N{MINUS SIGN}]+ at layer 0", text) for text in labels[:30]
-    )
-    assert "nats at layer 1" in labels[31]
+    by_layer = [text for text in labels if "by layer" in text]
+    assert len(by_layer) == 34
+    assert all(re.search(r"t\+3: from [\d.\N{MINUS SIGN}]+ at layer 0", text) for text in by_layer)
+    assert by_layer[0].startswith("all: share of what the model knows beyond the floor of linear")
+    falls = [text for text in labels if "beyond the unigram" in text]
+    assert [text[:3] for text in falls] == ["t+1", "t+2", "t+3"]
+    assert all("skip-bigram" in text and "layer 3, last" in text for text in falls)
+    assert "nats at layer 1" in labels[-3]
+    assert labels[-1].startswith("The widest gap between confidence and accuracy is that of")
 
 
 def test_a_figure_draws_each_value_at_its_place() -> None:

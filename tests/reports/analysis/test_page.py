@@ -62,10 +62,10 @@ def test_every_section_is_there_and_the_verdict_comes_first(small: str) -> None:
     assert ids == SECTIONS
 
 
-def test_verdict_headlines_warnings_and_command_are_shown(small: str) -> None:
+def test_verdict_offsets_warnings_and_command_are_shown(small: str) -> None:
     run, text = results(SMALL), Page(small).text
     wanted = [*run["verdict"], run["warnings"][0]["message"], run["run"]["command"]]
-    wanted += [row["label"] for row in run["headlines"]]
+    wanted += [row[name] for row in run["offsets"] for name in ("best", "read", "late_loss")]
     wanted += [text["sha256"] for text in run["text"]]
     assert [words for words in wanted if words not in text] == []
 
@@ -180,7 +180,7 @@ def test_readouts_of_other_kinds_are_listed_with_what_they_see() -> None:
 def test_a_run_without_probe_or_lens_is_still_a_page() -> None:
     run = results(Size(layers=2, offsets=2, marginal=False))
     run["scores"] = [row for row in run["scores"] if row["layer"] is None]
-    run |= {"specialization": [], "verdict": [], "headlines": [], "checks": [], "warnings": []}
+    run |= {"specialization": [], "verdict": [], "offsets": [], "checks": [], "warnings": []}
     page = render(run)
     assert "No probe was scored" in page
     assert "This report holds no verdict." in page

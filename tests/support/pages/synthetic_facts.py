@@ -62,13 +62,25 @@ def checks() -> list[dict[str, Any]]:
     ]
 
 
-def headlines() -> list[dict[str, Any]]:
-    rows = (
-        ("Next token, the model", 0.341, 0.332, 0.350, "top-1", "test positions"),
-        ("t+2, best probe (layer 4)", 0.197, 0.189, 0.206, "top-1", "marginalized"),
-        ("Read at t+2", 0.8, 0.7, 0.9, "bits", "of the 1.2 that the model itself knows"),
-        ("Late loss at t+2", 0.105, 0.075, 0.135, "bits", "what the last layer reads less"),
-        ("Adaptation", 0.012, 0.006, 0.018, "nats", "gain of the last probe over the model"),
-    )
-    names = ("label", "value", "low", "high", "unit", "note")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def offsets(horizon: int, layers: int, marginal: bool) -> list[dict[str, Any]]:
+    """Return what was found at each offset, in cells."""
+    return [
+        {
+            "offset": offset,
+            "best": f"{layers if offset == 1 else round(layers * 0.7)} of {layers}",
+            "alike": f"layers 0 and {layers} read it alike" if offset == 2 else "",
+            "read": f"{1.2 - 0.1 * offset:.2f} bits [0.51, 1.30]",
+            "floor": "the probe at layer 0" if offset > 2 else "skip-bigram",
+            "known": "2.39 bits" if marginal or offset == 1 else "not measured",
+            "share": "31 % [25 %, 137 %], as much as all of it" if marginal else "",
+            "late_loss": f"at most 0.01{offset} bits are lost after layer 1",
+            "top1": {
+                "floor": 0.05,
+                "best": 0.085,
+                "best_low": 0.06,
+                "best_high": 0.11,
+                "ceiling": 0.217 if marginal or offset == 1 else None,
+            },
+        }
+        for offset in range(1, horizon + 1)
+    ]

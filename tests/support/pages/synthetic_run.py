@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from support.pages import synthetic_breakdown, synthetic_contrasts
-from support.pages.synthetic_facts import branching, checks, headlines, marginal
+from support.pages.synthetic_facts import branching, checks, marginal, offsets
 
 HOSTILE = (
     '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1">'
@@ -62,7 +62,7 @@ def results(size: Size | None = None) -> dict[str, Any]:
             "At t+2 the best layer is 4 of 6; the last layer reads less.",
             "Drafting two tokens at once looks worthwhile; drafting four does not.",
         ],
-        "headlines": headlines(),
+        "offsets": offsets(size.offsets, size.layers, size.marginal),
         "calibration": list(
             synthetic_breakdown.calibration(size.offsets, size.layers, size.marginal)
         ),
@@ -86,7 +86,7 @@ def _poison(run: dict[str, Any]) -> dict[str, Any]:
     run["run"] |= {"command": HOSTILE, "settings": {HOSTILE: HOSTILE}}
     run["verdict"] = [HOSTILE]
     run["warnings"] = [{"code": HOSTILE, "message": HOSTILE}]
-    run["headlines"][0] |= {"label": HOSTILE, "note": HOSTILE, "unit": HOSTILE}
+    run["offsets"][0] |= dict.fromkeys(("best", "alike", "read", "known", "late_loss"), HOSTILE)
     run["checks"][0] |= {"name": HOSTILE, "message": HOSTILE}
     strange = {"readout": f"head:{HOSTILE}", "layer": 1, "offset": 2}
     run["scores"].append(run["scores"][0] | strange)
@@ -157,11 +157,20 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
     spread["bits_given_token"] = wide
     known = {"nats": nats, "bits": bits, "top1": top1, "top5": top5}
     known["bits_given_token"] = (skip - nats) / math.log(2)
+    if few and point.readout == "linear":
+        ceiling = _Point("model" if point.offset == 1 else "marginal", None, *_place(point))
+        known["share"] = (skip - nats) / (skip - _nats(ceiling, size))
+        spread["share"] = 0.04
+    row |= dict.fromkeys(("share", "share_low", "share_high"))
     for name, value in known.items():
         low = value - spread[name]
         row |= {name: value, f"{name}_low": low if "bits" in name else max(low, 0.0)}
         row[f"{name}_high"] = value + spread[name]
     return row
+
+
+def _place(point: _Point) -> tuple[int, str, str]:
+    return point.offset, point.domain, point.positions
 
 
 def _scores(size: Size) -> list[dict[str, Any]]:
