@@ -61,12 +61,15 @@ def _accuracy(top1: Row) -> Cell:
 def depth_figure(run: RunRows) -> PageFigure | None:
     """Return what each layer reads of the first domain, on the positions with a ceiling.
 
-    It is the specialization curve, the share of what the model knows; where that is not known
-    of any offset, the bits over the unigram. None without a probe.
+    It is the specialization curve, the share of what the model knows; where that is known of no
+    token ahead, the bits beyond the current token. None without a probe.
     """
     if run.probe is None:
         return None
-    metric = SHARE if run.measured(SHARE.name) else METRICS["bits"]
+    known = {key[2] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
+    metric = (
+        SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
+    )
     where = (run.domains[0], run.positions()[0])
     panel = panels(run, metric, where[1])[where[0]]
     return PageFigure(

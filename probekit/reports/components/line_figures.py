@@ -93,7 +93,7 @@ def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
 def draw_shares(axes: "Axes", panel: LayerPanel) -> None:
     """Draw the share of what the model knows that each layer reads: 0 the floor, 100 % all."""
     draw_curves(axes, panel)
-    ends = ((0.0, 1, "floor: what the current token alone tells"), (100.0, 0, "all of it"))
+    ends = ((0.0, 1, "the current token alone"), (100.0, 0, "all of it"))
     for height, side, name in ends:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=KIND_DASHES["ceiling"])
         text = axes.annotate(name, (side, height), (3 - 6 * side, 3), textcoords="offset points")

@@ -44,7 +44,8 @@ def draw_waterfall(
     for place, step in enumerate(steps):
         colour = ink(offset) if step.kind == "probe" else INK
         alpha = {"floor": 0.45, "probe": 1.0, "ceiling": 0.18}[step.kind]
-        axes.barh(place, step.bits - before, left=before, color=colour, alpha=alpha, height=0.72)
+        bar = axes.barh(place, step.bits - before, left=before, height=0.72, linewidth=0)[0]
+        bar.set(color=colour, alpha=alpha)
         end = max(before, step.bits)
         axes.annotate(
             fixed(step.bits, 2), (end, place), (3, 0), textcoords="offset points", va="center"

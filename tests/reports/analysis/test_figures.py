@@ -144,3 +144,14 @@ def test_a_score_of_zero_is_a_score() -> None:
             row["bits"] = 0.0
     message = curve_message(index(run), METRICS["bits"], ("prose", "all"))
     assert "t+1: from 0.00 at layer 0 to" in message
+
+
+@pytest.mark.parametrize(("marginal", "unit"), [(True, "share of what"), (False, "bits beyond")])
+def test_the_first_figure_is_of_shares_only_where_a_share_of_tokens_ahead_is_known(
+    marginal: bool, unit: str
+) -> None:
+    run = results(Size(layers=2, offsets=2, domains=("prose",)))
+    for row in run["scores"] if not marginal else ():
+        row["share"] = row["share"] if row["offset"] == 1 else None
+    labels = [a["aria-label"] or "" for _, a in Page(render(run)).tags if a.get("role") == "img"]
+    assert labels[0].startswith(f"prose: {unit}")

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from support.pages import synthetic_breakdown, synthetic_contrasts
@@ -158,8 +158,7 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
     known = {"nats": nats, "bits": bits, "top1": top1, "top5": top5}
     known["bits_given_token"] = (skip - nats) / math.log(2)
     if few and point.readout == "linear":
-        ceiling = _Point("model" if point.offset == 1 else "marginal", None, *_place(point))
-        known["share"] = (skip - nats) / (skip - _nats(ceiling, size))
+        known["share"] = (skip - nats) / (skip - _nats(replace(point, readout="marginal"), size))
         spread["share"] = 0.04
     row |= dict.fromkeys(("share", "share_low", "share_high"))
     for name, value in known.items():
@@ -167,10 +166,6 @@ def _row(point: _Point, size: Size, chance: random.Random) -> dict[str, Any]:
         row |= {name: value, f"{name}_low": low if "bits" in name else max(low, 0.0)}
         row[f"{name}_high"] = value + spread[name]
     return row
-
-
-def _place(point: _Point) -> tuple[int, str, str]:
-    return point.offset, point.domain, point.positions
 
 
 def _scores(size: Size) -> list[dict[str, Any]]:
