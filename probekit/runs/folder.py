@@ -1,6 +1,6 @@
 """The run folder: what is in it, written whole or not at all, and read again.
 
-results.json        aggregates, schema probekit.results/2
+results.json        aggregates, schema probekit.results/3
 scores.parquet      sums by document
 documents.parquet   where each document is found again, and what was taken of it
 marginal-positions.parquet  what marginalization gave at each position, if it was measured
@@ -37,7 +37,7 @@ FINISHED = {
     "heads.json": "a study of heads",
     "reproduction.json": "a repeated experiment",
 }
-SCHEMA = "probekit.results/2"
+SCHEMA = "probekit.results/3"
 WAY_OUT = "Name another --output, or replace the run with --overwrite"
 PASSAGES = "probekit.passages/1"
 

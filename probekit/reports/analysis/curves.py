@@ -70,6 +70,14 @@ def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel
     return {domain: replace(panel, span=span) for domain, panel in by_domain.items()}
 
 
+def of_probes(panel: LayerPanel) -> LayerPanel:
+    """Return the lines of the probes alone, in their own range."""
+    alone = replace(
+        panel, curves=[each for each in panel.curves if each.kind == "probe"], levels=()
+    )
+    return replace(alone, span=_span([alone]))
+
+
 def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for, the share of what is known first."""
     panels = len(run.domains) * len(run.positions())

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from probekit.readout import MARGINAL_ADAPTED, SKIP_BIGRAM
-from probekit.reports.analysis.curves import SHARE, curve_message, drawn_by, panels
+from probekit.reports.analysis.curves import SHARE, curve_message, drawn_by, of_probes, panels
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.figure import PageFigure
@@ -71,7 +71,7 @@ def depth_figure(run: RunRows) -> PageFigure | None:
         SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
     )
     where = (run.domains[0], run.positions()[0])
-    panel = panels(run, metric, where[1])[where[0]]
+    panel = of_probes(panels(run, metric, where[1])[where[0]])
     return PageFigure(
         "depth",
         curve_message(run, metric, where),
