@@ -42,6 +42,10 @@ class RunSettings:
             object). A text whose first row has source and target is pairs: the target's tokens
             are trained on and scored, the source stands before them.
         target_field: Name of the target in a row of pairs.
+        pair_template: What stands before the target of a pair, with {source} for its source.
+            `auto`: the source and a line of dashes, or, where the names of both fields end in
+            codes of languages (`translation.de`), the paper's request to translate from the one
+            to the other; `paper`: that from German to English.
         limit: Documents, or pairs, read from each text.
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
@@ -67,6 +71,7 @@ class RunSettings:
     text_field: str = "text"
     source_field: str = "source"
     target_field: str = "target"
+    pair_template: str = "auto"
     limit: int | None = None
     max_tokens: int | None = None
     block: int = 256

@@ -128,8 +128,9 @@ def doctor(
     from probekit.runs import doctor
 
     checks = analyze.examine(_load(record), record)
-    typer.echo("\n".join(doctor.lines(checks)))
-    if not all(check.passed for check in checks):
+    text_given = bool(record.text)
+    typer.echo("\n".join(doctor.lines(checks, text_given)))
+    if not all(check.passed or doctor.unsettled(check, text_given) for check in checks):
         raise typer.Exit(1)
 
 

@@ -10,7 +10,7 @@ from probekit.data import overlap, pair_tokens, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
 from probekit.data.lost_text import Shares
-from probekit.data.pairs import TEMPLATE
+from probekit.data.pairs import template_of
 from probekit.data.texts import Documents, Pairs, open_text
 from probekit.settings import RunSettings
 
@@ -100,8 +100,12 @@ def _pairs(
     source, budget = opened.source, settings.max_tokens
     most = max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * budget) if budget else CHARACTERS
     pairs = opened.take(settings.limit, most)
-    tokenized, n_long = pair_tokens.tokenize(source.domain, pairs, tokenizer, block, budget)
-    warnings = [_pairs_warning(source, tokenized)]
+    fields = settings.source_field, settings.target_field
+    template = template_of(settings.pair_template, fields)
+    tokenized, n_long = pair_tokens.tokenize(
+        source.domain, pairs, tokenizer, block, budget, template
+    )
+    warnings = [_pairs_warning(source, tokenized, template)]
     if n_long:
         warnings.append(_long_warning(source, n_long, len(pairs), block))
     return [pair.document(source.domain) for pair in pairs], tokenized, warnings
@@ -145,7 +149,9 @@ def _copied_warning(domain: str, share: float) -> dict[str, str]:
     }
 
 
-def _pairs_warning(source: Source, taken: Sequence[TokenizedDocument]) -> dict[str, str]:
+def _pairs_warning(
+    source: Source, taken: Sequence[TokenizedDocument], template: str
+) -> dict[str, str]:
     n_tokens, n_targets = (
         sum(len(document.ids) for document in taken),
         sum(document.n_targets for document in taken),
@@ -154,8 +160,7 @@ def _pairs_warning(source: Source, taken: Sequence[TokenizedDocument]) -> dict[s
         "code": "pairs",
         "message": f"{source.domain}: of the {n_tokens:,} tokens of {len(taken):,} pairs the "
         f"{n_targets:,} of their targets alone are trained on and scored; the source is context, "
-        f"in the paper's template ({TEMPLATE.format(source='...')!r}), and no pair sees "
-        "another.",
+        f"in the template {template!r} (--pair-template), and no pair sees another.",
     }
 
 

@@ -1,4 +1,4 @@
-"""Pairs as tokens: the source in its template is a prompt, the target is what is predicted."""
+"""Pairs as tokens: the source in a template is a prompt, the target is what is predicted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def sample(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> Sample:
         ModelError: If the tokenizer does not say which characters a token stands for.
         DataError: If its tokens do not reach from the first to the last character of the target.
     """
-    located = _located(pair, tokenizer)
+    located = _located(pair, tokenizer, TEMPLATE)
     return with_bos(pair.name, located.ids, located.inside, tokenizer)
 
 
@@ -77,8 +77,8 @@ class _Located:
         return self.inside.index(True)
 
 
-def _located(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> _Located:
-    prompt = TEMPLATE.format(source=pair.source)
+def _located(pair: Pair, tokenizer: PreTrainedTokenizerBase, template: str) -> _Located:
+    prompt = template.replace("{source}", pair.source)
     text = prompt + pair.target
     located = _Located(text, len(prompt), *encoded(text, tokenizer))
     covered = located.spans[located.n_prompt :] if any(located.inside) else []
@@ -124,6 +124,7 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     block: int,
     max_tokens: int | None,
+    template: str,
 ) -> tuple[list[TokenizedDocument], int]:
     """Return the tokens of one domain's pairs, each whole, with its prompt and its split.
 
@@ -135,6 +136,7 @@ def tokenize(
         tokenizer: A fast tokenizer.
         block: Tokens in a block; a longer pair is left out.
         max_tokens: Pairs are taken in order of their hash while they fit into so many tokens.
+        template: What stands before the target, with {source} for the source.
 
     Returns:
         The pairs that were taken, and how many were left out for their length.
@@ -143,7 +145,7 @@ def tokenize(
         ModelError: If the tokenizer does not say which characters a token stands for.
         DataError: If no pair fits into a block, or too few do to split them.
     """
-    located = [_located(pair, tokenizer) for pair in pairs]
+    located = [_located(pair, tokenizer, template) for pair in pairs]
     needed = [blocks.block_of(each.ids, tokenizer) for each in located]
     short = [i for i, length in enumerate(needed) if length <= block]
     if not short:

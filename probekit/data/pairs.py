@@ -1,4 +1,4 @@
-"""Pairs of source and target: which rows are pairs, and the template that both stand in.
+"""Pairs of source and target: which rows are pairs, and the template that a source stands in.
 
 Source: Mehra, Alonso Garcia and Mauch (2025), appendix A: IWSLT 2017 de-en in a template.
 """
@@ -8,14 +8,54 @@ from dataclasses import dataclass
 
 from probekit.data import rows
 from probekit.data.documents import Document
+from probekit.errors import SettingsError
 from probekit.settings import RunSettings
 
 TEMPLATE = "Translate the following German sentence to English: {source}\n---\nTranslated: "
+# Of pairs of which nothing is known but which is which.
+PLAIN = "{source}\n---\n"
+LANGUAGES = {
+    "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish",
+    "fi": "Finnish", "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian",
+    "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "zh": "Chinese",
+}  # fmt: skip
 USUAL_FIELDS = RunSettings.source_field, RunSettings.target_field
 WAY_OUT = (
     "Name the right ones with --source-field and --target-field (translation.de goes into an "
     "object)"
 )
+
+
+def template_of(asked: str, fields: tuple[str, str]) -> str:
+    r"""Return the template that a setting asks for, with {source} for the source.
+
+    Args:
+        asked: `auto`, `paper`, or a template, in which \\n is a line feed.
+        fields: Names of source and target; `auto` takes languages from them.
+
+    Raises:
+        SettingsError: If a template does not hold {source} once.
+
+    >>> template_of("auto", ("translation.fr", "en"))
+    'Translate the following French sentence to English: {source}\n---\nTranslated: '
+    >>> template_of("auto", ("question", "answer"))
+    '{source}\n---\n'
+    """
+    if asked == "paper":
+        return TEMPLATE
+    if asked != "auto":
+        if asked.count("{source}") != 1:
+            raise SettingsError(
+                "--pair-template must be auto, paper or a text with {source} in it once, got "
+                f"{asked!r}"
+            )
+        return asked.replace("\\n", "\n")
+    codes = [name.rpartition(".")[2].lower() for name in fields]
+    if not all(code in LANGUAGES for code in codes):
+        return PLAIN
+    first, second = (LANGUAGES[code] for code in codes)
+    return TEMPLATE.replace("German sentence to English", f"{first} sentence to {second}")
 
 
 @dataclass(frozen=True)

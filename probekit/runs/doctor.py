@@ -36,6 +36,12 @@ class _Reference:
 
 # Checks whose failure a reader must know of, but which forbid nothing.
 ADVISORY = frozenset({"training", "separator"})
+# Checks that depend on the text: on one that is not the model's they say nothing against it.
+OF_TEXT = frozenset({"training", "separator", "lost text"})
+NOT_ITS_TEXT = (
+    "This was measured on the built-in text, which need not be this model's: give it text of its "
+    "own with --text."
+)
 
 
 def check_model(
@@ -77,8 +83,17 @@ def check_model(
     ]
 
 
-def lines(checks: Sequence[Check]) -> list[str]:
+def unsettled(check: Check, text_given: bool) -> bool:
+    """Return whether a check failed that says more of the text than of the model."""
+    return not (check.passed or text_given) and check.name in OF_TEXT
+
+
+def lines(checks: Sequence[Check], text_given: bool = True) -> list[str]:
     """Return the checks as lines of a plain-text table, for a terminal.
+
+    Args:
+        checks: The checks.
+        text_given: Whether the text was named; if not, it need not be the model's.
 
     >>> for line in lines([Check("hooks", True, 0.0, 0.0, "None was left behind.")]):
     ...     print(line)
@@ -87,13 +102,15 @@ def lines(checks: Sequence[Check]) -> list[str]:
     """
     width = max([len("check"), *(len(check.name) for check in checks)])
     anatomy = f"{'':6}  {'check':{width}}  {'measured':>8}  {'allowed':>7}"
-    return [anatomy, *(_line(check, width) for check in checks)]
+    return [anatomy, *(_line(check, width, text_given) for check in checks)]
 
 
-def _line(check: Check, width: int) -> str:
-    verdict = "ok" if check.passed else "FAILED"
+def _line(check: Check, width: int, text_given: bool) -> str:
+    verdict, message = "ok" if check.passed else "FAILED", check.message
+    if unsettled(check, text_given):
+        verdict, message = "text?", f"{message} {NOT_ITS_TEXT}"
     numbers = f"{check.measured:>8.3g}  {check.allowed:>7.2g}"
-    return f"{verdict:6}  {check.name:{width}}  {numbers}  {check.message}"
+    return f"{verdict:6}  {check.name:{width}}  {numbers}  {message}"
 
 
 def _capture(
@@ -182,7 +199,7 @@ def _trained(logits: Tensor, token_ids: TokenIds, valid: Mask | None) -> Check:
     says = "The model predicts this text far better than chance (nats per token)."
     otherwise = (
         "The model predicts this text hardly better than a uniform guess: it is untrained, its "
-        "weights are broken, or text and tokenizer are not its own. Check all three."
+        "weights are broken, or text (--text) and tokenizer are not its own. Check all three."
     )
     allowed = TRAINED * math.log(logits.shape[-1])
     return _check("training", float(loss), allowed, says, otherwise)

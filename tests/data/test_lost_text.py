@@ -11,7 +11,7 @@ from probekit.data import pair_tokens
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document
 from probekit.data.lost_text import Shares
-from probekit.data.pairs import Pair
+from probekit.data.pairs import PLAIN, Pair
 from probekit.data.tokenization import tokenize
 from probekit.errors import DataError
 from probekit.runs.setup import load_model, prepare, with_machine_defaults
@@ -123,7 +123,7 @@ def test_a_window_has_what_is_lost_in_it() -> None:
 
 def test_of_a_pair_it_is_what_its_target_loses() -> None:
     pairs = [Pair(f"line {n}", "w1 zebra", f"w2 zebra w{n}") for n in range(3)]
-    found = pair_tokens.tokenize("d", pairs, tiny_run.tokenizer(), 64, None)[0][0]
+    found = pair_tokens.tokenize("d", pairs, tiny_run.tokenizer(), 64, None, PLAIN)[0][0]
     assert (found.lost, found.n_unknown, found.n_bytes) == ("zebra", 1, len("w2  w0"))
 
 

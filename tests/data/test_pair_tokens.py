@@ -4,8 +4,8 @@ import pytest
 
 from probekit.data import pair_tokens
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.pairs import TEMPLATE, Pair
-from probekit.errors import DataError
+from probekit.data.pairs import TEMPLATE, Pair, template_of
+from probekit.errors import DataError, SettingsError
 from support import tiny_run
 
 UNKNOWN = tiny_run.UNKNOWN
@@ -24,13 +24,40 @@ def pairs(*sizes: tuple[int, int]) -> list[Pair]:
 def tokenized(
     found: list[Pair], block: int = 64, max_tokens: int | None = None
 ) -> tuple[list[TokenizedDocument], int]:
-    return pair_tokens.tokenize("d", found, tiny_run.tokenizer(), block, max_tokens)
+    return pair_tokens.tokenize("d", found, tiny_run.tokenizer(), block, max_tokens, TEMPLATE)
 
 
 def test_the_template_is_the_papers() -> None:
     assert TEMPLATE.format(source="Ja.") == (
         "Translate the following German sentence to English: Ja.\n---\nTranslated: "
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields", "template"),
+    [
+        ("paper", ("en", "fr"), TEMPLATE),
+        ("auto", ("translation.de", "translation.en"), TEMPLATE),
+        (
+            "auto",
+            ("en", "DE"),
+            "Translate the following English sentence to German: {source}\n---\nTranslated: ",
+        ),
+        ("auto", ("source", "target"), "{source}\n---\n"),
+        ("auto", ("de", "answer"), "{source}\n---\n"),
+        ("Q: {source}\\nA: ", ("de", "en"), "Q: {source}\nA: "),
+    ],
+)
+def test_the_template_follows_what_is_known_of_the_pairs(
+    asked: str, fields: tuple[str, str], template: str
+) -> None:
+    assert template_of(asked, fields) == template
+
+
+@pytest.mark.parametrize("asked", ["Q: ", "{source} {source}", ""])
+def test_a_template_without_its_source_is_an_error(asked: str) -> None:
+    with pytest.raises(SettingsError, match="--pair-template must be auto, paper or a text with"):
+        template_of(asked, ("source", "target"))
 
 
 def test_the_prompt_is_the_template_and_the_source() -> None:

@@ -140,3 +140,12 @@ def test_only_positions_that_are_text_tell_whether_a_model_is_trained() -> None:
         check.name: check for check in check_model(loaded(model), find_anatomy(model), IDS, valid)
     }
     assert checks["training"].measured == pytest.approx(expected, rel=1e-5)
+
+
+def test_on_text_that_was_not_given_no_model_fails_for_the_text() -> None:
+    of_text = Check("training", False, 6.1, 5.6, "Hardly.")
+    own = Check("hooks", False, 1.0, 0.0, "One was left behind.")
+    assert [line.split()[0] for line in lines([of_text, own], False)[1:]] == ["text?", "FAILED"]
+    assert "give it text of its own with --text" in lines([of_text], False)[1]
+    assert lines([of_text])[1].startswith("FAILED")
+    assert [doctor.unsettled(each, False) for each in (of_text, own)] == [True, False]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from probekit.data.pairs import TEMPLATE
+from probekit.data.pairs import PLAIN
 from probekit.runs.folder import Run
 from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
@@ -107,4 +107,4 @@ def test_positions_of_windows_and_pairs_are_counted_in_the_whole_document(
 
 
 def _whole(row: dict[str, str]) -> str:
-    return TEMPLATE.format(source=row["source"].strip()) + row["target"].strip()
+    return PLAIN.format(source=row["source"].strip()) + row["target"].strip()

@@ -66,7 +66,7 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
         say: Called with each line of progress.
     """
     rows = [each.key for each in numbers.strategies() if each.key != BASELINE_OF_PAPER]
-    settings = {"strategies": tuple(rows), "sweep": "none", **given}
+    settings = {"strategies": tuple(rows), "sweep": "none", "pair_template": "paper", **given}
     known = numbers.match(model)
     if known is not None and known.key in numbers.source_of("table_1")["models"]:
         settings = PAPERS_WAY | settings
