@@ -82,9 +82,8 @@ def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
     """Return the metrics that curves are drawn for, the share of what is known first."""
     panels = len(run.domains) * len(run.positions())
     points = len(_layers(run)) + len(run.contrasted(RANDOM))
-    return with_share(
-        run, fitting(scored_metrics(run), points * len(run.offsets) * panels, MOST_POINTS)
-    )
+    metrics = with_share(run, scored_metrics(run))
+    return fitting(metrics, points * len(run.offsets) * panels, MOST_POINTS)
 
 
 def with_share(run: RunRows, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
