@@ -190,9 +190,14 @@ def _trained(run: Path) -> Row:
     settings, curves = study["run"]["settings"], study["curves"]
     # A warm-up comes on top of what all strategies have in common.
     warm = {row["strategy"] for row in curves if row["stage"] == "warm-up"}
+    left_out = {row["strategy"]: row.get("left_out") for row in study["training"]}
     return {
         "run": run.name,
         "model": study["model"]["name"],
+        # By strategy that takes part in no order, why; unknown where there was no probe to beat.
+        "left_out": {name: reason for name, reason in left_out.items() if reason}
+        if study["probe"]
+        else None,
         **{name: settings[name] for name in ("kind", "init", "epochs", "step_blocks", "seed")},
         "learning_rate": study["training"][0]["learning_rate"],
         "steps": max(row["step"] for row in curves if row["strategy"] not in warm),

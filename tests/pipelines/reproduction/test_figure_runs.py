@@ -168,7 +168,9 @@ def test_a_model_of_the_paper_gets_its_row_and_others_are_strangers(
     again = pd.read_csv(tmp_path / "run" / "table.csv")
     assert again["top5"].tolist() == pytest.approx(rows["top5"].tolist())
     lines = terminal_lines(document)
-    assert len({len(line.split("  ")[0]) for line in lines[:2]}) == 2
+    assert "of second tokens among its five likeliest" in lines[0]
+    start = next(i for i, line in enumerate(lines) if line.startswith("Model"))
+    assert len({len(line.split("  ")[0]) for line in lines[start : start + 2]}) == 2
     assert any("for reference only" in line for line in lines)
 
 

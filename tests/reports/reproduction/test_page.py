@@ -13,9 +13,9 @@ from probekit.reports.reproduction.page import (
     markdown,
     page_figures,
     render_reproduction,
-    sentences,
 )
 from probekit.reports.reproduction.paper_tables import papers_table
+from probekit.reports.reproduction.sentences import reading, verdict, warnings
 from probekit.reports.reproduction.tables import measured, trained
 from support.pages.parsed_pages import Page
 from support.pages.synthetic_reproduction import (
@@ -28,6 +28,11 @@ from support.pages.synthetic_reproduction import (
 )
 
 EVIL = "<script>alert(1)</script>"
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    told = [row["message"] for row in warnings(document)]
+    return [*verdict(document), *reading(document), *told]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -168,12 +173,23 @@ def test_runs_of_one_model_are_told_apart() -> None:
     assert {row[0].text for row in table.rows} == {f"{STRANGER}-heads", "other"}
 
 
+TOO_LITTLE = {"joint": "trained too little: behind the linear probe of layer 5"}
+
+
 @pytest.mark.parametrize(
-    ("above_heads_only", "said"),
-    [(0.06, "is there."), (0.04, "is not clear here."), (-0.06, "is not clear here.")],
+    ("above_heads_only", "left_out", "said"),
+    [
+        (0.06, {}, "The paper's order is there ("),
+        (0.04, {}, "The paper's order is not clear here ("),
+        (-0.06, {}, "The paper's order is not clear here ("),
+        (0.06, TOO_LITTLE, "Cannot tell whether the paper's order is there: joint takes"),
+        (0.06, {"heads-from-probes": "its best step is the last, 15"}, "The paper's order is th"),
+        (0.06, None, "The paper's order is seen here, but whether heads only and joint were tr"),
+        (-0.06, None, "The paper's order is not clear here, but whether heads only and joint we"),
+    ],
 )
-def test_the_order_of_heads_only_joint_and_baseline_is_told(
-    above_heads_only: float, said: str
+def test_the_order_of_heads_only_joint_and_baseline_is_told_of_what_takes_part_in_one(
+    above_heads_only: float, left_out: dict[str, str] | None, said: str
 ) -> None:
     found = table_1()
     for row in found["rows"]:
@@ -183,8 +199,21 @@ def test_the_order_of_heads_only_joint_and_baseline_is_told(
                 "above_heads_only_low": above_heads_only - 0.05,
                 "above_heads_only_high": above_heads_only + 0.05,
             }
-    told = [text for text in sentences(found) if "The paper's order" in text]
-    assert len(told) == 2, "one a model, of the extended positions"
-    assert all(text.endswith(f"The paper's order {said}") for text in told)
-    assert "(extended)" in told[0]
-    assert "the baseline above joint by 0.125 [0.075 to 0.175]" in told[0]
+    found["runs"][0]["left_out"] = left_out
+    told = verdict(found)
+    assert told[0].startswith(said)
+    assert sum("second token, extended" in text for text in told) == 2, "one a model"
+    assert "the baseline above joint by 0.125 [0.075 to 0.175]" in " ".join(told)
+    assert (f"joint: {TOO_LITTLE['joint']}." in told) == (left_out == TOO_LITTLE)
+
+
+def test_the_page_opens_with_the_answer() -> None:
+    for name, words in (
+        ("figure-1", "of next tokens and"), ("figure-2", "from the output"),
+        ("table-1", "The paper's order"),
+    ):  # fmt: skip
+        page = Page(render_reproduction(DOCUMENTS[name]()))
+        sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
+        assert sections[0] == "verdict"
+        assert words in verdict(DOCUMENTS[name]())[0]
+        assert verdict(DOCUMENTS[name]())[0] in page.text

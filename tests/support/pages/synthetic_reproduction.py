@@ -93,7 +93,7 @@ def table_1() -> dict[str, Any]:
     run = {
         "run": f"{STRANGER}-heads", "model": STRANGER, "kind": "block", "init": "zero",
         "epochs": 2, "step_blocks": 2, "seed": 0, "learning_rate": 0.0016, "steps": 254,
-        "documents": 175, "tokens": 64_303,
+        "documents": 175, "tokens": 64_303, "left_out": {},
     }  # fmt: skip
     return _document("table-1", rows) | {"runs": [run]}
 
