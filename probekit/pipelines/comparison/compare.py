@@ -6,6 +6,7 @@ comparison.differences      differences with intervals, paired where that is rig
 comparison.write("compare.html")
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,11 +154,17 @@ def _compared(given: Sequence[str | Path | Run]) -> list[ComparedRun]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return a name for each run: its model's; its folder's where models share a name."""
+    """Return a name for each run: its model's, its folder's where models share a name.
+
+    Of a path it is the last part, or as many as tell runs apart.
+    """
+    models = [run.results["model"]["name"] for run in runs]
+    parents = os.path.commonpath([run.folder.resolve().parent for run in runs])
     candidates = [
-        [run.results["model"]["name"] for run in runs],
+        [Path(name).name for name in models],
+        models,
         [run.folder.name for run in runs],
-        [str(run.folder) for run in runs],
+        [str(run.folder.resolve().relative_to(parents)) for run in runs],
     ]
     names = candidates[0]
     for longer in candidates[1:]:

@@ -16,12 +16,11 @@ Row = Mapping[str, Any]
 FURTHER = "best_probe_bits"
 SAME = "the same within the arithmetic"
 MILLION = 1e6
-# Quantities with a sentence of their own; their values are shares, shown in per cent.
+# Shares that have a sentence, told in per cent.
 SHARES: Mapping[str, str] = {
-    "next_token_top1": "{run} predicts {a} % of next tokens, {reference} {b} %",
-    "recovered": "{run} recovers {a} % of what it knows itself, {reference} {b} %",
-    "recovered_adapted": "{run} recovers {a} % of what it knows itself with its output adapted, "
-    "{reference} {b} %",
+    "next_token_top1": "Of next tokens {run} predicts",
+    "recovered": "Of what it knows itself {run} recovers",
+    "recovered_adapted": "Of what it knows itself, its output adapted, {run} recovers",
 }
 CEILINGS = {"recovered": MARGINAL, "recovered_adapted": MARGINAL_ADAPTED}
 
@@ -73,21 +72,23 @@ def _amount(row: Row) -> str:
     return where if row["same"] else f"{where} ({_signed(_ends(row), 'bits', 2)})"
 
 
-def share(run: ComparedRun, reference: ComparedRun, values: Sequence[float], row: Row) -> str:
-    """Return the sentence of a share that two runs differ in.
+def shares(
+    run: ComparedRun, reference: ComparedRun, rows: Sequence[tuple[Sequence[float], Row]]
+) -> str:
+    """Return the sentence of a share that two runs differ in, at one offset or several.
 
     Args:
         run: The run.
         reference: What it is held against.
-        values: The share of each.
-        row: Their difference.
+        rows: The share of each, and their difference, by offset.
     """
-    a, b = (f"{100 * value:.1f}" for value in values)
-    names = {"run": run.name, "reference": reference.name}
-    shares = SHARES[row["quantity"]].format(**names, a=a, b=b)
-    where = "" if row["offset"] == 1 else f"t+{row['offset']}: "
-    told = SAME if row["same"] else _more(_ends(row, 100.0), "points", 1)
-    return f"{where}{shares}: {told}{_estimated((run, reference), row)}."
+    told = []
+    for (a, b), row in rows:
+        where = "" if row["offset"] == 1 else f" at t+{row['offset']}"
+        more = SAME if row["same"] else _more(_ends(row, 100.0), "points", 1)
+        more += _estimated((run, reference), row)
+        told.append(f"{100 * a:.1f} %{where}, {reference.name} {100 * b:.1f} % ({more})")
+    return f"{SHARES[rows[0][1]['quantity']].format(run=run.name)} {'; '.join(told)}."
 
 
 def _estimated(runs: Sequence[ComparedRun], row: Row) -> str:
@@ -104,7 +105,7 @@ def _estimated(runs: Sequence[ComparedRun], row: Row) -> str:
     if not errors:
         return ""
     worst = max(errors, key=lambda name: errors[name])
-    return f" (an estimate: what {worst} knows is known to ± {errors[worst]:.2f} bits only)"
+    return f"; an estimate: what {worst} knows is known to ± {errors[worst]:.2f} bits only"
 
 
 def nucleus(reference: ComparedRun, run: ComparedRun, values: Sequence[float], row: Row) -> str:

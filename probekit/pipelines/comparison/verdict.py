@@ -19,7 +19,7 @@ from probekit.pipelines.comparison.sentences import (
     bytes_needed,
     further,
     nucleus,
-    share,
+    shares,
 )
 
 Row = Mapping[str, Any]
@@ -106,7 +106,11 @@ def _pair(
         for row in headlines
         if rows and row["domain"] == rows[0]["domain"]
     }
-    return _sentences(reference, run, rows, values) + not_compared(moved)
+    said, unsaid = _sentences(reference, run, rows, values), not_compared(moved)
+    if said and not any(row["quantity"] == FURTHER and row["offset"] > 1 for row in rows):
+        unsaid = [f"Does {run.name} see further than {reference.name}? {each}" for each in unsaid]
+        return unsaid + said
+    return said + unsaid
 
 
 def _shortage(reference: ComparedRun, run: ComparedRun, domain: str) -> str:
@@ -132,14 +136,18 @@ def _sentences(
     differences = {(row["offset"], row["quantity"]): row for row in rows}
     ahead = [row for row in rows if row["offset"] > 1 and row["quantity"] == FURTHER]
     sentences = [further(reference, run, ahead)] if ahead else []
+    told: dict[str, list[tuple[Sequence[float], Row]]] = {}
     for (offset, quantity), row in differences.items():
         # The share recovered of the adapted ceiling replaces that of the plain one.
         replaced = quantity == "recovered" and (offset, "recovered_adapted") in differences
-        pair = [values.get((each.name, offset, quantity), 0.0) for each in (run, reference)]
         if quantity in SHARES and not replaced:
-            sentences.append(share(run, reference, pair, row))
-        if quantity == "nucleus_tokens":
-            sentences.append(nucleus(reference, run, pair, row))
+            pair = [values[each.name, offset, quantity] for each in (run, reference)]
+            told.setdefault(quantity, []).append((pair, row))
+    sentences += [shares(run, reference, found) for found in told.values()]
+    of_nucleus = differences.get((1, "nucleus_tokens"))
+    if of_nucleus is not None:
+        pair = [values[each.name, 1, "nucleus_tokens"] for each in (run, reference)]
+        sentences.append(nucleus(reference, run, pair, of_nucleus))
     return sentences
 
 

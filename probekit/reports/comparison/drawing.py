@@ -14,6 +14,7 @@ from probekit.reports.comparison.axis_positions import (
 )
 from probekit.reports.components.axes import dress, mark_alone, one_panel
 from probekit.reports.components.colours import DASHES
+from probekit.reports.components.end_labels import end_labels
 from probekit.reports.components.svg import INK, MARK, ink
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ RunPoint = tuple[
     int, float, float, float
 ]  # run, counted from 0; value; the interval's ends (or NaN)
 _SIZE = (4.6, 3.1)  # inches
-_GAP = 0.062  # least distance of two labels at the right edge, share of the axis' height
+SHORT = 8  # letters of a name that stands at a ceiling too
 _LETTER = 0.0165  # width of a letter of a run's name, share of the axis' width
 _ROW = 0.062  # height of a row of names, share of the axis' height
 _DEPTH = "Relative depth (layer / number of blocks)"
@@ -131,16 +132,20 @@ def draw_sizes(axes: "Axes", panel: SizePanel) -> list[float]:
 
 def depth_lines(panel: DepthPanel) -> "Figure":
     """Draw curves by relative depth; run n, counted from 1, has the classes `r` and `rn`."""
-    named = 0.02 + _LETTER * max((len(line.name) for line in panel.lines), default=0)
+    longest = max((len(line.name) for line in panel.lines), default=0)
+    named = 0.02 + _LETTER * longest
+    marked = 0.06 + (_LETTER * (longest - 1) if longest <= SHORT else 0.0)
     ends = [(line, [y for y in line.values if not math.isnan(y)]) for line in panel.lines]
 
     def draw(axes: "Axes") -> None:
         draw_lines(axes, panel)
-        _column(axes, 1.02, [(ys[-1], line.name, line.run + 1) for line, ys in ends if ys])
+        end_labels(
+            axes, 1.02, [(ys[-1], line.name, _gid(line.run, "name")) for line, ys in ends if ys]
+        )
         lines = [line for line in panel.lines if not math.isnan(line.ceiling)]
-        _ceilings(axes, 1.05 + named, lines)
+        _ceilings(axes, 1.05 + named, lines, longest <= SHORT)
 
-    return _figure(draw, right=0.96 - 0.8 * (named + 0.06))
+    return _figure(draw, right=0.96 - 0.8 * (named + marked))
 
 
 def draw_lines(axes: "Axes", panel: DepthPanel) -> None:
@@ -225,34 +230,18 @@ def _line(axes: "Axes", line: Line, banded: bool) -> None:
     mark_alone(drawn)
 
 
-def _ceilings(axes: "Axes", place: float, lines: Sequence[Line]) -> None:
-    """Mark each run's ceiling in a column of its own, with the run's number."""
+def _ceilings(axes: "Axes", place: float, lines: Sequence[Line], by_name: bool) -> None:
+    """Mark each run's ceiling in a column of its own, with the run's name or number."""
     for line in lines:
         mark = axes.plot([place], [line.ceiling], "D", color=ink(line.run + 1), clip_on=False)[0]
         mark.set(markersize=4.5, markerfacecolor="none", markeredgewidth=1.2)
-        mark.set(gid=f"{MARK}r r{line.run + 1} ceiling", transform=axes.get_yaxis_transform())
-    levels = [(line.ceiling, str(line.run + 1), line.run + 1) for line in lines]
-    _column(axes, place + 0.025, levels)
+        mark.set(gid=_gid(line.run, "ceiling"), transform=axes.get_yaxis_transform())
+    levels = [
+        (line.ceiling, line.name if by_name else str(line.run + 1), _gid(line.run, "name"))
+        for line in lines
+    ]
+    end_labels(axes, place + 0.025, levels)
 
 
-def _column(axes: "Axes", place: float, labels: Sequence[tuple[float, str, int]]) -> None:
-    """Write (value, text, run) at their values, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    gap = min(_GAP, 1.0 / max(len(labels), 1))
-    ordered = sorted(labels, key=lambda one: (one[0], one[2]))
-    heights = _apart([(value - low) / (high - low) for value, _, _ in ordered], gap)
-    for height, (_, name, run) in zip(heights, ordered, strict=True):
-        text = axes.text(place, height, name, transform=axes.transAxes, va="center")
-        text.set(fontsize="small" if gap == _GAP else "x-small", color=INK, parse_math=False)
-        text.set_gid(f"{MARK}r r{run} name")
-
-
-def _apart(places: Sequence[float], gap: float) -> list[float]:
-    """Return ascending places moved until neighbours are a gap apart, within the axis."""
-    moved = list(places)
-    for i in range(1, len(moved)):
-        moved[i] = max(moved[i], moved[i - 1] + gap)
-    for i in range(len(moved) - 1, -1, -1):
-        most = 1.0 if i == len(moved) - 1 else moved[i + 1] - gap
-        moved[i] = min(moved[i], most)
-    return moved
+def _gid(run: int, what: str) -> str:
+    return f"{MARK}r r{run + 1} {what}"

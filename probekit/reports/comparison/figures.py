@@ -12,7 +12,7 @@ from probekit.reports.comparison.rows import ComparisonRows
 from probekit.reports.components.axes import span_of
 from probekit.reports.components.figure import PageFigure
 
-NAMED = 6  # runs; more go by their number
+NAMED = 8  # runs; more go by their number
 _LONGEST = 16  # letters of a name in a figure
 _UNFIT = re.compile(r"[^ -~]")
 
@@ -110,12 +110,31 @@ def size_figures(comparison: ComparisonRows) -> list[PageFigure]:
 def labels(comparison: ComparisonRows) -> list[str]:
     """Return what runs are called in figures: by name where few and short, else by number.
 
-    A figure holds printable ASCII alone, which every font has and nothing reorders.
+    Of long names the beginning that they share is left out. A figure holds printable ASCII alone,
+    which every font has and nothing reorders.
     """
-    fit = [name for name in comparison.runs if not _UNFIT.search(name) and len(name) <= _LONGEST]
-    if len(comparison.runs) <= NAMED and len(fit) == len(comparison.runs):
-        return list(comparison.runs)
-    return [str(number) for number, _ in enumerate(comparison.runs, 1)]
+    names = list(comparison.runs)
+    if any(len(name) > _LONGEST for name in names):
+        names = without_prefix(names)
+    fit = [name for name in names if not _UNFIT.search(name) and len(name) <= _LONGEST]
+    if len(names) <= NAMED and len(fit) == len(names):
+        return names
+    return [str(number) for number, _ in enumerate(names, 1)]
+
+
+def without_prefix(names: Sequence[str]) -> list[str]:
+    """Return names without the whole words that all begin with.
+
+    >>> without_prefix(["pythia-160m-step-1000", "pythia-160m-step-2000"])
+    ['1000', '2000']
+    >>> without_prefix(["one", "other"])
+    ['one', 'other']
+    """
+    # In the order of the alphabet the first and the last share what all do.
+    first, last = min(names), max(names)
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    cut = 1 + max(first.rfind(mark, 0, shared) for mark in "-_/ ")
+    return [name[cut:] for name in names] if all(len(name) > cut for name in names) else [*names]
 
 
 def ladders(comparison: ComparisonRows) -> list[list[int]]:

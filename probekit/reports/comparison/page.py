@@ -10,7 +10,7 @@ from probekit.reports.comparison.curves import (
     curve_metrics,
     is_thinned,
 )
-from probekit.reports.comparison.drawing import short_count
+from probekit.reports.comparison.drawing import SHORT, short_count
 from probekit.reports.comparison.figures import labels, ladders, size_figures, size_groups
 from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.comparison.tables import (
@@ -114,12 +114,18 @@ def _figures(comparison: ComparisonRows) -> dict[str, Any]:
         "ladders": [[comparison.runs[run] for run in ladder] for ladder in ladders(comparison)],
         "unsized": [run for run in comparison.runs if not comparison.size(run)],
         "key_runs": _key(comparison),
-        "numbered": labels(comparison) != list(comparison.runs),
+        "numbered": labels(comparison) == _numbers(comparison),
+        "keyed_by_number": max(map(len, labels(comparison))) > SHORT
+        or labels(comparison) == _numbers(comparison),
         "most_layers": MOST_LAYERS,
         "banded": BANDED,
         "offset_schemes": _schemes(offset_colours(max(comparison.offsets, default=1))),
         "run_schemes": _schemes(run_colours(max(len(comparison.runs), 1))),
     }
+
+
+def _numbers(comparison: ComparisonRows) -> list[str]:
+    return [str(number) for number, _ in enumerate(comparison.runs, 1)]
 
 
 def _ceilinged(comparison: ComparisonRows) -> dict[str, bool]:

@@ -8,6 +8,7 @@ facts         how a run was made
 colours       colours of offsets, runs and maps; line styles
 svg           matplotlib figures as inline SVG
 axes          size, labels, ticks and grid of a figure
+end_labels    names at the ends of lines
 line_figures  curves over layers, by depth and by position
 waterfall     from floor to ceiling, step by step
 figure        a figure of a page with its message

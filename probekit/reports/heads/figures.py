@@ -1,32 +1,37 @@
 """Figures of the page of a study of heads: dots with intervals, learning curves, layers read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probekit.readout import LINEAR
 from probekit.reports.components.axes import one_panel
+from probekit.reports.components.end_labels import end_labels
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import METRICS, Metric, known
 from probekit.reports.components.rows import Row
+from probekit.reports.components.svg import MARK
 from probekit.reports.heads.panels import (
     Dots,
     draw_dots,
     draw_learning,
     draw_sweep,
     learned,
+    probe_on_validation,
     score_dots,
     scores_at,
     strategies_of,
     sweep_rows,
     validated,
 )
-from probekit.reports.heads.tables import READOUTS, domains, in_words
+from probekit.reports.heads.tables import READOUTS, domains, in_figures, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _ROW, _AXIS = 0.3, 0.62  # inches: a row of dots; the axis below them with what is around
+_WIDTH, _LETTER = 4.6, 0.0155  # of a figure, inches; of a letter, share of it
 
 
 def strategy_figures(document: Row) -> list[PageFigure]:
@@ -45,7 +50,7 @@ def strategy_figures(document: Row) -> list[PageFigure]:
                     PageFigure(
                         f"s{offset}{metric.name}",
                         message,
-                        partial(_dots, dots, len(strategies_of(document))),
+                        partial(_dots, dots, in_figures(strategies_of(document))),
                         title=metric.label,
                         note=_better(metric),
                         offset=offset,
@@ -66,13 +71,13 @@ def _better(metric: Metric) -> str:
     return "higher is better" if metric.rising else "lower is better"
 
 
-def _dots(dots: Dots, count: int) -> "Figure":
+def _dots(dots: Dots, names: Sequence[str]) -> "Figure":
     from seaborn import despine
 
-    # Names are not drawn: they are text of the run, and too long for a narrow page.
-    height = _AXIS + _ROW * (count + 0.2)
-    draw = partial(draw_dots, dots=dots, count=count)
-    figure = one_panel(draw, (4.6, height), (0.06, 0.97, 0.98, (_AXIS - 0.1) / height))
+    height = _AXIS + _ROW * (len(names) + 0.2)
+    left = 0.04 + _LETTER * max(map(len, names))
+    draw = partial(draw_dots, dots=dots, names=names)
+    figure = one_panel(draw, (_WIDTH, height), (left, 0.97, 0.98, (_AXIS - 0.1) / height))
     despine(figure, left=True)
     return figure
 
@@ -85,7 +90,8 @@ def learning_figures(document: Row) -> list[PageFigure]:
         last = {name: points[-1][1] for name, points in learned(document, offset).items()}
         ends = ", ".join(f"{in_words(name)} {nats:.3f}" for name, nats in last.items())
         message = f"Cross-entropy on the validation text at the last evaluation: {ends} nats"
-        figures.append(PageFigure(f"l{offset}", message, _panel(draw), title=f"t+{offset}"))
+        names = [*in_figures(list(last)), READOUTS[LINEAR]]
+        figures.append(PageFigure(f"l{offset}", message, _panel(draw, names), title=f"t+{offset}"))
     return figures
 
 
@@ -93,7 +99,18 @@ def _draw_learning(axes: "Axes", document: Row, offset: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     draw_learning(axes, document, offset)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    names = [row["strategy"] for row in document["training"]]
+    called = dict(zip(names, in_figures(names), strict=True))
+    ends = {called[name]: points[-1][1] for name, points in learned(document, offset).items()}
+    probe = probe_on_validation(document, offset)
+    ends |= {} if probe is None else {READOUTS[LINEAR]: probe}
+    _name_lines(axes, ends)
+
+
+def _name_lines(axes: "Axes", ends: Mapping[str, float]) -> None:
+    labels = [(at, name, f"{MARK}name{i}") for i, (name, at) in enumerate(ends.items(), 1)]
+    end_labels(axes, 1.02, labels)
 
 
 def sweep_figures(document: Row) -> list[PageFigure]:
@@ -103,7 +120,7 @@ def sweep_figures(document: Row) -> list[PageFigure]:
     domain = domains(document["sweep"])[0]
     figures = []
     for metric in (METRICS["nats"], METRICS["top1"]):
-        draw = partial(draw_sweep, document=document, domain=domain, metric=metric)
+        draw = partial(_draw_sweep, document=document, domain=domain, metric=metric)
         parts = []
         for readout, rows in sweep_rows(document, domain):
             # As everywhere: chosen on validation text, told of test text.
@@ -115,7 +132,7 @@ def sweep_figures(document: Row) -> list[PageFigure]:
             PageFigure(
                 f"w{metric.name}",
                 "; ".join(parts),
-                _panel(draw),
+                _panel(draw, list(READOUTS.values())),
                 title=metric.label,
                 note=_better(metric),
             )
@@ -123,6 +140,13 @@ def sweep_figures(document: Row) -> list[PageFigure]:
     return figures
 
 
-def _panel(draw: "Callable[[Axes], None]") -> "Callable[[], Figure]":
-    """Return what draws a figure of one panel, a little lower than those of an analysis."""
-    return partial(one_panel, draw, (4.6, 3.2), (0.13, 0.96, 0.97, 0.14))
+def _draw_sweep(axes: "Axes", document: Row, domain: str, metric: Metric) -> None:
+    draw_sweep(axes, document, domain, metric)
+    ends = {READOUTS[name]: rows[-1] for name, rows in sweep_rows(document, domain)}
+    _name_lines(axes, {name: metric.with_ends(row)[0] for name, row in ends.items()})
+
+
+def _panel(draw: "Callable[[Axes], None]", names: Sequence[str]) -> "Callable[[], Figure]":
+    """Return what draws a figure of one panel with room for names at the ends of lines."""
+    right = 0.96 - _LETTER * max(map(len, names))
+    return partial(one_panel, draw, (_WIDTH, 3.2), (0.13, right, 0.97, 0.14))

@@ -17,6 +17,7 @@ from probekit.reports.heads.tables import (
     cost_tables,
     difference_tables,
     domains,
+    in_figures,
     in_words,
     require_study,
     strategy_tables,
@@ -47,16 +48,20 @@ def render_heads(document: Mapping[str, Any]) -> str:
 
 def _said(document: Mapping[str, Any]) -> dict[str, Any]:
     offsets = sorted({row["offset"] for row in document["scores"]})
+    names = strategies_of(document)
     left_out = {row["strategy"]: row.get("left_out") for row in document["training"]}
     return {
         "verdict": document["verdict"],
         "warnings": document["warnings"],
         "offsets": offsets,
-        "order": [(in_words(name), left_out.get(name)) for name in strategies_of(document)],
+        "order": [
+            (called, in_words(name), left_out.get(name))
+            for name, called in zip(names, in_figures(names), strict=True)
+        ],
         "probe": document.get("probe"),
         "n_seeds": document["run"]["settings"].get("seeds", 1),
         "drawn_domain": domains(document["scores"])[0],
-        "trained_names": [in_words(row["strategy"]) for row in document["training"]],
+        "trained_names": in_figures([row["strategy"] for row in document["training"]]),
         "offset_schemes": _pairs(max(offsets, default=1)),
         "series_schemes": _pairs(len(document["training"])),
     }

@@ -80,8 +80,8 @@ def _points(document: Row, rows: Sequence[Row], metric: Metric) -> dict[str, Poi
     }
 
 
-def draw_dots(axes: "Axes", dots: Dots, count: int) -> None:
-    """Draw dots with intervals in `count` rows; those of the model without heads are open."""
+def draw_dots(axes: "Axes", dots: Dots, names: Sequence[str]) -> None:
+    """Draw dots with intervals in rows of these names; those of the model itself are open."""
     colour = ink(dots.offset)
     if dots.line is not None:
         line = axes.axvline(dots.line, color=INK, linewidth=0.9, linestyle=DASHES[1], alpha=0.7)
@@ -97,8 +97,8 @@ def draw_dots(axes: "Axes", dots: Dots, count: int) -> None:
         if name in {BASE, BASELINE}:
             # Of the bar's colour around what is behind the figure, whichever scheme it is in.
             dot.set(markersize=7, markerfacecolor="none", markeredgewidth=1.2)
-    axes.set_yticks(range(1, count + 1), [str(place) for place in range(1, count + 1)])
-    axes.set_ylim(count + _ROOM, 1 - _ROOM)
+    axes.set_yticks(range(1, len(names) + 1), names)
+    axes.set_ylim(len(names) + _ROOM, 1 - _ROOM)
     axes.set_xlabel(dots.label)
     axes.grid(axis="x", color=INK, alpha=0.1, linewidth=0.6)
     axes.grid(axis="y", visible=False)

@@ -36,6 +36,8 @@ NAMES = {
     "head:own": "heads that came with the model",
     "head:native": "the model's own layers, token-fed",
 }
+# What verdict and figures call what is no strategy of training heads.
+SHORT = {BASELINE: "baseline", BASE: "model as it came", LINEAR: "linear probe"}
 READOUTS = {"head": "block head", LINEAR: "linear probe"}
 POINTS = 100.0
 
@@ -59,6 +61,18 @@ def domains(rows: Sequence[Row]) -> list[str]:
 def in_words(strategy: str) -> str:
     """Return a strategy in words."""
     return NAMES.get(strategy, strategy)
+
+
+def in_figures(strategies: Sequence[str]) -> list[str]:
+    """Return what strategies are called in figures: as in the verdict; unknown ones by number.
+
+    >>> in_figures(["finetune", "joint", "<b>"])
+    ['baseline', 'joint', '3']
+    """
+    return [
+        SHORT.get(name, name) if name in NAMES else str(place)
+        for place, name in enumerate(strategies, 1)
+    ]
 
 
 def strategy_tables(document: Row) -> list[Table]:

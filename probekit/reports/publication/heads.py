@@ -26,7 +26,7 @@ from probekit.reports.heads.panels import (
     sweep_style,
     validated,
 )
-from probekit.reports.heads.tables import NAMES, READOUTS, domains, require_study
+from probekit.reports.heads.tables import NAMES, READOUTS, domains, in_figures, require_study
 from probekit.reports.publication.export import PRINT_INK, Drawing, drawable
 from probekit.reports.publication.layout import (
     Legend,
@@ -35,7 +35,6 @@ from probekit.reports.publication.layout import (
     kind_legend,
     legend_key,
     marked,
-    number_legend,
     offset_legend,
     opened,
     run_legend,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LETTER = 0.06  # width of a letter of a strategy's name, inches
 PanelKey = tuple[str, int]  # domain and offset
 
 
@@ -91,17 +91,15 @@ def _unit(metric: Metric, kind: str) -> str:
 
 
 def _dots_figure(made: Mapping[PanelKey, Dots], strategies: Sequence[str]) -> "Figure":
-    """Draw a panel a domain and offset, the strategies by their numbers."""
+    """Draw a panel a domain and offset, a row a strategy."""
     several = len({domain for domain, _ in made}) > 1
     names = [f"t+{k}, {domain}" if several else f"t+{k}" for domain, k in made]
     offsets = sorted({offset for _, offset in made})
-    numbers = {str(place): name for place, name in enumerate(_shown(strategies), 1)}
-    legends = [_dot_legend(made), offset_legend(offsets), number_legend(numbers)]
-    if len(offsets) == 1:
-        del legends[1]
-    figure, every = grid(names, legends, right=0.1)
+    rows = in_figures(strategies)
+    legends = [_dot_legend(made), *([offset_legend(offsets)] if len(offsets) > 1 else [])]
+    figure, every = grid(names, legends, right=0.1, left=0.1 + _LETTER * max(map(len, rows)))
     for axes, dots in zip(every, made.values(), strict=True):
-        draw_dots(axes, dots, len(strategies))
+        draw_dots(axes, dots, rows)
         for line in axes.lines:
             if line.get_gid() == f"{MARK}dot":
                 hollow = line.get_markerfacecolor() == "none"

@@ -55,7 +55,7 @@ def columns_of(count: int) -> int:
 
 
 def grid(
-    names: Sequence[str], legends: Sequence[Legend], right: float = 0.3
+    names: Sequence[str], legends: Sequence[Legend], right: float = 0.3, left: float = _LEFT
 ) -> "tuple[Figure, list[Axes]]":
     """Return a figure with axes for each name, as wide as a column for one, as a page for more.
 
@@ -63,6 +63,7 @@ def grid(
         names: What stands over each of the axes.
         legends: What stands below all axes, from the top.
         right: Room at the right of each of the axes, inches.
+        left: Room at the left of the first of a row, inches.
     """
     from matplotlib.figure import Figure
 
@@ -72,12 +73,12 @@ def grid(
     room = sum(legend.height(width) for legend in legends)
     head = _TOP if any(names) else _BARE_TOP
     height = down * (head + _HEIGHT + _BOTTOM) + room
-    axes_width = (width - _LEFT - across * right - (across - 1) * _BETWEEN) / across
+    axes_width = (width - left - across * right - (across - 1) * _BETWEEN) / across
     figure = Figure(figsize=(width, height))
     all_axes = []
     for number, name in enumerate(drawable(names)):
         column, row = number % across, number // across
-        x = _LEFT + column * (axes_width + right + _BETWEEN)
+        x = left + column * (axes_width + right + _BETWEEN)
         y = height - (row + 1) * (head + _HEIGHT) - row * _BOTTOM
         axes = figure.add_axes((x / width, y / height, axes_width / width, _HEIGHT / height))
         label(axes, name)

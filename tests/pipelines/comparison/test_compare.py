@@ -240,7 +240,7 @@ def test_the_verdict_sets_the_larger_against_the_smaller(
     both: Comparison, finished_run: Run, smaller_run: Run, tmp_path: Path
 ) -> None:
     # Of so small a text the second half moves the probes by more than these models differ.
-    assert any(said.startswith("Not compared: what the best probe") for said in both.verdict)
+    assert "? Not compared: what the best probe knows at t+2" in both.verdict[0]
 
     def forget(results: dict[str, Any]) -> None:
         results["learning"] = []
@@ -255,7 +255,7 @@ def test_the_verdict_sets_the_larger_against_the_smaller(
     assert first.startswith(f"Does the larger model see further? The best probe of {large} ")
     row = one(found.differences, quantity="next_token_top1")
     assert f"{100 * row['value']:.1f} points more" in rest[0]
-    assert rest[0].startswith(f"{large} predicts")
+    assert rest[0].startswith(f"Of next tokens {large} predicts")
     assert small in rest[0]
 
 

@@ -104,6 +104,7 @@ def test_a_click_on_a_heading_sorts_and_another_turns_the_order(open_page: Any) 
 
 def test_what_is_missing_is_sorted_last_either_way(open_page: Any) -> None:
     page, _ = open_page()
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     head = page.locator("#headlines th", has_text="Retained mass")
     for _ in range(2):
         head.get_by_role("button").click()
