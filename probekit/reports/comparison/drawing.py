@@ -134,7 +134,7 @@ def depth_lines(panel: DepthPanel) -> "Figure":
     """Draw curves by relative depth; run n, counted from 1, has the classes `r` and `rn`."""
     longest = max((len(line.name) for line in panel.lines), default=0)
     named = 0.02 + _LETTER * longest
-    marked = 0.06 + (_LETTER * (longest - 1) if longest <= SHORT else 0.0)
+    marked = 0.08 + (_LETTER * (longest - 1) if longest <= SHORT else 0.0)
     ends = [(line, [y for y in line.values if not math.isnan(y)]) for line in panel.lines]
 
     def draw(axes: "Axes") -> None:
@@ -143,7 +143,7 @@ def depth_lines(panel: DepthPanel) -> "Figure":
             axes, 1.02, [(ys[-1], line.name, _gid(line.run, "name")) for line, ys in ends if ys]
         )
         lines = [line for line in panel.lines if not math.isnan(line.ceiling)]
-        _ceilings(axes, 1.05 + named, lines, longest <= SHORT)
+        _ceilings(axes, (1.09 if longest <= SHORT else 1.06) + named, lines, longest <= SHORT)
 
     return _figure(draw, right=0.96 - 0.8 * (named + marked))
 

@@ -8,6 +8,7 @@ from probekit.reports.components.svg import INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_SIZE = 8.8  # points: a figure of 4.6 inches can still be read where it is 360 pixels wide
 _GAP = 0.062  # least distance of two labels, share of the axis' height
 
 
@@ -25,7 +26,7 @@ def end_labels(axes: "Axes", place: float, labels: Sequence[tuple[float, str, st
     heights = apart([(value - low) / (high - low) for value, _, _ in ordered], gap)
     for height, (_, name, gid) in zip(heights, ordered, strict=True):
         text = axes.text(place, height, name, transform=axes.transAxes, va="center")
-        text.set(fontsize="small" if gap == _GAP else "x-small", color=INK, parse_math=False)
+        text.set(fontsize=_SIZE if gap == _GAP else "x-small", color=INK, parse_math=False)
         text.set_gid(gid)
 
 

@@ -97,7 +97,7 @@ def draw_dots(axes: "Axes", dots: Dots, names: Sequence[str]) -> None:
         if name in {BASE, BASELINE}:
             # Of the bar's colour around what is behind the figure, whichever scheme it is in.
             dot.set(markersize=7, markerfacecolor="none", markeredgewidth=1.2)
-    axes.set_yticks(range(1, len(names) + 1), names)
+    axes.set_yticks(range(1, len(names) + 1), names, parse_math=False)
     axes.set_ylim(len(names) + _ROOM, 1 - _ROOM)
     axes.set_xlabel(dots.label)
     axes.grid(axis="x", color=INK, alpha=0.1, linewidth=0.6)

@@ -95,7 +95,7 @@ def _dots_figure(made: Mapping[PanelKey, Dots], strategies: Sequence[str]) -> "F
     several = len({domain for domain, _ in made}) > 1
     names = [f"t+{k}, {domain}" if several else f"t+{k}" for domain, k in made]
     offsets = sorted({offset for _, offset in made})
-    rows = in_figures(strategies)
+    rows = _rows(strategies)
     legends = [_dot_legend(made), *([offset_legend(offsets)] if len(offsets) > 1 else [])]
     figure, every = grid(names, legends, right=0.1, left=0.1 + _LETTER * max(map(len, rows)))
     for axes, dots in zip(every, made.values(), strict=True):
@@ -109,6 +109,14 @@ def _dots_figure(made: Mapping[PanelKey, Dots], strategies: Sequence[str]) -> "F
         _bare(axes)
     inner(every)
     return figure
+
+
+def _rows(strategies: Sequence[str]) -> list[str]:
+    """Return what rows of strategies are called; names that are not ours as far as they fit."""
+    others = [name for name in strategies if name not in NAMES]
+    words = dict(zip(others, drawable(others), strict=True))
+    called = zip(strategies, in_figures(strategies), strict=True)
+    return [words.get(name, short) for name, short in called]
 
 
 def _shown(strategies: Sequence[str]) -> list[str]:
