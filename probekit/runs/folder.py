@@ -26,6 +26,7 @@ import pandas as pd
 from probekit import provenance
 from probekit.errors import RunError
 from probekit.files import write_text
+from probekit.runs.lock import unwritable
 from probekit.settings import AnySettings, RunSettings, Settings, from_file
 
 RESULTS = "results.json"
@@ -184,10 +185,6 @@ def is_finished(
         RunError: If it cannot be written, or holds a run with other settings.
     """
     require_no_other(folder, marker)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
     if overwrite:
         return False
     held = settings_held(folder, type(settings), marker)
@@ -213,15 +210,8 @@ def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
         if finished or (held and held.differing(settings)):
             _clear(folder, marker)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     write_text(folder / "run.toml", settings.as_toml())
-
-
-def _unwritable(folder: Path, error: OSError) -> RunError:
-    return RunError(
-        f"the output folder {folder} cannot be written: {error.strerror}. "
-        "Name another with --output"
-    )
 
 
 def default_folder(stem: str, settings: RunSettings, marker: str = RESULTS) -> Path:

@@ -90,12 +90,6 @@ def test_a_run_that_never_began_is_in_nobody_s_way(tmp_path: Path) -> None:
     assert Run(tmp_path, {}).settings == Settings(seed=2)
 
 
-def test_an_output_below_a_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"the output folder .*file/run cannot be written"):
-        opened(tmp_path / "file" / "run", Settings(), overwrite=False)
-
-
 def test_a_run_is_read_as_it_was_written(finished_run: Run) -> None:
     again = results.load(finished_run.folder)
     assert again.results == finished_run.results

@@ -4,6 +4,7 @@ documents → token blocks → residual stream → readouts → scores → run f
 """
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ from probekit.runs.folder import (
     require_unchanged,
     start,
 )
+from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.setup import (
     load_model,
     prepare,
     require_analysable,
+    spread_layers,
     with_machine_defaults,
 )
 from probekit.runs.stages import Stages
@@ -83,8 +86,13 @@ def run(
     loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
-    settings = with_machine_defaults(settings, loaded)
+    settings = _resolved(settings, loaded)
     folder = Path(output) if output else default_folder(Path(settings.model).name, settings)
+    with one_writer(folder):
+        return _run(loaded, settings, folder, overwrite, say)
+
+
+def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say: Say) -> Run:
     if is_finished(folder, settings, overwrite):
         finished = load(folder)
         now = prepare(loaded, settings, settings.layers, settings.site)
@@ -117,9 +125,15 @@ def run(
     return load(folder)
 
 
+def _resolved(settings: Settings, loaded: Loaded) -> Settings:
+    """Return settings with what depends on machine and model made plain."""
+    settings = with_machine_defaults(settings, loaded)
+    return replace(settings, layers=settings.layers or spread_layers(loaded, settings.site))
+
+
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
-    settings = with_machine_defaults(settings, loaded)
+    settings = _resolved(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site)
     lines = [setup.plan.line(plan.seconds(setup.plan, setup.anatomy))]
     for row in setup.text:
@@ -133,7 +147,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
 
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     """Check every assumption on this model, and the branch engine on its first test block."""
-    settings = with_machine_defaults(settings, loaded)
+    settings = _resolved(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)

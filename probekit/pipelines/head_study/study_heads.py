@@ -28,6 +28,7 @@ from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
 from probekit.runs import doctor
 from probekit.runs import folder as results
+from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
 from probekit.runs.stages import Stages
@@ -105,6 +106,13 @@ def run(
     settings = with_machine_defaults(settings, loaded)
     stem = f"{Path(settings.model).name}-heads"
     folder = Path(output) if output else results.default_folder(stem, settings, FILE)
+    with one_writer(folder):
+        return _run(loaded, settings, folder, overwrite, say)
+
+
+def _run(
+    loaded: Loaded, settings: HeadSettings, folder: Path, overwrite: bool, say: Say
+) -> HeadRun:
     if results.is_finished(folder, settings, overwrite, FILE):
         finished = load(folder)
         now = prepare(loaded, settings)

@@ -20,6 +20,7 @@ from probekit.pipelines.reproduction.document import FILE, write
 from probekit.pipelines.reproduction.figure_runs import DEFAULT_TEXT, LADDER, FigureRequest
 from probekit.progress import Say
 from probekit.runs.folder import require_no_other
+from probekit.runs.lock import one_writer
 from probekit.settings import RunSettings
 
 TABLE_1 = "table-1"
@@ -92,14 +93,15 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     count = SAMPLES[figure] if samples is None else samples
     own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
     protocol = Protocol(count, extended, max_branches=max_branches, **own)
-    if figure == TABLE_1:
-        train = partial(table_1.train, given=settings, folder=folder, say=say)
-        runs = [Path(run) for run in heads] or [train(model) for model in models or ("tiny",)]
-        document = table_1.document(runs, protocol, folder, say)
-    else:
-        request = _request(figure, models, protocol, settings)
-        document = figure_runs.run(request, folder, say)
-    write(document, folder)
+    with one_writer(folder):
+        if figure == TABLE_1:
+            train = partial(table_1.train, given=settings, folder=folder, say=say)
+            runs = [Path(run) for run in heads] or [train(model) for model in models or ("tiny",)]
+            document = table_1.document(runs, protocol, folder, say)
+        else:
+            request = _request(figure, models, protocol, settings)
+            document = figure_runs.run(request, folder, say)
+        write(document, folder)
     return Reproduction(folder, document)
 
 
