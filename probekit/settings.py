@@ -162,7 +162,8 @@ class Settings(RunSettings):
     """Settings of `probekit analyze`: those of any run, and what is probed.
 
     Attributes:
-        layers: Layers to read; none for all.
+        layers: Layers to read, or `all`. Unset, all are read, but on a CPU no more than eleven of a
+            model whose unembedding is large, from the first to the last.
         site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
         probe: Families of probes; `linear`, of which the findings are made, is always among them.
         controls: `default`: permuted targets and untrained blocks at offset 2, in the middle and
@@ -174,7 +175,7 @@ class Settings(RunSettings):
             `linear-lowrank`.
     """
 
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] | Literal["all"] = ()
     site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
     probe: tuple[Family, ...] = ("linear",)
     controls: Literal["default", "all", "none"] = "default"

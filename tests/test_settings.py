@@ -87,7 +87,7 @@ def test_a_value_that_is_not_allowed_is_named(given_: dict[str, Any], message: s
 KINDS: dict[str, tuple[Any, str]] = {
     "batch_size": ("many", "--batch-size must be int or one of auto, got 'many'"),
     "offsets": (True, "--offsets must be int, got True"),
-    "layers": (["a"], "--layers must be a list, each int, got ('a',)"),
+    "layers": (["a"], "--layers must be a list, each int or one of all, got ('a',)"),
     "text": ("a.txt", "--text must be a list, each str, got 'a.txt'"),
     "limit": ("a", "--limit must be int or unset, got 'a'"),
     "nucleus": ("a", "--nucleus must be a number, got 'a'"),

@@ -21,7 +21,11 @@ MAIN = (
     "strategies", "kind", "epochs", "sweep",
 )  # fmt: skip
 # Defaults as the help text states them, where the field's own default is not informative.
-SHOWN = {"text": "built-in text", "layers": "all", "strategies": "those that suit the kind"}
+SHOWN = {
+    "text": "built-in text",
+    "layers": "all, on a CPU eleven of a large model",
+    "strategies": "those that suit the kind",
+}
 
 
 def tokens(record: type[RunSettings]) -> str:
@@ -92,11 +96,11 @@ def _parameter(
     }
     kind: Any
     kind, *words = (kind for kind in kinds(field.type) if kind is not NoneType)
-    if words:
-        options |= _number_or_word(name, kind, get_args(words[0]))
+    if kind == tuple[int, ...]:
+        options |= {"parser": _numbers, "metavar": "L,L,...|all"}
         kind = str
-    elif kind == tuple[int, ...]:
-        options |= {"parser": _numbers, "metavar": "L,L,..."}
+    elif words:
+        options |= _number_or_word(name, kind, get_args(words[0]))
         kind = str
     elif get_origin(kind) is tuple:
         kind = list[str]
@@ -124,11 +128,13 @@ def _shown(default: object) -> str | bool:
     return False if default is None else str(default)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str) -> tuple[int, ...] | str:
     try:
-        return tuple(int(part) for part in text.split(","))
+        return text if text == "all" else tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise SettingsError(f"--layers must be numbers such as 0,3,6, got {text!r}") from None
+        raise SettingsError(
+            f"--layers must be numbers such as 0,3,6, or all, got {text!r}"
+        ) from None
 
 
 def _number_or_word(name: str, kind: type, words: tuple[str, ...]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from probekit.activations.residual_stream import ResidualStream, Site, stream
 from probekit.checks import Check
@@ -17,6 +17,11 @@ from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.runs import doctor, plan, separator
 from probekit.settings import TOKENS_ELSEWHERE, AnySettings, RunSettings
+
+# What is read by default on a CPU of a model whose unembedding has more values than this; GPT-2's
+# has 39 million, that of the largest built-in model half a million.
+LARGE_UNEMBEDDING = 8_000_000
+MOST_SPREAD = 11
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Setup:
 def prepare(
     loaded: Loaded,
     settings: RunSettings,
-    layers: Sequence[int] = (),
+    layers: Sequence[int] | Literal["all"] = (),
     site: Site = "resid_post",
 ) -> Setup:
     """Read and tokenize the text, find the model's anatomy, plan the run.
@@ -90,7 +95,7 @@ def prepare(
     Args:
         loaded: Model and tokenizer.
         settings: Settings of the run.
-        layers: Layers to read; none for all.
+        layers: Layers to read; `all`, or none, for all.
         site: Where in a block they are read.
 
     Raises:
@@ -123,9 +128,9 @@ def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:
     return [{"code": f"check-{check.name}", "message": check.message} for check in failed]
 
 
-def _layers(layers: Sequence[int], site: Site, n_layers: int) -> tuple[int, ...]:
-    lowest = 0 if site == "resid_post" else 1
-    layers = layers or range(lowest, n_layers + 1)
+def _layers(layers: Sequence[int] | Literal["all"], site: Site, n_layers: int) -> tuple[int, ...]:
+    lowest = _lowest(site)
+    layers = range(lowest, n_layers + 1) if isinstance(layers, str) or not layers else layers
     outside = [layer for layer in layers if not lowest <= layer <= n_layers]
     if outside:
         raise SettingsError(
@@ -134,6 +139,25 @@ def _layers(layers: Sequence[int], site: Site, n_layers: int) -> tuple[int, ...]
         )
     # The last layer is where forgetting is measured from.
     return tuple(sorted({*layers, n_layers}))
+
+
+def _lowest(site: Site) -> int:
+    """Return the first layer of a site: no block is before layer 0."""
+    return 0 if site == "resid_post" else 1
+
+
+def spread_layers(loaded: Loaded, site: Site) -> tuple[int, ...]:
+    """Return the layers that are read where none are asked for; empty for all.
+
+    On a CPU, of a model with a large unembedding, those are `MOST_SPREAD`, evenly from the first
+    to the last: a probe costs by the size of the unembedding there, and all would take hours.
+    """
+    anatomy, lowest = find_anatomy(loaded.model), _lowest(site)
+    large = anatomy.unembedding.numel() > LARGE_UNEMBEDDING
+    step = (anatomy.n_layers - lowest) / (MOST_SPREAD - 1)
+    if step <= 1 or not large or loaded.model.device.type != "cpu":
+        return ()
+    return tuple(lowest + round(step * each) for each in range(MOST_SPREAD))
 
 
 def _block(loaded: Loaded, settings: RunSettings) -> int:

@@ -1,9 +1,11 @@
 """From settings to what an analysis works on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from probekit.checks import Check
 from probekit.errors import ModelError
@@ -12,6 +14,7 @@ from probekit.runs.setup import (
     load_model,
     prepare,
     require_analysable,
+    spread_layers,
     with_machine_defaults,
 )
 from probekit.settings import Settings
@@ -33,7 +36,31 @@ def prepared(asked: dict[str, Any]) -> Any:
 def test_all_layers_are_read_unless_told_and_the_last_one_always(prepared: Any) -> None:
     assert prepared().layers == (0, 1, 2)
     assert prepared(site="attn_out").layers == (1, 2)
+    assert prepared(layers="all").layers == (0, 1, 2)
     assert prepared(layers=(0,)).layers == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "site", "read"),
+    [
+        (30, "resid_post", (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30)),
+        (12, "resid_post", (0, 1, 2, 4, 5, 6, 7, 8, 10, 11, 12)),
+        (12, "mlp_out", (1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12)),
+        (10, "resid_post", ()),
+    ],
+)
+def test_of_a_large_model_a_cpu_reads_eleven_layers_from_the_first_to_the_last(
+    n_layers: int, site: Any, read: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = LlamaConfig(
+        vocab_size=64, hidden_size=8, intermediate_size=8, num_hidden_layers=n_layers,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
+    )  # fmt: skip
+    loaded = load_model(Settings())
+    deep = replace(loaded, model=LlamaForCausalLM(shape).eval().requires_grad_(False))
+    assert spread_layers(deep, site) == ()  # its unembedding is small
+    monkeypatch.setattr("probekit.runs.setup.LARGE_UNEMBEDDING", 511)
+    assert spread_layers(deep, site) == read
 
 
 def test_a_block_is_never_longer_than_the_model_takes(prepared: Any) -> None:
