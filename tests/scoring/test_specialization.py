@@ -148,16 +148,16 @@ def test_much_adaptation_is_a_warning_and_little_is_none() -> None:
     assert codes(findings(sums(), LAYERS, 2)) == []
     adapted = findings(sums(with_cells({("linear", 3, 1): 1.94})), LAYERS, 2)
     assert codes(adapted) == ["adaptation"]
-    assert "beats the model by 0.060 nats" in adapted.warnings[0]["message"]
-    assert "by adapting to this text" in adapted.warnings[0]["message"]
+    assert "beats the model at the next token by 0.09 bits" in adapted.warnings[0]["message"]
+    assert "it adapts to this text" in adapted.warnings[0]["message"]
     assert row(findings(sums(without("model")), LAYERS, 2), 1)["adaptation_nats"] is None
 
 
 def test_against_its_own_continuation_a_model_is_said_to_be_unsure_and_not_unadapted() -> None:
     cells = with_cells({("linear", 3, 1): 1.5})
     [warning] = findings(sums(cells), LAYERS, 2, target="model").warnings
-    assert "0.500 nats: the model's own most probable token" in warning["message"]
-    assert "adapting" not in warning["message"]
+    assert "0.72 bits [0.72, 0.72]: the model's own most probable token" in warning["message"]
+    assert "adapts" not in warning["message"]
 
 
 def test_few_test_documents_are_a_warning_for_each_domain_that_has_them() -> None:

@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# A gain from the second half of the text that is a larger share of what is read is said.
+from probekit.scoring.specialization import LEAST_LOSS_BITS
+
+# A gain from the second half of the text is said that is a larger share of what is read, and
+# larger than a late loss that is not worth mentioning.
 MUCH = 0.1
 
 
@@ -17,7 +20,9 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     whole = [row for row in rows if row["one_in"] == 1 and row["domain"] == rows[0]["domain"]]
     best = [row for row in whole if row["role"] == "best"]
     rising = [
-        row for row in best if row["positions"] == "marginal" and _moves(row, "read_gain_bits")
+        row
+        for row in best
+        if row["positions"] == "marginal" and _is_read(row) and _moves(row, "read_gain_bits")
     ]
     if rising:
         amounts = ", ".join(
@@ -53,19 +58,30 @@ def clauses(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
 
 
 def _falling(row: Mapping[str, Any]) -> str:
+    names = ("gain_nats", "gain_nats_low", "gain_nats_high")
+    gain, low, high = (row[name] / math.log(2) for name in names)
     return (
-        f"The probes still learn: the second half of the training text took {row['gain_nats']:.2f} "
-        f"nats {_ends(row, 'gain_nats')} off the best probe's loss at t+{row['offset']}. What it "
+        f"The probes still learn: the second half of the training text took {gain:.2f} bits "
+        f"[{low:.2f}, {high:.2f}] off the best probe's loss at t+{row['offset']}. What it "
         f"reads beyond the floor, which learns too, moved by {row['read_gain_bits']:+.2f} bits "
         f"{_ends(row, 'read_gain_bits')}."
     )
 
 
+def _is_read(row: Mapping[str, Any]) -> bool:
+    """Say whether what is read is clear of zero: only then can it be at least that."""
+    return row["read_bits_low"] is not None and row["read_bits_low"] > 0
+
+
 def _moves(row: Mapping[str, Any], gain: str) -> bool:
-    """Say whether a gain is clear of zero and more than a tenth of what is read."""
+    """Say whether a gain is clear of zero, and more than a tenth of what is read."""
     unit = 1 / math.log(2) if gain.endswith("nats") else 1.0
     low = row[f"{gain}_low"]
-    return low is not None and low > 0 and row[gain] * unit > MUCH * row["read_bits"]
+    return low is not None and low > 0 and row[gain] * unit > _much(row)
+
+
+def _much(row: Mapping[str, Any]) -> float:
+    return float(max(MUCH * row["read_bits"], LEAST_LOSS_BITS))
 
 
 def _ends(row: Mapping[str, Any], name: str) -> str:

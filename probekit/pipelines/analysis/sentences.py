@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM, UNIGRAM
+from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM, UNIGRAM
 from probekit.scoring.rates import Rate
 from probekit.scoring.specialization import (
     LEAST_LOSS_BITS,
@@ -97,7 +97,7 @@ def next_token(domain: DomainRates) -> Iterator[str]:
     """Yield from which layer on the lens predicts the next token as the model does."""
     before = {at: share for at, share in domain.lens_shares().items() if at < domain.n_layers}
     layer = domain.saturation_layer()
-    if domain.behind_counting() or not before:
+    if domain.behind_counting() or not before or not _knows_anything(domain):
         return
     if layer is not None:
         yield (
@@ -111,6 +111,12 @@ def next_token(domain: DomainRates) -> Iterator[str]:
         f"The next token is settled in the last layer: no earlier layer's lens {reaches} 95 % of "
         f"the model's top-1 accuracy (layer {last}: {math.floor(100 * before[last])} %)."
     )
+
+
+def _knows_anything(domain: DomainRates) -> bool:
+    """Whether the model clearly predicts the next token better than a unigram does."""
+    gain = domain.test.nats(UNIGRAM, None, 1) - domain.test.nats(MODEL, None, 1)
+    return domain.test.summary(gain)[1] > 0
 
 
 def _of_known(domain: DomainRates, offset: int, read: Span) -> str:
@@ -200,10 +206,10 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def bits(span: Span, digits: int = 2) -> str:
-    """Return bits with their interval.
+    """Return bits with their interval, if there is one.
 
     >>> bits((0.69, -0.001, 0.78))
     '0.69 bits [0.00, 0.78]'
     """
     value, low, high = (number(each, digits) for each in span)
-    return f"{value} bits [{low}, {high}]"
+    return f"{value} bits [{low}, {high}]" if not math.isnan(span[1]) else f"{value} bits"

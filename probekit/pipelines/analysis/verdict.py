@@ -1,11 +1,12 @@
 """From specialization to sentences, a table of offsets, and warnings."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from probekit.pipelines.analysis.by_offset import by_offset
-from probekit.pipelines.analysis.sentences import behind_counting, late_loss, looks, say
+from probekit.pipelines.analysis.sentences import behind_counting, bits, late_loss, looks, say
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums, Rate, few_documents
 from probekit.scoring.specialization import DomainRates, specialization_row
 
@@ -108,13 +109,16 @@ def _warnings(domains: list[DomainRates], horizon: int) -> Iterator[dict[str, st
 
 
 def _gained(domain: DomainRates, gain: Rate) -> str:
-    beaten = f"the (L, 1) probe beats the model by {gain[0]:.3f} nats"
+    beaten = (
+        "the linear probe at the last layer beats the model at the next token by "
+        f"{bits(domain.test.summary(gain / math.log(2)))}"
+    )
     if domain.target == "model":
         return (
             f"{beaten}: the model's own most probable token is always right here, and the model, "
-            "which was trained on text, is less sure. Compare accuracies rather than nats."
+            "which was trained on text, is less sure. Compare accuracies rather than bits."
         )
     return (
-        f"{beaten} by adapting to this text, which the ceiling does not. Recovered is too high; "
-        "see it against the adapted ceiling, where there is one."
+        f"{beaten}: it adapts to this text, as the model itself does not. A share of what the "
+        "model itself knows would be too high; one of what it knows with its output adapted is not."
     )

@@ -78,6 +78,7 @@ def row(positions: str, gain: float, read_gain: float, low: float = -0.05) -> di
         "read_gain_bits": read_gain,
         **read,
         "read_bits": 0.7,
+        "read_bits_low": 0.5,
     }
 
 
@@ -86,8 +87,15 @@ def test_what_still_rises_is_said_to_be_at_least_that() -> None:
     assert said.startswith("What the best probe reads beyond the floor is at least that")
     assert "gave 0.09 bits [0.04, 0.14] at t+2 of it." in said
     (said,) = sentences([row("all", 0.1, 0.01), row("marginal", 0.1, 0.01)])
-    assert said.startswith("The probes still learn: the second half of the training text took 0.10")
+    assert said.startswith(
+        "The probes still learn: the second half of the training text took 0.14 bits"
+    )
     assert said.endswith("moved by +0.01 bits [-0.04, 0.06].")
+    unread = row("marginal", 0.1, 0.09) | {"read_bits": 0.05, "read_bits_low": -0.1}
+    (said,) = sentences([row("all", 0.1, 0.09), unread])
+    assert said.startswith("The probes still learn")
+    nothing = {"read_bits": 0.0, "read_bits_low": -0.01}
+    assert sentences([row("all", 0.03, 0.0) | nothing]) == []
     little = 0.1 * 0.7 * math.log(2) - 0.001
     assert sentences([row("all", little, 0.0), row("marginal", little, 0.06, low=0.0)]) == []
     none = {"gain_nats_low": None, "read_gain_bits_low": None}
