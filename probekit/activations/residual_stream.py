@@ -36,6 +36,26 @@ Site = Literal["resid_post", "resid_mid", "attn_out", "mlp_out"]
 Store = Literal["live", "memory", "device", "disk"]
 
 
+@dataclass(frozen=True, eq=False)
+class _OnDevice(Mapping[int, Tensor]):
+    """Layers of a batch, each brought to a device when it is first read."""
+
+    kept: Mapping[int, Tensor]
+    device: torch.device
+    _moved: dict[int, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, layer: int) -> Tensor:
+        if layer not in self._moved:
+            self._moved[layer] = self.kept[layer].to(self.device)
+        return self._moved[layer]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+
 @dataclass
 class ResidualStream:
     """A re-iterable of `Seen`, one a batch; made by `stream`.
@@ -87,8 +107,7 @@ class ResidualStream:
     def _batches(self, resid_of: Callable[[slice], Mapping[int, Tensor]]) -> Iterator[Seen]:
         for first in range(0, len(self.token_ids), self.batch_size):
             rows = slice(first, first + self.batch_size)
-            resid = {layer: x.to(self.device) for layer, x in resid_of(rows).items()}
-            yield Seen(self._ids(rows), resid, first)
+            yield Seen(self._ids(rows), _OnDevice(resid_of(rows), self.device), first)
 
     def _ids(self, rows: slice) -> TokenIds:
         return self.token_ids[rows].to(self.device)

@@ -1,8 +1,10 @@
 """What a run will take, before it starts: batch size, memory, time."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,6 +22,7 @@ LOGIT_COPIES = 3
 # Shares of the free memory that one batch's logits, and the kept residuals, may take.
 BATCH_SHARE = 0.05
 STORE_SHARE = 0.4
+DISK_SHARE = 0.8
 MOST_BLOCKS = 64
 # Passes over the training positions that a grid of probes was seen to take.
 USUAL_PASSES = 12
@@ -61,13 +64,15 @@ class Plan:
         )
 
 
-def make(
+def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has room for
     anatomy: Anatomy,
     n_blocks: int,
     block: int,
     layers: Sequence[int],
     offsets: int,
+    *,
     batch_size: int | Literal["auto"] = "auto",
+    scratch: Path | None = None,
 ) -> Plan:
     """Plan a run.
 
@@ -78,6 +83,7 @@ def make(
         layers: Layers to read.
         offsets: The horizon.
         batch_size: Blocks in a forward pass; `auto` for as many as suit the memory.
+        scratch: An existing folder for residuals that memory has no room for.
     """
     device = anatomy.unembedding.device
     logits = block * anatomy.vocab_size * 4 * LOGIT_COPIES
@@ -93,7 +99,7 @@ def make(
         n_probe_parameters=parameters,
         batch_size=batch_size,
         branch_tokens=_branch_tokens(device, anatomy.vocab_size),
-        store=_store(device, kept),
+        store=_store(device, kept, scratch),
         store_bytes=kept,
         fit_bytes=parameters * 4 * FIT_COPIES,
     )
@@ -114,11 +120,14 @@ def _branch_tokens(device: torch.device, vocab_size: int) -> int:
     return int(min(enough, max(1, fitting)))
 
 
-def _store(device: torch.device, kept: int) -> Store:
+def _store(device: torch.device, kept: int, scratch: Path | None) -> Store:
+    """Return the fastest place that has room for all residuals; where none has, run again."""
     if device.type == "cuda" and kept < STORE_SHARE * free_bytes(device):
         return "device"
     if kept < STORE_SHARE * free_bytes(torch.device("cpu")):
         return "memory"
+    if scratch is not None and kept < DISK_SHARE * shutil.disk_usage(scratch).free:
+        return "disk"
     return "live"
 
 

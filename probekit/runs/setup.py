@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from probekit.activations.residual_stream import ResidualStream, Site, stream
@@ -38,6 +39,7 @@ class Setup:
         layers: Layers to read.
         plan: What the run will take.
         parting: What stands between documents, and why.
+        scratch: An existing folder for residuals that memory has no room for.
     """
 
     loaded: Loaded
@@ -49,6 +51,7 @@ class Setup:
     layers: tuple[int, ...]
     plan: plan.Plan
     parting: separator.Choice
+    scratch: Path | None = None
 
     @cached_property
     def domains(self) -> list[str]:
@@ -77,6 +80,7 @@ class Setup:
             batch_size=batch_size or self.plan.batch_size,
             site=site,
             store=self.plan.store,
+            folder=self.scratch,
         )
 
     def branches(self) -> BranchEngine:
@@ -89,6 +93,7 @@ def prepare(
     settings: RunSettings,
     layers: Sequence[int] | Literal["all"] = (),
     site: Site = "resid_post",
+    scratch: Path | None = None,
 ) -> Setup:
     """Read and tokenize the text, find the model's anatomy, plan the run.
 
@@ -97,6 +102,7 @@ def prepare(
         settings: Settings of the run.
         layers: Layers to read; `all`, or none, for all.
         site: Where in a block they are read.
+        scratch: An existing folder for residuals that memory has no room for.
 
     Raises:
         ModelError: If the model is not understood or takes no block this long.
@@ -111,8 +117,11 @@ def prepare(
     parting = separator.choose(loaded, documents, settings, block)
     blocks = blocks_by_split(documents, parting.separator, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
-    made = plan.make(anatomy, n_blocks, block, layers, settings.offsets, settings.batch_size)
-    return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting)
+    size = settings.batch_size
+    made = plan.make(
+        anatomy, n_blocks, block, layers, settings.offsets, batch_size=size, scratch=scratch
+    )
+    return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting, scratch)
 
 
 def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:

@@ -1,5 +1,9 @@
 """What a run will take."""
 
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -38,6 +42,22 @@ def test_the_batch_follows_free_memory(anatomy: Anatomy, monkeypatch: pytest.Mon
     assert planned(2**22).branch_tokens == int(2**22 * plan.BATCH_SHARE // each)
     with pytest.raises(SettingsError, match="are free: read fewer --layers, or fewer --offsets"):
         planned(2**20)
+
+
+def test_residuals_are_kept_on_disk_where_memory_has_no_room_for_them(
+    anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def store(free: int, scratch: Path | None) -> str:
+        monkeypatch.setattr(plan, "free_bytes", lambda _: free)
+        return plan.make(anatomy, 1000, 128, (0, 1), 1, scratch=scratch).store
+
+    kept = 1000 * 128 * 2 * anatomy.d_model * 4
+    assert store(3 * kept, tmp_path) == "memory"
+    assert store(2 * kept, tmp_path) == "disk"
+    assert store(2 * kept, None) == "live"
+    usage = SimpleNamespace(free=kept)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert store(2 * kept, tmp_path) == "live"
 
 
 def test_a_plan_is_one_line_with_a_time(anatomy: Anatomy) -> None:

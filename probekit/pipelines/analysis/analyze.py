@@ -101,7 +101,7 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
         return finished
     journal = Journal(folder / "log.jsonl", say)
     with journal.stage("prepare"):
-        setup = prepare(loaded, settings, settings.layers, settings.site)
+        setup = prepare(loaded, settings, settings.layers, settings.site, folder)
         test = setup.blocks["test"]
         of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         checks = [*of_model, setup.parting.check]
@@ -134,7 +134,7 @@ def _resolved(settings: Settings, loaded: Loaded) -> Settings:
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = _resolved(settings, loaded)
-    setup = prepare(loaded, settings, settings.layers, settings.site)
+    setup = prepare(loaded, settings, settings.layers, settings.site, Path.cwd())
     lines = [setup.plan.line(plan.seconds(setup.plan, setup.anatomy))]
     for row in setup.text:
         documents, counts = row["documents"], row["tokens"]
