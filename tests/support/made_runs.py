@@ -25,8 +25,8 @@ class MadeRun:
         millions: Parameters of its model.
         times: What every loss is multiplied by, as rounding might.
         own_noise: Nats by which documents differ for this run alone; its draw is the name's.
-        facts: Other facts: `fingerprint`, `tokenizer`, `text`, `documents`, `nats_error`, or any
-            setting.
+        facts: Other facts: `fingerprint`, `tokenizer`, `text`, `documents`, `nats_error`, `gain`
+            (nats that the second half of the training text gave at t+2), or any setting.
         warnings: What the run warns of: message by code.
     """
 
@@ -42,7 +42,7 @@ class MadeRun:
         """Return the run; nothing of it is on disk."""
         facts = {"fingerprint": self.name, "tokenizer": "512", "text": "a"} | dict(self.facts)
         sums = self._sums(facts.pop("documents", DOCUMENTS))
-        error = facts.pop("nats_error", 0.0)
+        error, gain = facts.pop("nats_error", 0.0), facts.pop("gain", 0.0)
         model = {
             "name": self.name, "architecture": "LlamaForCausalLM", "d_model": 8, "vocab_size": 9,
             "n_layers": LAYERS, "n_parameters": round(self.millions * 1e6), "softcap": None,
@@ -69,6 +69,7 @@ class MadeRun:
             ],
             "marginal": [_marginal(error)],
             "branching": [],
+            "learning": list(_learning(gain)),
         }
         run = Run(Path("runs") / self.name, results)
         run.__dict__["documents"] = sums.named()
@@ -101,3 +102,11 @@ def _scores(sums: DocumentSums) -> Iterator[dict[str, Any]]:
 def _marginal(error: float) -> dict[str, Any]:
     counted = {"retained_mass": 0.9, "branches_mean": 9.0, "n_positions": 240}
     return counted | {"readout": "marginal", "domain": "prose", "offset": 2, "nats_error": error}
+
+
+def _learning(gain: float) -> Iterator[dict[str, Any]]:
+    where = {"domain": "prose", "offset": 2, "one_in": 1, "gain_nats": gain}
+    read = {"layer": 1, "read_bits": 2.0, "read_gain_bits": gain}
+    for positions in ("all", "marginal"):
+        for role in ("best", "floor"):
+            yield where | read | {"positions": positions, "role": role}

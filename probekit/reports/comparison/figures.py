@@ -138,11 +138,12 @@ def without_prefix(names: Sequence[str]) -> list[str]:
 
 
 def ladders(comparison: ComparisonRows) -> list[list[int]]:
-    """Return runs of one architecture and vocabulary, if no two of them are of one size."""
-    families: dict[tuple[object, object], list[int]] = {}
+    """Return runs of one architecture and tokenizer, if no two of them are of one size."""
+    families: dict[str, list[int]] = {}
     for number, run in enumerate(sized(comparison)):
         model = comparison.model(run)
-        families.setdefault((model.get("architecture"), model.get("vocab_size")), []).append(number)
+        kind = [model.get(name) for name in ("architecture", "vocab_size", "tokenizer")]
+        families.setdefault(repr(kind), []).append(number)
     sizes = [comparison.size(run) for run in sized(comparison)]
     return [
         family

@@ -1,6 +1,6 @@
 """The page of a study of heads: strategies, their cost, learning curves, the read-layer sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probekit.reports.analysis.tables import check_table, text_table
@@ -52,7 +52,7 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
     left_out = {row["strategy"]: row.get("left_out") for row in document["training"]}
     return {
         "verdict": document["verdict"],
-        "warnings": document["warnings"],
+        "warnings": _by_kind(document["warnings"]),
         "offsets": offsets,
         "order": [
             (called, in_words(name), left_out.get(name))
@@ -65,6 +65,14 @@ def _said(document: Mapping[str, Any]) -> dict[str, Any]:
         "offset_schemes": _pairs(max(offsets, default=1)),
         "series_schemes": _pairs(len(document["training"])),
     }
+
+
+def _by_kind(warnings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return each kind of warning once, with all that is said of it."""
+    kinds: dict[str, list[str]] = {}
+    for row in warnings:
+        kinds.setdefault(row["code"], []).append(row["message"])
+    return [{"code": code, "message": " ".join(told)} for code, told in kinds.items()]
 
 
 def _pairs(count: int) -> list[tuple[str, str]]:

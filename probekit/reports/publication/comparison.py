@@ -6,7 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit.reports.comparison.curves import curve_metrics, depth_panels
-from probekit.reports.comparison.figures import domain_panel, offset_panels, size_groups, sized
+from probekit.reports.comparison.figures import (
+    domain_panel,
+    labels,
+    offset_panels,
+    size_groups,
+    sized,
+)
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.components.colours import offset_colours, run_colours
@@ -99,9 +105,10 @@ def _points(
 
 
 def _numbered(comparison: ComparisonRows) -> dict[str, str]:
-    """Return the short names of the runs in figures against parameters, by their numbers."""
-    names = _short(comparison)
-    return {str(1 + comparison.runs.index(run)): names[run] for run in sized(comparison)}
+    """Return what runs are called against parameters, and what numbers stand for, else nothing."""
+    names, called = _short(comparison), dict(zip(comparison.runs, labels(comparison), strict=True))
+    numbered = all(called[run] == str(n) for n, run in enumerate(comparison.runs, 1))
+    return {called[run]: names[run] if numbered else "" for run in sized(comparison)}
 
 
 def _short(comparison: ComparisonRows) -> dict[str, str]:

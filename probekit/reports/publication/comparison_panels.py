@@ -8,6 +8,7 @@ from probekit.reports.comparison.axis_positions import name_rows
 from probekit.reports.comparison.drawing import DepthPanel, Line, SizePanel, draw_lines, draw_sizes
 from probekit.reports.components.svg import INK, MARK, ink
 from probekit.reports.publication.layout import (
+    Legend,
     grid,
     inner,
     kind_legend,
@@ -36,9 +37,9 @@ def offsets_figure(
     Args:
         panels: By domain.
         offsets: Whose colours and marks the legend shows.
-        runs: Short names of the runs by their numbers, in order of size.
+        runs: What each run is called, in order of size; of a number, what it stands for.
     """
-    legends = [offset_legend(offsets), kind_legend(_words(panels)), number_legend(runs)]
+    legends = [offset_legend(offsets), kind_legend(_words(panels)), *_stand_for(runs)]
     figure, every = grid(list(panels), legends, right=0.06)
     for axes, panel in zip(every, panels.values(), strict=True):
         _draw(axes, panel, runs)
@@ -50,7 +51,7 @@ def domains_figure(panel: SizePanel, domains: Sequence[str], runs: Mapping[str, 
     """Draw a quantity against parameters, a series a domain."""
     alone = len(domains) == 1
     words = {"interval": "95 % interval"} if _has_intervals(panel) else {}
-    legends = [series_legend([] if alone else domains, words), number_legend(runs)]
+    legends = [series_legend([] if alone else domains, words), *_stand_for(runs)]
     figure, (axes,) = grid(domains if alone else [""], legends, right=0.06)
     _draw(axes, panel, runs)
     return figure
@@ -84,6 +85,10 @@ def depth_figure(panels: Mapping[int, DepthPanel], runs: Sequence[str], probe: s
     return figure
 
 
+def _stand_for(runs: Mapping[str, str]) -> list[Legend]:
+    return [number_legend(runs)] if all(runs.values()) else []
+
+
 def _draw(axes: "Axes", panel: SizePanel, runs: Mapping[str, str]) -> None:
     """Draw a quantity, its series marked as in the legend, and the numbers of the runs."""
     places = draw_sizes(axes, panel)
@@ -96,7 +101,7 @@ def _draw(axes: "Axes", panel: SizePanel, runs: Mapping[str, str]) -> None:
 
 
 def _numbers(axes: "Axes", places: Sequence[float], numbers: Sequence[str]) -> None:
-    """Write the numbers of the runs at the top of the axes, clear of what is drawn."""
+    """Write what runs are called at the top of the axes, clear of what is drawn."""
     box = axes.get_window_extent()
     width, height = box.width / axes.figure.dpi, box.height / axes.figure.dpi
     rows = name_rows(places, numbers, _LETTER / width)

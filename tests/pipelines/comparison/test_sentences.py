@@ -29,6 +29,10 @@ CASES: Mapping[str, Sequence[MadeRun]] = {
         MadeRun("small", own_noise=0.003),
         MadeRun("large", "linear/1/2 3.495", millions=4.0, own_noise=0.003),
     ],
+    "a difference that more text would move by as much": [
+        MadeRun("small", own_noise=0.1),
+        MadeRun("large", MORE, 4.0, own_noise=0.1, facts={"gain": 0.3}),
+    ],
     "two models of one size": [
         MadeRun("one", own_noise=0.1), MadeRun("other", MORE, own_noise=0.1),
     ],

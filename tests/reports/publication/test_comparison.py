@@ -140,7 +140,8 @@ def test_legends_name_runs_and_kinds_of_lines() -> None:
         assert handle.get_linestyle() == line.get_linestyle()
     assert words(sizes, 0) == ["t+1", "t+2"]
     assert words(sizes, 1) == ["best probe", "ceiling", "95 % interval"]
-    assert words(sizes, 2) == ["tiny-1", "tiny-2", "tiny-3"]
+    called = [text.get_text() for text in sizes.axes[0].texts]
+    assert [name for name in called if name.startswith("tiny")] == ["tiny-1", "tiny-2", "tiny-3"]
     assert [text.get_text() for text in sizes.axes[0].texts if text.get_text().isdigit()] == [
         "1", "2", "3",
     ]  # fmt: skip
@@ -153,15 +154,14 @@ def test_each_offset_shows_its_own_scale() -> None:
     assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in figure.axes)
 
 
-def test_a_run_of_unknown_size_is_in_the_curves_alone_and_keeps_its_number() -> None:
+def test_a_run_of_unknown_size_is_in_the_curves_alone() -> None:
     made = given("plain")
     made["runs"][0]["model"]["n_parameters"] = None
     every = of(made)
     sizes = every["scale-best-probe-top1"]
     assert {row["run"] for row in sizes.rows} == {"tiny-2", "tiny-3"}
-    assert words(drawn(sizes), 2) == ["tiny-2", "tiny-3"]
-    numbers = [text.get_text() for text in drawn(sizes).axes[0].texts]
-    assert [number for number in numbers if number.isdigit()] == ["2", "3"]
+    called = [text.get_text() for text in drawn(sizes).axes[0].texts]
+    assert [name for name in called if name.startswith("tiny")] == ["tiny-2", "tiny-3"]
     assert {row["run"] for row in every["depth-top1-0"].rows} == {"tiny-1", "tiny-2", "tiny-3"}
     for run in made["runs"]:
         run["model"]["n_parameters"] = None
