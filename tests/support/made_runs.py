@@ -69,7 +69,7 @@ class MadeRun:
             ],
             "marginal": [_marginal(error)],
             "branching": [],
-            "learning": list(_learning(gain)),
+            "learning": list(_learning(gain)) if gain else [],
         }
         run = Run(Path("runs") / self.name, results)
         run.__dict__["documents"] = sums.named()

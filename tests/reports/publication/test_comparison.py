@@ -142,9 +142,6 @@ def test_legends_name_runs_and_kinds_of_lines() -> None:
     assert words(sizes, 1) == ["best probe", "ceiling", "95 % interval"]
     called = [text.get_text() for text in sizes.axes[0].texts]
     assert [name for name in called if name.startswith("tiny")] == ["tiny-1", "tiny-2", "tiny-3"]
-    assert [text.get_text() for text in sizes.axes[0].texts if text.get_text().isdigit()] == [
-        "1", "2", "3",
-    ]  # fmt: skip
     assert words(drawn(every["scale-best-depth"]), 1) == []
 
 
