@@ -31,7 +31,9 @@ def by_offset(
         error = ceiling_errors.get(offset, 0.0)
         yield {
             "offset": offset,
-            "best": f"{row['best_layer']} of {domain.n_layers}",
+            "best": "none"
+            if domain.unread(offset)
+            else f"{row['best_layer']} of {domain.n_layers}",
             "alike": "" if domain.unread(offset) else _alike(domain, row),
             "read": _read(domain, offset),
             "floor": FLOORS[domain.floor(offset)[0]],
@@ -78,6 +80,8 @@ def _share(domain: DomainRates, offset: int) -> str:
     share = domain.shares(offset).get(domain.best_layer(offset))
     read = domain.marginal.summary(domain.read_bits(offset))
     clear = not domain.unread(offset) and read[1] > 0
+    if clear and share is not None and offset == 1 and bool((share == 1).all()):
+        return "100 %, as the last layer's is the model's own output"
     return share_words(domain.marginal.summary(share)) if clear and share is not None else ""
 
 

@@ -49,11 +49,11 @@ def clauses(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         if row["role"] == "best" and row["positions"] == "marginal":
             high = row["read_gain_bits_high"]
             if _moves(row, "read_gain_bits"):
-                said[row["offset"]] = "more text would still raise it"
+                said[row["offset"]] = "more training text would still raise it"
             elif high is not None and high < MUCH * row["read_bits"]:
-                said[row["offset"]] = "more text would hardly move it"
+                said[row["offset"]] = "more training text would hardly move it"
             elif high is not None:
-                said[row["offset"]] = "whether more text would move it cannot be told"
+                said[row["offset"]] = "whether more training text would move it cannot be told"
     return said
 
 

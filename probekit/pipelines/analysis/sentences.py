@@ -108,8 +108,9 @@ def next_token(domain: DomainRates) -> Iterator[str]:
     last = max(before)
     reaches = "reaches" if max(before.values()) < SATURATED else "reaches and keeps"
     yield (
-        f"The next token is settled in the last layer: no earlier layer's lens {reaches} 95 % of "
-        f"the model's top-1 accuracy (layer {last}: {math.floor(100 * before[last])} %)."
+        f"The next token is settled in the last layer: no earlier layer's logit lens {reaches} "
+        "95 % of the model's top-1 accuracy (layer "
+        f"{last} reaches {math.floor(100 * before[last])} % of it)."
     )
 
 
@@ -120,28 +121,24 @@ def _knows_anything(domain: DomainRates) -> bool:
 
 
 def _of_known(domain: DomainRates, offset: int, read: Span) -> str:
-    """Say how many bits are read, and of how many that the model knows, where that is told."""
-    floor, ceiling = FLOORS[domain.floor(offset)[0]], domain.ceiling(offset)
-    plain = f"{bits(read)} beyond {floor}"
+    """Say which share of what the model knows is read, or else how many bits."""
+    ceiling = domain.ceiling(offset)
+    plain = f"{bits(read)} beyond the current token"
     if ceiling is None:
         return f"{plain} (what the model itself knows was not measured)"
     rate = known_room(domain, offset)
     if rate is None:
         return plain
-    room, share = domain.marginal.summary(rate), _share(domain, offset)
-    if share:
-        return f"{bits(read)} of the {number(room[0])} that {OWN[ceiling]} beyond {floor}: {share}"
+    room, recovered = domain.marginal.summary(rate), domain.recovered(offset, ceiling)
+    if recovered is not None:
+        share, _, doubt = share_words(domain.marginal.summary(recovered)).partition("], ")
+        beside = f"{number(read[0])} of {number(room[0])} bits{'; ' + doubt if doubt else ''}"
+        end = "]" if doubt else ""
+        return f"{share}{end} of what {OWN[ceiling]} beyond the current token ({beside})"
     if room[2] < 0:
         return plain
     too = "little" if room[0] < LEAST_ROOM_BITS else "uncertain"
     return f"{plain}; what {OWN[ceiling].rstrip(',')}, {bits(room)}, is too {too} for a share"
-
-
-def _share(domain: DomainRates, offset: int) -> str:
-    """Return the share of what the model knows that is read, in words; empty if it is not told."""
-    ceiling = domain.ceiling(offset)
-    recovered = None if ceiling is None else domain.recovered(offset, ceiling)
-    return "" if recovered is None else share_words(domain.marginal.summary(recovered))
 
 
 def share_words(share: Span) -> str:

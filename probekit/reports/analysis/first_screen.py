@@ -25,7 +25,7 @@ _STEP_SIZE, _STEP_EDGES = (2.75, 1.62), (0.335, 0.965, 0.985, 0.26)
 def offset_table(run: RunRows) -> Table | None:
     """Return what was found at each offset of the first domain; None without a probe."""
     rows = run.results["offsets"]
-    head = ("Ahead", "Best layer", "Read of what the model knows", "Top-1", "Later layers")
+    head = ("Ahead", "Best layer", "Read of what the model knows", "Top-1 accuracy", "Later layers")
     return Table(run.domains[0], head, [_found(row) for row in rows]) if rows else None
 
 
@@ -77,6 +77,7 @@ def depth_figure(run: RunRows) -> PageFigure | None:
         curve_message(run, metric, where),
         partial(one_panel, partial(drawn_by(metric), panel=panel), _SIZE, _EDGES),
         title=f"{metric.title}, by layer",
+        group=metric.name,
         domain=where[0],
     )
 

@@ -107,9 +107,9 @@ def test_what_still_rises_is_said_to_be_at_least_that() -> None:
 @pytest.mark.parametrize(
     ("gain", "low", "clause"),
     [
-        (0.09, -0.05, "more text would still raise it"),
-        (0.01, -0.05, "more text would hardly move it"),
-        (0.04, -0.05, "whether more text would move it cannot be told"),
+        (0.09, -0.05, "more training text would still raise it"),
+        (0.01, -0.05, "more training text would hardly move it"),
+        (0.04, -0.05, "whether more training text would move it cannot be told"),
     ],
 )
 def test_a_clause_says_whether_more_text_would_move_what_is_read(

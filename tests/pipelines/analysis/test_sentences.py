@@ -10,8 +10,8 @@ from support.made_scores import LAYERS, Case, case, is_said, said_of, sums, with
 CASES = [
     case("everything is clear", "",
         "Layers see at least to t+2, the farthest that was asked",
-        "There the probe at layer 1 of 3 reads 2.16 bits [2.16, 2.17] of the 2.89 that the "
-        "model itself knows beyond a skip-bigram: 75 % [75 %, 75 %]",
+        "There the probe at layer 1 of 3 reads 75 % [75 %, 75 %] of what the model itself "
+        "knows beyond the current token (2.16 of 2.89 bits)",
         "The next token is settled at layer 2 of 3: from there on the logit lens has at "
         "least 95 % of the model's top-1 accuracy",
         "layer 1 of 3",
@@ -19,16 +19,16 @@ CASES = [
         "later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
     ),
     case("no earlier lens reaches", "lens/2/1 2.4",
-        "The next token is settled in the last layer: no earlier layer's lens reaches 95 % "
-        "of the model's top-1 accuracy (layer 2: 67 %)",
+        "The next token is settled in the last layer: no earlier layer's logit lens reaches 95 % "
+        "of the model's top-1 accuracy (layer 2 reaches 67 % of it)",
     ),
     case("an earlier lens reaches, and none keeps", "lens/1/1 2.01, lens/2/1 2.2",
-        "The next token is settled in the last layer: no earlier layer's lens reaches and "
-        "keeps 95 % of the model's top-1 accuracy (layer 2: 81 %)",
+        "The next token is settled in the last layer: no earlier layer's logit lens reaches and "
+        "keeps 95 % of the model's top-1 accuracy (layer 2 reaches 81 % of it)",
     ),
     case("the lens just misses", "lens/2/1 2.052",
-        "The next token is settled in the last layer: no earlier layer's lens reaches 95 % "
-        "of the model's top-1 accuracy (layer 2: 94 %)",
+        "The next token is settled in the last layer: no earlier layer's logit lens reaches 95 % "
+        "of the model's top-1 accuracy (layer 2 reaches 94 % of it)",
     ),
     case("no lens", "",
         "later layers lose 0.577 bits [0.569, 0.585] of what layer 1 reads",
@@ -206,7 +206,8 @@ def test_sentence_cells_and_curve_speak_of_one_ceiling() -> None:
     found = named("an adapted ceiling")
     share = found.shares["prose", 1, 2]["share"]
     assert share == pytest.approx(1.5 / 2.5)
-    assert "60 % [60 %, 60 %]" in found.verdict[0]
+    known = "60 % [60 %, 60 %] of what the model knows, its output adapted, beyond the current"
+    assert known in found.verdict[0]
     assert found.offsets[1]["share"] == "60 % [60 %, 60 %]"
     assert found.offsets[1]["known"] == "3.61 bits, its output adapted"
 
@@ -226,7 +227,7 @@ def test_a_loose_ceiling_is_called_an_estimate_in_bits() -> None:
 
 def test_the_first_sentence_says_whether_more_text_would_move_it() -> None:
     moved = findings(sums(), LAYERS, 2, Beside(more_text={2: "more text would still raise it"}))
-    assert moved.verdict[0].endswith("75 % [75 %, 75 %]; more text would still raise it.")
+    assert moved.verdict[0].endswith("(2.16 of 2.89 bits); more text would still raise it.")
 
 
 def test_another_text_than_the_first_that_the_model_does_not_know_is_a_warning() -> None:
