@@ -6,7 +6,7 @@ room_bits   floor minus ceiling within a class, where marginalization ran
 recovered   what is read there as a share of the room
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,23 +42,27 @@ class Classes:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield `classes` of results.json: one row a kind, class, domain and offset."""
+        everything = self._sums({EVERYTHING: self.table[self.table["readout"] != CEILING]})
+        of_all = {name: everything.rates(name, "test", EVERYTHING) for name in everything.groups}
         for kind in self.kinds:
             for name in sorted(self.table[kind].unique()):
-                sums = self._sums(self.table[kind] == name)
+                sums = self._sums(self._parts(self.table[kind] == name))
                 for domain in sums.groups:
                     if _scored(sums, domain, INSIDE):
                         place = {"kind": kind, "class": str(name), "domain": domain}
-                        yield from (place | row for row in _rows(sums, domain))
+                        yield from (place | row for row in _rows(sums, domain, of_all[domain]))
 
-    def _sums(self, inside: "pd.Series[bool]") -> DocumentSums:
+    def _parts(self, inside: "pd.Series[bool]") -> dict[str, pd.DataFrame]:
+        """Return the positions of a class, by set of positions."""
         table, all_over = self.table, self.table["readout"] != CEILING
         zeroed = table.assign(nats=table["nats"].where(inside, 0.0))
-        parts = {
-            EVERYTHING: table[all_over],
+        return {
             PART: zeroed[all_over],
             INSIDE: table[all_over & inside],
             WITH_CEILING: table[table["marginal"] & inside],
         }
+
+    def _sums(self, parts: Mapping[str, pd.DataFrame]) -> DocumentSums:
         place = ["readout", "offset", "document"]
         summed = [
             part.assign(n=1).groupby(place, as_index=False)[["n", "nats", "top1"]].sum()
@@ -75,11 +79,9 @@ class Classes:
         return DocumentSums(whole, self.domains, sizes, self.seed)
 
 
-def _rows(sums: DocumentSums, domain: str) -> Iterator[dict[str, Any]]:
+def _rows(sums: DocumentSums, domain: str, everything: Rates) -> Iterator[dict[str, Any]]:
     """Yield the numbers of one class and domain, by offset."""
-    everything, part, inside = (
-        sums.rates(domain, "test", name) for name in (EVERYTHING, PART, INSIDE)
-    )
+    part, inside = (sums.rates(domain, "test", name) for name in (PART, INSIDE))
     with_ceiling = None
     if _scored(sums, domain, WITH_CEILING):
         with_ceiling = sums.rates(domain, "test", WITH_CEILING)
