@@ -185,7 +185,8 @@ class RunPair:
         rates = (reference.paired_rates if paired else reference.unpaired_rates)[domain]
         both = self.run.paired_rates[domain], rates
         a, b = (rate_of(domain_rates, offset) for domain_rates in both)
-        if a is None or b is None:
+        told = (_is_told(run, name, domain, offset) for run in (self.run, reference))
+        if a is None or b is None or not all(told):
             return None
         scored = [_at(positions, each) for each in both]
         value = float(a[0] - b[0])
@@ -226,6 +227,13 @@ def whole_block(run: ComparedRun, domain: str) -> Mapping[str, Any] | None:
     """Return the row of `branching` for all positions of the block; None if there is none."""
     rows = [row for row in run.results["branching"] if row["domain"] == domain]
     return max(rows, key=lambda row: row["positions_to"] - row["positions_from"], default=None)
+
+
+def _is_told(run: ComparedRun, name: str, domain: str, offset: int) -> bool:
+    """Whether a run tells a quantity itself: other resamples may put it past a threshold."""
+    rows = run.results["specialization"]
+    special = [row for row in rows if (row["domain"], row["offset"]) == (domain, offset)]
+    return all(row.get(name, 0.0) is not None for row in special)
 
 
 def _at(positions: str, domain: DomainRates) -> Rates:

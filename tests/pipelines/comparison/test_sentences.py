@@ -87,6 +87,10 @@ CASES: Mapping[str, Sequence[MadeRun]] = {
         MadeRun("small", own_noise=0.1, facts={"nats_error": 0.3}),
         MadeRun("large", MORE, 4.0, own_noise=0.1),
     ],
+    "a model that predicts worse than counting": [
+        MadeRun("small", own_noise=0.1),
+        MadeRun("behind", "linear/1/2 3.3, marginal//2 2.6, model//1 9", 4.0, own_noise=0.1),
+    ],
     "what the runs warn of": [
         MadeRun("a", warnings={"pairs": "all are wrapped", "adaptation": "beaten by 0.1 nats"}),
         MadeRun("b", warnings={"pairs": "all are wrapped", "adaptation": "beaten by 0.2 nats"}),
@@ -124,6 +128,16 @@ def kept() -> dict[str, str]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_is_told_as_it_is_kept(name: str) -> None:
     assert told(name) == kept()[name]
+
+
+def test_a_share_that_a_run_does_not_tell_itself_is_held_against_none() -> None:
+    runs = [made.run() for made in CASES["a larger model knows more"]]
+    assert "recovers 70.8 %" in compare(runs).verdict[-1]
+    # As where other resamples put the run past the threshold.
+    runs[1].results["specialization"][1]["recovered"] = None
+    found = compare(runs)
+    assert "recovered" not in set(found.differences["quantity"])
+    assert not [text for text in found.verdict if "recovers" in text]
 
 
 def test_no_case_is_kept_that_is_not_told() -> None:
