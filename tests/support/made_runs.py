@@ -64,6 +64,7 @@ class MadeRun:
             "verdict": [],
             "warnings": [{"code": code, "message": message} for code, message in warned],
             "scores": list(_scores(sums)),
+            "offsets": [],
             "specialization": [
                 specialization_row(DomainRates.of(sums, "prose", LAYERS), k) for k in (1, 2)
             ],

@@ -37,7 +37,7 @@ SCHEMA = "probekit.comparison/1"
 MOST_FOR_ALL_PAIRS = 6
 # Columns of `marginal` that have no interval.
 COSTS = "retained_mass", "branches_mean", "nats_error"
-PER_RUN = "specialization", "marginal", "branching"
+PER_RUN = "offsets", "specialization", "marginal", "branching"
 
 Row = Mapping[str, Any]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from probekit.reports.analysis.curves import SHARE
 from probekit.reports.comparison.drawing import DepthPanel, Line, depth_lines
 from probekit.reports.comparison.figures import labels
 from probekit.reports.comparison.rows import ComparisonRows, CurveKey
@@ -10,6 +11,7 @@ from probekit.reports.components.axes import span_of
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import METRICS, Metric, known
 from probekit.reports.components.rows import Row
+from probekit.scoring.rates import ALL
 
 MOST_LAYERS = 41  # a curve; every second layer of 80 shows the same shape
 MOST_POINTS = 45_000  # of all curves of the page: about 11 bytes each without a band
@@ -60,8 +62,35 @@ def is_thinned(comparison: ComparisonRows) -> bool:
 def curve_figures(comparison: ComparisonRows) -> list[PageFigure]:
     """Return the curves of every metric, domain and offset, each on a scale of its own."""
     return [
+        figure
+        for metric in curve_metrics(comparison)
+        for domain in comparison.domains
+        for figure in curves_of(comparison, metric, domain)
+    ]
+
+
+def answering(comparison: ComparisonRows) -> list[PageFigure]:
+    """Return the figure that answers, of the first domain; none where no probe was scored.
+
+    It is the share of what each model knows that its layers read of the nearest token ahead;
+    where that is known of none, the bits over the unigram, and of several tokenizers the bits
+    per byte of the next token, which are among `curve_figures`.
+    """
+    metrics = (_BPB,) if comparison.mixed else (SHARE, METRICS["bits"])
+    figures = [
+        figure
+        for metric in metrics
+        for figure in curves_of(comparison, metric, next(iter(comparison.domains), ALL))
+    ]
+    ahead = [figure for figure in figures if figure.offset != 1]
+    return (ahead or figures)[:1]
+
+
+def curves_of(comparison: ComparisonRows, metric: Metric, domain: str) -> list[PageFigure]:
+    """Return the curves of a metric and domain, a figure an offset."""
+    return [
         PageFigure(
-            f"depth-{metric.name}-{number}-{offset}",
+            f"depth-{metric.name}-{comparison.domains.index(domain)}-{offset}",
             _message(comparison, metric, domain, offset),
             partial(depth_lines, panel),
             title=f"t+{offset}",
@@ -69,8 +98,6 @@ def curve_figures(comparison: ComparisonRows) -> list[PageFigure]:
             domain=domain,
             offset=offset,
         )
-        for metric in curve_metrics(comparison)
-        for number, domain in enumerate(comparison.domains)
         for offset, panel in depth_panels(comparison, metric, domain).items()
     ]
 
@@ -80,7 +107,9 @@ def depth_panels(comparison: ComparisonRows, metric: Metric, domain: str) -> dic
     panels = {offset: _lines(comparison, metric, domain, offset) for offset in comparison.offsets}
     banded = len(comparison.runs) <= BANDED
     return {
-        offset: DepthPanel(metric.label, lines, _span(lines, banded), banded)
+        offset: DepthPanel(
+            metric.label, lines, _span(metric, lines, banded), banded, metric is SHARE
+        )
         for offset, lines in panels.items()
         if lines
     }
@@ -109,9 +138,10 @@ def _lines(comparison: ComparisonRows, metric: Metric, domain: str, offset: int)
     return lines
 
 
-def _span(lines: Sequence[Line], banded: bool) -> tuple[float, float]:
+def _span(metric: Metric, lines: Sequence[Line], banded: bool) -> tuple[float, float]:
     values = [y for line in lines for y in (*line.values, line.ceiling)]
     values += [y for line in lines for y in (*line.low, *line.high) if banded]
+    values += [0.0, 100.0] if metric is SHARE else []
     return span_of(values, room=0.06)
 
 

@@ -15,6 +15,7 @@ from probekit.reports.comparison.axis_positions import (
 from probekit.reports.components.axes import dress, mark_alone, one_panel
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.end_labels import end_labels
+from probekit.reports.components.line_figures import share_ends
 from probekit.reports.components.svg import INK, MARK, ink
 
 if TYPE_CHECKING:
@@ -94,12 +95,13 @@ class Line:
 
 @dataclass(frozen=True)
 class DepthPanel:
-    """Curves of several runs at one offset."""
+    """Curves of several runs at one offset; `shares` are of what each model knows."""
 
     label: str
     lines: Sequence[Line]
     span: tuple[float, float]
     banded: bool
+    shares: bool = False
 
 
 def size_figure(panel: SizePanel) -> "Figure":
@@ -135,6 +137,7 @@ def depth_lines(panel: DepthPanel) -> "Figure":
     longest = max((len(line.name) for line in panel.lines), default=0)
     named = 0.02 + _LETTER * longest
     marked = 0.08 + (_LETTER * (longest - 1) if longest <= SHORT else 0.0)
+    marked = 0.0 if panel.shares else marked
     ends = [(line, [y for y in line.values if not math.isnan(y)]) for line in panel.lines]
 
     def draw(axes: "Axes") -> None:
@@ -153,6 +156,8 @@ def draw_lines(axes: "Axes", panel: DepthPanel) -> None:
     _dress(axes, _DEPTH, panel.label, panel.span)
     for line in panel.lines:
         _line(axes, line, panel.banded)
+    if panel.shares:
+        share_ends(axes)
 
 
 def short_count(value: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from probekit.reports.comparison.curves import (
     BANDED,
     MOST_LAYERS,
+    answering,
     curve_figures,
     curve_metrics,
     is_thinned,
@@ -14,10 +15,10 @@ from probekit.reports.comparison.drawing import SHORT, short_count
 from probekit.reports.comparison.figures import labels, ladders, size_figures, size_groups
 from probekit.reports.comparison.rows import ComparisonRows, index
 from probekit.reports.comparison.tables import (
+    answer_table,
     branching_table,
     configuration_table,
     difference_table,
-    glance_table,
     headline_table,
     marginal_table,
     model_table,
@@ -94,8 +95,11 @@ _VERSIONS = ("probekit", "torch")
 
 def _figures(comparison: ComparisonRows) -> dict[str, Any]:
     """Return the figures, their switches and the colours."""
-    sizes, curves = size_figures(comparison), curve_figures(comparison)
-    metrics = curve_metrics(comparison) if curves else ()
+    sizes, answer = size_figures(comparison), next(iter(answering(comparison)), None)
+    above = answer.name if answer else None
+    curves = [figure for figure in curve_figures(comparison) if figure.name != above]
+    drawn = {figure.group for figure in curves}
+    metrics = [metric for metric in curve_metrics(comparison) if metric.name in drawn]
     shown = {figure.group for figure in sizes}
     domains = list(dict.fromkeys(figure.domain for figure in curves))
     return {
@@ -103,6 +107,7 @@ def _figures(comparison: ComparisonRows) -> dict[str, Any]:
         "group_options": [(g.name, g.title) for g in size_groups(comparison) if g.name in shown],
         "ceilinged": _ceilinged(comparison),
         "sizes": sizes,
+        "answer": answer,
         "metrics": metrics,
         "metric_options": [(metric.name, metric.title) for metric in metrics],
         "offset_options": [(offset, f"t+{offset}") for offset in comparison.offsets],
@@ -167,7 +172,7 @@ def _tables(comparison: ComparisonRows) -> dict[str, Any]:
     differences, few_differences = difference_table(comparison)
     texts = [(run["name"], text) for run in comparison.document["runs"] for text in run["text"]]
     return {
-        "glance": glance_table(comparison),
+        "found": answer_table(comparison),
         "headlines": headlines,
         "few_headlines": few_headlines,
         "differences": differences,

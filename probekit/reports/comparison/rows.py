@@ -45,6 +45,11 @@ class ComparisonRows:
         model: Row = next(row["model"] for row in self.document["runs"] if row["name"] == run)
         return model
 
+    def first_domain(self, run: str) -> str | None:
+        """Return the first domain of a run, None if nothing of it is known."""
+        there = {domain for name, domain, _ in self.headlines if name == run}
+        return next((domain for domain in self.domains if domain in there), None)
+
     def size(self, run: str) -> float | None:
         """Return the number of parameters, None where it is not known."""
         size = known(self.model(run).get("n_parameters"))

@@ -14,33 +14,55 @@ from probekit.scoring.rates import ALL, ROUGH_NATS
 MOST_HEADLINES = 600  # rows of the table, at about 1 kB each
 MOST_DIFFERENCES = 1200  # rows of the table, at about 300 bytes each
 _UNSAID = "not recorded"
-_GLANCE = (
-    (1, "next_token_nats"), (1, "next_token_bpb"), (1, "next_token_top1"),
-    (1, "best_probe_bpb"), (2, "best_probe_top1"), (2, "ceiling_top1"), (2, "recovered"),
-    (2, "forgotten_bits"), (2, "best_depth"), (1, "nucleus_tokens"),
-)  # fmt: skip
+_MOST_OFFSETS = 3  # of the first table; the others are in the tables below it
 
 
-def glance_table(comparison: ComparisonRows) -> Table:
-    """Return the numbers that are asked for first, one row a run, of the first domain."""
+def answer_table(comparison: ComparisonRows) -> Table:
+    """Return what is asked for first, one row a run, of the first domain.
+
+    It is the next token, then what the best layer reads of what the model knows, by offset; of
+    several tokenizers the next token in bits per byte alone.
+    """
     domain = next(iter(comparison.domains), ALL)
-    there = [
-        (offset, quantity(name))
-        for offset, name in _GLANCE
-        if any(comparison.headline((run, domain, offset), name) for run in comparison.runs)
-        and comparison.mixed == name.endswith("_bpb")
-    ]
-    head = ["Run", "Parameters", "Blocks", *(f"t+{k}: {one.label}" for k, one in there)]
+    names = ("next_token_bpb", "best_probe_bpb") if comparison.mixed else ("next_token_top1",)
+    read = {
+        (row["run"], row["offset"]): row
+        for row in comparison.document["offsets"]
+        if domain == comparison.first_domain(row["run"])
+    }
+    ahead = [offset for offset in comparison.offsets if offset > 1][:_MOST_OFFSETS]
+    ahead = ahead if read else []
+    head = [
+        "Run", *(quantity(name).label for name in names),
+        *(f"t+{offset}: read of what the model knows" for offset in ahead),
+    ]  # fmt: skip
     rows = [
         [
-            word(run),
-            _count(comparison.model(run), "n_parameters"),
-            _count(comparison.model(run), "n_layers"),
-            *(_headline(comparison, (run, domain, offset), one.name) for offset, one in there),
+            Cell(run, _size(comparison, run), numeric=False),
+            *(_headline(comparison, (run, domain, 1), name) for name in names),
+            *(_read(read.get((run, offset))) for offset in ahead),
         ]
         for run in comparison.runs
     ]
     return Table(f"{domain}: the runs at a glance", head, rows)
+
+
+def _size(comparison: ComparisonRows, run: str) -> str:
+    size = comparison.size(run)
+    return f"{compact(int(size))} parameters" if size else "size unknown"
+
+
+def _read(row: Row | None) -> Cell:
+    """Return the share of what the model knows that is read, beside it how much that is."""
+    if row is None:
+        return absent("not measured there")
+    share, _, ends = row["share"].partition(" [")
+    beyond = f"beyond {row['floor']}"
+    if not share:
+        told = f"{beyond}; the model knows: {row['known']}"
+        return Cell(row["read"], told, numeric=False)
+    beside = f"{row['read']} of {row['known']} {beyond}; layer {row['best']}"
+    return Cell(share, f"[{ends}; {beside}" if ends else beside, numeric=False)
 
 
 def headline_table(comparison: ComparisonRows) -> tuple[Table, int]:

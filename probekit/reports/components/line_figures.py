@@ -93,6 +93,11 @@ def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
 def draw_shares(axes: "Axes", panel: LayerPanel) -> None:
     """Draw the share of what the model knows that each layer reads: 0 the floor, 100 % all."""
     draw_curves(axes, panel)
+    share_ends(axes)
+
+
+def share_ends(axes: "Axes") -> None:
+    """Draw where none of what the model knows is read, and where all of it is, in per cent."""
     ends = ((0.0, 1, "the current token alone"), (100.0, 0, "all of it"))
     for height, side, name in ends:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=KIND_DASHES["ceiling"])

@@ -96,9 +96,9 @@ def test_a_click_on_a_heading_sorts_and_another_turns_the_order(open_page: Any) 
         "#differences tbody td:nth-child(4)", "found => found.map(e => e.textContent.trim())"
     )
     assert offsets == sorted(offsets)
-    page.locator("#glance th", has_text="Parameters").get_by_role("button").click()
-    page.locator("#glance th", has_text="Parameters").get_by_role("button").click()
-    assert _column(page, "#glance", 2) == ["1,600,000", "800,000", "400,000"]
+    page.locator(".answer th", has_text="Top-1").get_by_role("button").click()
+    page.locator(".answer th", has_text="Top-1").get_by_role("button").click()
+    assert _column(page, ".answer", 1) == ["tiny-3", "tiny-2", "tiny-1"]
     assert seen.problems == []
 
 
@@ -133,6 +133,19 @@ def test_rows_are_filtered_by_text_and_by_choice(open_page: Any) -> None:
     part.get_by_label("Domain").select_option("")
     part.get_by_label("Offset").select_option("")
     assert page.locator("#differences tbody tr[hidden]").count() == 0
+
+
+def test_the_answer_stands_on_the_first_screen_and_on_a_narrow_one_its_figure_first(
+    open_page: Any,
+) -> None:
+    page, _ = open_page(viewport={"width": 1280, "height": 900})
+    places = {}
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        boxes = [page.locator(f".answer {part}").bounding_box() for part in ("table", "svg")]
+        places[width] = [(box["y"], box["y"] + box["height"]) for box in boxes]
+    assert max(end for _, end in places[1280]) < 900
+    assert places[400][1][1] < min(900, places[400][0][0])
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from probekit.reports import comparison_figures
-from probekit.reports.comparison.curves import MOST_LAYERS, is_thinned, thinned
+from probekit.reports import comparison_figures, render_comparison
+from probekit.reports.comparison.curves import MOST_LAYERS, answering, is_thinned, thinned
 from probekit.reports.comparison.drawing import SizePanel, Trace, size_figure
 from probekit.reports.comparison.figures import labels, ladders
 from probekit.reports.comparison.rows import index
@@ -27,7 +27,8 @@ def test_every_figure_says_its_message_in_words(plain: Page) -> None:
     says = [attrs["aria-label"] or "" for _, attrs in plain.tags if attrs.get("role") == "img"]
     found = given("plain")
     sizes, curves = comparison_figures(found)
-    assert says == [piece.message for piece in (*sizes, *curves)]
+    (answer,) = answering(index(found))
+    assert says == [piece.message for piece in (answer, *sizes, *curves)]
     top1 = next(p.message for p in sizes if p.name == "best-probe-top1-1")
     values = {
         row["run"]: fixed(100 * row["value"], 1)
@@ -57,6 +58,25 @@ def test_the_figures_hold_what_the_rows_hold() -> None:
     own = found.curve(("tiny-2", "all", 1), "linear")
     assert list(lines[1].values) == [100 * row["top1"] for row in own]
     assert lines[1].ceiling == 100 * found.ceiling(("tiny-2", "all", 1))["top1"]
+
+
+def test_the_figure_that_answers_is_of_what_the_runs_have_in_common_and_is_drawn_once() -> None:
+    found = given("plain")
+    (answer,) = answering(index(found))
+    assert (answer.group, answer.domain, answer.offset) == ("share", "all", 2)
+    lines = answer.draw.args[0].lines  # type: ignore[attr-defined]
+    rows = index(found).curve(("tiny-2", "all", 2), "linear")
+    assert list(lines[1].values) == [100 * row["share"] for row in rows]
+    for row in found["scores"]:
+        row["share"] = None
+    (answer,) = answering(index(found))
+    assert (answer.group, answer.offset) == ("bits", 2)
+    drawn = Page(render_comparison(found)).all("aria-label")
+    assert drawn.count(answer.message) == 1
+    (answer,) = answering(index(given("mixed")))
+    assert (answer.group, answer.offset) == ("bpb", 1)
+    assert Page(page("mixed")).all("aria-label").count(answer.message) == 1
+    assert answering(index(found | {"scores": []})) == []
 
 
 def test_over_several_tokenizers_the_next_tokens_bits_per_byte_are_shown_and_nothing_else() -> None:

@@ -11,7 +11,12 @@ from probekit.reports import comparison_figures, render_comparison
 from probekit.reports.comparison.curves import MOST_LAYERS
 from probekit.reports.comparison.quantities import quantity
 from probekit.reports.comparison.rows import index
-from probekit.reports.comparison.tables import MOST_DIFFERENCES, difference_table, headline_table
+from probekit.reports.comparison.tables import (
+    MOST_DIFFERENCES,
+    answer_table,
+    difference_table,
+    headline_table,
+)
 from probekit.reports.components.numbers import DASH, fixed
 from probekit.reports.components.visible_text import clean
 from support.pages.parsed_pages import Page
@@ -20,7 +25,7 @@ from support.pages.synthetic_comparison import Ladder, document, given, page
 from support.pages.synthetic_run import HOSTILE, Size
 
 SECTIONS = [
-    "verdict", "warnings", "glance", "scale", "depth", "differences", "headlines",
+    "verdict", "warnings", "scale", "depth", "differences", "headlines",
     "marginalization", "configuration", "reading", "measured",
 ]  # fmt: skip
 TINY = Size(layers=2, offsets=2, domains=("prose",), seeds=0, families=("linear",))
@@ -120,6 +125,28 @@ def test_marginalization_branching_and_models_are_in_the_tables(plain: Page) -> 
         assert _there(
             plain.rows["configuration"], [run["name"]], f"{run['model']['n_parameters']:,}"
         )
+
+
+def test_the_first_table_tells_what_is_read_of_what_the_model_knows_or_why_that_is_not_told() -> (
+    None
+):
+    found = given("plain")
+    told = {"share": "25 % [20 %, 31 %], not clear of nothing", "read": "0.60 bits [0.50, 0.70]"}
+    told |= {"known": "2.40 bits", "floor": "a skip-bigram", "best": "5 of 6"}
+    kept = {
+        ("tiny-1", 2): told,
+        ("tiny-2", 2): told | {"share": "", "known": "worse than counting"},
+    }
+    for row in found["offsets"]:
+        row.update(kept.get((row["run"], row["offset"]), {}))
+    found["offsets"] = [row for row in found["offsets"] if row["run"] != "tiny-3"]
+    cells = [row[2] for row in answer_table(index(found)).rows]
+    read = "0.60 bits [0.50, 0.70]"
+    beside = f"[20 %, 31 %], not clear of nothing; {read} of 2.40 bits beyond a skip-bigram; "
+    assert (cells[0].text, cells[0].interval) == ("25 %", beside + "layer 5 of 6")
+    assert cells[1].text == read
+    assert cells[1].interval == "beyond a skip-bigram; the model knows: worse than counting"
+    assert cells[2].missing == "not measured there"
 
 
 def test_what_is_missing_has_a_reason_and_no_number() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from probekit.reports import render_comparison
 from support.pages.synthetic_run import HOSTILE, Size, results
 
-_PER_RUN = ("specialization", "marginal", "branching")
+_PER_RUN = ("offsets", "specialization", "marginal", "branching")
 _SMALLEST = 400_000
 CEILINGS = {"model", "marginal", "marginal-adapted"}
 
@@ -80,6 +80,8 @@ def _run(name: str, number: int, ladder: Ladder) -> dict[str, Any]:
             for metric, sign in (("nats", -1), ("bits", 1.4), ("top1", 0.3), ("top5", 0.2)):
                 row[metric + end] += sign * gain
             row["bpb" + end] = row["nats" + end] / 2.29
+            if row["share" + end] is not None:
+                row["share" + end] -= 0.06 * number * depth
         row["depth"] = None if row["layer"] is None else row["layer"] / size.layers
     return run
 
