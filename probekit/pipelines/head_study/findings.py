@@ -105,7 +105,8 @@ def with_interval(summary: tuple[float, float, float], scale: float = 1.0, digit
     >>> with_interval((0.25, 0.2, 0.315), scale=100.0, digits=1)
     '25.0 [20.0, 31.5]'
     """
-    value, low, high = (f"{scale * x:.{digits}f}" for x in summary)
+    # Without the sign of a negative zero.
+    value, low, high = (f"{round(scale * x, digits) + 0.0:.{digits}f}" for x in summary)
     return value if math.isnan(summary[1]) else f"{value} [{low}, {high}]"
 
 

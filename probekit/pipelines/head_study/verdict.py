@@ -8,9 +8,11 @@ from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.pipelines.head_study.standing import Standing
 from probekit.readout import LINEAR, UNIGRAM
-from probekit.scoring.rates import DocumentSums, Rates, few_documents
+from probekit.scoring.losses import v_information_bits
+from probekit.scoring.rates import DocumentSums, Rate, Rates, few_documents
 
 OFFSET = 2
+THE_MODEL = "The finetuned model itself, marginalized,"
 PROBED, ON_FINETUNED = "heads-from-probes", "heads-on-finetuned"
 # Alike in start and in how rate and length are searched: what differs is whether the model is
 # trained too.
@@ -42,7 +44,7 @@ Fitted = Mapping[str, Standing]
 
 
 def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
-    """Return the verdict: the ceiling, who was trained enough, pairs, the cost, the model's own.
+    """Return the verdict: what is read, who was trained enough, pairs, the cost, the model's own.
 
     Args:
         sums: The scores.
@@ -65,7 +67,7 @@ def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
     if seeds == 1:
         pairs = [f"{text.removesuffix('.')} (one training seed)." for text in pairs]
     return [
-        *_ceiling(rates, fitted),
+        *_read(rates, fitted),
         *_left_out(fitted),
         *([NO_ORDER] if none_left else []),
         *pairs,
@@ -97,37 +99,58 @@ def warnings(sums: DocumentSums) -> Iterator[dict[str, str]]:
             }
 
 
-def _ceiling(rates: Rates, fitted: Fitted) -> Iterator[str]:
-    """Say whether the marginalized model is above all that read the token in one pass."""
-    base = rates.summary(rates.nats(BASELINE, None, OFFSET))
+def _read(rates: Rates, fitted: Fitted) -> Iterator[str]:
+    """Say what the best heads read, between the linear probe and what the model itself knows."""
+    known = rates.summary(_bits(rates, BASELINE))
     readouts = [name for name in fitted if rates.has(name, None, OFFSET)]
     if not readouts:
         yield (
-            f"No strategy that trains heads was asked for. The finetuned model, marginalized, "
-            f"loses {with_interval(base)} nats at offset {OFFSET}."
+            f"No strategy that trains heads was asked for. {THE_MODEL} knows "
+            f"{with_interval(known, digits=2)} bits of t+{OFFSET} beyond the unigram."
         )
         return
-    steps = {name: _step(rates, name) for name in readouts}
-    best = steps[_best(fitted)]
-    level = [name for name in readouts if not _bits_behind(rates, name)[1] > 0]
-    start = f"At offset {OFFSET} the finetuned model, marginalized,"
+    heads = {name: each for name, each in fitted.items() if name in readouts and name != LINEAR}
+    fit = {name: each for name, each in heads.items() if not each.reason}
+    best = _best(fit or heads or fitted)
+    aside = "" if fit or not heads else ", which take part in no order"
+    who = f"the best heads by validation, {best}{aside}, read" if heads else f"{_named(best)} reads"
+    read = with_interval(rates.summary(_bits(rates, best)), digits=2)
+    level = [name for name in readouts if not _behind(rates, name)[1] > 0]
+    itself = f"{THE_MODEL[0].lower()}{THE_MODEL[1:]}"
+    if best in level:
+        told = f"bits beyond the unigram; {itself} knows {known[0]:.2f}"
+    else:
+        told = f"of the {known[0]:.2f} bits that {itself} knows beyond the unigram"
+    yield f"At t+{OFFSET} {who} {read} {told}{_beside_probe(rates, best)}."
     if level:
-        yield f"{start} is not clear of {'; '.join(steps[name] for name in level)}."
-        return
-    yield f"{start} is above every readout in one pass; the best by validation, {best}."
+        steps = (
+            f"{_named(name)}, by {with_interval(_behind(rates, name), digits=2)}" for name in level
+        )
+        yield f"{THE_MODEL} is not clear of {'; '.join(steps)} bits at t+{OFFSET}."
 
 
-def _bits_behind(rates: Rates, name: str) -> tuple[float, float, float]:
+def _beside_probe(rates: Rates, best: str) -> str:
+    """Say what the linear probe of the layer that heads read has by itself."""
+    if best == LINEAR or not rates.has(LINEAR, None, OFFSET):
+        return ""
+    more = rates.summary(apart(rates, "nats", LINEAR, best, OFFSET) / math.log(2))
+    unclear = ", not clear of zero" if more[1] <= 0 <= more[2] else ""
+    alone = float(_bits(rates, LINEAR)[0])
+    return (
+        f"; the linear probe of the layer that they read has {alone:.2f} alone "
+        f"(the heads {with_interval(more, digits=2)} more{unclear})"
+    )
+
+
+def _bits(rates: Rates, name: str) -> Rate:
+    """Return the bits beyond the unigram that are known at the offset."""
+    nats = (rates.nats(each, None, OFFSET) for each in (UNIGRAM, name))
+    return v_information_bits(*nats)
+
+
+def _behind(rates: Rates, name: str) -> tuple[float, float, float]:
     """Return the bits that a readout is behind the baseline, with the ends of the interval."""
     return rates.summary(apart(rates, "nats", name, BASELINE, OFFSET) / math.log(2))
-
-
-def _step(rates: Rates, name: str) -> str:
-    points = rates.summary(apart(rates, "top5", name, BASELINE, OFFSET))
-    return (
-        f"{_named(name)}: by {with_interval(_bits_behind(rates, name), digits=2)} bits, "
-        f"{with_interval((-points[0], -points[2], -points[1]), 100.0, 1)} points of top-5"
-    )
 
 
 def _named(name: str) -> str:

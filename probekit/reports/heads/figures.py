@@ -10,7 +10,7 @@ from probekit.reports.components.end_labels import end_labels
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.numbers import METRICS, Metric, known
 from probekit.reports.components.rows import Row
-from probekit.reports.components.svg import MARK
+from probekit.reports.components.svg import INK, MARK
 from probekit.reports.heads.panels import (
     Dots,
     draw_dots,
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _AXIS = 0.3, 0.62  # inches: a row of dots; the axis below them with what is around
+_NAMED = 0.17  # inches: a row of names of lines
+FLOOR, CEILING = "linear probe, the floor", "the model, marginalized"
 _WIDTH, _LETTER = 4.6, 0.0155  # of a figure, inches; of a letter, share of it
 
 
 def strategy_figures(document: Row) -> list[PageFigure]:
-    """Return dot plots of cross-entropy and top-5 for each offset, of the first domain."""
+    """Return dot plots of bits and top-5 for each offset, of the first domain."""
     domain = domains(document["scores"])[0]
     figures = []
     for offset in sorted({row["offset"] for row in document["scores"]}):
-        for metric in (METRICS["nats"], METRICS["top5"]):
+        for metric in (METRICS["bits"], METRICS["top5"]):
             rows = _known(scores_at(document, domain, offset), metric)
             if rows:
                 best = _best(rows, metric)
@@ -53,6 +55,7 @@ def strategy_figures(document: Row) -> list[PageFigure]:
                         partial(_dots, dots, in_figures(strategies_of(document))),
                         title=metric.label,
                         note=_better(metric),
+                        group=metric.name,
                         offset=offset,
                     )
                 )
@@ -74,11 +77,23 @@ def _better(metric: Metric) -> str:
 def _dots(dots: Dots, names: Sequence[str]) -> "Figure":
     from seaborn import despine
 
-    height = _AXIS + _ROW * (len(names) + 0.2)
+    marks = [(FLOOR, dots.probe), (CEILING, dots.line)]
+    there = [(name, at) for name, at in marks if at is not None]
+    above = 0.05 + _NAMED * len(there)
+    height = _AXIS + _ROW * (len(names) + 0.2) + above
     left = 0.04 + _LETTER * max(map(len, names))
     draw = partial(draw_dots, dots=dots, names=names)
-    figure = one_panel(draw, (_WIDTH, height), (left, 0.97, 0.98, (_AXIS - 0.1) / height))
+    edges = (left, 0.97, 1 - above / height, (_AXIS - 0.1) / height)
+    figure = one_panel(draw, (_WIDTH, height), edges)
     despine(figure, left=True)
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    for row, (name, at) in enumerate(there):
+        # In a row of its own, and towards the middle: no two names meet, and none leaves the axis.
+        side = "left" if at < (low + high) / 2 else "right"
+        text = axes.annotate(name, (at, 1), (0, 3 + 72 * _NAMED * row), fontsize=8.5, ha=side)
+        text.xycoords, text.anncoords = axes.get_xaxis_transform(), "offset points"
+        text.set(color=INK, gid=f"{MARK}name")
     return figure
 
 

@@ -12,6 +12,7 @@ from probekit.reports.heads.figures import (
     strategy_figures,
     sweep_figures,
 )
+from probekit.reports.heads.first_screen import answer_figure, answer_table
 from probekit.reports.heads.panels import strategies_of
 from probekit.reports.heads.tables import (
     cost_tables,
@@ -80,8 +81,12 @@ def _pairs(count: int) -> list[tuple[str, str]]:
 
 
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    answer = answer_figure(document)
+    above = answer.name if answer else None
     return {
-        "strategies": strategy_figures(document),
+        "answer": answer,
+        "found": answer_table(document),
+        "strategies": [each for each in strategy_figures(document) if each.name != above],
         "learning": learning_figures(document),
         "sweep": sweep_figures(document),
         "sweep_domain": next(iter(domains(document["sweep"])), ""),

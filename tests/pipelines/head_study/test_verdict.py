@@ -57,9 +57,10 @@ def ended(nats: dict[str, float], kept: dict[str, int] | None = None) -> Fitted:
 def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
     verdict = said(SEEN, ended(SEEN))
     assert verdict[0] == (
-        "At offset 2 the finetuned model, marginalized, is above every readout in one pass; the "
-        "best by validation, joint-from-probes: by 1.32 [1.32, 1.32] bits, 9.1 [9.1, 9.1] points "
-        "of top-5."
+        "At t+2 the best heads by validation, joint-from-probes, read 2.54 [2.54, 2.54] of the "
+        "3.86 bits that the finetuned model itself, marginalized, knows beyond the unigram; the "
+        "linear probe of the layer that they read has 2.25 alone (the heads 0.29 [0.29, 0.29] "
+        "more)."
     )
     assert verdict[1] == (
         "Take part in no order: heads-only: trained too little: behind the linear probe of layer "
@@ -77,7 +78,8 @@ def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
 
 def test_where_the_last_step_is_the_best_of_all_no_order_is_told() -> None:
     verdict = said(SEEN, ended(SEEN, dict.fromkeys(HEADS, 254)))
-    assert "is above every readout in one pass" in verdict[0]
+    best = "At t+2 the best heads by validation, joint-from-probes, which take part in no order, "
+    assert verdict[0].startswith(f"{best}read 2.54 [2.54, 2.54] of the 3.86 bits that the ")
     assert "heads-from-probes, joint-from-probes: its best step is the last, 254." in verdict[1]
     assert verdict[2] == NO_ORDER
     assert verdict[3].startswith("Cost to the next token")
@@ -119,9 +121,17 @@ def test_pairs_that_start_alike_are_compared(
 
 def test_a_head_that_the_marginalized_model_is_not_clear_of_is_named() -> None:
     nats = SEEN | {"heads-from-probes": 4.3}
-    assert said(nats, ended(nats), noisy=("heads-from-probes",))[0].startswith(
-        "At offset 2 the finetuned model, marginalized, is not clear of heads-from-probes: by "
-    )
+    first, second, *_ = said(nats, ended(nats), noisy=("heads-from-probes",))
+    assert "] bits beyond the unigram; the finetuned model itself, marginalized, knows" in first
+    start = "The finetuned model itself, marginalized, is not clear of heads-from-probes, by "
+    assert second.startswith(start)
+
+
+def test_heads_that_read_no_more_than_their_probe_are_said_to() -> None:
+    nats = SEEN | {"heads-from-probes": 5.438, "joint-from-probes": 5.44}
+    (first, *_) = said(nats, ended(nats), noisy=("heads-from-probes",))
+    assert "the best heads by validation, heads-from-probes, read" in first
+    assert first.endswith("more, not clear of zero).")
 
 
 def test_the_cost_to_the_next_token_is_told_where_it_is_clear() -> None:

@@ -75,6 +75,17 @@ def test_words_and_figures_can_be_read_in_both_schemes_and_on_a_narrow_page(
     assert min(letters) > SMALLEST
 
 
+@pytest.mark.parametrize("name", ["heads", "figure-1"])
+def test_the_answer_stands_on_the_first_screen(open_page: Any, name: str) -> None:
+    page, _ = open_page(name, viewport={"width": 1280, "height": 900})
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        box = page.locator(".answer svg").first.bounding_box()
+        assert box["y"] + box["height"] < 900
+    tables = page.locator(".answer table")
+    assert tables.count() == 0 or tables.bounding_box()["y"] > box["y"] + box["height"]
+
+
 def test_a_strategys_learning_curve_has_the_colour_of_its_key(open_page: Any) -> None:
     page, _ = open_page("heads")
     key = "e => getComputedStyle(e).borderTopColor"

@@ -1,6 +1,7 @@
 """The page of a study of heads: every number, nothing of the run as markup, the same bytes."""
 
 import copy
+import math
 import re
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from probekit.errors import RunError
 from probekit.reports.components.numbers import METRICS, MINUS, fixed
 from probekit.reports.components.tables import Cell
+from probekit.reports.heads.first_screen import answer_table
 from probekit.reports.heads.page import render_heads
 from probekit.reports.heads.tables import (
     cost_tables,
     difference_tables,
+    in_figures,
     strategy_tables,
     sweep_tables,
     training_table,
@@ -75,6 +78,21 @@ def test_the_tables_show_the_numbers() -> None:
     assert cost.rows[3][3].text == "0.777"
 
 
+def test_the_first_table_is_in_bits_and_turns_differences_so_that_more_is_better() -> None:
+    given = document()
+    for row in given["differences"]:
+        row |= {"nats": math.log(2), "nats_low": 0.5 * math.log(2), "nats_high": 2 * math.log(2)}
+    rows = {row[0].text: row for row in answer_table(given).rows}
+    assert list(rows) == in_figures(STRATEGIES)
+    assert [cell.text for cell in rows["joint"][1:]] == ["2.10", f"{MINUS}1.00", "1.00"]
+    assert rows["joint"][2].interval == f"{MINUS}2.00 to {MINUS}0.50"
+    assert rows["joint"][3].interval == "0.50 to 2.00"
+    assert rows["heads-only"][0].interval == "takes part in no order"
+    missing = [rows[name][place].missing for name, place in (("linear probe", 2), ("baseline", 3))]
+    assert missing == ["it is what others are held against"] * 2
+    assert rows["linear probe"][3].missing == "it does not predict that token"
+
+
 def test_the_sweep_and_the_training_show_theirs() -> None:
     (table,) = sweep_tables(document())
     assert [row[0].text for row in table.rows] == ["0", "1", "2"]
@@ -109,7 +127,8 @@ def test_each_figure_has_words() -> None:
     page = render_heads(document())
     labels = re.findall(r'role="img" aria-label="([^"]+)"', page)
     assert len(labels) == 4 + 2 + 2
-    assert "Best at t+2: model as it came, marginalized, 5.000 nats" in labels
+    assert labels[0] == "Best at t+2: model as it came, marginalized, 2.50 bits"
+    assert labels.count(labels[0]) == 1
     best = "best at layer 1 by validation, 5.100 nats"
     assert f"block head {best}; linear probe {best}" in labels
 
