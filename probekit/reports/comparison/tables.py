@@ -14,7 +14,9 @@ from probekit.scoring.rates import ALL, ROUGH_NATS
 MOST_HEADLINES = 600  # rows of the table, at about 1 kB each
 MOST_DIFFERENCES = 1200  # rows of the table, at about 300 bytes each
 _UNSAID = "not recorded"
-_MOST_OFFSETS = 3  # of the first table; the others are in the tables below it
+# Of the first table: the other offsets are in the tables below it, and of more runs a cell holds a
+# share and its interval alone, so that rows stay low.
+_MOST_OFFSETS, _TOLD_IN_FULL = 3, 5
 
 
 def answer_table(comparison: ComparisonRows) -> Table:
@@ -32,6 +34,7 @@ def answer_table(comparison: ComparisonRows) -> Table:
     }
     ahead = [offset for offset in comparison.offsets if offset > 1][:_MOST_OFFSETS]
     ahead = ahead if read else []
+    in_full = len(comparison.runs) <= _TOLD_IN_FULL
     head = [
         "Run", *(quantity(name).label for name in names),
         *(f"t+{offset}: read of what the model knows" for offset in ahead),
@@ -40,7 +43,7 @@ def answer_table(comparison: ComparisonRows) -> Table:
         [
             Cell(run, _size(comparison, run), numeric=False),
             *(_headline(comparison, (run, domain, 1), name) for name in names),
-            *(_read(read.get((run, offset))) for offset in ahead),
+            *(_read(read.get((run, offset)), in_full) for offset in ahead),
         ]
         for run in comparison.runs
     ]
@@ -52,17 +55,17 @@ def _size(comparison: ComparisonRows, run: str) -> str:
     return f"{compact(int(size))} parameters" if size else "size unknown"
 
 
-def _read(row: Row | None) -> Cell:
+def _read(row: Row | None, in_full: bool) -> Cell:
     """Return the share of what the model knows that is read, beside it how much that is."""
     if row is None:
         return absent("not measured there")
     share, _, ends = row["share"].partition(" [")
     beyond = f"beyond {row['floor']}"
     if not share:
-        told = f"{beyond}; the model knows: {row['known']}"
-        return Cell(row["read"], told, numeric=False)
-    beside = f"{row['read']} of {row['known']} {beyond}; layer {row['best']}"
-    return Cell(share, f"[{ends}; {beside}" if ends else beside, numeric=False)
+        return Cell(row["read"], f"{beyond}; the model knows: {row['known']}", numeric=False)
+    beside = [f"[{ends}"] if ends else []
+    beside += [f"{row['read']} of {row['known']} {beyond}; layer {row['best']}"] if in_full else []
+    return Cell(share, "; ".join(beside), numeric=False)
 
 
 def headline_table(comparison: ComparisonRows) -> tuple[Table, int]:

@@ -147,6 +147,8 @@ def test_the_first_table_tells_what_is_read_of_what_the_model_knows_or_why_that_
     assert cells[1].text == read
     assert cells[1].interval == "beyond a skip-bigram; the model knows: worse than counting"
     assert cells[2].missing == "not measured there"
+    (cell, *_) = answer_table(index(document(Ladder(runs=6, size=TINY)))).rows[0][2:]
+    assert (cell.text, cell.interval) == ("31 %", "[25 %, 137 %], as much as all of it")
 
 
 def test_what_is_missing_has_a_reason_and_no_number() -> None:
