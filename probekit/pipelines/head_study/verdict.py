@@ -35,7 +35,7 @@ FED = (
 SEEDS = "Intervals are over documents and {} training seeds."
 ONE_SEED = "Intervals are over documents alone: another training seed may give another order."
 NO_ORDER = (
-    f"So no order of strategies can be told at offset {OFFSET}. More --epochs or --max-tokens may "
+    f"So no order of strategies can be told at t+{OFFSET}. More --epochs or --max-tokens may "
     "tell one."
 )
 
@@ -56,11 +56,13 @@ def sentences(sums: DocumentSums, fitted: Fitted) -> list[str]:
         return [f"Cannot tell: {rates.shortage}."]
     whole = sums.rates(domain, "test", "all")
     fit = [name for name, standing in fitted.items() if not standing.reason]
+    best = _best_heads(fitted)
     none_left = len(fitted) > 1 and not any(name != LINEAR for name in fit)
     pairs = [
         *(text for frozen, joint in PAIRS for text in _paired(rates, fit, joint, frozen, JOINTLY)),
         *_paired(rates, fit, PROBED, FROZEN, STARTS),
-        *_paired(rates, fit, PROBED, LINEAR, BEYOND),
+        # Of the best heads the first sentence tells it.
+        *(() if best == PROBED else _paired(rates, fit, PROBED, LINEAR, BEYOND)),
         *_paired(rates, fit, ON_FINETUNED, FROZEN, CONTROL),
     ]
     seeds = len(sums.table["seed"].unique())
@@ -103,19 +105,18 @@ def _read(rates: Rates, fitted: Fitted) -> Iterator[str]:
     """Say what the best heads read, between the linear probe and what the model itself knows."""
     known = rates.summary(_bits(rates, BASELINE))
     readouts = [name for name in fitted if rates.has(name, None, OFFSET)]
-    if not readouts:
+    best = _best_heads(fitted)
+    if best is None:
         yield (
             f"No strategy that trains heads was asked for. {THE_MODEL} knows "
             f"{with_interval(known, digits=2)} bits of t+{OFFSET} beyond the unigram."
         )
         return
-    heads = {name: each for name, each in fitted.items() if name in readouts and name != LINEAR}
-    fit = {name: each for name, each in heads.items() if not each.reason}
-    best = _best(fit or heads or fitted)
-    aside = "" if fit or not heads else ", which take part in no order"
-    who = f"the best heads by validation, {best}{aside}, read" if heads else f"{_named(best)} reads"
+    aside = ", which take part in no order" if fitted[best].reason else ""
+    who = f"the best heads by validation, {best}{aside}, read"
+    who = f"{_named(best)} reads" if best == LINEAR else who
     read = with_interval(rates.summary(_bits(rates, best)), digits=2)
-    level = [name for name in readouts if not _behind(rates, name)[1] > 0]
+    level = [name for name in readouts if not _more(rates, BASELINE, name, OFFSET)[1] > 0]
     itself = f"{THE_MODEL[0].lower()}{THE_MODEL[1:]}"
     if best in level:
         told = f"bits beyond the unigram; {itself} knows {known[0]:.2f}"
@@ -124,7 +125,8 @@ def _read(rates: Rates, fitted: Fitted) -> Iterator[str]:
     yield f"At t+{OFFSET} {who} {read} {told}{_beside_probe(rates, best)}."
     if level:
         steps = (
-            f"{_named(name)}, by {with_interval(_behind(rates, name), digits=2)}" for name in level
+            f"{_named(name)}, by {with_interval(_more(rates, BASELINE, name, OFFSET))}"
+            for name in level
         )
         yield f"{THE_MODEL} is not clear of {'; '.join(steps)} bits at t+{OFFSET}."
 
@@ -133,7 +135,7 @@ def _beside_probe(rates: Rates, best: str) -> str:
     """Say what the linear probe of the layer that heads read has by itself."""
     if best == LINEAR or not rates.has(LINEAR, None, OFFSET):
         return ""
-    more = rates.summary(apart(rates, "nats", LINEAR, best, OFFSET) / math.log(2))
+    more = _more(rates, best, LINEAR, OFFSET)
     unclear = ", not clear of zero" if more[1] <= 0 <= more[2] else ""
     alone = float(_bits(rates, LINEAR)[0])
     return (
@@ -148,11 +150,6 @@ def _bits(rates: Rates, name: str) -> Rate:
     return v_information_bits(*nats)
 
 
-def _behind(rates: Rates, name: str) -> tuple[float, float, float]:
-    """Return the bits that a readout is behind the baseline, with the ends of the interval."""
-    return rates.summary(apart(rates, "nats", name, BASELINE, OFFSET) / math.log(2))
-
-
 def _named(name: str) -> str:
     return "the linear probe" if name == LINEAR else name
 
@@ -161,6 +158,17 @@ def _best(fitted: Fitted) -> str:
     """Return what validation likes best at the offset; one at least is scored there."""
     nats = {name: each.nats for name, each in fitted.items() if each.nats is not None}
     return min(nats, key=nats.__getitem__)
+
+
+def _best_heads(fitted: Fitted) -> str | None:
+    """Return the heads that validation likes best, of those that take part in an order if any do.
+
+    Without heads it is the linear probe, and None where nothing was fitted.
+    """
+    scored = {name: each for name, each in fitted.items() if each.nats is not None}
+    heads = {name: each for name, each in scored.items() if name != LINEAR}
+    fit = {name: each for name, each in heads.items() if not each.reason}
+    return _best(fit or heads or scored) if scored else None
 
 
 def _left_out(fitted: Fitted) -> Iterator[str]:
@@ -180,10 +188,21 @@ def _paired(
     """Say by how much two differ at offset 2, if both were scored and trained enough."""
     both = all(rates.has(each, None, OFFSET) for each in (name, against))
     if both and name in fit and against in {BASE, *fit}:
-        nats = rates.summary(apart(rates, "nats", name, against, OFFSET))
-        unclear = ", not clear of zero" if nats[1] <= 0 <= nats[2] else ""
-        difference = f"{name} minus {_named(against)} {with_interval(nats)} nats at offset {OFFSET}"
-        yield sentence.format(difference=difference + unclear)
+        yield sentence.format(difference=_difference(rates, name, against))
+
+
+def _more(rates: Rates, name: str, against: str, offset: int) -> tuple[float, float, float]:
+    """Return the bits that one reads more than another, with the ends of the interval."""
+    return rates.summary(apart(rates, "nats", against, name, offset) / math.log(2))
+
+
+def _difference(rates: Rates, name: str, against: str) -> str:
+    """Say which of two reads more, and by how much."""
+    value, low, high = more = _more(rates, name, against, OFFSET)
+    word, shown = ("less", (-value, -high, -low)) if value < 0 else ("more", more)
+    unclear = ", not clear of zero" if low <= 0 <= high else ""
+    amount = with_interval(shown)
+    return f"{name} reads {amount} bits {word} than {_named(against)} at t+{OFFSET}{unclear}"
 
 
 def _cost(rates: Rates, strategies: Collection[str]) -> Iterator[str]:
@@ -191,11 +210,11 @@ def _cost(rates: Rates, strategies: Collection[str]) -> Iterator[str]:
     clear, unclear = [], []
     for name in strategies:
         if rates.has(name, None, 1):
-            nats = rates.summary(apart(rates, "nats", name, BASELINE, 1))
-            if nats[1] <= 0 <= nats[2]:
+            lost = _more(rates, BASELINE, name, 1)
+            if lost[1] <= 0 <= lost[2]:
                 unclear.append(name)
             else:
-                clear.append(f"{with_interval(nats)} nats with {name}")
+                clear.append(f"{with_interval(lost)} bits with {name}")
     costs = [*clear, *([f"not clear of zero with {', '.join(unclear)}"] if unclear else [])]
     if costs:
         yield f"Cost to the next token, against the finetuned model: {'; '.join(costs)}."
@@ -205,21 +224,17 @@ def _own(rates: Rates, fit: Fitted) -> Iterator[str]:
     """Say how heads that came with the model do beside the best that was fitted afterwards."""
     if not rates.has(OWN, None, OFFSET):
         return
-    own = rates.summary(rates.nats(OWN, None, OFFSET))
     if not any(rates.has(name, None, OFFSET) for name in fit):
-        yield f"The model's own heads lose {with_interval(own)} nats at offset {OFFSET}."
+        own = with_interval(rates.summary(_bits(rates, OWN)), digits=2)
+        yield f"The model's own heads read {own} bits of t+{OFFSET} beyond the unigram."
         return
     best = _best(fit)
-    nats = rates.summary(apart(rates, "nats", OWN, best, OFFSET))
-    difference = f"{with_interval(nats)} nats ({OWN} minus {_named(best)})"
-    if nats[2] < 0:
-        yield (
-            f"The model's own heads, trained with it, beat the best that was fitted afterwards at "
-            f"offset {OFFSET}: {difference}."
-        )
-    else:
-        word = "are behind" if nats[1] > 0 else "are not clear of"
-        yield (
-            f"The model's own heads, trained with it, {word} the best that was fitted afterwards "
-            f"at offset {OFFSET}, against the literature's expectation: {difference}."
-        )
+    more, difference = _more(rates, OWN, best, OFFSET), _difference(rates, OWN, best)
+    word, against = "beat", ""
+    if more[1] <= 0:
+        word = "are behind" if more[2] < 0 else "are not clear of"
+        against = ", against the literature's expectation"
+    yield (
+        f"The model's own heads, trained with it, {word} the best that was fitted afterwards"
+        f"{against}: {difference}."
+    )

@@ -68,12 +68,11 @@ def test_a_strategy_behind_its_linear_probe_takes_part_in_no_order() -> None:
         "of layer 5, by 0.087 nats on validation text."
     )
     assert verdict[2] == (
-        "Joint training, from the same start and with the same search: joint-from-probes minus "
-        "heads-from-probes "
-        "-0.020 [-0.020, -0.020] nats at offset 2 (one training seed)."
+        "Joint training, from the same start and with the same search: joint-from-probes reads "
+        "0.029 [0.029, 0.029] bits more than heads-from-probes at t+2 (one training seed)."
     )
-    assert not [text for text in verdict if "joint minus heads-only" in text]
-    assert "heads-from-probes minus the linear probe -0.178 [-0.178" in verdict[3]
+    assert not [text for text in verdict if text.startswith("Joint") and "heads-only" in text]
+    assert "heads-from-probes reads 0.257 [0.257, 0.257] bits more than the linear" in verdict[3]
 
 
 def test_where_the_last_step_is_the_best_of_all_no_order_is_told() -> None:
@@ -98,14 +97,14 @@ def test_a_head_that_is_its_probe_but_for_rounding_is_not_behind() -> None:
         (
             4.9,
             (),
-            "joint minus heads-only -0.100 [-0.100, -0.100] nats at offset 2 (one training seed).",
+            "joint reads 0.144 [0.144, 0.144] bits more than heads-only at t+2",
         ),
         (
             5.1,
             (),
-            "joint minus heads-only 0.100 [0.100, 0.100] nats at offset 2 (one training seed).",
+            "joint reads 0.144 [0.144, 0.144] bits less than heads-only at t+2",
         ),
-        (4.99, ("joint",), "nats at offset 2, not clear of zero (one training seed)."),
+        (4.99, ("joint",), "than heads-only at t+2, not clear of zero"),
     ],
 )
 def test_pairs_that_start_alike_are_compared(
@@ -113,10 +112,10 @@ def test_pairs_that_start_alike_are_compared(
 ) -> None:
     nats = SEEN | {"heads-only": 5.0, "joint": joint}
     verdict = said(nats, ended(nats), noisy=noisy)
-    (pair,) = [text for text in verdict if "joint minus heads-only" in text]
-    assert pair.endswith(told)
+    (pair,) = [text for text in verdict if text.startswith("Joint") and "heads-only" in text]
+    assert pair.endswith(f"{told} (one training seed).")
     (starts,) = [text for text in verdict if text.startswith("The same training of heads that")]
-    assert "heads-from-probes minus heads-only 0.260" in starts
+    assert "heads-from-probes reads 0.375 [0.375, 0.375] bits less than heads-only" in starts
 
 
 def test_a_head_that_the_marginalized_model_is_not_clear_of_is_named() -> None:
@@ -134,12 +133,19 @@ def test_heads_that_read_no_more_than_their_probe_are_said_to() -> None:
     assert first.endswith("more, not clear of zero).")
 
 
+def test_what_the_best_heads_read_beyond_their_probe_is_told_once() -> None:
+    nats = SEEN | {"heads-from-probes": 5.1}
+    first, *rest = said(nats, ended(nats))
+    assert first.endswith("(the heads 0.49 [0.49, 0.49] more).")
+    assert not [text for text in rest if "the linear probe at" in text]
+
+
 def test_the_cost_to_the_next_token_is_told_where_it_is_clear() -> None:
     first = {name: 3.0 for name in SEEN if name != "linear"} | {"joint": 3.1, "heads-only": 3.05}
     verdict = said(SEEN, ended(SEEN), first, noisy=("heads-only",))
     assert verdict[-1] == ONE_SEED
     assert verdict[-2] == (
-        "Cost to the next token, against the finetuned model: 0.100 [0.100, 0.100] nats with "
+        "Cost to the next token, against the finetuned model: 0.144 [0.144, 0.144] bits with "
         "joint; not clear of zero with heads-only, heads-from-probes, joint-from-probes."
     )
 
@@ -147,7 +153,7 @@ def test_the_cost_to_the_next_token_is_told_where_it_is_clear() -> None:
 @pytest.mark.parametrize(
     ("own", "noisy", "word"),
     [
-        (5.0, (), "beat the best that was fitted afterwards at offset 2: -0.240 ["),
+        (5.0, (), "beat the best that was fitted afterwards: head:own reads 0.346 ["),
         (5.3, ("head:own",), "are not clear of the best"),
         (6.0, (), "are behind the best that was fitted afterwards"),
     ],
@@ -157,17 +163,17 @@ def test_heads_that_came_with_the_model_are_held_against_the_best(
 ) -> None:
     verdict = said(SEEN | {"head:own": own}, ended(SEEN), noisy=noisy)
     assert word in verdict[-2]
-    assert "head:own minus joint-from-probes" in verdict[-2]
+    assert "than joint-from-probes at t+2" in verdict[-2]
     # Where no strategy was trained enough, the linear probe is what was.
     verdict = said(SEEN | {"head:own": own}, ended(SEEN, dict.fromkeys(HEADS, 254)))
-    assert "head:own minus the linear probe" in verdict[-2]
+    assert "than the linear probe at t+2" in verdict[-2]
 
 
 def test_where_nothing_was_trained_the_model_alone_is_told() -> None:
     second = {name: SEEN[name] for name in ("unigram", "base", "finetune")}
     assert said(second, {})[0].startswith("No strategy that trains heads was asked for. The")
     own = said(second | {"head:own": 5.0}, {})
-    assert own[-1].startswith("The model's own heads lose 5.000 [")
+    assert own[-1].startswith("The model's own heads read 2.89 [")
 
 
 def test_one_document_is_no_ground_for_a_verdict() -> None:
@@ -177,7 +183,8 @@ def test_one_document_is_no_ground_for_a_verdict() -> None:
 
 def test_layers_that_are_fed_the_token_between_are_no_equals() -> None:
     verdict = said(SEEN | {"head:native": 3.255}, ended(SEEN))
-    assert "-1.100 [-1.100, -1.100] nats at offset 2. Not a comparison of equals." in verdict[-2]
+    told = "reads 1.587 [1.587, 1.587] bits more than base at t+2. Not a comparison of equals."
+    assert told in verdict[-2]
 
 
 def test_heads_that_know_less_than_token_frequencies_are_warned_of() -> None:
