@@ -3,7 +3,6 @@
 branch_routes     three ways to run branch tokens through a model
 branch_engine     next-token log-probabilities after token paths, by the fastest right route
 joint_paths       the sum itself: over paths kept by their joint probability
-systematic        draws by size: the large for sure, the rest by chance
 continuations     what the model expects after one token alone
 importance        the probability of a target, unbiased, by paths that matter for it
 marginal_readout  the sum as a readout of many positions, and what it cost

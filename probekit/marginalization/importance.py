@@ -28,7 +28,7 @@ from torch import Tensor
 from probekit.marginalization.branch_engine import Prefix
 from probekit.marginalization.continuations import Continuations
 from probekit.marginalization.joint_paths import grouped, places
-from probekit.marginalization.systematic import drawn, inclusion
+from probekit.scoring.systematic import drawn, inclusion
 from probekit.scoring.losses import SMALLEST
 from probekit.shapes import Logits, PerPosition, Targets1d
 

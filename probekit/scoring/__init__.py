@@ -4,6 +4,7 @@ losses          cross-entropy and its gradient, top-k accuracy, KL, V-informatio
 score           run readouts on a text and sum their losses by document
 positions       the same, position by position, with confidence
 calibration     whether a readout is as sure as it is right
+systematic      draws by size: the large for sure, the rest by chance
 intervals       bootstrap over documents, and Wilson's interval of a share
 rates           sums by document become rates with intervals
 specialization  best layer, forgotten bits, recovered share, saturation, adaptation

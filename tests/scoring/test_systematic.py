@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probekit.marginalization.systematic import drawn, inclusion
+from probekit.scoring.systematic import drawn, inclusion
 
 SIZES = st.lists(st.floats(0, 1e3) | st.floats(0, 1e-9), min_size=1, max_size=12)
 
