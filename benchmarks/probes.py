@@ -27,7 +27,7 @@ from probekit.data.documents import Split
 from probekit.data.targets import Targets, text_targets
 from probekit.models.anatomy import Anatomy
 from probekit.probes import linear
-from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
+from probekit.probes.convex.affine_objective import scaled_bias, scaled_unembedding
 from probekit.probes.probe import Probes, Tensors
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.runs.streams import SITE_OF_MODEL, Streams

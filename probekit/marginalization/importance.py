@@ -28,8 +28,8 @@ from torch import Tensor
 from probekit.marginalization.branch_engine import Prefix
 from probekit.marginalization.continuations import Continuations
 from probekit.marginalization.joint_paths import grouped, places
-from probekit.scoring.systematic import drawn, inclusion
 from probekit.scoring.losses import SMALLEST
+from probekit.scoring.systematic import drawn, inclusion
 from probekit.shapes import Logits, PerPosition, Targets1d
 
 # Of the paths of a half, the share that follows the text, for the joint probability.

@@ -5,8 +5,7 @@ files                fitted probes, written and read
 grid                 loops over layers and offsets that all fits share; fits nothing itself
 moments              streaming means, covariances and ridge regression
 linear               `fit`: linear, concat and linear-full, convex, by L-BFGS
-affine_objective     their objective, its gradient and its curvature
-lbfgs                minimise from one value and gradient at a time
+convex               how: the objective of a cell, its shortlist, descent and certificate
 nonconvex            `fit`: mlp and linear-lowrank, by AdamW
 nonconvex_families   where these start, and what they compute
 sklearn_reference    `fit`: a logistic regression by scikit-learn, to compare with

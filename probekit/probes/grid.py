@@ -6,12 +6,15 @@ positions that have a target at its offset.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.moments import Moments
@@ -36,6 +39,10 @@ class GridCell:
     layer: int | None
     offset: int
     read: tuple[int, ...]
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """Seeds of what is drawn for this cell: it does not depend on which others there are."""
+        return (seed, self.offset, *self.read)
 
     @property
     def key(self) -> ProbeKey:
@@ -78,6 +85,19 @@ def cell_batches(
             for cell in group:
                 valid = targets.valid[cell.offset][seen.blocks].to(z.device)
                 yield cell, z[valid], targets.ids[cell.offset][seen.blocks].to(z.device)[valid]
+
+
+def sampled(targets: Targets, n: int, *seeds: int) -> Targets:
+    """Return the targets of `n` positions of each offset, drawn without replacement, or of all."""
+    kept = {}
+    for offset, valid in targets.valid.items():
+        places = valid.flatten().nonzero()[:, 0]
+        draw = np.random.default_rng((*seeds, offset))
+        taken = torch.from_numpy(draw.permutation(len(places))[:n])
+        mask = torch.zeros_like(valid).flatten()
+        mask[places[taken]] = True
+        kept[offset] = mask.view_as(valid)
+    return replace(targets, valid=kept)
 
 
 def cell_moments(

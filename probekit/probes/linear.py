@@ -20,46 +20,62 @@ the ridge regression puts it: c can express any change of it.
 
 `linear-full` starts at the same logits: λ draws it to what the model's own rows make of z.
 
+A fit looks at a shortlist of the vocabulary: the tokens that occur as targets, and a sample of
+all others (`probekit.probes.convex.shortlist`). At all of it, it looks on a sample of the
+positions alone: at the start, where it puts the biases of all tokens at their minimum at once,
+and at the end, where it certifies how far the minimum over the shortlist is above that over the
+vocabulary (`probekit.probes.convex.certificate`). Where that is much, more tokens are drawn, at
+last all.
+
 λ is chosen by validation: a cell is minimised under the λ that its number of parameters
 and positions suggests, one Newton step from there predicts the minimum under others, and it
 is minimised again under the best of them. Of both minima, start, lens and unigram the one
-that validation prefers is kept. All cells advance from the same passes over the stream.
+that validation prefers is kept. All cells advance from the same passes over the stream, and
+none depends on which others there are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.models.devices import free_bytes
-from probekit.probes.affine_objective import (
+from probekit.probes.convex.affine_objective import (
     AffineMap,
     AffineObjective,
     BatchSums,
-    Evaluation,
     scaled_bias,
     scaled_unembedding,
 )
-from probekit.probes.grid import GridCell, Label, cell_batches, cell_moments, grid_cells, mean_nats
-from probekit.probes.lbfgs import Descent, Point
+from probekit.probes.convex.cell_fit import CellFit
+from probekit.probes.grid import (
+    GridCell,
+    Label,
+    cell_batches,
+    cell_moments,
+    grid_cells,
+    mean_nats,
+    sampled,
+)
 from probekit.probes.probe import Examples, Probe, ProbeKey, Probes
 from probekit.readout import CONCAT, LINEAR, LINEAR_FULL, Seen
-from probekit.scoring.losses import product_dtype
+from probekit.scoring.losses import product_dtype, summed_probabilities
 
 # Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
 # other penalties, and a dozen of points, sums, gradients and factors.
 FIT_COPIES = 32
 
-# Other λ, relative to the usual one, and how well the first has to be minimised.
-RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1, 0.03)
-FIRST_TOLERANCE_NATS = 0.01
 # What is left is an estimate: well below the 0.01 nats promised, and lower with a free output,
 # whose diagonal curvature was seen to give a sixth of it.
 TOLERANCE_NATS, FREE_SHARE = 0.003, 0.25
 MOST_PASSES = 60
+# Positions on which the whole vocabulary is looked at: at the start, and for the certificate.
+SAMPLED = 1_024
 
 # The families that are fitted here, and what to do where one takes too much memory.
 FAMILIES = {
@@ -79,6 +95,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     finals: Iterable[Seen] | None = None,
     family: str = LINEAR,
     tolerance_nats: float = TOLERANCE_NATS,
+    seed: int = 0,
 ) -> Probes:
     """Fit a probe for every layer and every offset of the targets.
 
@@ -91,6 +108,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
             blocks that holds the last layer of `resid_post`.
         family: One of `FAMILIES`.
         tolerance_nats: Largest estimated excess of the training objective; see `FREE_SHARE`.
+        seed: Seed of the shortlists, and of the sample of positions that certifies them.
 
     Returns:
         Probes for each (layer, offset), in `concat` for each (None, offset), in the
@@ -106,86 +124,14 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     cells = grid_cells(layers, train[1].valid, together=family == CONCAT)
     _require_memory(cells, anatomy, family)
     tolerance_nats *= FREE_SHARE if free else 1.0
-    fits = _start(train, anatomy, _objectives(train, finals, anatomy, cells, free))
+    objectives = _objectives(train, finals, anatomy, cells, free)
+    fits = _start(train, validation, anatomy, objectives, seed)
     n_passes = 2 + _descend(train, anatomy, fits)  # one for the moments, one at the start
     _choose_penalties(validation, anatomy, fits, tolerance_nats)
     n_passes += _descend(train, anatomy, fits)
+    n_passes += _certify(train, anatomy, fits, seed)
     read = cells[0].read if family == CONCAT else ()
     return Probes(_chosen(validation, anatomy, fits), anatomy, n_passes, family, read)
-
-
-class _Minimum(NamedTuple):
-    """Where a descent ended."""
-
-    point: Point
-    penalty: float
-    excess_nats: float
-    converged: bool
-
-
-class _Fit:
-    """One cell while it is fitted, from the evaluation of its start on.
-
-    Attributes:
-        objective: What is minimised, for any λ.
-        target_shares: Share of each token among the targets, shape (vocab,).
-        last: The last evaluation, of a point that may not have been accepted.
-        curvature: The preconditioner.
-        penalty: λ; at first the usual one.
-        descent: The descent under this λ.
-        first: Where the descent under the usual λ is, or ended.
-    """
-
-    def __init__(self, objective: AffineObjective, at_start: Evaluation) -> None:
-        self.objective, self.last = objective, at_start
-        self.target_shares = at_start.target_shares
-        self.curvature = objective.curvature(at_start)
-        self.penalty = objective.usual_penalty(self.curvature)
-        self.descent = Descent(objective.start.point, self.newton, FIRST_TOLERANCE_NATS)
-        self.descent.tell(at_start.value, at_start.gradient)
-        self.first = self.minimum
-
-    def newton(self, gradient: Point) -> Point:
-        return self.curvature.newton(gradient, self.penalty)
-
-    def tell(self, evaluation: Evaluation) -> None:
-        """Take the evaluation of the descent's trial."""
-        self.last = evaluation
-        self.descent.tell(evaluation.value, evaluation.gradient)
-        # The curvature at the start is that of predictions that know little yet.
-        if self.descent.n_accepted == 1 and not self.descent.converged:
-            self.curvature = self.objective.curvature(evaluation)
-
-    def minima(self) -> dict[float, AffineMap]:
-        """Predict the minima under other λ, with the curvature of the last evaluation."""
-        self.curvature = self.objective.curvature(self.last)
-        where = self.descent.best, self.descent.gradient, self.penalty, self.curvature
-        penalties = [ratio * self.penalty for ratio in RATIOS]
-        return {
-            penalty: self.objective.at(self.objective.minimum_under(penalty, *where))
-            for penalty in penalties
-        }
-
-    def start_again(self, penalty: float, point: Point, tolerance_nats: float) -> None:
-        """Set out from a point under another λ, and keep the minimum under this one."""
-        self.first, self.penalty = self.minimum, penalty
-        self.descent = Descent(point, self.newton, tolerance_nats)
-
-    @property
-    def minimum(self) -> _Minimum:
-        descent = self.descent
-        return _Minimum(descent.best, self.penalty, descent.excess, descent.converged)
-
-    def candidates(self) -> dict[str, AffineMap]:
-        """Return what validation chooses from."""
-        objective = self.objective
-        return {
-            "minimum": objective.at(self.descent.best),
-            "first minimum": objective.at(self.first.point),
-            "start": objective.start,
-            "lens": objective.lens,
-            "unigram": objective.unigram(self.target_shares),
-        }
 
 
 def _require_memory(cells: Sequence[GridCell], anatomy: Anatomy, family: str) -> None:
@@ -227,22 +173,44 @@ def _objectives(
 
 
 def _start(
-    train: Examples, anatomy: Anatomy, objectives: Mapping[GridCell, AffineObjective]
-) -> dict[GridCell, _Fit]:
-    """Return fits at their start, where no λ pulls, after one pass."""
-    sums = {cell: BatchSums(own, own.start.point) for cell, own in objectives.items()}
-    for cell, z, ids in cell_batches(train, anatomy, objectives):
-        sums[cell].update(z, ids)
-    return {cell: _Fit(own, sums[cell].evaluation(penalty=0.0)) for cell, own in objectives.items()}
+    train: Examples,
+    validation: Examples,
+    anatomy: Anatomy,
+    objectives: Mapping[GridCell, AffineObjective],
+    seed: int,
+) -> dict[GridCell, CellFit]:
+    """Return fits at their start, after one pass over a sample of the positions."""
+    sums = {cell: torch.zeros_like(own.start.bias) for cell, own in objectives.items()}
+    sample = train[0], sampled(train[1], SAMPLED, seed)
+    for cell, z, _ in cell_batches(sample, anatomy, objectives):
+        own = objectives[cell]
+        hidden = own.hidden(own.start, z)
+        sums[cell] += summed_probabilities(hidden, own.unembedding, own.start.bias)
+    fits = {}
+    for cell, own in objectives.items():
+        n_sampled = int(sample[1].valid[cell.offset].sum())
+        of_train, of_both = _counts(train, cell, own), _counts(validation, cell, own)
+        of_both += of_train
+        predicted = sums[cell] * (own.count / n_sampled)
+        draws = np.random.default_rng(cell.seeds(seed))
+        fits[cell] = CellFit(own, of_train, of_both > 0, predicted, draws)
+    return fits
 
 
-def _descend(train: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]) -> int:
+def _counts(part: Examples, cell: GridCell, objective: AffineObjective) -> Tensor:
+    """Return how often each token is the target of a cell."""
+    targets = part[1].ids[cell.offset][part[1].valid[cell.offset]]
+    bias = objective.start.bias
+    return targets.bincount(minlength=len(bias)).to(bias)
+
+
+def _descend(train: Examples, anatomy: Anatomy, fits: Mapping[GridCell, CellFit]) -> int:
     """Minimise every cell that has not converged; return how many passes that took."""
     for n_passes in range(MOST_PASSES):
         active = {cell: fit for cell, fit in fits.items() if not fit.descent.converged}
         if not active:
             return n_passes
-        sums = {cell: BatchSums(fit.objective, fit.descent.trial) for cell, fit in active.items()}
+        sums = {cell: BatchSums(fit.short, fit.descent.trial) for cell, fit in active.items()}
         for cell, z, ids in cell_batches(train, anatomy, active):
             sums[cell].update(z, ids)
         for cell, fit in active.items():
@@ -251,46 +219,65 @@ def _descend(train: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]) -
 
 
 def _choose_penalties(
-    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit], tolerance_nats: float
+    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, CellFit], tolerance_nats: float
 ) -> None:
     """Give each cell the λ under which validation likes the predicted minimum best."""
     minima = {cell: fit.minima() for cell, fit in fits.items()}
     for cell, scores in _validate(validation, anatomy, fits, minima).items():
         penalty = min(scores, key=scores.__getitem__)
-        fits[cell].start_again(penalty, minima[cell][penalty].point, tolerance_nats)
+        fits[cell].start_again(penalty, minima[cell][penalty], tolerance_nats)
+
+
+def _certify(train: Examples, anatomy: Anatomy, fits: Mapping[GridCell, CellFit], seed: int) -> int:
+    """Certify every cell, after more descents where shortlists miss much; return the passes."""
+    n_passes = 0
+    # Other positions than those that the biases were settled on at the start.
+    sample = train[0], sampled(train[1], SAMPLED, seed, 1)
+    while True:
+        for fit in fits.values():
+            if fit.tokens.whole:
+                fit.settle()
+        fits = {cell: fit for cell, fit in fits.items() if not fit.tokens.whole}
+        if not fits:
+            return n_passes
+        differences = {cell: fit.difference() for cell, fit in fits.items()}
+        for cell, z, ids in cell_batches(sample, anatomy, fits):
+            differences[cell].update(z, ids)
+        for cell, fit in fits.items():
+            fit.certify(differences[cell])
+        fits = {cell: fit for cell, fit in fits.items() if not fit.converged}
+        for fit in fits.values():
+            fit.look_at_more()
+        n_passes += 1 + _descend(train, anatomy, fits)
 
 
 def _chosen(
-    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, _Fit]
+    validation: Examples, anatomy: Anatomy, fits: Mapping[GridCell, CellFit]
 ) -> dict[ProbeKey, Probe]:
     """Return for each cell the probe that validation prefers."""
     maps = {cell: fit.candidates() for cell, fit in fits.items()}
     scores = _validate(validation, anatomy, fits, maps)
-    return {cell.key: _probe(fit, maps[cell], scores[cell]) for cell, fit in fits.items()}
+    probes = {cell: fit.probe(scores[cell]) for cell, fit in fits.items()}
+    # Over the vocabulary, of what was chosen over a shortlist.
+    exact = {
+        cell: {"": partial(fit.whole.nats, maps[cell][probes[cell].chosen])}
+        for cell, fit in fits.items()
+        if not fit.tokens.whole
+    }
+    for cell, nats in mean_nats(validation, anatomy, exact).items():
+        probes[cell] = replace(probes[cell], validation_nats=nats[""])
+    return {cell.key: probe for cell, probe in probes.items()}
 
 
 def _validate(
     validation: Examples,
     anatomy: Anatomy,
-    fits: Mapping[GridCell, _Fit],
+    fits: Mapping[GridCell, CellFit],
     maps: Mapping[GridCell, Mapping[Label, AffineMap]],
 ) -> dict[GridCell, dict[Label, float]]:
-    """Return the mean cross-entropy of the maps of each cell, in nats."""
+    """Return the mean cross-entropy of the maps of each cell over its shortlist, in nats."""
     candidates = {
-        cell: {label: partial(fits[cell].objective.nats, at) for label, at in by_label.items()}
+        cell: {label: partial(fits[cell].short.nats, at) for label, at in by_label.items()}
         for cell, by_label in maps.items()
     }
     return mean_nats(validation, anatomy, candidates)
-
-
-def _probe(fit: _Fit, maps: Mapping[str, AffineMap], scores: Mapping[str, float]) -> Probe:
-    chosen = min(scores, key=lambda label: scores[label])
-    minimum = fit.first if chosen == "first minimum" else fit.minimum
-    return Probe(
-        tensors=fit.objective.tensors(maps[chosen]),
-        chosen=chosen,
-        penalty=minimum.penalty,
-        excess_nats=minimum.excess_nats,
-        converged=minimum.converged,
-        validation_nats=scores[chosen],
-    )

@@ -74,7 +74,8 @@ class Moments:
         covariance = self.covariance
         penalty = strength * covariance.diagonal().mean()
         eye = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
-        slope = torch.linalg.solve(covariance + penalty * eye, self.cross_covariance).T
+        factor = torch.linalg.cholesky(covariance + penalty * eye)
+        slope = torch.cholesky_solve(self.cross_covariance, factor).T
         return slope, self.mean_y - slope @ self.mean_x
 
     def _counted(self) -> int:

@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 from torch.nn.functional import silu
 
 from probekit.models.anatomy import Anatomy
-from probekit.probes.affine_objective import DAMPING, RIDGE, scaled_bias, scaled_unembedding
+from probekit.probes.convex.affine_objective import RIDGE, scaled_bias, scaled_unembedding
+from probekit.probes.convex.curvature import DAMPING
 from probekit.probes.moments import Moments
 from probekit.readout import LINEAR_LOWRANK, MLP
 from probekit.scoring.losses import product_dtype

@@ -24,7 +24,7 @@ from torch.nn.functional import silu
 
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
-from probekit.probes.affine_objective import scaled_unembedding
+from probekit.probes.convex.affine_objective import scaled_unembedding
 from probekit.readout import (
     CONCAT,
     LINEAR,

@@ -169,6 +169,16 @@ def summed_nats(
     return sum(float(_nats(probs.gather(1, rows)).sum().double()) for probs, rows in chunks)
 
 
+def summed_probabilities(
+    hidden: Hidden, unembedding: Float[Tensor, "vocab hidden"] | None, bias: Float[Tensor, " vocab"]
+) -> Float[Tensor, " vocab"]:
+    """Return the probability of each token, summed over positions."""
+    total, targets = torch.zeros_like(bias), hidden.new_zeros(len(hidden), dtype=torch.long)
+    for probs, _ in _probabilities(hidden, unembedding, bias, targets):
+        total += probs.sum(dim=0)
+    return total
+
+
 def _probabilities(
     hidden: Tensor, unembedding: Tensor | None, bias: Tensor, targets: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.probes import linear
-from probekit.probes.affine_objective import DAMPING, AffineMap, AffineObjective
+from probekit.probes.convex import cell_fit
+from probekit.probes.convex.affine_objective import AffineObjective
+from probekit.probes.convex.cell_fit import CellFit
+from probekit.probes.convex.curvature import DAMPING
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.grid import grid_cells
 from probekit.probes.probe import Examples, Probe, Probes
@@ -52,22 +55,20 @@ def noise(n_blocks: int, seed: int) -> Examples:
     return drawn(n_blocks, seed, torch.zeros(VOCABULARY, HIDDEN))
 
 
-choose = linear._probe
+choose = CellFit.probe
 
 
 @pytest.fixture
 def under(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Have fits keep the minimum under this penalty, whatever validation prefers."""
 
-    def keep_the_minimum(
-        fit: linear._Fit, maps: dict[str, AffineMap], scores: dict[str, float]
-    ) -> Probe:
-        return choose(fit, maps, {"minimum": scores["minimum"]})
+    def keep_the_minimum(fit: CellFit, scores: dict[str, float]) -> Probe:
+        return choose(fit, {"minimum": scores["minimum"]})
 
     def set_penalty(penalty: float) -> None:
         monkeypatch.setattr(AffineObjective, "usual_penalty", lambda *_: penalty)
-        monkeypatch.setattr(linear, "RATIOS", (1.0,))
-        monkeypatch.setattr(linear, "_probe", keep_the_minimum)
+        monkeypatch.setattr(cell_fit, "RATIOS", (1.0,))
+        monkeypatch.setattr(CellFit, "probe", keep_the_minimum)
 
     return set_penalty
 
@@ -268,7 +269,7 @@ def test_a_descent_that_ran_out_of_passes_says_so(
 
     assert all(probe.converged for probe in fitted())
     monkeypatch.setattr(linear, "MOST_PASSES", 1)
-    monkeypatch.setattr(linear, "FIRST_TOLERANCE_NATS", 1e-3)
+    monkeypatch.setattr(cell_fit, "FIRST_TOLERANCE_NATS", 1e-3)
     for probe in fitted():
         assert not probe.converged
         assert probe.excess_nats is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from probekit.probes.lbfgs import Descent, Point, dot, step
+from probekit.probes.convex.lbfgs import Descent, Point, dot, step
 
 Function = Callable[[Point], Tensor]
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.probes import linear
-from probekit.probes.affine_objective import AffineMap, AffineObjective
+from probekit.probes.convex.affine_objective import AffineObjective
+from probekit.probes.convex.cell_fit import CellFit
 from probekit.probes.moments import Moments
 from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
@@ -81,7 +82,7 @@ def test_every_cell_is_at_its_minimum_and_says_how_near(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What the descent found is looked at, whatever validation prefers.
-    monkeypatch.setattr(linear, "_probe", keep_the_minimum)
+    monkeypatch.setattr(CellFit, "probe", keep_the_minimum)
     found = linear.fit(TRAIN, VALIDATION, IDENTITY, LAYERS)
     assert len(found.probes) == 6
     for (layer, offset), probe in found.probes.items():
@@ -98,13 +99,11 @@ def test_every_cell_is_at_its_minimum_and_says_how_near(
         assert true <= 4 * probe.excess_nats + 1e-4
 
 
-choose = linear._probe
+choose = CellFit.probe
 
 
-def keep_the_minimum(
-    fit: linear._Fit, maps: dict[str, AffineMap], scores: dict[str, float]
-) -> Probe:
-    return choose(fit, maps, {"minimum": scores["minimum"]})
+def keep_the_minimum(fit: CellFit, scores: dict[str, float]) -> Probe:
+    return choose(fit, {"minimum": scores["minimum"]})
 
 
 def test_with_an_identity_unembedding_it_is_the_logistic_regression_of_scikit_learn(

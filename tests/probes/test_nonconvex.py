@@ -14,7 +14,7 @@ from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.probes import linear, nonconvex, nonconvex_families
-from probekit.probes.affine_objective import RIDGE
+from probekit.probes.convex.affine_objective import RIDGE
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen

@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the output's scale is dropped from what probes are fitted to",
-        "probekit.probes.affine_objective",
+        "probekit.probes.convex.affine_objective",
         "    return anatomy.unembedding.detach() * anatomy.scale",
         "    return anatomy.unembedding.detach()",
         (

@@ -179,4 +179,24 @@ MUTATIONS = (
         "    n_bytes = len(text[first:last].encode())\n",
         ("tests/data/test_lost_text.py::test_what_a_tokenizer_of_each_kind_loses[unknown]",),
     ),
+    Mutation(
+        "a drawn token stands for itself alone",
+        "probekit.probes.convex.shortlist",
+        "bias[self.tokens] + self.weights.log()",
+        "bias[self.tokens]",
+        (
+            "tests/probes/test_shortlist.py"
+            "::test_the_partition_sum_over_a_shortlist_is_right_on_average_over_all_draws",
+        ),
+    ),
+    Mutation(
+        "what a shortlist misses is not in the certificate",
+        "probekit.probes.convex.cell_fit",
+        "max(self.descent.excess, missed)",
+        "self.descent.excess",
+        (
+            "tests/probes/test_shortlist.py"
+            "::test_a_shortlist_that_misses_mass_is_found_out_and_made_longer",
+        ),
+    ),
 )

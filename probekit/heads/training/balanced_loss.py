@@ -24,7 +24,7 @@ from probekit.errors import NumericalError
 from probekit.heads.training.recipes import Balance, Products
 from probekit.heads.training.trainable import ReadsBackbone, ReadsItself, Trainable
 from probekit.models.anatomy import Anatomy
-from probekit.probes.affine_objective import scaled_bias, scaled_unembedding
+from probekit.probes.convex.affine_objective import scaled_bias, scaled_unembedding
 from probekit.scoring import losses
 from probekit.shapes import Hidden, PerPosition, Targets1d, TokenIds
 

@@ -133,6 +133,7 @@ def fit_probes(fit: Fit, inputs: Inputs) -> Probes:
     probes = linear.fit(
         train, validation, anatomy, fit.layers, family=fit.family, finals=inputs.finals,
         tolerance_nats=CONTROL_NATS if fit.name in (CONTROL, RANDOM) else linear.TOLERANCE_NATS,
+        seed=fit.seed,
     )  # fmt: skip
     return replace(probes, name=fit.name)
 
@@ -149,7 +150,9 @@ def online_codelength(inputs: Inputs, seed: int) -> pd.DataFrame:
 
     def fitted(targets: Targets) -> Readout:
         short = codelength.Within(stream, targets)
-        return linear.fit((short, targets), validation, setup.anatomy, inputs.streams.layers)
+        return linear.fit(
+            (short, targets), validation, setup.anatomy, inputs.streams.layers, seed=seed
+        )
 
     # Blocks are sorted by domain: a code is short where what was sent is like what comes.
     draw = torch.Generator().manual_seed(seed)

@@ -9,26 +9,29 @@ as logits: U A₀, and c₀ + U b. `probekit.probes.linear` says what the parts 
 
 An `AffineObjective` holds what does not change during a fit. A pass over the data goes into
 `BatchSums`, which gives an `Evaluation`: value, gradient, and the moments of the predictions.
-From these comes a `Curvature`, the preconditioner of the descent.
+From these comes a `Curvature`, the preconditioner of the descent. Over a shortlist of tokens
+the objective is the same, its biases and their prior weighted.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from probekit.models.anatomy import Anatomy
-from probekit.probes.lbfgs import Point, step
+from probekit.probes.convex.curvature import DAMPING, Curvature
+from probekit.probes.convex.lbfgs import Point, step
+from probekit.probes.convex.shortlist import Shortlist
 from probekit.probes.moments import Moments
 from probekit.scoring.losses import cross_entropy, summed_nats
 from probekit.shapes import Hidden, Targets1d
 
 Features = Float[Tensor, "n features"]
 
-# Shares of a mean variance or curvature: enough to invert what is nearly singular.
+# Share of the mean variance of z that the ridge regression adds.
 RIDGE = 1e-2
-DAMPING = 1e-4
 # The usual λ, as a share of half the mean output curvature, is this times slopes per
 # position: near the optimum at 0.01 and at 0.7 slopes per position alike.
 USUAL_SHARE = 2.0
@@ -74,38 +77,6 @@ class Evaluation:
     target_shares: Float[Tensor, " vocab"]
 
 
-@dataclass(frozen=True)
-class Curvature:
-    """An approximate Hessian: independent factors of the output and the input, and one of c.
-
-    Attributes:
-        values: Curvature of the output along each direction of `basis`, shape (hidden,); with
-            a free output along each logit, shape (vocab,).
-        basis: Orthonormal directions as columns, shape (hidden, hidden); None with a free output.
-        whitening: Σ⁻¹, shape (features, features).
-        inverse_bias: Inverse curvature by each value of c, shape (vocab,).
-    """
-
-    values: Float[Tensor, " out"]
-    basis: Float[Tensor, "out out"] | None
-    whitening: Float[Tensor, "features features"]
-    inverse_bias: Float[Tensor, " vocab"]
-
-    def newton(self, gradient: Point, penalty: float) -> Point:
-        """Return the inverse Hessian times `gradient` under this λ.
-
-        Source: the Kronecker factors of Martens & Grosse (2015); the penalty's is exact.
-        """
-        # The Hessian of A is H ⊗ Σ + 2 λ I ⊗ Σ, with H = Q diag(values) Qᵀ. Its inverse is
-        # Q (diag(values) + 2 λ)⁻¹ Qᵀ on the left of a gradient and Σ⁻¹ on its right.
-        weights = 1 / (self.values + 2 * penalty)[:, None]
-        if self.basis is None:
-            scaled = weights * gradient[0]
-        else:
-            scaled = self.basis @ (weights * (self.basis.T @ gradient[0]))
-        return scaled @ self.whitening, gradient[1] * self.inverse_bias
-
-
 def scaled_unembedding(anatomy: Anatomy) -> Float[Tensor, "vocab hidden"]:
     """Return U: the unembedding with the model's output scale."""
     return anatomy.unembedding.detach() * anatomy.scale
@@ -129,6 +100,8 @@ class AffineObjective:
         unembedding: U, in the dtype of products; None where the output is free.
         start: The map with A₀, b and c₀.
         lens: The map that hands on the last inputs: the logit lens.
+        shortlist: The tokens that its biases and rows are of; None where it is the vocabulary.
+        weights: Of the prior of each bias.
     """
 
     def __init__(
@@ -149,6 +122,8 @@ class AffineObjective:
             as_lens: Start at the lens.
             free: Fit A to the logits themselves, shape (vocab, x).
         """
+        self.shortlist: Shortlist | None = None
+        self.weights: Tensor | float = 1.0
         self.count = moments.count
         self.mean = moments.mean_x.float()
         covariance = moments.covariance
@@ -156,7 +131,7 @@ class AffineObjective:
         # Nearly singular where there are fewer positions than features.
         covariance += DAMPING * covariance.diagonal().mean() * eye
         self.covariance = covariance.float()
-        self.whitening = torch.linalg.inv(covariance).float()
+        self.whitening = torch.cholesky_inverse(torch.linalg.cholesky(covariance)).float()
         self.unembedding = None if free else unembedding
         # The identity on the last layer's z: A = [0 I], and b = its mean, since z is centred.
         width = len(moments.mean_y)
@@ -164,6 +139,16 @@ class AffineObjective:
         rows = unembedding.float() if free else None
         self.lens = _map(*lens, bias, rows)
         self.start = _map(*(lens if as_lens else _ridge(moments)), bias, rows)
+
+    def over(self, shortlist: Shortlist) -> "AffineObjective":
+        """Return the objective whose partition sums are over a shortlist."""
+        if shortlist.whole or self.unembedding is None:
+            return self
+        short = copy.copy(self)
+        short.shortlist, short.weights = shortlist, shortlist.weights
+        short.unembedding = self.unembedding[shortlist.tokens]
+        short.start = replace(self.start, bias=shortlist.restricted(self.start.bias))
+        return short
 
     def at(self, point: Point) -> AffineMap:
         """Return the map at a point of a descent, which leaves b as it was at the start."""
@@ -190,8 +175,14 @@ class AffineObjective:
             return {"A": at.slope, "c": at.bias + intercept}
         return {"A": at.slope, "b": intercept, "c": at.bias}
 
+    def places(self, targets: Targets1d) -> Targets1d:
+        """Return where targets stand among the tokens."""
+        return targets if self.shortlist is None else self.shortlist.places[targets]
+
     def nats(self, at: AffineMap, z: Features, targets: Targets1d) -> float:
-        """Return the summed cross-entropy of a map."""
+        """Return the summed cross-entropy of a map, over the shortlist where there is one."""
+        if self.shortlist is not None:
+            at, targets = replace(at, bias=self.shortlist.restricted(at.bias)), self.places(targets)
         return summed_nats(self.hidden(at, z), self.unembedding, at.bias, targets)
 
     def curvature(self, evaluation: Evaluation) -> Curvature:
@@ -200,28 +191,23 @@ class AffineObjective:
         For the output it is the mean over positions of Uᵀ (diag p - p pᵀ) U; of a free
         output, its diagonal for U = I.
         """
-        mean_probs, basis = evaluation.mean_probs, None
-        if self.unembedding is None:
-            values = mean_probs - evaluation.second_moment
-        else:
+        of_tokens = mean_probs = evaluation.mean_probs
+        if self.unembedding is not None:
             rows = self.unembedding.float()
-            weighted = rows.T @ (mean_probs[:, None] * rows)
-            values, basis = torch.linalg.eigh((weighted - evaluation.second_moment).double())
-            basis = basis.float()
+            of_tokens = rows.T @ (mean_probs[:, None] * rows)
         # The larger of the two: a rare token predicted far too rarely must not overshoot.
-        # 1 / n is the curvature of the prior on c.
+        # A weight / n is the curvature of the prior on c.
         likely = mean_probs.maximum(evaluation.target_shares)
         return Curvature(
-            values=values.clamp_min(DAMPING * float(values.mean())).float(),
-            basis=basis,
+            output=of_tokens - evaluation.second_moment,
             whitening=self.whitening,
-            inverse_bias=1 / (likely + 1 / self.count),
+            inverse_bias=1 / (likely + self.weights / self.count),
         )
 
     def usual_penalty(self, curvature: Curvature) -> float:
         """λ that the number of slopes and positions suggests."""
         share = USUAL_SHARE * self.start.slope.numel() / self.count
-        return share * float(curvature.values.mean()) / 2
+        return share * curvature.mean / 2
 
     def minimum_under(
         self, other: float, point: Point, gradient: Point, penalty: float, curvature: Curvature
@@ -247,7 +233,7 @@ class BatchSums:
 
     def update(self, z: Features, targets: Targets1d) -> None:
         """Add a batch."""
-        objective = self.objective
+        objective, targets = self.objective, self.objective.places(targets)
         hidden = objective.hidden(self.at, z)
         gradient = cross_entropy(hidden, objective.unembedding, self.at.bias, targets)
         self.nats += gradient.nats
@@ -270,14 +256,14 @@ class BatchSums:
         objective = self.objective
         moved = self.at.slope - objective.start.slope
         drift = self.at.bias - objective.start.bias
-        pull = moved @ objective.covariance
+        pull, prior = moved @ objective.covariance, objective.weights * drift
         # The sums are of all positions; so is the prior on c, |c - c₀|² / 2.
-        value = (self.nats + float(drift.square().sum()) / 2) / objective.count
+        value = (self.nats + float((prior * drift).sum()) / 2) / objective.count
         value += penalty * float((moved * pull).sum())
         slope = self.slope / objective.count + 2 * penalty * pull
         return Evaluation(
             value=value,
-            gradient=(slope, (self.bias + drift) / objective.count),
+            gradient=(slope, (self.bias + prior) / objective.count),
             # The derivative by c is predicted less observed.
             mean_probs=self.bias / objective.count + self.target_shares,
             second_moment=self.second / objective.count,
