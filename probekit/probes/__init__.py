@@ -3,6 +3,7 @@
 probe                fitted probes of any family, as a readout
 files                fitted probes, written and read
 grid                 loops over layers and offsets that all fits share; fits nothing itself
+waves                which cells are fitted together: as many as memory takes
 moments              streaming means, covariances and ridge regression
 linear               `fit`: linear, concat and linear-full, convex, by L-BFGS
 convex               how: the objective of a cell, its shortlist, descent and certificate

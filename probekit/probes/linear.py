@@ -30,8 +30,8 @@ last all.
 λ is chosen by validation: a cell is minimised under the λ that its number of parameters
 and positions suggests, one Newton step from there predicts the minimum under others, and it
 is minimised again under the best of them. Of both minima, start, lens and unigram the one
-that validation prefers is kept. All cells advance from the same passes over the stream, and
-none depends on which others there are.
+that validation prefers is kept. The cells of a wave (`probekit.probes.waves`)
+advance from the same passes over the stream, and none depends on which others there are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,6 @@ from torch import Tensor
 
 from probekit.errors import SettingsError
 from probekit.models.anatomy import Anatomy
-from probekit.models.devices import free_bytes
 from probekit.probes.convex.affine_objective import (
     AffineMap,
     AffineObjective,
@@ -63,12 +62,9 @@ from probekit.probes.grid import (
     sampled,
 )
 from probekit.probes.probe import Examples, Probe, ProbeKey, Probes
+from probekit.probes.waves import FAMILIES, in_waves
 from probekit.readout import CONCAT, LINEAR, LINEAR_FULL, Seen
 from probekit.scoring.losses import product_dtype, summed_probabilities
-
-# Float32 copies of a probe while it is fitted: six pairs of L-BFGS, the points tried under
-# other penalties, and a dozen of points, sums, gradients and factors.
-FIT_COPIES = 32
 
 # What is left is an estimate: well below the 0.01 nats promised, and lower with a free output,
 # whose diagonal curvature was seen to give a sixth of it.
@@ -76,13 +72,6 @@ TOLERANCE_NATS, FREE_SHARE = 0.003, 0.25
 MOST_PASSES = 60
 # Positions on which the whole vocabulary is looked at: at the start, and for the certificate.
 SAMPLED = 1_024
-
-# The families that are fitted here, and what to do where one takes too much memory.
-FAMILIES = {
-    LINEAR: "read fewer layers, or fewer offsets",
-    CONCAT: "read fewer layers, or use linear",
-    LINEAR_FULL: "it is for small vocabularies; use linear or linear-lowrank",
-}
 
 
 @torch.no_grad()
@@ -121,32 +110,19 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
     if family not in FAMILIES:
         raise SettingsError(f"family must be one of {', '.join(FAMILIES)}, got {family}")
     free = family == LINEAR_FULL
-    cells = grid_cells(layers, train[1].valid, together=family == CONCAT)
-    _require_memory(cells, anatomy, family)
     tolerance_nats *= FREE_SHARE if free else 1.0
-    objectives = _objectives(train, finals, anatomy, cells, free)
-    fits = _start(train, validation, anatomy, objectives, seed)
-    n_passes = 2 + _descend(train, anatomy, fits)  # one for the moments, one at the start
-    _choose_penalties(validation, anatomy, fits, tolerance_nats)
-    n_passes += _descend(train, anatomy, fits)
-    n_passes += _certify(train, anatomy, fits, seed)
-    read = cells[0].read if family == CONCAT else ()
-    return Probes(_chosen(validation, anatomy, fits), anatomy, n_passes, family, read)
-
-
-def _require_memory(cells: Sequence[GridCell], anatomy: Anatomy, family: str) -> None:
-    """Raise a SettingsError if the fit takes more memory than is free."""
-    width = len(cells[0].read) * anatomy.d_hidden
-    n_outputs = anatomy.vocab_size if family == LINEAR_FULL else anatomy.d_hidden
-    # Beside the copies of a probe, four of the covariance of what it reads.
-    n_values = FIT_COPIES * (n_outputs * width + anatomy.vocab_size) + 4 * width**2
-    needed = 4 * n_values * len(cells) / 2**30
-    free = free_bytes(anatomy.unembedding.device) / 2**30
-    if needed > free:
-        raise SettingsError(
-            f"fitting {len(cells)} {family} probes at once takes about {needed:,.1f} GiB, "
-            f"and {free:,.1f} GiB are free: {FAMILIES[family]}"
+    cells = grid_cells(layers, train[1].valid, together=family == CONCAT)
+    n_passes, probes = 0, dict[ProbeKey, Probe]()
+    for wave in in_waves(cells, anatomy, family):
+        fits = _start(
+            train, validation, anatomy, _objectives(train, finals, anatomy, wave, free), seed
         )
+        n_passes += 2 + _descend(train, anatomy, fits)  # one for the moments, one at the start
+        _choose_penalties(validation, anatomy, fits, tolerance_nats)
+        n_passes += _descend(train, anatomy, fits)
+        n_passes += _certify(train, anatomy, fits, seed)
+        probes |= _chosen(validation, anatomy, fits)
+    return Probes(probes, anatomy, n_passes, family, cells[0].read if family == CONCAT else ())
 
 
 def _objectives(

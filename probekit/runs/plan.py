@@ -1,5 +1,6 @@
 """What a run will take, before it starts: batch size, memory, time."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -10,13 +11,13 @@ from typing import Literal
 import torch
 
 from probekit.activations.residual_stream import Store
-from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
 from probekit.models.anatomy import Anatomy
 from probekit.models.devices import free_bytes
+from probekit.probes import waves
 from probekit.probes.convex import shortlist
 from probekit.probes.convex.cell_fit import DRAWN
-from probekit.probes.linear import FIT_COPIES, SAMPLED
+from probekit.probes.linear import SAMPLED
 from probekit.scoring import losses
 
 # Float32 copies of one batch's logits that are alive at once while a cell is scored.
@@ -47,7 +48,8 @@ class Plan:
         branch_tokens: Branch tokens in a forward pass of marginalization.
         store: Where residuals are kept between passes.
         store_bytes: Bytes of all residuals.
-        fit_bytes: Bytes of the optimizer's state.
+        n_waves: Groups of probes that are fitted one after another.
+        fit_bytes: Bytes that the probes of one such group take while they are fitted.
     """
 
     n_tokens: int
@@ -57,6 +59,7 @@ class Plan:
     branch_tokens: int
     store: Store
     store_bytes: int
+    n_waves: int
     fit_bytes: int
 
     def line(self, seconds: float) -> str:
@@ -65,7 +68,7 @@ class Plan:
             f"Plan: {self.n_tokens:,} tokens, {self.n_cells} probes of "
             f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
             f"{self.batch_size} blocks, residuals {self.store} "
-            f"({self.store_bytes / 2**20:,.0f} MiB), optimizer {self.fit_bytes / 2**20:,.0f} MiB, "
+            f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}, "
             f"about {_duration(seconds)} for the probes"
         )
 
@@ -98,7 +101,8 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
     kept = n_blocks * block * len(layers) * anatomy.d_model * anatomy.unembedding.element_size()
     cells = len(layers) * offsets
     parameters = cells * (anatomy.d_hidden**2 + anatomy.d_hidden + anatomy.vocab_size)
-    _require_memory(parameters * 4 * FIT_COPIES, free_bytes(device), cells)
+    each = waves.cell_bytes(anatomy)
+    wave = waves.wave_size(cells, each, anatomy)
     return Plan(
         n_tokens=n_blocks * block,
         n_cells=cells,
@@ -107,16 +111,9 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
         branch_tokens=_branch_tokens(device, anatomy.vocab_size),
         store=_store(device, kept, scratch),
         store_bytes=kept,
-        fit_bytes=parameters * 4 * FIT_COPIES,
+        n_waves=math.ceil(cells / wave),
+        fit_bytes=wave * each,
     )
-
-
-def _require_memory(needed: int, free: int, cells: int) -> None:
-    if needed > free:
-        raise SettingsError(
-            f"fitting {cells} probes at once takes about {needed / 2**30:.0f} GiB, and "
-            f"{free / 2**30:.0f} GiB are free: read fewer --layers, or fewer --offsets"
-        )
 
 
 def _branch_tokens(device: torch.device, vocab_size: int) -> int:
@@ -173,6 +170,19 @@ def _seconds_each(anatomy: Anatomy, n_rows: int) -> float:
     start = time.perf_counter()
     pass_over()
     return (time.perf_counter() - start) / TIMED_POSITIONS
+
+
+def _size(count: int) -> str:
+    """Return bytes in words.
+
+    >>> _size(94 * 2**20), _size(35 * 2**30)
+    ('94 MiB', '35.0 GiB')
+    """
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def _waves(count: int) -> str:
+    return "all probes at once" if count == 1 else f"the probes of each of {count} waves"
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from probekit.data.targets import Targets
 from probekit.errors import DataError, SettingsError
-from probekit.probes import linear
+from probekit.probes import linear, waves
 from probekit.probes.convex import cell_fit
 from probekit.probes.convex.affine_objective import AffineObjective
 from probekit.probes.convex.cell_fit import CellFit
@@ -27,7 +27,7 @@ from support.heads import head_of
 
 VOCABULARY, HIDDEN, LENGTH = 24, 12, 20
 CHANCE = np.log(VOCABULARY)
-FAMILIES = tuple(linear.FAMILIES)
+FAMILIES = tuple(waves.FAMILIES)
 
 
 def part_of(ids: Tensor, resid: dict[int, Tensor]) -> Examples:
@@ -280,11 +280,11 @@ def test_what_memory_does_not_hold_is_refused_with_the_way_out(
     weight: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, anatomy = drawn(4, 0, weight), head_of(weight)
-    monkeypatch.setattr(linear, "free_bytes", lambda _: 80_000)
+    monkeypatch.setattr(waves, "free_bytes", lambda _: 40_000)
     linear.fit(train, train, anatomy, [0, 2])
-    with pytest.raises(SettingsError, match=r"fitting 2 linear-full probes .* use linear or"):
+    with pytest.raises(SettingsError, match=r"fitting one linear-full probe .* use linear or"):
         linear.fit(train, train, anatomy, [0, 2], family="linear-full")
-    monkeypatch.setattr(linear, "free_bytes", lambda _: 2**30)
+    monkeypatch.setattr(waves, "free_bytes", lambda _: 2**30)
     large = replace(anatomy, output_embeddings=nn.Linear(2048, 50_000, bias=False, device="meta"))
     message = r"takes about 12\.3 GiB, and 1\.0 GiB are free: it is for small vocabularies"
     with pytest.raises(SettingsError, match=message):

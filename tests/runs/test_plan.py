@@ -1,17 +1,19 @@
 """What a run will take."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import TOKENS_ON_CPU
 from probekit.models import devices
 from probekit.models.anatomy import Anatomy, find_anatomy
+from probekit.probes import waves as probe_waves
 from probekit.runs import plan
 
 
@@ -40,8 +42,36 @@ def test_the_batch_follows_free_memory(anatomy: Anatomy, monkeypatch: pytest.Mon
     each = anatomy.vocab_size * 4 * plan.LOGIT_COPIES
     assert rich.branch_tokens == TOKENS_ON_CPU
     assert planned(2**22).branch_tokens == int(2**22 * plan.BATCH_SHARE // each)
-    with pytest.raises(SettingsError, match="are free: read fewer --layers, or fewer --offsets"):
-        planned(2**20)
+
+
+# Layers L, width and vocabulary.
+SHAPES = {
+    "gpt2": (12, 768, 50_257),
+    "qwen3-0.6b": (28, 1024, 151_936),
+    "llama-3.2-1b": (16, 2048, 128_256),
+    "llama-3.1-8b": (32, 4096, 128_256),
+    "llama-3.1-70b": (80, 8192, 128_256),
+}
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "waves"),
+    [(16, (1, 3, 6, 44, 324)), (24, (1, 2, 4, 33, 324)), (80, (1, 1, 2, 9, 81))],
+)
+def test_no_model_is_refused_that_one_probe_at_a_time_could_do(
+    gigabytes: int, waves: tuple[int, ...], anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan, probe_waves):
+        monkeypatch.setattr(module, "free_bytes", lambda _: gigabytes * 10**9)
+    found = []
+    for n_layers, width, vocabulary in SHAPES.values():
+        head = nn.Linear(width, vocabulary, bias=False, device="meta", dtype=torch.bfloat16)
+        large = replace(anatomy, output_embeddings=head, d_model=width)
+        made = plan.make(large, 800, 256, range(n_layers + 1), 4)
+        found.append(made.n_waves)
+        assert made.fit_bytes <= gigabytes * 10**9
+        assert f"{made.n_waves} waves" in made.line(60.0) or made.n_waves == 1
+    assert tuple(found) == waves
 
 
 def test_residuals_are_kept_on_disk_where_memory_has_no_room_for_them(
