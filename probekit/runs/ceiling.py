@@ -16,7 +16,7 @@ from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL, Tracked
 from probekit.scoring.positions import score_positions
 from probekit.scoring.rates import ALL
-from probekit.settings import RunSettings
+from probekit.settings import MARGINALIZED, RunSettings
 from probekit.shapes import Mask
 
 PLACE = ["block", "position", "offset"]
@@ -48,7 +48,7 @@ def wanted(settings: RunSettings) -> bool:
 
 def scored_positions(setup: Setup, settings: RunSettings) -> dict[str, Mask]:
     """Return the test positions that are scored: all, and those that are marginalized."""
-    test, most = setup.blocks["test"], settings.marginal_positions
+    test, most = setup.blocks["test"], settings.marginal_positions or MARGINALIZED
     drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
     return {"all": test.valid(1), "marginal": drawn}
 

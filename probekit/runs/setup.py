@@ -17,7 +17,14 @@ from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.runs import doctor, plan, separator
-from probekit.settings import TOKENS_ELSEWHERE, AnySettings, RunSettings
+from probekit.settings import (
+    MARGINALIZED,
+    MARGINALIZED_ON_CPU,
+    SMALL_PARAMETERS,
+    TOKENS_ELSEWHERE,
+    AnySettings,
+    RunSettings,
+)
 
 # What is read by default on a CPU of a model whose unembedding has more values than this; GPT-2's
 # has 39 million, that of the largest built-in model half a million.
@@ -184,7 +191,9 @@ def with_machine_defaults(settings: AnySettings, loaded: Loaded) -> AnySettings:
     on_cpu = loaded.model.device.type == "cpu"
     n_tokens = settings.max_tokens or (settings.tokens_on_cpu if on_cpu else TOKENS_ELSEWHERE)
     revision = loaded.revision or settings.revision
-    changed: dict[str, Any] = {"dtype": loaded.dtype}
+    slow = on_cpu and loaded.n_parameters > SMALL_PARAMETERS
+    n_positions = settings.marginal_positions or (MARGINALIZED_ON_CPU if slow else MARGINALIZED)
+    changed: dict[str, Any] = {"dtype": loaded.dtype, "marginal_positions": n_positions}
     return replace(settings, max_tokens=n_tokens, revision=revision, **changed)
 
 

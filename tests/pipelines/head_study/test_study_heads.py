@@ -28,6 +28,7 @@ from probekit.runs import folder as results
 from probekit.runs.folder import Run
 from probekit.runs.setup import load_model, prepare
 from probekit.runs.streams import SITE_OF_MODEL, Streams
+from probekit.settings import MARGINALIZED
 from support import tiny_run
 from support.head_runs import QUICK, rows
 
@@ -102,7 +103,7 @@ def test_all_strategies_are_scored_on_the_positions_that_are_marginalized(
 ) -> None:
     settings = HeadSettings.from_mapping(asked_heads)
     setup = prepare(load_model(settings), settings)
-    test, most = setup.blocks["test"], settings.marginal_positions
+    test, most = setup.blocks["test"], settings.marginal_positions or MARGINALIZED
     drawn = draw_positions(test, setup.domains, settings.offsets, most, settings.seed)
     numbers = test.documents[drawn].bincount()
     table = study.documents[study.documents["positions"] == "marginal"]
