@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: batch size, memory, time."""
+"""What a run will take, before it starts: batch size, memory, the time of a probe."""
 
 import math
 import shutil
@@ -27,10 +27,8 @@ BATCH_SHARE = 0.05
 STORE_SHARE = 0.4
 DISK_SHARE = 0.8
 MOST_BLOCKS = 64
-# Passes over the training positions that a cell was seen to take, and shares of all tokens that
-# train and that choose.
+# Passes over the training positions that a cell was seen to take.
 USUAL_PASSES = 9
-TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.1
 # Token types of a text, over the root of its length: 1,700 in 7,000 tokens of WikiText.
 TYPES_PER_ROOT = 20
 TIMED_POSITIONS = 1024
@@ -62,14 +60,13 @@ class Plan:
     n_waves: int
     fit_bytes: int
 
-    def line(self, seconds: float) -> str:
+    def line(self) -> str:
         """Return the plan in one line."""
         return (
             f"Plan: {self.n_tokens:,} tokens, {self.n_cells} probes of "
             f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
             f"{self.batch_size} blocks, residuals {self.store} "
-            f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}, "
-            f"about {_duration(seconds)} for the probes"
+            f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}."
         )
 
 
@@ -134,25 +131,30 @@ def _store(device: torch.device, kept: int, scratch: Path | None) -> Store:
     return "live"
 
 
-def seconds(plan: Plan, anatomy: Anatomy) -> float:
-    """Estimate how long fitting the probes takes, in seconds, from measured products."""
-    n_rows = _shortlisted(plan.n_tokens, anatomy.vocab_size)
-    of_short, of_whole = (_seconds_each(anatomy, rows) for rows in (n_rows, anatomy.vocab_size))
-    n_train, n_validation = (share * plan.n_tokens for share in (TRAIN_SHARE, VALIDATION_SHARE))
-    each = of_short * n_train * USUAL_PASSES
+def cell_seconds(anatomy: Anatomy, n_train: float, n_validation: float) -> float:
+    """Estimate the seconds of one probe's fit, from measured products.
+
+    Args:
+        anatomy: Anatomy of the model.
+        n_train: Training positions.
+        n_validation: Validation positions.
+    """
+    n_rows = _shortlisted(n_train, anatomy.vocab_size)
+    each = seconds_each(anatomy, n_rows) * n_train * USUAL_PASSES
     if n_rows < anatomy.vocab_size:
         # The start, the certificate, and the loss of what was chosen.
-        each += of_whole * (2 * min(SAMPLED, n_train) + n_validation)
-    return each * plan.n_cells
+        sampled = 2 * min(SAMPLED, n_train) + n_validation
+        each += seconds_each(anatomy, anatomy.vocab_size) * sampled
+    return each
 
 
-def _shortlisted(n_tokens: int, vocab_size: int) -> int:
+def _shortlisted(n_tokens: float, vocab_size: int) -> int:
     """Return about how many tokens a fit to so much text looks at."""
     n_rows = DRAWN + int(TYPES_PER_ROOT * n_tokens**0.5)
     return n_rows if n_rows < shortlist.MOST * vocab_size else vocab_size
 
 
-def _seconds_each(anatomy: Anatomy, n_rows: int) -> float:
+def seconds_each(anatomy: Anatomy, n_rows: int) -> float:
     """Return the seconds of a position in a pass over so many rows of the unembedding."""
     device, width = anatomy.unembedding.device, anatomy.d_hidden
     rows = anatomy.unembedding[:n_rows].to(losses.product_dtype(device))
@@ -183,13 +185,3 @@ def _size(count: int) -> str:
 
 def _waves(count: int) -> str:
     return "all probes at once" if count == 1 else f"the probes of each of {count} waves"
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds in words.
-
-    >>> _duration(45.0), _duration(200.0)
-    ('1 minute', '3 minutes')
-    """
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} minute{'s' * (minutes > 1)}"

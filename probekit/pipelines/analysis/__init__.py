@@ -3,6 +3,7 @@
 Read `analyze.run` first, then `measure.measure`.
 
 analyze           the job, from settings to the run folder; load_probes
+estimate          how long it will take, part by part
 measure           its stages in order: probes, scores, ceiling, codelength, passages
 fits              which probes are fitted, to what; the fitting itself is in probekit.probes
 ceilings          the model marginalized, and with its output adapted to the text

@@ -20,13 +20,13 @@ from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
-from probekit.pipelines.analysis import more_text, verdict
+from probekit.pipelines.analysis import estimate, more_text, verdict
 from probekit.pipelines.analysis.measure import Measured, measure
 from probekit.probes.files import read_probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
-from probekit.runs import doctor, plan
+from probekit.runs import doctor
 from probekit.runs.folder import (
     DOCUMENTS,
     MARGINAL_POSITIONS,
@@ -107,7 +107,7 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
         checks = [*of_model, setup.parting.check]
         warnings = require_analysable(checks)
     start(folder, settings)
-    say(setup.plan.line(plan.seconds(setup.plan, setup.anatomy)))
+    say(f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}")
     stages = Stages.of_run(folder, journal, setup, settings)
     measured = measure(setup, settings, stages)
     findings = verdict.findings(
@@ -135,7 +135,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = _resolved(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site, Path.cwd())
-    lines = [setup.plan.line(plan.seconds(setup.plan, setup.anatomy))]
+    lines = [f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}"]
     for row in setup.text:
         documents, counts = row["documents"], row["tokens"]
         parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)

@@ -1,0 +1,96 @@
+"""How long an analysis will take, part by part, from products that are measured first."""
+
+import math
+import time
+from collections.abc import Mapping
+
+import torch
+
+from probekit.pipelines.analysis import fits, learning
+from probekit.readout import RANDOM
+from probekit.runs import ceiling, plan
+from probekit.runs.setup import Setup
+from probekit.settings import Settings
+
+# Branch tokens that a position takes, over branches and levels: those of the most probable paths
+# and as many of the paths that are drawn for its targets.
+BRANCH_TOKENS = 2.2
+# A loss without its gradient, over one with it.
+LOSS_SHARE = 0.4
+# From so many minutes on, the line says what would make it shorter.
+LONG_MINUTES = 5
+# What would take a part to about half its time.
+HALVES = {
+    "probes": "fewer --layers or --max-tokens",
+    "controls": "--controls none",
+    "scores": "fewer --layers or --max-tokens",
+    "marginalization": "half the --marginal-positions",
+}
+
+
+@torch.no_grad()
+def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
+    """Return the seconds that each part of an analysis is expected to take.
+
+    Args:
+        setup: Model, text and layers.
+        settings: What is measured.
+    """
+    planned, anatomy = list(fits.planned(settings, setup.layers)), setup.anatomy
+    tokens = {split: float(blocks.token_ids.numel()) for split, blocks in setup.blocks.items()}
+    cell = plan.cell_seconds(anatomy, tokens["train"], tokens["validation"])
+    loss = LOSS_SHARE * plan.seconds_each(anatomy, anatomy.vocab_size)
+    token = _token_seconds(setup)
+    n_cells = {fit: len(fit.layers) * len(fit.offsets) for fit in planned}
+    own, *others = planned
+    few = (settings.offsets - 1) * 2 * sum(1 / part for part in learning.PARTS[:-1])
+    drawn = sum(fit.name == RANDOM for fit in planned) * sum(tokens.values()) * token
+    # Each layer's probe and the lens, at every offset.
+    read = 2 * n_cells[own] + sum(n_cells[fit] for fit in others)
+    found = {
+        "probes": cell * (n_cells[own] + few),
+        "controls": cell * sum(n_cells[fit] for fit in others) + drawn,
+        "scores": loss * read * (tokens["test"] + tokens["validation"]),
+    }
+    return found | _marginalization(setup, settings, token)
+
+
+def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str, float]:
+    if not ceiling.wanted(settings):
+        return {}
+    n_positions = int(ceiling.scored_positions(setup, settings)["marginal"].sum())
+    each = settings.max_branches * (settings.offsets - 1) * BRANCH_TOKENS
+    return {"marginalization": token * n_positions * each}
+
+
+def _token_seconds(setup: Setup) -> float:
+    """Return the seconds of a token in a forward pass of one block, its logits included."""
+    row = setup.blocks["train"].token_ids[:1].to(setup.loaded.model.device)
+
+    def forward() -> float:
+        logits = setup.loaded.model(row, use_cache=False).logits
+        return float(logits.float().log_softmax(-1)[0, 0, 0])
+
+    forward()
+    start = time.perf_counter()
+    forward()
+    return (time.perf_counter() - start) / row.numel()
+
+
+def line(parts: Mapping[str, float]) -> str:
+    """Say how long it will take, and where it is long, what would halve the longest part.
+
+    >>> line({"probes": 20.0, "scores": 25.0})
+    'About 1 minute: probes 0.3, scores 0.4.'
+    >>> line({"probes": 240.0, "marginalization": 900.0})[:46]
+    'About 19 minutes: probes 4, marginalization 15'
+    """
+    minutes = max(1, round(sum(parts.values()) / 60))
+    told = ", ".join(f"{name} {_minutes(value)}" for name, value in parts.items())
+    longest = max(parts, key=parts.__getitem__)
+    way = f"; {HALVES[longest]} would halve the {longest}" if minutes > LONG_MINUTES else ""
+    return f"About {minutes} minute{'s' * (minutes > 1)}: {told}{way}."
+
+
+def _minutes(value: float) -> str:
+    return f"{value / 60:.1f}" if value < 120 else str(math.ceil(value / 60))

@@ -1,0 +1,44 @@
+"""What an analysis is expected to take: every part counted, by what takes it."""
+
+from typing import Any
+
+import pytest
+
+from probekit.pipelines.analysis import estimate
+from probekit.runs import plan
+from probekit.runs.setup import Setup, load_model, prepare
+from probekit.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def setup(asked: dict[str, Any]) -> Setup:
+    settings = Settings.from_mapping(asked)
+    return prepare(load_model(settings), settings)
+
+
+def of(setup: Setup, asked: dict[str, Any], **more: Any) -> dict[str, float]:
+    return estimate.seconds(setup, Settings.from_mapping(asked | more))
+
+
+def test_parts_are_counted_by_what_takes_them(
+    setup: Setup, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "cell_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(plan, "seconds_each", lambda *_: 0.0)
+    monkeypatch.setattr(estimate, "_token_seconds", lambda _: 0.001)
+    found = of(setup, asked, offsets=3, controls="none")
+    # Layers 0 to 2 by three offsets; floor and best at two of them, with a quarter and a half.
+    assert found["probes"] == pytest.approx(9 + 2 * 2 * 0.75)
+    assert found["controls"] == 0
+    positions = {k: of(setup, asked, marginal_positions=k)["marginalization"] for k in (10, 20)}
+    assert positions[20] == pytest.approx(2 * positions[10])
+    assert "marginalization" not in of(setup, asked, marginal="off")
+    assert of(setup, asked, controls="all")["controls"] > of(setup, asked)["controls"] > 0
+
+
+def test_a_long_run_is_told_what_would_halve_its_longest_part() -> None:
+    parts = {"probes": 100.0, "controls": 0.0, "scores": 50.0, "marginalization": 400.0}
+    line = estimate.line(parts)
+    assert line.startswith("About 9 minutes: probes 1.7, controls 0.0, scores 0.8,")
+    assert line.endswith("; half the --marginal-positions would halve the marginalization.")
+    assert "halve" not in estimate.line(dict.fromkeys(parts, 20.0))
