@@ -39,10 +39,14 @@ class LogitLens:
 
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield the model's own decoding of each layer, layer by layer and offset by offset."""
+        if not valid:
+            return
+        # The logits of a position are the same at every offset.
+        wanted = torch.stack(list(valid.values())).any(dim=0)
         for layer in self.read:
-            resid = seen.resid[layer]
+            logits = self.anatomy.decode(seen.resid[layer][wanted]).float()
             for offset, mask in valid.items():
-                yield Cell(LENS, offset, layer), self.anatomy.decode(resid[mask]).float()
+                yield Cell(LENS, offset, layer), logits[mask[wanted]]
 
 
 @dataclass(frozen=True)

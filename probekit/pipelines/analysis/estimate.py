@@ -45,8 +45,8 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
     own, *others = planned
     few = (settings.offsets - 1) * 2 * sum(1 / part for part in learning.PARTS[:-1])
     drawn = sum(fit.name == RANDOM for fit in planned) * sum(tokens.values()) * token
-    # Each layer's probe and the lens, at every offset.
-    read = 2 * n_cells[own] + sum(n_cells[fit] for fit in others)
+    # The lens has one distribution for all offsets.
+    read = len(setup.layers) + sum(n_cells.values())
     found = {
         "probes": cell * (n_cells[own] + few),
         "controls": cell * sum(n_cells[fit] for fit in others) + drawn,
