@@ -27,7 +27,7 @@ def test_fields_are_flags_and_keys_of_run_toml(command: str, record: type[RunSet
     flags = {parameter.name for parameter in commands.commands[command].params}
     names = [field.name for field in dataclasses.fields(record)]
     assert flags - OTHER_FLAGS == set(names)
-    whole = record(revision="main", limit=5, max_tokens=100)
+    whole = record(revision="main", limit=5, max_tokens=100, marginal_positions=9)
     assert [name for name in names if name != "read"] == list(tomllib.loads(whole.as_toml()))
 
 

@@ -169,9 +169,9 @@ def late_loss(row: Mapping[str, Any]) -> str:
         return "no layer before the last was read"
     low, high = row["forgotten_bits_low"], row["forgotten_bits_high"]
     amount = bits((value, low, high), 3)
-    if low > 0 and row["best_layer"] > rival:
+    if low > 0 and row["best_layer"] > rival and high >= margin:
         return f"yet on test text the last layer reads {amount} less than layer {rival}"
-    if low > 0:
+    if low > 0 and row["best_layer"] <= rival:
         little = ", too little to matter" if high < margin else ""
         return f"later layers lose {amount} of what layer {rival} reads{little}"
     if high < 0:

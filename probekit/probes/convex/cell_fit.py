@@ -18,7 +18,7 @@ from probekit.probes.probe import Probe
 
 # Other λ, relative to the usual one, and how well the first has to be minimised.
 RATIOS = (10.0, 3.0, 1.7, 1.0, 0.6, 0.3, 0.1, 0.03)
-FIRST_TOLERANCE_NATS = 0.003
+FIRST_TOLERANCE_NATS = 0.01
 # What is promised of the excess over the minimum, where a shortlist is part of the estimate.
 PROMISED_NATS = 0.01
 # Passes over a shortlist are cheap, and what is left weighs more on held-out text than on the
@@ -68,14 +68,18 @@ class CellFit:
         self._set_out(objective.start.slope, FIRST_TOLERANCE_NATS)
 
     def _set_out(self, slope: Tensor, tolerance_nats: float) -> None:
-        """Descend from here over a new shortlist."""
+        """Descend from here over a new shortlist, to this tolerance over the vocabulary."""
         # At its minimum a token that never occurs has the mass that its prior holds up.
         masses = (self.whole.start.bias - self.bias).clamp_min(0)
         self.tokens = shortlist.draw(self.occurring, masses, self.n_drawn, self.draws)
         self.short = self.whole.over(self.tokens)
         self.curvature: Curvature | None = None
-        start = slope, self.tokens.restricted(self.bias)
-        self.descent = Descent(start, self._newton, tolerance_nats)
+        self._descend_from((slope, self.tokens.restricted(self.bias)), tolerance_nats)
+
+    def _descend_from(self, start: Point, tolerance_nats: float) -> None:
+        share = 1.0 if self.tokens.whole else SHORT_SHARE
+        self.tolerance = tolerance_nats
+        self.descent = Descent(start, self._newton, share * tolerance_nats)
 
     def _newton(self, gradient: Point) -> Point:
         assert self.curvature is not None
@@ -111,9 +115,7 @@ class CellFit:
         """Set out from a map under another λ, over the same shortlist, and keep the minimum."""
         self.first = self.full(self.descent.best), self.penalty, self.descent.excess
         self.penalty = penalty
-        start = at.slope, self.tokens.restricted(at.bias)
-        share = 1.0 if self.tokens.whole else SHORT_SHARE
-        self.descent = Descent(start, self._newton, share * tolerance_nats)
+        self._descend_from((at.slope, self.tokens.restricted(at.bias)), tolerance_nats)
 
     def settle(self) -> None:
         """Keep the minimum of a descent over the vocabulary, which needs no certificate."""
@@ -138,7 +140,7 @@ class CellFit:
         """Go on from the minimum with more tokens drawn."""
         self.n_drawn *= MORE
         self.bias = self.minimum.bias
-        self._set_out(self.minimum.slope, self.descent.tolerance)
+        self._set_out(self.minimum.slope, self.tolerance)
 
     @property
     def converged(self) -> bool:

@@ -117,6 +117,7 @@ def lost(
             lost(0.046, 0.01, 0.08, best=6),
             "yet on test text the last layer reads 0.046 bits [0.010, 0.080] less than layer 5",
         ),
+        (lost(0.0001, 0.00005, 0.0002, best=6), "at most 0.000 bits are lost after layer 5"),
         (lost(0.0, 0.0, 0.0) | {"late_rival": None}, "no layer before the last was read"),
     ],
 )

@@ -257,7 +257,9 @@ def test_a_probe_on_the_exact_belief_reaches_the_best_cross_entropy(
     (train, wanted), (validation, chosen) = believed(1500, 0, reading), believed(500, 1, reading)
     seen, targets = believed(2000, 2, reading)
     layers = range(1, HORIZON + 1)
-    probes = linear.fit(([train], wanted), ([validation], chosen), head, layers)
+    probes = linear.fit(
+        ([train], wanted), ([validation], chosen), head, layers, tolerance_nats=1e-5
+    )
     found = {
         cell.layer: logits
         for cell, logits in probes.predict(seen, targets.valid)
