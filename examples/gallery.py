@@ -33,7 +33,7 @@ def main() -> None:
         options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
         with playwright.chromium.launch(**options) as browser:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-            photograph(page, "tiny", "#inspector")
+            photograph(page, "tiny", "#verdict")
             photograph(page, "ladder", "#scale")
     for path in sorted(GALLERY.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
