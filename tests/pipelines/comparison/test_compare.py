@@ -237,18 +237,20 @@ def test_headlines_are_the_numbers_of_each_run(
 
 
 def test_the_verdict_sets_the_larger_against_the_smaller(
-    both: Comparison, finished_run: Run, smaller_run: Run, tmp_path: Path
+    finished_run: Run, smaller_run: Run, tmp_path: Path
 ) -> None:
-    # Of so small a text the second half moves the probes by more than these models differ.
-    assert "? Not compared: what the best probe knows at t+2" in both.verdict[0]
+    def learn_much(results: dict[str, Any]) -> None:
+        """Let the second half of the text move the probes by more than these models differ."""
+        for row in results["learning"]:
+            row |= {"gain_nats": 9.0 * (row["role"] == "best"), "read_gain_bits": 9.0}
 
     def forget(results: dict[str, Any]) -> None:
         results["learning"] = []
 
-    runs = [
-        copy(run, tmp_path / name, forget)
-        for run, name in ((finished_run, "large"), (smaller_run, "small"))
-    ]
+    pair = ((finished_run, "large"), (smaller_run, "small"))
+    much = probekit.compare([copy(run, tmp_path / f"much-{n}", learn_much) for run, n in pair])
+    assert "? Not compared: what the best probe knows at t+2" in much.verdict[0]
+    runs = [copy(run, tmp_path / name, forget) for run, name in pair]
     found = probekit.compare(runs)
     small, large = (run["name"] for run in found.document["runs"])
     first, *rest = found.verdict
