@@ -77,7 +77,8 @@ def _known(domain: DomainRates, offset: int, error: float) -> str:
 
 def _share(domain: DomainRates, offset: int) -> str:
     """Return the share of what the model knows that is read, in words; empty if it is not told."""
-    share = domain.shares(offset).get(domain.best_layer(offset))
+    ceiling = domain.ceiling(offset)
+    share = None if ceiling is None else domain.recovered(offset, ceiling)
     read = domain.marginal.summary(domain.read_bits(offset))
     clear = not domain.unread(offset) and read[1] > 0
     if clear and share is not None and offset == 1 and bool((share == 1).all()):
