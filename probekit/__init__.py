@@ -7,6 +7,7 @@
     probekit.load_probes(folder)        its probes, to apply to new text
     probekit.compare([folder, ...])     several runs side by side
     probekit.study_heads("tiny")        heads, trained by several strategies
+    probekit.export_heads(folder, to)   its Medusa heads, as a serving engine reads them
     probekit.marginalize(model, ids)    what a model itself knows of the token after the next one
     probekit.reproduce("figure-1")      the paper's protocol beside the paper's numbers
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.comparison.compare import Comparison, compare
+    from probekit.pipelines.head_study.export_heads import export_heads
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
     from probekit.pipelines.reproduction.reproduce import Reproduction, reproduce
     from probekit.runs.folder import Run, load
@@ -36,6 +38,7 @@ _HOMES = {
     "Reproduction": "probekit.pipelines.reproduction.reproduce",
     "reproduce": "probekit.pipelines.reproduction.reproduce",
     "Run": "probekit.runs.folder",
+    "export_heads": "probekit.pipelines.head_study.export_heads",
     "load": "probekit.runs.folder",
     "Settings": "probekit.settings",
 }
@@ -48,6 +51,7 @@ __all__ = [
     "Settings",
     "analyze",
     "compare",
+    "export_heads",
     "load",
     "load_probes",
     "marginalize",

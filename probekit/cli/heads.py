@@ -16,7 +16,7 @@ DIGITS = 3
 
 
 @with_settings(HeadSettings)
-def heads(
+def heads(  # noqa: PLR0913, PLR0917 -- flags
     settings: dict[str, Any],
     output: Annotated[
         Path | None, typer.Option(help="Run folder; by default runs/<model>-heads.")
@@ -25,16 +25,23 @@ def heads(
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     figures: Figures = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the Medusa heads of the frozen model, as vLLM reads them."),
+    ] = None,
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
     record = HeadSettings.from_mapping((from_file(config) if config else {}) | settings)
     from transformers.utils import logging
 
     from probekit.pipelines.head_study import study_heads
+    from probekit.pipelines.head_study.export_heads import export_heads, require_exportable
     from probekit.runs.setup import load_model
 
     logging.disable_progress_bar()
     loaded = load_model(record)
+    if export:
+        require_exportable(loaded, record)
     if dry_run:
         typer.echo("\n".join(study_heads.dry_run(loaded, record)))
         return
@@ -42,6 +49,8 @@ def heads(
     show(run.document, table(run.document))
     if figures:
         write_figures(run.document, run.folder / "figures")
+    if export:
+        typer.echo(f"Heads: {export_heads(run.folder, export, loaded)}")
     typer.echo(f"Report: {run.report}")
 
 

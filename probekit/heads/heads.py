@@ -1,10 +1,11 @@
 """Heads that read one backbone and predict several tokens at once, each its own offset.
 
-A head maps the residual stream that it reads to another one, which the model's own final
-norm and unembedding decode. These two are shared and stay as they are.
+A head maps the residual stream x that it reads to another one, which the model's own final
+norm and unembedding decode; a Medusa head stands between these two, which are shared and stay
+as they are.
 
     block    a block of the model's own class; head 1 starts as the model's last block
-    medusa   x + silu(W x), W zero at the start
+    medusa   z + silu(W z) of what the norm makes of x, W zero at the start
     linear   A x + b, the identity at the start
 
 A head may start as a linear probe of the layer that it reads, rather than as the model's last
@@ -118,11 +119,15 @@ class Heads(nn.Module):
             has one, shape (batch, pos, hidden).
         """
         head, resid = self.heads[str(offset)], self._input(reading, offset)
+        decoder, dtype = self.decoder(offset), next(head.parameters()).dtype
+        if isinstance(head, Medusa):
+            out: Tensor = head(decoder.hidden(resid).to(dtype))
+            return out.to(resid.dtype)
         if self.config.kind == "block":
             out = reading.call.run(head, resid)
         else:
-            out = head(resid.to(next(head.parameters()).dtype))
-        return self.decoder(offset).hidden(out.to(resid.dtype))
+            out = head(resid.to(dtype))
+        return decoder.hidden(out.to(resid.dtype))
 
     def logits(
         self, hidden: Float[Tensor, "*any hidden"], offset: int

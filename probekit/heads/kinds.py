@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from probekit.errors import SettingsError
 from probekit.heads.block_init import Init
 from probekit.models.anatomy import Anatomy
-from probekit.shapes import Resid
 
 Kind = Literal["block", "medusa", "linear"]
 
@@ -40,18 +40,17 @@ class HeadConfig:
 
 
 class Medusa(nn.Module):
-    """A residual block x + silu(W x), and an unembedding if the head has its own."""
+    """A residual block z + silu(W z) behind the final norm, and perhaps an unembedding."""
 
     def __init__(self, width: int, unembedding: nn.Linear | None) -> None:
         super().__init__()
-        linear = nn.Linear(width, width, bias=False)
-        nn.init.zeros_(linear.weight)
-        self.blocks = nn.Sequential(linear)  # files of heads call W blocks.0.weight
+        self.linear = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.linear.weight)
         self.unembedding = unembedding
 
-    def forward(self, x: Resid) -> Resid:
-        """Return what the block makes of a residual stream, in the same shape."""
-        return x + silu(self.blocks(x))
+    def forward(self, z: Float[Tensor, "*any hidden"]) -> Float[Tensor, "*any hidden"]:
+        """Return what the block makes of what enters the unembedding, in the same shape."""
+        return z + silu(self.linear(z))
 
 
 class Output(nn.Module):
@@ -100,11 +99,11 @@ class ProbeMap(nn.Module):
 
 def identity_head(config: HeadConfig, anatomy: Anatomy) -> nn.Module:
     """Return a Medusa or linear head that is the identity, in the model's dtype."""
-    weight, width = anatomy.unembedding, anatomy.d_model
+    weight = anatomy.unembedding
     if config.kind == "medusa":
         own = _own_unembedding(anatomy) if config.own_unembedding else None
-        return Medusa(width, own).to(weight)
-    linear = nn.Linear(width, width)
+        return Medusa(anatomy.d_hidden, own).to(weight)
+    linear = nn.Linear(anatomy.d_model, anatomy.d_model)
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear.to(weight)

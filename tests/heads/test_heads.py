@@ -100,14 +100,16 @@ def test_an_own_unembedding_keeps_scale_and_soft_cap(name: str) -> None:
     assert heads.get_parameter("heads.2.unembedding.weight").grad is not None
 
 
-def test_a_medusa_head_is_a_residual_block(anatomy: Anatomy, reading: BackboneOutput) -> None:
+def test_a_medusa_head_is_a_residual_block_behind_the_norm(
+    anatomy: Anatomy, reading: BackboneOutput
+) -> None:
     heads = build("medusa", anatomy, (2,), read=2)
-    weight = heads.get_parameter("heads.2.blocks.0.weight")
+    weight = heads.get_parameter("heads.2.linear.weight")
     with torch.no_grad():
         weight.copy_(torch.randn_like(weight))
-    x = reading.resid[2]
-    y = x @ weight.T
-    close(heads.hidden(reading, 2), anatomy.hidden(x + y * torch.sigmoid(y)))
+    z = anatomy.hidden(reading.resid[2])
+    y = z @ weight.T
+    close(heads.hidden(reading, 2), z + y * torch.sigmoid(y))
 
 
 def test_random_blocks_follow_the_models_own_rule_and_the_seed(anatomy: Anatomy) -> None:

@@ -11,4 +11,5 @@ findings          tables: rates, paired differences, gap shares
 verdict           the findings in sentences
 document          the content of heads.json
 study_heads       the whole job, from a model's name to the run folder
+export_heads      Medusa heads of a finished study, written for a serving engine
 """
