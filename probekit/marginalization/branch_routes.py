@@ -64,7 +64,7 @@ def run_block(
     if route == "one-by-one":
         return model(input_ids=token_ids[None], use_cache=False).logits[0], []
     cache = DynamicCache()  # without config: a config would drop what is outside the window
-    logits = model(input_ids=token_ids[None], **_into(model, cache)).logits
+    logits = model(input_ids=token_ids[None], **cache_arguments(model, cache)).logits
     return logits[0], [(k, v) for k, v, *_ in cache]
 
 
@@ -109,7 +109,7 @@ def _packed(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Log
         input_ids=nodes.tokens[None],
         attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
         position_ids=(nodes.ends + len(nodes.lineage))[None],
-        **_into(model, cache),
+        **cache_arguments(model, cache),
     ).logits
     n = len(nodes.tokens)
     return logits[0], [(k[:, :, -n:], v[:, :, -n:]) for k, v, *_ in cache]
@@ -157,8 +157,8 @@ def _expanded(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[L
         )
     cache = DynamicCache(joined(parts))
     places = (nodes.ends + len(nodes.lineage))[:, None]
-    extra = {"position_ids": places} if "position_ids" in _parameters(model) else {}
-    logits = model(input_ids=nodes.tokens[:, None], **_into(model, cache), **extra).logits
+    extra = {"position_ids": places} if "position_ids" in parameters(model) else {}
+    logits = model(input_ids=nodes.tokens[:, None], **cache_arguments(model, cache), **extra).logits
     return logits[:, -1], [(_upright(k[:, :, -1:]), _upright(v[:, :, -1:])) for k, v, *_ in cache]
 
 
@@ -176,7 +176,7 @@ def _one_by_one(
         for (tokens, _), ancestors in zip(context.levels, nodes.lineage[1:], strict=True)
     ]
     paths = torch.stack([*above, nodes.tokens], dim=1)
-    extra = {"logits_to_keep": 1} if "logits_to_keep" in _parameters(model) else {}
+    extra = {"logits_to_keep": 1} if "logits_to_keep" in parameters(model) else {}
     rows = []
     for end, path in zip(nodes.ends.tolist(), paths, strict=True):
         whole = torch.cat([context.token_ids[: end + 1], path])
@@ -187,14 +187,14 @@ def _one_by_one(
 _RUN = {"packed": _packed, "expanded": _expanded, "one-by-one": _one_by_one}
 
 
-def _into(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
+def cache_arguments(model: PreTrainedModel, cache: DynamicCache) -> dict[str, Any]:
     """Return the arguments by which a model's forward pass reads and extends a cache."""
-    parameters = _parameters(model)
-    name = next(name for name in CACHE_NAMES if name in parameters)
+    name = next(name for name in CACHE_NAMES if name in parameters(model))
     return {name: cache, "use_cache": True}
 
 
-def _parameters(model: PreTrainedModel) -> set[str]:
+def parameters(model: PreTrainedModel) -> set[str]:
+    """Return the names of the arguments that a model's forward pass takes."""
     return set(inspect.signature(model.forward).parameters)
 
 
@@ -210,14 +210,14 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
 
 def objection(model: PreTrainedModel, route: Route) -> str | None:
     """Return why a route cannot be right for a model, as far as its configuration says."""
-    config, parameters = model.config.get_text_config(), _parameters(model)
+    config, takes = model.config.get_text_config(), parameters(model)
     if route == "one-by-one":
         return None
-    if parameters.isdisjoint(CACHE_NAMES) or getattr(model, "_is_stateful", False):
+    if takes.isdisjoint(CACHE_NAMES) or getattr(model, "_is_stateful", False):
         return f"{config.model_type} has no cache of keys and values alone"
     if route == "expanded":
         return None
-    if "position_ids" not in parameters or getattr(config, "alibi", False):
+    if "position_ids" not in takes or getattr(config, "alibi", False):
         return f"{config.model_type} takes a token's place from the sequence (ALiBi)"
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attention {config._attn_implementation} takes no mask of our own"

@@ -11,6 +11,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("scoring",),
     ("probes", "marginalization"),
     ("heads",),
+    ("drafting",),
     ("runs", "paper"),
     ("reports",),
     ("pipelines",),

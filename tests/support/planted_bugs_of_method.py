@@ -199,4 +199,31 @@ MUTATIONS = (
             "::test_a_shortlist_that_misses_mass_is_found_out_and_made_longer",
         ),
     ),
+    Mutation(
+        "a draft is made from the last token that was run, accepted or not",
+        "probekit.drafting.chain",
+        "row = length - 2 - (run - self.watch.rows)",
+        "row = self.watch.rows - 1",
+        (
+            "tests/drafting/test_generate.py"
+            "::test_drafting_loses_nothing_and_says_what_the_readout_says[llama]",
+        ),
+    ),
+    Mutation(
+        "the cache keeps the first candidates of a tree, whichever was accepted",
+        "probekit.drafting.tree",
+        "torch.cat([torch.arange(before, device=kept.device), before + kept])",
+        "torch.arange(before + len(kept), device=kept.device)",
+        (
+            "tests/drafting/test_generate.py"
+            "::test_drafting_loses_nothing_and_says_what_the_readout_says[llama]",
+        ),
+    ),
+    Mutation(
+        "a sampled draft is weighed by other chances than it was drawn with",
+        "probekit.drafting.chain",
+        "row[:] = process",
+        "row = process",
+        ("tests/drafting/test_sampling.py::test_a_sampled_chain_has_the_models_distribution",),
+    ),
 )
