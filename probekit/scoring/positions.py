@@ -13,8 +13,10 @@ from probekit.scoring.losses import chunk_length, finite_losses
 from probekit.scoring.score import predictions
 from probekit.shapes import Logits, Mask, Targets1d
 
-# Temperatures at which losses are taken: from half to twice, in equal ratios.
+# Temperatures at which losses are taken: from half to twice, in equal ratios; from the place
+# `HALF` on they are 1 and more, each with its half among the others.
 TEMPERATURES = tuple(float(t) for t in 2 ** np.linspace(-1, 1, 17))
+HALF = 8
 TEMPERED = tuple(f"nats_at_{temperature:.3f}" for temperature in TEMPERATURES)
 
 
@@ -70,8 +72,18 @@ def _tempered(logits: Logits, targets: Targets1d) -> Tensor:
     targets = targets.to(logits.device)
     for chunk, ids in zip(logits.split(length), targets.split(length), strict=True):
         chunk = chunk.float()  # noqa: PLW2901
-        of_target = chunk.gather(1, ids[:, None])[:, 0]
-        columns = [(chunk.max(1).values - chunk.logsumexp(1)).exp()]
-        columns += [(chunk / t).logsumexp(1) - of_target / t for t in TEMPERATURES]
+        # Below the largest logit, so that the confidence is one over the sum.
+        below = chunk - chunk.max(1, keepdim=True).values
+        of_target, powers = below.gather(1, ids[:, None])[:, 0], torch.empty_like(below)
+        sums = below.new_empty(len(TEMPERATURES), len(below))
+        for place, warm in enumerate(TEMPERATURES[HALF:]):
+            torch.mul(below, 1 / warm, out=powers).exp_()
+            sums[place + HALF] = powers.sum(1)
+            # At half the temperature each exponential is squared.
+            sums[place] = torch.linalg.vecdot(powers, powers)
+        columns = [1 / sums[HALF]]
+        columns += [
+            total.log() - of_target / t for total, t in zip(sums, TEMPERATURES, strict=True)
+        ]
         rows.append(torch.stack(columns, dim=1).double())
     return torch.cat(rows)

@@ -53,6 +53,9 @@ def test_positions_have_the_losses_that_are_summed_elsewhere() -> None:
     at_two = losses(readout.logits / TEMPERATURES[-1], readout.targets)
     assert TEMPERATURES[-1] == 2
     assert table[TEMPERED[-1]].tolist() == pytest.approx(at_two.nats.tolist(), rel=1e-5)
+    for temperature, name in zip(TEMPERATURES, TEMPERED, strict=True):
+        at_this = losses(readout.logits / temperature, readout.targets).nats.tolist()
+        assert table[name].tolist() == pytest.approx(at_this, rel=1e-5, abs=2e-6)
     assert table["document"].tolist() == [n // 40 for n in range(POSITIONS)]
 
 
