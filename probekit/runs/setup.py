@@ -191,10 +191,16 @@ def with_machine_defaults(settings: AnySettings, loaded: Loaded) -> AnySettings:
     on_cpu = loaded.model.device.type == "cpu"
     n_tokens = settings.max_tokens or (settings.tokens_on_cpu if on_cpu else TOKENS_ELSEWHERE)
     revision = loaded.revision or settings.revision
-    slow = on_cpu and loaded.n_parameters > SMALL_PARAMETERS
-    n_positions = settings.marginal_positions or (MARGINALIZED_ON_CPU if slow else MARGINALIZED)
+    n_positions = settings.marginal_positions or (
+        MARGINALIZED_ON_CPU if branches_are_slow(loaded) else MARGINALIZED
+    )
     changed: dict[str, Any] = {"dtype": loaded.dtype, "marginal_positions": n_positions}
     return replace(settings, max_tokens=n_tokens, revision=revision, **changed)
+
+
+def branches_are_slow(loaded: Loaded) -> bool:
+    """Whether a position takes seconds to marginalize: a model that is not small, on a CPU."""
+    return loaded.model.device.type == "cpu" and loaded.n_parameters > SMALL_PARAMETERS
 
 
 def load_model(settings: RunSettings) -> Loaded:

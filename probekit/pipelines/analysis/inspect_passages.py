@@ -12,7 +12,7 @@ from probekit.probes import logit_lens
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
 from probekit.runs import ceiling
-from probekit.runs.setup import Setup
+from probekit.runs.setup import Setup, branches_are_slow
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import Settings
 
@@ -31,7 +31,8 @@ def inspect(
         fitted: The probes of every fit.
     """
     blocks = setup.blocks["test"]
-    chosen = passages.choose(blocks, setup.domains, settings.offsets, settings.seed)
+    most = _most_tokens(setup, settings)
+    chosen = passages.choose(blocks, setup.domains, settings.offsets, settings.seed, most)
     rows = sorted({passage.block for passage in chosen})
     few = Blocks(blocks.token_ids[rows], blocks.documents[rows])
     ids = {k: own[rows] for k, own in targets.ids.items()}
@@ -46,6 +47,12 @@ def inspect(
     for row in recorded["passages"]:
         row["name"] = setup.documents[row["document"]].name
     return recorded
+
+
+def _most_tokens(setup: Setup, settings: Settings) -> int:
+    """Return how many tokens are shown: half where all would take longer than the ceiling."""
+    slow = ceiling.wanted(settings) and branches_are_slow(setup.loaded)
+    return passages.MOST_TOKENS // (2 if slow else 1)
 
 
 def _runs(

@@ -81,8 +81,10 @@ def chosen_layers(layers: Sequence[int]) -> list[int]:
     return [layers[round(step * last / steps)] for step in range(MOST_LAYERS)]
 
 
-def choose(blocks: Blocks, domains: Sequence[str], horizon: int, seed: int) -> list[Passage]:
-    """Choose passages of 200 tokens in all at most, shared equally among the domains.
+def choose(
+    blocks: Blocks, domains: Sequence[str], horizon: int, seed: int, most: int = MOST_TOKENS
+) -> list[Passage]:
+    """Choose passages of so many tokens in all at most, shared equally among the domains.
 
     Those are drawn first in which every token has a target at each offset. Beyond ten domains
     the others are left out: a passage of fewer than twenty tokens tells a reader little.
@@ -92,6 +94,7 @@ def choose(blocks: Blocks, domains: Sequence[str], horizon: int, seed: int) -> l
         domains: Domain of each document number.
         horizon: The largest offset.
         seed: Seed of the draw.
+        most: Tokens of all passages.
 
     Raises:
         DataError: If no document has two tokens in one block.
@@ -101,10 +104,10 @@ def choose(blocks: Blocks, domains: Sequence[str], horizon: int, seed: int) -> l
     for stretch in _stretches(blocks, domains):
         by_domain[stretch.domain].append(stretch)
     chosen = [stretches for stretches in by_domain.values() if stretches]
-    chosen = chosen[: MOST_TOKENS // SHORTEST_SHARE]
+    chosen = chosen[: most // SHORTEST_SHARE]
     if not chosen:
         raise DataError("no document has two tokens in one block: there is nothing to inspect")
-    share = MOST_TOKENS // len(chosen)
+    share = most // len(chosen)
     return [
         passage for stretches in chosen for passage in _drawn(stretches, share, horizon, generator)
     ]
