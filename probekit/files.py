@@ -9,6 +9,9 @@ from typing import Any
 
 from probekit.errors import RunError
 
+# How a file's name starts while it is written; a process that is killed leaves it.
+UNFINISHED = ".unfinished-"
+
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `save` gets a temporary path, which is then renamed.
@@ -18,7 +21,7 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
+        descriptor, name = tempfile.mkstemp(path.suffix, UNFINISHED, path.parent)
         os.close(descriptor)
         temporary = Path(name)
         try:

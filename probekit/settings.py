@@ -17,6 +17,8 @@ from probekit.errors import SettingsError
 
 # The largest that torch, numpy and TOML all take.
 LARGEST_SEED = 2**63 - 1
+# What a run.toml says first.
+COMMAND = "# Settings of probekit "
 
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
 
@@ -88,6 +90,8 @@ class RunSettings:
     marginal_positions: int | None = None
     seed: int = 0
 
+    # The command that they are of.
+    command: ClassVar[str] = "analyze"
     # The least value that a field may have, by its name.
     least: ClassVar[Mapping[str, int]] = {
         "limit": 1,
@@ -149,7 +153,7 @@ class RunSettings:
         >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-7])
         layers = [0, 6]
         """
-        lines = []
+        lines = [f"{COMMAND}{self.command}"]
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 shown = list(value) if isinstance(value, tuple) else value
@@ -197,6 +201,12 @@ class Settings(RunSettings):
             raise SettingsError(
                 f"--seed must be at most {largest} for {self.seeds} seeds, got {self.seed}"
             )
+
+
+def command_of(path: Path) -> str | None:
+    """Return the command whose settings a run.toml holds; None where it does not say."""
+    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    return first.removeprefix(COMMAND) if first.startswith(COMMAND) else None
 
 
 def from_file(path: Path) -> dict[str, Any]:

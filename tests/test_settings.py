@@ -16,7 +16,7 @@ from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.settings import RunSettings, Settings, from_file
 from support import without_type_checks
 
-OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "figures", "debug"}
+OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "figures", "export", "debug"}
 
 
 @pytest.mark.parametrize(("command", "record"), [("analyze", Settings), ("heads", HeadSettings)])

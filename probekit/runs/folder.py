@@ -13,7 +13,6 @@ log.jsonl           progress events
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,10 +23,17 @@ from typing import Any, Literal
 import pandas as pd
 
 from probekit import provenance
-from probekit.errors import RunError
+from probekit.errors import RunError, SettingsError
 from probekit.files import write_text
 from probekit.runs.lock import unwritable
-from probekit.settings import AnySettings, RunSettings, Settings, from_file
+from probekit.runs.own_files import (
+    SETTINGS,
+    STAGES,
+    remove_stages,
+    remove_weights,
+    require_own,
+)
+from probekit.settings import AnySettings, RunSettings, Settings, command_of, from_file
 
 RESULTS = "results.json"
 DOCUMENTS = "documents.parquet"
@@ -93,7 +99,7 @@ class Run:
     @property
     def settings(self) -> Settings:
         """The settings, from run.toml."""
-        return Settings.from_mapping(from_file(self.folder / "run.toml"))
+        return _settings(self.folder / SETTINGS, Settings)
 
 
 def load(folder: str | Path) -> Run:
@@ -182,14 +188,13 @@ def is_finished(
         marker: The file that says that the run is finished.
 
     Raises:
-        RunError: If it cannot be written, or holds a run with other settings.
+        RunError: If it holds a run with other settings, or files that are no run's.
     """
+    require_own(folder)
     require_no_other(folder, marker)
     if overwrite:
         return False
     held = settings_held(folder, type(settings), marker)
-    if held is None and (folder / marker).exists():
-        raise RunError(f"{folder} holds a run without its settings, run.toml. {WAY_OUT}")
     differing = held.differing(settings) if held else []
     if differing:
         raise RunError(
@@ -211,7 +216,7 @@ def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
             _clear(folder, marker)
     except OSError as error:
         raise unwritable(folder, error) from None
-    write_text(folder / "run.toml", settings.as_toml())
+    write_text(folder / SETTINGS, settings.as_toml())
 
 
 def default_folder(stem: str, settings: RunSettings, marker: str = RESULTS) -> Path:
@@ -224,9 +229,29 @@ def default_folder(stem: str, settings: RunSettings, marker: str = RESULTS) -> P
 
 def settings_held(folder: Path, kind: type[AnySettings], marker: str) -> AnySettings | None:
     """Return the settings of the run that a folder holds, finished or begun; None without one."""
-    begun = (folder / marker).exists() or any((folder / "stages").glob("*"))
-    path = folder / "run.toml"
-    return kind.from_mapping(from_file(path)) if begun and path.exists() else None
+    begun = (folder / marker).exists() or any((folder / STAGES).glob("*"))
+    path = folder / SETTINGS
+    return _settings(path, kind) if begun and path.exists() else None
+
+
+def _settings(path: Path, kind: type[AnySettings]) -> AnySettings:
+    """Return the settings of a run.toml.
+
+    Raises:
+        RunError: If they are of another command, or not all are known here.
+    """
+    command = command_of(path)
+    if command not in (None, kind.command):
+        raise RunError(
+            f"{path} holds settings of `probekit {command}`, not of `probekit {kind.command}`: "
+            "name another folder with --output"
+        )
+    try:
+        return kind.from_mapping(from_file(path))
+    except SettingsError as error:
+        raise RunError(
+            f"{path} does not hold settings of this version of `probekit {kind.command}`: {error}"
+        ) from None
 
 
 def require_no_other(folder: Path, marker: str) -> None:
@@ -243,7 +268,6 @@ def require_no_other(folder: Path, marker: str) -> None:
 def _clear(folder: Path, marker: str) -> None:
     """Remove what says that a run is finished, its stages and what it fitted or trained."""
     (folder / marker).unlink(missing_ok=True)
-    shutil.rmtree(folder / "stages", ignore_errors=True)
+    remove_stages(folder)
     (folder / MARGINAL_POSITIONS).unlink(missing_ok=True)
-    for weights in folder.glob("*.safetensors"):
-        weights.unlink()
+    remove_weights(folder)

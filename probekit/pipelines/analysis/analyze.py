@@ -39,6 +39,7 @@ from probekit.runs.folder import (
 )
 from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table, with_places
+from probekit.runs.own_files import remove_stages
 from probekit.runs.setup import (
     load_model,
     prepare,
@@ -174,7 +175,7 @@ def _write(
     files.write_text(folder / "passages.json", passages)
     files.write_text(folder / "report.html", page)
     files.write_text(folder / "results.json", files.as_json(document))
-    shutil.rmtree(stages.folder)
+    remove_stages(folder)
 
 
 def _probes_file(family: str) -> str:

@@ -71,6 +71,7 @@ class HeadSettings(RunSettings):
     seeds: int = 1
     sweep: Literal["default", "none"] = "default"
 
+    command: ClassVar[str] = "heads"
     least: ClassVar[Mapping[str, int]] = {
         **RunSettings.least,
         "epochs": 1,

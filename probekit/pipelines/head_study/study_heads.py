@@ -6,7 +6,6 @@ setup → the model finetuned → heads, strategy by strategy → scores beside 
 model → read-layer sweep → run folder → report
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +29,7 @@ from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table
+from probekit.runs.own_files import remove_stages
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.scoring.rates import DocumentSums
@@ -215,4 +215,4 @@ def _finish(study: Study, folder: Path, document: dict[str, Any], sums: Document
     files.write(folder / results.DOCUMENTS, documents_table(study.setup).to_parquet)
     files.write_text(folder / "report.html", render_heads(document))
     files.write_text(folder / FILE, files.as_json(document))
-    shutil.rmtree(folder / "stages")
+    remove_stages(folder)
