@@ -3,6 +3,7 @@
 catalogue     short names and families, from models.toml
 locations     where a named model is: built in, a folder or the Hub
 devices       device and dtype settings against what the machine has
+loading_errors  what libraries raise about a checkpoint, in one sentence
 loading       a model and its tokenizer, loaded
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ

@@ -186,6 +186,8 @@ def _unembedding_call(model: PreTrainedModel, embeddings: nn.Module, calls: list
 def _blocks(model: PreTrainedModel, calls: list[Call]) -> list[Call]:
     """Return the calls of the blocks: the outermost list that fires once each, in order."""
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if n_layers == 0:
+        raise ModelError(f"{type(model).__name__} has 0 blocks, so there are no layers to read")
     by_module: dict[nn.Module, list[Call]] = {}
     for call in calls:
         by_module.setdefault(call.module, []).append(call)

@@ -5,13 +5,11 @@ A model that cannot be loaded is an error with the way out; no other is ever put
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -24,17 +22,11 @@ from transformers import (
 
 from probekit.errors import ModelError, SettingsError
 from probekit.models.devices import resolve_device, resolve_dtype
-from probekit.models.locations import ModelLocation, Origin, find_location
+from probekit.models.loading_errors import CONFIGURATION, TOKENIZER, WEIGHTS, stated
+from probekit.models.locations import ModelLocation, Origin, at_commit, find_location
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
-
-# What transformers raises for files that are missing, damaged or of an unknown kind.
-FAILURES = (
-    HTTPError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError,
-)  # fmt: skip
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +101,8 @@ def load(
     options = location.options | {"trust_remote_code": trust_remote_code}
     config = _config(location, options)
     _require_causal(location, config)
+    location = at_commit(location)
+    options |= {"revision": location.revision}
     tokenizer = _tokenizer(location, options)
     options |= {"dtype": resolve_dtype(dtype, chosen), "device_map": chosen}
     model = _model(location, options)
@@ -158,20 +152,22 @@ def fingerprint(loaded: Loaded) -> str:
 
 
 def _config(location: ModelLocation, options: dict[str, Any]) -> PretrainedConfig:
-    config: PretrainedConfig = _try(
-        location, "configuration", lambda: AutoConfig.from_pretrained(location.path, **options)
-    )
+    with stated(location, CONFIGURATION):
+        config: PretrainedConfig = AutoConfig.from_pretrained(location.path, **options)
     return config
 
 
 def _tokenizer(location: ModelLocation, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    return _try(
-        location, "tokenizer", lambda: AutoTokenizer.from_pretrained(location.path, **options)
-    )
+    with stated(location, TOKENIZER):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location.path, **options)
+        # Some faults of its files show in its first use.
+        tokenizer("a")
+    return tokenizer
 
 
 def _model(location: ModelLocation, options: dict[str, Any]) -> PreTrainedModel:
-    model, info = _try(location, "weights", lambda: _with_info(location, options))
+    with stated(location, WEIGHTS):
+        model, info = _with_info(location, options)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -189,19 +185,6 @@ def _with_info(
     )
     model, info = loaded
     return model.requires_grad_(False), info
-
-
-def _try(location: ModelLocation, part: str, load_part: Callable[[], T]) -> T:
-    """Load one part; say which one where transformers cannot."""
-    try:
-        return load_part()
-    except FAILURES as error:
-        # The first line says what; the rest of these messages repeats it for other cases.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the {part} of {location.name} could not be loaded from {location.path}: {reason} "
-            f"Check that the {part} is there, whole, and of a kind that transformers knows"
-        ) from error
 
 
 def _require_causal(location: ModelLocation, config: PretrainedConfig) -> None:
@@ -242,7 +225,7 @@ def _loaded(
         name=location.name,
         source=location.source,
         repository=location.path if location.source == "hub" else None,
-        revision=getattr(model.config, "_commit_hash", None) or location.revision,
+        revision=location.revision,
         family=location.entry.family if location.entry else None,
         attention=str(model.config._attn_implementation),
     )

@@ -9,9 +9,11 @@ from typing import Any, Literal
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
+    HFValidationError,
     HTTPError,  # of httpx or of httpx2, whichever the Hub uses
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models.catalogue import Entry, entries
@@ -19,6 +21,7 @@ from probekit.models.catalogue import Entry, entries
 Origin = Literal["bundled", "folder", "hub", "python"]
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,64 @@ def find_location(name: str, revision: str | None) -> ModelLocation:
     for model in entries():
         if name in (model.name, *model.aliases):
             return _listed_location(model, revision)
-    if Path(name).expanduser().is_dir():
+    folder = _folder(name)
+    if folder is not None and folder.is_dir():
         _require_no_revision(name, revision)
-        return _folder_location(name, Path(name).expanduser(), "folder")
-    if REPOSITORY.fullmatch(name) and not name.startswith("."):
+        return _folder_location(name, folder, "folder")
+    if _is_repository(name):
         return _hub_location(ModelLocation(name, name, "hub", revision), gated=False)
-    raise ModelError(_no_such_model(name))
+    raise ModelError(_no_such_model(name, folder))
 
 
-def _no_such_model(name: str) -> str:
+def at_commit(location: ModelLocation) -> ModelLocation:
+    """Return a location of the Hub at the commit whose configuration was just loaded.
+
+    All that is loaded after it is then of one commit, and a run can name it.
+    """
+    if location.source != "hub":
+        return location
+    path = try_to_load_from_cache(location.path, "config.json", revision=location.revision)
+    commit = Path(path).parent.name if isinstance(path, str) else ""
+    return replace(location, revision=commit) if COMMIT.fullmatch(commit) else location
+
+
+def _folder(name: str) -> Path | None:
+    """Return the path that a name would be of, if it can be one and not a short name."""
+    try:
+        path = Path(name).expanduser()
+        path.is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a NUL
+        return None
+    return path if "/" in name or name.startswith("~") or path.is_dir() else None
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return REPOSITORY.fullmatch(name) is not None and not name.startswith(".")
+
+
+def _no_such_model(name: str, folder: Path | None) -> str:
     names = [word for model in entries() for word in (model.name, *model.aliases)]
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"{_no_folder(folder)}. " if folder is not None else hint
     return (
         f"there is no model called {name!r}: {hint}A model is a short name (`probekit models` "
         "lists them), a Hub repository (owner/name) or an existing folder"
     )
+
+
+def _no_folder(folder: Path) -> str:
+    """Say that there is no such folder, and which one near it there is."""
+    where = next(parent for parent in folder.parents if parent.is_dir())
+    missing = folder.relative_to(where).parts[0]
+    there = [path.name for path in where.iterdir() if path.is_dir()]
+    near = difflib.get_close_matches(missing, there, n=3, cutoff=0.5)
+    hint = f", but there is {' and '.join(str(where / each) for each in near)}" if near else ""
+    return f"There is no folder {folder} here{hint}"
 
 
 def _listed_location(model: Entry, revision: str | None) -> ModelLocation:
@@ -99,6 +144,11 @@ def _folder_location(name: str, folder: Path, source: Origin) -> ModelLocation:
         raise ModelError(
             f"the built-in model {name} is not in this installation ({folder}); install "
             "probekit again, or name another model"
+        )
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter and no model: load it on its model with peft, save what "
+            "merge_and_unload() returns, and name that folder"
         )
     if not (folder / "config.json").is_file():
         raise ModelError(
@@ -138,7 +188,8 @@ def _cached(location: ModelLocation) -> bool:
 
 def _ways_out(location: ModelLocation, why: str) -> str:
     return (
-        f"{location.path} is {why}. Ways out: accept its licence on huggingface.co if it has one "
-        "and log in with `hf auth login` (or set HF_TOKEN); name an ungated mirror; name a "
-        "local folder that holds the model; or take the built-in `tiny`"
+        f"{location.path} is {why}. {_no_folder(Path(location.path))}. Ways out: accept its "
+        "licence on huggingface.co if it has one and log in with `hf auth login` (or set "
+        "HF_TOKEN); name an ungated mirror; name a local folder that holds the model; or take the "
+        "built-in `tiny`"
     )

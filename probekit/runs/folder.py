@@ -219,8 +219,11 @@ def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
     write_text(folder / SETTINGS, settings.as_toml())
 
 
-def default_folder(stem: str, settings: RunSettings, marker: str = RESULTS) -> Path:
-    """Return runs/<stem>, or with 6 hex behind it where that holds a run with other settings."""
+def default_folder(settings: RunSettings, marker: str = RESULTS, suffix: str = "") -> Path:
+    """Return runs/<model>, or with 6 hex behind it where that holds a run with other settings."""
+    model = Path(settings.model)
+    # The working folder and the one above it have names too.
+    stem = (model if model.name not in {"", ".."} else model.resolve()).name + suffix
     folder = Path("runs") / stem
     if settings_held(folder, type(settings), marker) in (None, settings):
         return folder

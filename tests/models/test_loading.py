@@ -15,21 +15,14 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RepositoryNotFoundError,
 )
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import BertConfig, PreTrainedTokenizerFast, T5Config
+from transformers import BertConfig, T5Config
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models import locations
 from probekit.models.catalogue import entries, family
 from probekit.models.loading import fingerprint, load, wrap
 from support.architectures import VOCABULARY, build
-
-
-def words(count: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    vocabulary = {f"w{index}": index for index in range(count)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="w0"))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+from support.tokenizers import words
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,17 @@ def test_a_run_may_be_moved(finished_run: Run, tmp_path: Path) -> None:
     assert len(moved.documents) == len(finished_run.documents)
 
 
+@pytest.mark.parametrize(
+    ("model", "name"), [(".", "here"), ("..", "above"), ("../here", "here"), ("a/b", "b")]
+)
+def test_a_run_is_named_after_the_folder_of_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, name: str
+) -> None:
+    (tmp_path / "above" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    assert results.default_folder(Settings(model=model), suffix="-x") == Path("runs") / f"{name}-x"
+
+
 def test_overwriting_an_unfinished_run_with_the_same_settings_goes_on_with_it(
     tmp_path: Path,
 ) -> None:
@@ -159,10 +170,10 @@ def test_without_an_output_runs_lie_under_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first = results.default_folder("mini", Settings())
+    first = results.default_folder(Settings(model="mini"))
     assert first == Path("runs/mini")
-    begun(first, Settings())
-    assert results.default_folder("mini", Settings()) == first
-    names = {results.default_folder("mini", Settings(seed=seed)).name for seed in (1, 2)}
+    begun(first, Settings(model="mini"))
+    assert results.default_folder(Settings(model="mini")) == first
+    names = {results.default_folder(Settings(model="mini", seed=seed)).name for seed in (1, 2)}
     assert len(names) == 2
     assert all(re.fullmatch(r"mini-[0-9a-f]{6}", name) for name in names)

@@ -88,7 +88,7 @@ def run(
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
     settings = _resolved(settings, loaded)
-    folder = Path(output) if output else default_folder(Path(settings.model).name, settings)
+    folder = Path(output) if output else default_folder(settings)
     with one_writer(folder):
         return _run(loaded, settings, folder, overwrite, say)
 

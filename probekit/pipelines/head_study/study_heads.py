@@ -104,8 +104,7 @@ def run(
 ) -> HeadRun:
     """Study heads of a loaded model; see `study_heads`."""
     settings = with_machine_defaults(settings, loaded)
-    stem = f"{Path(settings.model).name}-heads"
-    folder = Path(output) if output else results.default_folder(stem, settings, FILE)
+    folder = Path(output) if output else results.default_folder(settings, FILE, "-heads")
     with one_writer(folder):
         return _run(loaded, settings, folder, overwrite, say)
 
