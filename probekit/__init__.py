@@ -8,6 +8,7 @@
     probekit.compare([folder, ...])     several runs side by side
     probekit.study_heads("tiny")        heads, trained by several strategies
     probekit.export_heads(folder, to)   its Medusa heads, as a serving engine reads them
+    probekit.draft("tiny")              readouts draft tokens, the model verifies them; timed
     probekit.marginalize(model, ids)    what a model itself knows of the token after the next one
     probekit.reproduce("figure-1")      the paper's protocol beside the paper's numbers
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.comparison.compare import Comparison, compare
+    from probekit.pipelines.drafting.draft import DraftRun, draft
     from probekit.pipelines.head_study.export_heads import export_heads
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
     from probekit.pipelines.reproduction.reproduce import Reproduction, reproduce
@@ -33,6 +35,8 @@ _HOMES = {
     "load_probes": "probekit.pipelines.analysis.analyze",
     "Comparison": "probekit.pipelines.comparison.compare",
     "compare": "probekit.pipelines.comparison.compare",
+    "DraftRun": "probekit.pipelines.drafting.draft",
+    "draft": "probekit.pipelines.drafting.draft",
     "HeadRun": "probekit.pipelines.head_study.study_heads",
     "study_heads": "probekit.pipelines.head_study.study_heads",
     "Reproduction": "probekit.pipelines.reproduction.reproduce",
@@ -45,12 +49,14 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "DraftRun",
     "HeadRun",
     "Reproduction",
     "Run",
     "Settings",
     "analyze",
     "compare",
+    "draft",
     "export_heads",
     "load",
     "load_probes",

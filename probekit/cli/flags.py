@@ -6,7 +6,7 @@ A flag that is not given is unset: then the --config file decides, and last the 
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, NoneType
 from typing import Annotated, Any, get_args, get_origin
 
@@ -18,7 +18,7 @@ from probekit.settings import TOKENS_ELSEWHERE, RunSettings, flag, kinds
 # Settings that are given most often, in the first panel of the help text.
 MAIN = (
     "model", "text", "offsets", "max_tokens", "marginal", "device", "dtype",
-    "strategies", "kind", "epochs", "sweep",
+    "strategies", "kind", "epochs", "sweep", "heads", "drafters", "tree", "prompts", "new_tokens",
 )  # fmt: skip
 # Defaults as the help text states them, where the field's own default is not informative.
 SHOWN = {
@@ -97,7 +97,7 @@ def _parameter(
     kind: Any
     kind, *words = (kind for kind in kinds(field.type) if kind is not NoneType)
     if kind == tuple[int, ...]:
-        options |= {"parser": _numbers, "metavar": "L,L,...|all"}
+        options |= _numbers_or_word(name, [get_args(word)[0] for word in words])
         kind = str
     elif words:
         options |= _number_or_word(name, kind, get_args(words[0]))
@@ -124,17 +124,23 @@ def described(record: type, name: str) -> str:
 
 def _shown(default: object) -> str | bool:
     if isinstance(default, tuple):
-        return ", ".join(default)
+        return ", ".join(map(str, default))
     return False if default is None else str(default)
 
 
-def _numbers(text: str) -> tuple[int, ...] | str:
-    try:
-        return text if text == "all" else tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(
-            f"--layers must be numbers such as 0,3,6, or all, got {text!r}"
-        ) from None
+def _numbers_or_word(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return options of a flag that takes numbers, parted by commas, or one of some words."""
+
+    def parse(text: str) -> tuple[int, ...] | str:
+        try:
+            return text if text in words else tuple(int(part) for part in text.split(","))
+        except ValueError:
+            allowed = "".join(f", or {word}" for word in words)
+            raise SettingsError(
+                f"{name} must be numbers such as 0,3,6{allowed}, got {text!r}"
+            ) from None
+
+    return {"parser": parse, "metavar": "|".join(("N,N,...", *words))}
 
 
 def _number_or_word(name: str, kind: type, words: tuple[str, ...]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import typer
 
 from probekit import files
 from probekit.cli import compare
+from probekit.cli.draft import draft
 from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
@@ -170,7 +171,7 @@ def report(
 
 
 command()(compare.compare)
-for _function in (compare.sweep, heads, reproduce):
+for _function in (compare.sweep, heads, draft, reproduce):
     command(RESUMABLE)(_function)
 
 

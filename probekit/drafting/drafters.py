@@ -10,12 +10,12 @@ QueryDrafter    embeddings behind each token that ask the model itself for later
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import Cache
 
 from probekit.activations.backbone import BackboneOutput, BlockCall
 from probekit.drafting.reading import Reading
@@ -160,10 +160,12 @@ class HeadDrafter:
 
     Attributes:
         heads: Heads with the offsets 2, 3, … without a gap; that of the next token is not used.
+        horizon: Largest offset to draft; None for that of the heads.
         queries: None.
     """
 
     heads: Heads
+    horizon: int | None = None
     queries: None = None
     _caches: dict[int, Cache] = field(default_factory=dict)
 
@@ -173,7 +175,8 @@ class HeadDrafter:
     @property
     def offsets(self) -> tuple[int, ...]:
         """The offsets of the heads from 2 on."""
-        return tuple(offset for offset in self.heads.offsets if offset > 1)
+        most = self.horizon or self.heads.offsets[-1]
+        return tuple(offset for offset in self.heads.offsets if 1 < offset <= most)
 
     @property
     def layers(self) -> frozenset[int]:
@@ -216,18 +219,6 @@ class QueryDrafter:
     def of(cls, heads: QueryHeads) -> "QueryDrafter":
         """Return a drafter of learned queries."""
         return cls(heads.anatomy, heads.embeddings.detach().to(heads.model.dtype))
-
-    @classmethod
-    def untrained(cls, model: PreTrainedModel, anatomy: Anatomy, horizon: int) -> "QueryDrafter":
-        """Return a drafter that learned nothing: each query is the mean token embedding.
-
-        Source: Goel et al. (2026), arXiv 2603.17942.
-        """
-        embed: Any = model.get_input_embeddings()
-        with torch.no_grad():
-            # Through the module: some models scale what they look up.
-            embedded = embed(torch.arange(embed.weight.shape[0], device=embed.weight.device))
-        return cls(anatomy, embedded.float().mean(dim=0).to(model.dtype).repeat(horizon - 1, 1))
 
     @property
     def offsets(self) -> tuple[int, ...]:

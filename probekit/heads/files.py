@@ -1,4 +1,4 @@
-"""Files of heads: safetensors with keys <kind>/<offset>.<parameter>."""
+"""Files of heads: safetensors with keys <kind>/<offset>.<parameter>; of queries, one tensor."""
 
 import dataclasses
 import json
@@ -6,17 +6,22 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from probekit.errors import RunError
 from probekit.heads.heads import Heads, build
 from probekit.heads.kinds import HeadConfig, ProbeMap
+from probekit.heads.queries import QueryHeads
 from probekit.models.anatomy import Anatomy
 
 # Between the offset and the name of a tensor of the probe that a head is decoded by.
 PROBE = ".probe."
+# Learned queries in their file; the file of heads that come with a model.
+QUERIES, BESIDE = "query/embeddings", "heads.safetensors"
 
 
 def save(heads: Heads, path: Path, fingerprint: str) -> None:
@@ -83,6 +88,47 @@ def holds_heads(path: Path) -> bool:
         return False
     with safe_open(path, framework="pt") as file:
         return _config(file.metadata() or {}) is not None
+
+
+def beside(model: PreTrainedModel) -> Path | None:
+    """Return the heads that lie beside a model's weights; None if there are none of probekit's."""
+    folder = model.config.name_or_path
+    path = Path(folder) / BESIDE if folder else None
+    return path if path is not None and holds_heads(path) else None
+
+
+def save_queries(queries: QueryHeads, path: Path, fingerprint: str) -> None:
+    """Write learned queries.
+
+    Args:
+        queries: The queries.
+        path: File to write.
+        fingerprint: Of the model that they ask.
+    """
+    tensors = {QUERIES: queries.embeddings.detach().cpu().contiguous()}
+    save_file(tensors, path, {"kind": "query", "model_fingerprint": fingerprint})
+
+
+def load_queries(
+    path: Path, model: PreTrainedModel, anatomy: Anatomy, fingerprint: str
+) -> QueryHeads:
+    """Read learned queries for a model.
+
+    Raises:
+        RunError: If there is no such file, or its queries are for another model.
+        ModelError: If branches cannot be kept apart by a mask in this model.
+    """
+    if not path.is_file():
+        raise RunError(f"there are no queries at {path}")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("model_fingerprint") != fingerprint or metadata.get("kind") != "query":
+            raise RunError(f"{path} holds no queries for this model")
+        learned = file.get_tensor(QUERIES)
+    queries = QueryHeads(model, anatomy, len(learned) + 1)
+    with torch.no_grad():
+        queries.embeddings.copy_(learned)
+    return queries
 
 
 def _config(metadata: Mapping[str, str]) -> HeadConfig | None:

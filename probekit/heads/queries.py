@@ -177,6 +177,24 @@ class QueryHeads(nn.Module):
             raise ModelError(_refusal(self.model, "packed, it computes other numbers"))
 
 
+@torch.no_grad()
+def mean_queries(model: PreTrainedModel, anatomy: Anatomy, horizon: int) -> QueryHeads:
+    """Return queries that learned nothing: each is the mean token embedding.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        horizon: Largest offset, at least 2.
+
+    Source: Goel et al. (2026), arXiv 2603.17942.
+    """
+    queries = QueryHeads(model, anatomy, horizon)
+    # Through the module: some models scale what they look up.
+    ids = torch.arange(anatomy.vocab_size, device=anatomy.unembedding.device)
+    queries.embeddings.copy_(queries._embed(ids).float().mean(dim=0))
+    return queries
+
+
 def visible(
     length: int, levels: int, window: int | None, device: torch.device
 ) -> Bool[Tensor, "seen seen"]:

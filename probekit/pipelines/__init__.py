@@ -3,6 +3,7 @@
 analysis      `probekit analyze`: measure one model on one text
 comparison    `probekit compare` and `sweep`: several runs on one page
 head_study    `probekit heads`: train heads by several strategies and score them
+drafting      `probekit draft`: readouts draft, the model verifies, timed
 reproduction  `probekit reproduce`: the paper's figures and table 1, measured again
 calibration   `probekit doctor --calibrate`: texts with known answers
 """

@@ -43,6 +43,7 @@ FINISHED = {
     RESULTS: "an analysis",
     "heads.json": "a study of heads",
     "reproduction.json": "a repeated experiment",
+    "draft.json": "a measured draft",
 }
 SCHEMA = "probekit.results/3"
 WAY_OUT = "Name another --output, or replace the run with --overwrite"
@@ -169,8 +170,10 @@ def require_unchanged(
         )
 
 
-def json_schema(name: Literal["results", "passages", "heads"] = "results") -> dict[str, Any]:
-    """Return the JSON Schema of results.json, passages.json or heads.json."""
+def json_schema(
+    name: Literal["results", "passages", "heads", "draft"] = "results",
+) -> dict[str, Any]:
+    """Return the JSON Schema of results.json, passages.json, heads.json or draft.json."""
     text = (files("probekit.runs") / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

@@ -1,4 +1,4 @@
-"""What results.json and heads.json say of a run and its model."""
+"""What results.json, heads.json and draft.json say of a run and its model."""
 
 import datetime
 import uuid

@@ -105,6 +105,7 @@ def page() -> str:
     for name, schema in {
         "passages": json_schema("passages"),
         "heads": json_schema("heads"),
+        "draft": json_schema("draft"),
     }.items():
         title = f"# {name}.json\n\n{schema['description']} Schema `{schema['title']}`.\n\n"
         parts.append(title + tables(schema))

@@ -18,7 +18,7 @@ from probekit.drafting.drafters import (
     ReadoutDrafter,
 )
 from probekit.heads.heads import HeadReadout, build
-from probekit.heads.queries import QueryHeads, QueryReadout
+from probekit.heads.queries import QueryHeads, QueryReadout, mean_queries
 from probekit.marginalization.branch_routes import objection
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes.logit_lens import LogitLens
@@ -55,10 +55,8 @@ def pairs(model: PreTrainedModel) -> Iterator[Pair]:
     if objection(model, "packed") is None:
         queries = QueryHeads(model, anatomy, max(OFFSETS))
         yield Pair("queries", QueryDrafter.of(queries), QueryReadout(queries))
-        untrained = QueryDrafter.untrained(model, anatomy, max(OFFSETS))
-        with torch.no_grad():
-            queries.embeddings.copy_(untrained.queries)
-        yield Pair("mean embeddings", untrained, QueryReadout(queries))
+        mean = mean_queries(model, anatomy, max(OFFSETS))
+        yield Pair("mean embeddings", QueryDrafter.of(mean), QueryReadout(mean))
 
 
 def random_probes(anatomy: Anatomy, read: Mapping[int, int]) -> Probes:

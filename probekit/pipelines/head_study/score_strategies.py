@@ -33,7 +33,6 @@ from probekit.scoring.score import score
 
 # The model as it came; its own heads; the layers that it brings along.
 BASE, OWN, NATIVE = "base", "head:own", "head:native"
-OWN_FILE = "heads.safetensors"
 
 
 def strategies(study: Study) -> dict[str, dict[str, Any]]:
@@ -97,9 +96,7 @@ def sums(study: Study) -> DocumentSums:
 
 def own_heads(study: Study) -> Path | None:
     """Return the heads that lie beside the model's weights, if there are any of probekit's."""
-    folder = study.setup.loaded.model.config.name_or_path
-    path = Path(folder) / OWN_FILE if folder else None
-    return path if path is not None and files.holds_heads(path) else None
+    return files.beside(study.setup.loaded.model)
 
 
 def brings_layers(study: Study) -> bool:

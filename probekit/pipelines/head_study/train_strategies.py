@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from probekit import files
@@ -29,8 +28,6 @@ from probekit.pipelines.head_study.probe_starts import Starts, of_read_layer, st
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import SWEPT_OFFSET, Study
 from probekit.readout import Readout
-
-QUERIES = "query/embeddings"
 
 
 @dataclass(frozen=True)
@@ -173,9 +170,9 @@ def _backbone(study: Study, recipe: Recipe) -> Backbone:
 def _read(study: Study, backbone: Backbone, strategy: str) -> Heads | QueryHeads:
     path = study.weights("heads", strategy)
     if study.settings.kind == "query":
-        queries = _queries(study, backbone)
-        _load_queries(queries, path)
-        return queries
+        return head_files.load_queries(
+            path, backbone.model, backbone.anatomy, study.setup.fingerprint
+        )
     return head_files.load(path, backbone.anatomy, study.setup.fingerprint)
 
 
@@ -246,11 +243,4 @@ def _save(study: Study, heads: Heads | QueryHeads, path: Path) -> None:
     if isinstance(heads, Heads):
         files.write(path, lambda temporary: head_files.save(heads, temporary, fingerprint))
         return
-    tensors = {QUERIES: heads.embeddings.detach().cpu().contiguous()}
-    notes = {"kind": "query", "model_fingerprint": fingerprint}
-    files.write(path, lambda temporary: save_file(tensors, temporary, notes))
-
-
-@torch.no_grad()
-def _load_queries(queries: QueryHeads, path: Path) -> None:
-    queries.embeddings.copy_(load_file(path)[QUERIES])
+    files.write(path, lambda temporary: head_files.save_queries(heads, temporary, fingerprint))

@@ -1,0 +1,58 @@
+"""`probekit draft`: measure what drafting with probes, heads and floors gains."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probekit.cli.flags import with_settings
+from probekit.cli.printing import aligned, show
+from probekit.pipelines.drafting.settings import DraftSettings
+from probekit.settings import from_file
+
+# Settings of any run that mean nothing here, and the run, which is the command's argument.
+LEFT_OUT = {"marginal", "nucleus", "max_branches", "marginal_positions", "run"}
+FLAGS = [field.name for field in fields(DraftSettings) if field.name not in LEFT_OUT]
+SHOWN = {"layers": "half, three quarters and all of the depth"}
+
+
+@with_settings(DraftSettings, *FLAGS, shown=SHOWN)
+def draft(
+    settings: dict[str, Any],
+    run: Annotated[
+        Path | None, typer.Argument(help="A finished analysis, whose model and probes are taken.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/<model>-draft.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
+) -> None:
+    """Let readouts draft tokens that the model verifies, and time it beside greedy decoding."""
+    given = (from_file(config) if config else {}) | settings
+    if run is not None:
+        given["run"] = str(run)
+    from transformers.utils import logging
+
+    from probekit.pipelines.drafting import draft as measured
+    from probekit.runs.setup import load_model
+
+    logging.disable_progress_bar()
+    record = DraftSettings.from_mapping(measured.with_run(given))
+    found = measured.run(load_model(record), record, output, overwrite, typer.echo)
+    show(found.document, table(found.document))
+    typer.echo(f"Numbers: {found.folder / measured.FILE}")
+
+
+def table(document: Mapping[str, Any]) -> list[str]:
+    """Return what drafted, of the first domain, as lines."""
+    rows = document["drafters"]
+    lines = [["drafter", "shape", "foretold", "accepted", "tokens/pass", "speed", "pass costs"]]
+    for row in rows:
+        if row["domain"] == rows[0]["domain"]:
+            names = "predicted", "accepted", "tokens_per_forward", "speed", "pass_cost"
+            numbers = ["-" if row[name] is None else f"{row[name]:.2f}" for name in names]
+            lines.append([row["drafter"], "-".join(map(str, row["widths"])), *numbers])
+    return aligned(lines)
