@@ -8,6 +8,7 @@ systematic      draws by size: the large for sure, the rest by chance
 intervals       bootstrap over documents, and Wilson's interval of a share
 rates           sums by document become rates with intervals
 specialization  best layer, forgotten bits, recovered share, saturation, adaptation
+accepted_length how many drafted tokens are accepted, foretold and counted
 classes         where what is read comes from
 contrasts       probe against controls, families against linear, offsets together
 """

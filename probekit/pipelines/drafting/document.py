@@ -109,21 +109,14 @@ def drafter_rows(tried: Tried) -> Iterator[dict[str, Any]]:
 def _drafter_row(tried: Tried, trial: Trial, domain: str) -> dict[str, Any]:
     inside, settings = tried.inside(domain), tried.settings
     prompts = [prompt for name in inside for prompt in tried.prompts[name]]
-    drafted = [each for name in inside for each in tried.measured[name][trial.label].drafted]
-    plain = [each for name in inside for each in tried.measured[name][PLAIN].drafted]
+    drafted, plain = (
+        [each for name in inside for each in tried.measured[name][label].drafted]
+        for label in (trial.label, PLAIN)
+    )
     horizon, limit = len(trial.widths) + 1, settings.new_tokens
     found = gain(drafted, prompts, horizon, limit, settings.seed)
-    plain_seconds, seconds = (
-        np.sum([tried.measured[name][label].seconds for name in inside], axis=0)
-        for label in (PLAIN, trial.label)
-    )
-    speed = ratio(list(plain_seconds), list(seconds))
-    per_forward = None if found.tokens_per_forward is None else found.tokens_per_forward.value
-    pass_cost = None if per_forward is None else per_forward / speed.value
-    equal = sum(
-        torch.equal(one.token_ids, other.token_ids)
-        for one, other in zip(drafted, plain, strict=True)
-    )
+    pairs = zip(drafted, plain, strict=True)
+    equal = sum(torch.equal(one.token_ids, other.token_ids) for one, other in pairs)
     return {
         "drafter": trial.candidate.name,
         "layers": list(trial.candidate.layers),
@@ -140,6 +133,22 @@ def _drafter_row(tried: Tried, trial: Trial, domain: str) -> dict[str, Any]:
         **columns("tokens_per_forward", found.tokens_per_forward),
         **_foretold(tried.held_out, trial, domain, "predicted"),
         **_foretold(tried.own, trial, domain, "predicted_own"),
+        **_speed(tried, trial, inside, found.tokens_per_forward),
+        "offsets": list(_offsets(tried, trial, domain, found)),
+    }
+
+
+def _speed(
+    tried: Tried, trial: Trial, inside: Sequence[str], per_forward: Share | None
+) -> dict[str, float | None]:
+    """Return how much faster texts come, and what a pass costs."""
+    plain, seconds = (
+        np.sum([tried.measured[name][label].seconds for name in inside], axis=0)
+        for label in (PLAIN, trial.label)
+    )
+    speed = ratio(list(plain), list(seconds))
+    pass_cost = None if per_forward is None else per_forward.value / speed.value
+    return {
         "speed": speed.value,
         "speed_low": speed.low,
         "speed_high": speed.high,
@@ -147,8 +156,7 @@ def _drafter_row(tried: Tried, trial: Trial, domain: str) -> dict[str, Any]:
         "pass_cost": pass_cost,
         "break_even": None if pass_cost is None else pass_cost - 1,
         "forward_cost": cost.at(tried.costs, trial.pass_tokens),
-        "flat_speed": per_forward,
-        "offsets": list(_offsets(tried, trial, domain, found)),
+        "flat_speed": None if per_forward is None else per_forward.value,
     }
 
 

@@ -124,8 +124,7 @@ def run(
 ) -> DraftRun:
     """Measure the drafts of a loaded model; see `draft`."""
     settings = _resolved(settings, loaded)
-    stem = f"{Path(settings.model).name}-draft"
-    folder = Path(output) if output else results.default_folder(stem, settings, FILE)
+    folder = Path(output) if output else results.default_folder(settings, FILE, "-draft")
     with one_writer(folder):
         return _run(loaded, settings, folder, overwrite, say)
 
