@@ -16,12 +16,12 @@ class Journal:
     """The stages of a run as they start and end.
 
     Attributes:
-        path: log.jsonl; events are added to it.
+        path: log.jsonl; events are added to it. None, and nothing is kept.
         say: Called with each line that a person should see.
         seconds: Seconds by stage, without those of stages inside it: they add up to the whole.
     """
 
-    path: Path
+    path: Path | None
     say: Say
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -43,14 +43,17 @@ class Journal:
                 self.seconds[name] = event["seconds"]
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        for line in lines:
+        if self.path is None or not self.path.exists():
+            return
+        for line in self.path.read_text(encoding="utf-8").splitlines():
             # A process that is killed may leave half a line.
             with suppress(ValueError):
                 yield json.loads(line)
 
     def note(self, stage: str, event: str, **more: object) -> None:
         """Add an event to log.jsonl."""
+        if self.path is None:
+            return
         line = {"time": time.time(), "stage": stage, "event": event, **more}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:

@@ -40,11 +40,12 @@ def test_a_stage_inside_another_is_counted_once(
 
 
 def test_a_stage_that_fails_has_no_end(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "log.jsonl", print)
+    log = tmp_path / "log.jsonl"
+    journal = Journal(log, print)
     with pytest.raises(KeyError), journal.stage("probes"):
         raise KeyError
     assert journal.seconds == {}
-    assert '"end"' not in journal.path.read_text()
+    assert '"end"' not in log.read_text()
 
 
 def test_a_tracked_stream_is_the_stream_each_time(

@@ -23,6 +23,7 @@ from probekit.cli.heads import heads
 from probekit.cli.printing import aligned, show
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError
+from probekit.runs.ranks import last_words, number_and_count
 from probekit.settings import RunSettings, Settings, from_file
 
 if TYPE_CHECKING:
@@ -45,18 +46,29 @@ RESUMABLE = "interrupted; the same command goes on from here"
 
 
 def command(
-    interrupted: str = INTERRUPTED,
+    interrupted: str = INTERRUPTED, shared: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command with --debug and a message when it is interrupted."""
+    """Register a function as a command with --debug.
+
+    Args:
+        interrupted: What it says when it is interrupted.
+        shared: Whether several processes can share its work.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(debug: bool, **arguments: Any) -> None:  # noqa: ARG001 -- read in main
+            count = number_and_count()[1]
+            if count > 1 and not shared:
+                raise SettingsError(
+                    f"{function.__name__} runs in one process, got {count} of a launcher: call it "
+                    "without (analyze shares its work among processes)"
+                )
             try:
                 function(**arguments)
             except KeyboardInterrupt:
                 # Outside of a command typer would turn it into a silent exit.
-                typer.echo(f"probekit: {interrupted}", err=True)
+                _last_words(interrupted)
                 raise typer.Exit(130) from None
 
         signature = inspect.signature(function)
@@ -77,16 +89,25 @@ def main() -> None:
     # GNU OpenMP reads it once, when torch is imported. Its idle threads would spin, and beside
     # other work on a machine with few cores take the time from those that have something to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if number_and_count()[0] > 0:
+        # Of several processes of a run the first one tells how it goes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         app()
     except ProbekitError as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"probekit: {error}", err=True)
+        _last_words(str(error))
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
-@command(RESUMABLE)
+def _last_words(message: str) -> None:
+    """Say why this process ends, unless another one of its run said why all of them do."""
+    if last_words():
+        typer.echo(f"probekit: {message}", err=True)
+
+
+@command(RESUMABLE, shared=True)
 @with_settings(Settings)
 def analyze(
     settings: dict[str, Any],

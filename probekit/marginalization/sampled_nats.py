@@ -38,13 +38,18 @@ class NatsSampler:
     seed: int
 
     @torch.no_grad()
-    def nats(self, stream: Iterable[Seen], targets: Targets, drawn: Mask) -> pd.DataFrame:
+    def nats(
+        self, stream: Iterable[Seen], targets: Targets, drawn: Mask, own: Mask | None = None
+    ) -> pd.DataFrame:
         """Return the cross-entropies of the targets at offsets 2, 3, … from some positions.
 
         Args:
             stream: The blocks; can be read more than once.
             targets: Their targets.
             drawn: The positions, shape (block, pos); they have a target at every offset.
+            own: Those of some of their blocks, from which alone there are rows; all by default.
+                What is taken from all is what the model expects, so that rows do not depend on
+                which these are.
 
         Returns:
             Rows of block, position and offset, and in nats: nats, joint_nats and variance, as
@@ -58,7 +63,7 @@ class NatsSampler:
             Continuations.of(model, self.bos, ids[drawn].flatten(), expected), self.n_paths
         )
         tables = []
-        for block, token_ids in _blocks(stream, drawn):
+        for block, token_ids in _blocks(stream, drawn if own is None else own):
             prefix, positions = self.engine.read(token_ids), drawn[block].nonzero()[:, 0]
             random = np.random.default_rng((self.seed, block))
             uniform = torch.from_numpy(random.random((2, len(positions), len(offsets))))

@@ -13,10 +13,15 @@ SPREAD = ("balanced", "sequential")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the free memory of a device."""
+    """Return the free memory of a device; of a machine's own, the share of this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // processes_here()
+
+
+def processes_here() -> int:
+    """Return how many processes of one run a launcher started on this machine, as it says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def resolve_device(device: str) -> str:

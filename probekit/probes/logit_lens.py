@@ -76,13 +76,15 @@ def divergences(
     Args:
         stream: Holds the layers and the last one.
         anatomy: How the model decodes its residual stream.
-        layers: Layers to compare with the last.
+        layers: Layers to compare with the last; without any there are no rows.
         valid: Positions to compare at, shape (block, pos).
         documents: Document number of each position, shape (block, pos).
 
     Returns:
         Rows of layer, document, n and kl_sum.
     """
+    if not layers:
+        return pd.DataFrame()
     rows = []
     for seen in stream:
         block = seen.blocks

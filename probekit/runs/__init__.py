@@ -7,6 +7,7 @@ setup     from settings to a model, its anatomy, token blocks and a plan
 folder    the run folder: opened, written whole, read again
 own_files which files of a folder are a run's, and may be removed
 lock      one process at a time writes into a run folder
+ranks     the processes of one run, and where they meet
 stages    finished work of an unfinished run, under what could change it
 streams   the residual streams of a run, each captured once
 ceiling   the model marginalized at the drawn positions

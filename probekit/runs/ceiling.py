@@ -40,6 +40,21 @@ class Ceiling:
     rows: list[dict[str, Any]]
     checks: list[Check]
 
+    @classmethod
+    def of(
+        cls, positions: pd.DataFrame, route: str, domains: Sequence[str], checks: list[Check]
+    ) -> "Ceiling":
+        """Sum up what was measured at each position.
+
+        Args:
+            positions: As `positions` returns them.
+            route: How paths were kept.
+            domains: Domain of each document number.
+            checks: Of the branch engine.
+        """
+        name, rows = str(positions["readout"].iloc[0]), _rows(positions, route, domains)
+        return cls(name, _by_document(positions), positions, list(rows), checks)
+
 
 def wanted(settings: RunSettings) -> bool:
     """Whether there is a ceiling: at offset 1 it is the model itself."""
@@ -62,7 +77,15 @@ def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginali
 def marginalize_drawn(
     name: str, settings: RunSettings, setup: Setup, targets: Targets, drawn: Mask
 ) -> Ceiling:
-    """Marginalize the model at the drawn test positions.
+    """Marginalize the model at the drawn test positions, as `positions` does."""
+    table, checks = positions(name, settings, setup, targets, drawn, drawn)
+    return Ceiling.of(table, settings.marginal, setup.domains, checks)
+
+
+def positions(
+    name: str, settings: RunSettings, setup: Setup, targets: Targets, drawn: Mask, own: Mask
+) -> tuple[pd.DataFrame, list[Check]]:
+    """Marginalize the model at some of the drawn test positions.
 
     Ranks are those of the distribution over the paths kept. Its cross-entropy would be biased by
     what is left out: that comes from two halves of as many paths, drawn for the targets.
@@ -72,21 +95,28 @@ def marginalize_drawn(
         settings: How paths are kept.
         setup: Model and text.
         targets: Targets of the test blocks.
-        drawn: Where to marginalize, shape (block, pos).
+        drawn: All drawn positions, shape (block, pos).
+        own: Those of some of their blocks, at which to marginalize: each is the same whichever
+            these are.
+
+    Returns:
+        What was measured at each position and offset, and the checks of the branch engine; a
+        table without columns if no position is to be marginalized.
     """
+    if not own.any():
+        return pd.DataFrame(), []
     readout = marginalization(setup, settings, name)
     # Block by block, so that the bar moves: the engine reads one block at a time anyway.
     stream = Tracked(setup.stream("test", (), SITE_OF_MODEL, batch_size=1), name)
     documents = setup.blocks["test"].documents
-    ranks = score_positions([readout], stream, targets, drawn, documents)
+    table = score_positions([readout], stream, targets, own, documents)
+    table = table.rename(columns={"nats": "truncated_nats"})
     bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 2)
-    nats = NatsSampler(readout.engine, bos, n_paths, settings.seed).nats(stream, targets, drawn)
-    positions = ranks.rename(columns={"nats": "truncated_nats"})
+    sampler = NatsSampler(readout.engine, bos, n_paths, settings.seed)
+    nats = sampler.nats(stream, targets, drawn, own)
     for more in (_kept(readout.records, targets), nats):
-        positions = positions.merge(more, on=PLACE)
-    checks = [readout.check] if readout.check is not None else []
-    rows = list(_rows(positions, settings.marginal, setup.domains))
-    return Ceiling(name, _by_document(positions), positions, rows, checks)
+        table = table.merge(more, on=PLACE)
+    return table, [readout.check] if readout.check is not None else []
 
 
 def _kept(records: Sequence[Record], targets: Targets) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import torch
 from probekit.activations.residual_stream import Store
 from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
 from probekit.models.anatomy import Anatomy
-from probekit.models.devices import free_bytes
+from probekit.models.devices import free_bytes, processes_here
 from probekit.probes import waves
 from probekit.probes.convex import shortlist
 from probekit.probes.convex.cell_fit import DRAWN
@@ -48,6 +48,7 @@ class Plan:
         store_bytes: Bytes of all residuals.
         n_waves: Groups of probes that are fitted one after another.
         fit_bytes: Bytes that the probes of one such group take while they are fitted.
+        n_ranks: Processes that share the probes; residuals and groups are those of one.
     """
 
     n_tokens: int
@@ -59,13 +60,15 @@ class Plan:
     store_bytes: int
     n_waves: int
     fit_bytes: int
+    n_ranks: int = 1
 
     def line(self) -> str:
         """Return the plan in one line."""
+        shared = f"in each of {self.n_ranks} processes " if self.n_ranks > 1 else ""
         return (
             f"Plan: {self.n_tokens:,} tokens, {self.n_cells} probes of "
             f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
-            f"{self.batch_size} blocks, residuals {self.store} "
+            f"{self.batch_size} blocks, {shared}residuals {self.store} "
             f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}."
         )
 
@@ -79,6 +82,7 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
     *,
     batch_size: int | Literal["auto"] = "auto",
     scratch: Path | None = None,
+    n_ranks: int = 1,
 ) -> Plan:
     """Plan a run.
 
@@ -90,16 +94,19 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
         offsets: The horizon.
         batch_size: Blocks in a forward pass; `auto` for as many as suit the memory.
         scratch: An existing folder for residuals that memory has no room for.
+        n_ranks: Processes that share the layers.
     """
     device = anatomy.unembedding.device
     logits = block * anatomy.vocab_size * 4 * LOGIT_COPIES
     if batch_size == "auto":
         batch_size = int(min(MOST_BLOCKS, max(1, free_bytes(device) * BATCH_SHARE // logits)))
-    kept = n_blocks * block * len(layers) * anatomy.d_model * anatomy.unembedding.element_size()
+    share = math.ceil(len(layers) / n_ranks)
+    captured = min(len(layers), share + 1)  # the last layer is everyone's
+    kept = n_blocks * block * captured * anatomy.d_model * anatomy.unembedding.element_size()
     cells = len(layers) * offsets
     parameters = cells * (anatomy.d_hidden**2 + anatomy.d_hidden + anatomy.vocab_size)
     each = waves.cell_bytes(anatomy)
-    wave = waves.wave_size(cells, each, anatomy)
+    wave = waves.wave_size(share * offsets, each, anatomy)
     return Plan(
         n_tokens=n_blocks * block,
         n_cells=cells,
@@ -108,8 +115,9 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
         branch_tokens=_branch_tokens(device, anatomy.vocab_size),
         store=_store(device, kept, scratch),
         store_bytes=kept,
-        n_waves=math.ceil(cells / wave),
+        n_waves=math.ceil(share * offsets / wave),
         fit_bytes=wave * each,
+        n_ranks=n_ranks,
     )
 
 
@@ -124,9 +132,10 @@ def _store(device: torch.device, kept: int, scratch: Path | None) -> Store:
     """Return the fastest place that has room for all residuals; where none has, run again."""
     if device.type == "cuda" and kept < STORE_SHARE * free_bytes(device):
         return "device"
+    here = processes_here()
     if kept < STORE_SHARE * free_bytes(torch.device("cpu")):
         return "memory"
-    if scratch is not None and kept < DISK_SHARE * shutil.disk_usage(scratch).free:
+    if scratch is not None and kept < DISK_SHARE * shutil.disk_usage(scratch).free / here:
         return "disk"
     return "live"
 

@@ -17,6 +17,7 @@ from probekit.models import loading
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.models.loading import Loaded
 from probekit.runs import doctor, plan, separator
+from probekit.runs.ranks import Ranks
 from probekit.settings import (
     MARGINALIZED,
     MARGINALIZED_ON_CPU,
@@ -101,6 +102,7 @@ def prepare(
     layers: Sequence[int] | Literal["all"] = (),
     site: Site = "resid_post",
     scratch: Path | None = None,
+    ranks: Ranks | None = None,
 ) -> Setup:
     """Read and tokenize the text, find the model's anatomy, plan the run.
 
@@ -110,6 +112,7 @@ def prepare(
         layers: Layers to read; `all`, or none, for all.
         site: Where in a block they are read.
         scratch: An existing folder for residuals that memory has no room for.
+        ranks: This process among those that share the work: they go by the plan of the first.
 
     Raises:
         ModelError: If the model is not understood or takes no block this long.
@@ -125,9 +128,13 @@ def prepare(
     blocks = blocks_by_split(documents, parting.separator, block, settings.offsets)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
     size = settings.batch_size
+    ranks = ranks or Ranks()
     made = plan.make(
-        anatomy, n_blocks, block, layers, settings.offsets, batch_size=size, scratch=scratch
-    )
+        anatomy, n_blocks, block, layers, settings.offsets,
+        batch_size=size, scratch=scratch, n_ranks=ranks.count,
+    )  # fmt: skip
+    # A batch of another size would round differently.
+    made = ranks.same(lambda: made)
     return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting, scratch)
 
 

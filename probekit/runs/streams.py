@@ -8,6 +8,7 @@ from tqdm import tqdm
 from probekit.activations.residual_stream import ResidualStream, Site
 from probekit.data.documents import Split
 from probekit.readout import Seen
+from probekit.runs.ranks import number_and_count
 from probekit.runs.setup import Setup
 
 SITE_OF_MODEL: Site = "resid_post"
@@ -23,7 +24,8 @@ class Tracked:
     def __iter__(self) -> Iterator[Seen]:
         """Yield the batches of the stream."""
         # disable=None: no bar where standard error is not a terminal.
-        yield from tqdm(self.stream, self.label, leave=False, disable=None, unit="batch")
+        silent = True if number_and_count()[0] else None
+        yield from tqdm(self.stream, self.label, leave=False, disable=silent, unit="batch")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Streams:
     layers: tuple[int, ...]
     site: Site
     opened: dict[tuple[Split, Site], Iterable[Seen]] = field(default_factory=dict)
+
+    def holding(self, layers: Iterable[int]) -> "Streams":
+        """Return these streams if they hold some layers, else others, of those and the last."""
+        layers = {*layers, self.setup.anatomy.n_layers}
+        if layers <= {*self.layers}:
+            return self
+        return Streams(self.setup, tuple(sorted(layers)), self.site)
 
     def read(self, part: Split) -> Iterable[Seen]:
         """Return the layers to read, at the site asked for."""

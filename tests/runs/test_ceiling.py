@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -36,6 +37,26 @@ def measured(asked: dict[str, Any]) -> Any:
         )
     )
     return found, exact, truncated
+
+
+def test_a_position_is_the_same_bits_whichever_blocks_are_marginalized(
+    asked: dict[str, Any],
+) -> None:
+    settings = Settings.from_mapping(asked | {"max_branches": 4})
+    setup = prepare(load_model(settings), settings)
+    drawn = ceiling.scored_positions(setup, settings)["marginal"]
+    given = "marginal", settings, setup, text_targets(setup.blocks["test"], 2), drawn
+    whole, _ = ceiling.positions(*given, drawn)
+    parts = []
+    for number in (0, 1):
+        own = drawn.clone()
+        own[1 - number :: 2] = False
+        parts.append(ceiling.positions(*given, own)[0])
+    assert all(len(part) for part in parts)
+    together = pd.concat(parts).sort_values(["block", "offset", "position"], ignore_index=True)
+    pd.testing.assert_frame_equal(together, whole, check_exact=True)
+    nothing, checks = ceiling.positions(*given, torch.zeros_like(drawn))
+    assert (len(nothing), checks) == (0, [])
 
 
 def mean(table: Any, column: str, offset: int) -> float:

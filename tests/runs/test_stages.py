@@ -60,8 +60,9 @@ def test_work_that_fails_leaves_no_stage(stages: Stages) -> None:
 def test_a_stage_of_an_earlier_process_keeps_its_seconds(stages: Stages) -> None:
     stages.json("passages", lambda: 1)
     seconds = stages.journal.seconds["passages"]
-    with stages.journal.path.open("a", encoding="utf-8") as log:
+    path = stages.folder.with_name("log.jsonl")
+    with path.open("a", encoding="utf-8") as log:
         log.write('{"stage": "pass')  # what a process leaves that is killed as it writes
-    later = Stages(stages.folder, Journal(stages.journal.path, print), stages.fingerprint)
+    later = Stages(stages.folder, Journal(path, print), stages.fingerprint)
     later.json("passages", lambda: 2)
     assert later.journal.seconds == {"passages": pytest.approx(seconds, abs=1e-3)}

@@ -96,6 +96,26 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "what the model expects is taken from the positions of one process alone",
+        "probekit.marginalization.sampled_nats",
+        "expected = _expected(self.engine, stream, drawn)",
+        "expected = _expected(self.engine, stream, drawn if own is None else own)",
+        (
+            "tests/runs/test_ceiling.py"
+            "::test_a_position_is_the_same_bits_whichever_blocks_are_marginalized",
+        ),
+    ),
+    Mutation(
+        "the rows of several processes stay in the order of the processes",
+        "probekit.runs.stages",
+        'return whole.sort_values(list(order), kind="stable", ignore_index=True)',
+        "return whole",
+        (
+            "tests/runs/test_ranks.py"
+            "::test_a_stage_is_merged_in_one_order_and_is_there_for_any_number_of_ranks",
+        ),
+    ),
+    Mutation(
         "the control's targets change places among all positions",
         "probekit.probes.controls",
         "        first = _firsts(tokens[order])",

@@ -4,6 +4,7 @@ documents → token blocks → residual stream → readouts → scores → run f
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,9 @@ from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded, resolve_model
 from probekit.pipelines.analysis import document as assembly
-from probekit.pipelines.analysis import estimate, more_text, verdict
+from probekit.pipelines.analysis import estimate, fits, more_text, verdict
 from probekit.pipelines.analysis.measure import Measured, measure
-from probekit.probes.files import read_probes
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LINEAR
@@ -40,6 +41,7 @@ from probekit.runs.folder import (
 from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.own_files import remove_stages
+from probekit.runs.ranks import joined
 from probekit.runs.setup import (
     load_model,
     prepare,
@@ -87,33 +89,52 @@ def run(
     loaded: Loaded, settings: Settings, output: str | Path | None, overwrite: bool, say: Say
 ) -> Run:
     """Analyze a loaded model; see `analyze`."""
-    settings = _resolved(settings, loaded)
-    folder = Path(output) if output else default_folder(settings)
-    with one_writer(folder):
-        return _run(loaded, settings, folder, overwrite, say)
+    settings, ranks = _resolved(settings, loaded), joined()
+    folder = Path(output) if output else ranks.same(lambda: default_folder(settings))
+    if ranks.first:
+        with one_writer(folder):
+            return _run(loaded, settings, folder, overwrite, say)
+    return _run(loaded, settings, folder, overwrite, lambda _: None)
 
 
 def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say: Say) -> Run:
-    if is_finished(folder, settings, overwrite):
+    ranks = joined()
+    if ranks.same(lambda: is_finished(folder, settings, overwrite)):
         finished = load(folder)
         now = prepare(loaded, settings, settings.layers, settings.site)
         require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
-    journal = Journal(folder / "log.jsonl", say)
+    journal = Journal(folder / "log.jsonl" if ranks.first else None, say)
     with journal.stage("prepare"):
-        setup = prepare(loaded, settings, settings.layers, settings.site, folder)
+        setup = prepare(loaded, settings, settings.layers, settings.site, folder, ranks)
         test = setup.blocks["test"]
         of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         checks = [*of_model, setup.parting.check]
         warnings = require_analysable(checks)
-    start(folder, settings)
-    say(f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}")
-    stages = Stages.of_run(folder, journal, setup, settings)
+    if ranks.first:
+        start(folder, settings)
+        say(f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}")
+    stages = Stages.of_run(folder, journal, setup, settings, ranks)
     measured = measure(setup, settings, stages)
+    if ranks.first:
+        _report(folder, measured, stages, checks, warnings)
+    ranks.meet()
+    return load(folder)
+
+
+def _report(
+    folder: Path,
+    measured: Measured,
+    stages: Stages,
+    checks: Sequence[Check],
+    warnings: Sequence[dict[str, str]],
+) -> None:
+    """Draw the conclusions, and write the run folder."""
+    settings, journal = measured.settings, stages.journal
     findings = verdict.findings(
         measured.sums,
-        setup.anatomy.n_layers,
+        measured.setup.anatomy.n_layers,
         settings.offsets,
         verdict.Beside(measured.ceiling_errors, more_text.clauses(measured.learning)),
         at_output=settings.site == SITE_OF_MODEL,
@@ -123,7 +144,6 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
     with journal.stage("report"):
         page = reports.render(document, measured.passages)
     _write(folder, measured, stages, document, page)
-    return load(folder)
 
 
 def _resolved(settings: Settings, loaded: Loaded) -> Settings:
@@ -160,13 +180,14 @@ def _write(
     folder: Path, measured: Measured, stages: Stages, document: dict[str, Any], page: str
 ) -> None:
     """Write the run folder; results.json, which says that it is whole, comes last."""
+    setup = measured.setup
     for fit in measured.probes:
         # Where a family is fitted with several seeds, the first one's probes are kept.
         if fit.name == fit.family and fit.seed == measured.settings.seed:
-            stored = stages.path(fit.file)
-            files.write(folder / _probes_file(fit.family), partial(shutil.copyfile, stored))
+            about = fits.notes(fit, setup, measured.settings.site)
+            save = partial(write_probes, measured.probes[fit], metadata=about)
+            files.write(folder / _probes_file(fit.family), save)
     files.write(folder / "scores.parquet", measured.sums.named().to_parquet)
-    setup = measured.setup
     files.write(folder / DOCUMENTS, documents_table(setup).to_parquet)
     if measured.ceilings:
         positions = pd.concat([each.positions for each in measured.ceilings], ignore_index=True)

@@ -84,7 +84,7 @@ def _scored(
         *((layer, k) for k, (_, layer) in floors.items() if layer is not None),
     }
     few = replace(linear, probes={cell: linear.probes[cell] for cell in sorted(probes)})
-    read = streams.read("test")
+    read = streams.holding(few.layers).read("test")
     later = score_positions([few, skip_bigram], read, test.only(ahead), where, documents)
     layer = later["layer"].astype(object).where(later["layer"].notna(), None)
     cells = list(zip(later["readout"], layer, later["offset"], strict=True))

@@ -1,11 +1,12 @@
 """The ceiling of a run: the model marginalized, and with its output adapted to the text."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import pandas as pd
+import torch
 
 from probekit import files
 from probekit.checks import Check
@@ -47,7 +48,7 @@ def marginalize_run(
     marginalized = partial(_ceiling, inputs, settings, stages, drawn)
     ceilings = [marginalized(MARGINAL)]
     linear = next(probes[fit] for fit in probes if fit.name == LINEAR)
-    if _adapts(setup, settings, linear, scores):
+    if stages.ranks.same(partial(_adapts, setup, settings, linear, scores)):
         with in_place_of_output(setup.anatomy, linear.probes[setup.anatomy.n_layers, 1]):
             ceilings.append(marginalized(MARGINAL_ADAPTED))
     return ceilings
@@ -72,20 +73,23 @@ def _ceiling(
     drawn: Mask,
     name: str,
 ) -> Ceiling:
-    parts = f"{name}.parquet", f"{name}-positions.parquet"
+    setup, targets, ranks = inputs.streams.setup, inputs.targets["test"], stages.ranks
+    notes = stages.path(f"{name}-checks.json")
 
-    def measured() -> dict[str, Any]:
-        targets = inputs.targets["test"]
-        result = ceiling.marginalize_drawn(name, settings, inputs.streams.setup, targets, drawn)
-        # The tables first: the notes say that the stage is finished.
-        for part, table in zip(parts, (result.table, result.positions), strict=True):
-            files.write(stages.path(part), table.to_parquet)
-        return {"rows": result.rows, "checks": [asdict(check) for check in result.checks]}
+    def measured() -> pd.DataFrame:
+        own = torch.zeros_like(drawn)
+        blocks = ranks.share(drawn.any(dim=1).nonzero()[:, 0].tolist())
+        own[blocks] = drawn[blocks]
+        positions, checks = ceiling.positions(name, settings, setup, targets, drawn, own)
+        # The checks first: the table says that the stage is finished.
+        if ranks.first:
+            files.write_text(notes, files.as_json([asdict(check) for check in checks]))
+        return positions
 
-    notes = stages.json(name, measured)
-    checks = [Check(**check) for check in notes["checks"]]
-    table, positions = (pd.read_parquet(stages.path(part)) for part in parts)
-    return Ceiling(name, table, positions, notes["rows"], checks)
+    order = ["block", "offset", "position"]
+    positions = stages.shared_table(f"{name}-positions", measured, order, label=name)
+    checks = [Check(**check) for check in json.loads(notes.read_text(encoding="utf-8"))]
+    return Ceiling.of(positions, settings.marginal, setup.domains, checks)
 
 
 def sums(

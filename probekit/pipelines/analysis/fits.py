@@ -1,17 +1,23 @@
 """What is fitted: families of probes and controls, each to its inputs and targets."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import torch
 
+from probekit import files
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
-from probekit.models.anatomy import find_anatomy
+from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
+from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Examples, Probes
-from probekit.readout import CONTROL, RANDOM, Readout, Seen
+from probekit.readout import CONCAT, CONTROL, RANDOM, Readout, Seen
+from probekit.runs.ranks import Ranks
+from probekit.runs.setup import Setup
+from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import LARGEST_SEED, Family, Settings
 
@@ -45,9 +51,29 @@ class Fit:
         return f"{self.name}-{self.seed}"
 
     @property
-    def file(self) -> str:
-        """Name of the file of its probes."""
-        return f"{self.label}.safetensors"
+    def parts(self) -> tuple[int | None, ...]:
+        """What can be fitted without the rest: layers, or one probe that reads all (None)."""
+        return (None,) if self.family == CONCAT else self.layers
+
+    def only(self, parts: Sequence[int | None]) -> "Fit":
+        """Return the fit of some of its parts."""
+        layers = tuple(part for part in parts if part is not None)
+        return replace(self, layers=layers) if layers else self
+
+    def share(self, ranks: Ranks, layers: Sequence[int]) -> "Fit | None":
+        """Return what of it is this rank's, if anything is: its own layers of all that are read.
+
+        What captures a stream of its own goes round in turn, so that not one rank has it all.
+        """
+        if self.name == RANDOM or self.family == CONCAT:
+            parts = ranks.share(self.parts, self.seed)
+        else:
+            parts = [layer for layer in ranks.share(layers) if layer in self.layers]
+        return self.only(parts) if parts else None
+
+    def file(self, part: int | None) -> str:
+        """Name of the file of the probes of one part."""
+        return f"{self.label}-layer-{'all' if part is None else part}.safetensors"
 
 
 def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
@@ -91,6 +117,10 @@ class Inputs:
         """The last layer on the training part, where `train` does not hold it."""
         return None if self.streams.site == SITE_OF_MODEL else self.streams.finals("train")
 
+    def holding(self, layers: Sequence[int]) -> "Inputs":
+        """Return what is read and predicted, these layers among it."""
+        return replace(self, streams=self.streams.holding(layers))
+
     def part(self, split: Split) -> Examples:
         """Return stream and targets of a split."""
         return self.streams.read(split), self.targets[split]
@@ -104,6 +134,8 @@ def inputs_of(fit: Fit, inputs: Inputs) -> Inputs:
         inputs: The model's own streams and targets.
     """
     of_fit = replace(inputs, targets={s: t.only(fit.offsets) for s, t in inputs.targets.items()})
+    if fit.name != RANDOM:
+        of_fit = of_fit.holding(fit.layers)
     setup = inputs.streams.setup
     if fit.name == CONTROL:
         permuted = {
@@ -118,6 +150,49 @@ def inputs_of(fit: Fit, inputs: Inputs) -> Inputs:
         layers = tuple(sorted({*fit.layers, setup.anatomy.n_layers}))
         return replace(of_fit, streams=Streams(setup, layers, inputs.streams.site))
     return of_fit
+
+
+def fit_or_recall(fit: Fit, inputs: Inputs, setup: Setup, stages: Stages) -> Probes:
+    """Return the probes of a fit: what an earlier process finished from files, the rest fitted.
+
+    Args:
+        fit: The fit, or those of its parts that are this rank's.
+        inputs: What it reads and predicts.
+        setup: The model of the run, and the text.
+        stages: Where the probes of each part are kept.
+    """
+    missing = [part for part in fit.parts if not stages.path(fit.file(part)).exists()]
+    if missing:
+        with stages.journal.stage(fit.label):
+            probes = fit_probes(fit.only(missing), inputs)
+            stages.journal.note(fit.label, "fitted", passes=probes.n_passes)
+            about = notes(fit, setup, inputs.streams.site)
+            for part in missing:
+                of_part = {key: probe for key, probe in probes.probes.items() if key[0] == part}
+                save = partial(write_probes, replace(probes, probes=of_part), metadata=about)
+                files.write(stages.path(fit.file(part)), save)
+    else:
+        stages.journal.recall(fit.label)
+    # The probes of the untrained model are read against its own anatomy.
+    return recall(fit, inputs.streams.setup.anatomy, setup, stages)
+
+
+def recall(fit: Fit, anatomy: Anatomy, setup: Setup, stages: Stages) -> Probes:
+    """Return the probes of a fit from the files of its parts."""
+    paths = [stages.path(fit.file(part)) for part in fit.parts]
+    parts = [read_probes(path, anatomy, setup.fingerprint) for path in paths]
+    probes = {key: probe for part in parts for key, probe in part.probes.items()}
+    return replace(parts[0], probes=probes, n_passes=max(part.n_passes for part in parts))
+
+
+def notes(fit: Fit, setup: Setup, site: str) -> dict[str, str]:
+    """Return what is noted beside the probes of a fit."""
+    return {
+        "model_fingerprint": setup.fingerprint,
+        "site": site,
+        "seed": str(fit.seed),
+        "norm": "z is what enters the unembedding: the model's final norm is applied first",
+    }
 
 
 def fit_probes(fit: Fit, inputs: Inputs) -> Probes:
@@ -138,11 +213,12 @@ def fit_probes(fit: Fit, inputs: Inputs) -> Probes:
     return replace(probes, name=fit.name)
 
 
-def online_codelength(inputs: Inputs, seed: int) -> pd.DataFrame:
+def online_codelength(inputs: Inputs, layers: Sequence[int], seed: int) -> pd.DataFrame:
     """Return the online codelength of linear probes, fitted to more and more training text.
 
     Args:
         inputs: What they read and predict.
+        layers: Layers to read.
         seed: Seed of the order in which blocks are sent.
     """
     validation, stream = inputs.part("validation"), inputs.streams.read("train")
@@ -150,9 +226,7 @@ def online_codelength(inputs: Inputs, seed: int) -> pd.DataFrame:
 
     def fitted(targets: Targets) -> Readout:
         short = codelength.Within(stream, targets)
-        return linear.fit(
-            (short, targets), validation, setup.anatomy, inputs.streams.layers, seed=seed
-        )
+        return linear.fit((short, targets), validation, setup.anatomy, layers, seed=seed)
 
     # Blocks are sorted by domain: a code is short where what was sent is like what comes.
     draw = torch.Generator().manual_seed(seed)

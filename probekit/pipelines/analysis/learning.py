@@ -89,8 +89,10 @@ def measured(
     anatomy = inputs.streams.setup.anatomy
     domain = DomainRates.of(sums, sums.groups[0], anatomy.n_layers)
     compared = [Compared.of(domain, offset) for offset in range(2, settings.offsets + 1)]
-    scored = partial(score_parts, inputs, compared, whole, positions)
-    return list(rows(sums, stages.table("learning", scored), compared, anatomy.d_hidden))
+    own = stages.ranks.share(compared)
+    scored = partial(score_parts, inputs, own, whole, positions)
+    table = stages.shared_table("learning", scored, ["offset"])
+    return list(rows(sums, table, compared, anatomy.d_hidden))
 
 
 def score_parts(
@@ -112,6 +114,7 @@ def score_parts(
         training positions. Of an offset whose smallest part has too few positions there are none.
     """
     tables = []
+    inputs = inputs.holding([layer for each in compared for layer in each.layers])
     for each in compared:
         train = inputs.targets["train"].only([each.offset])
         least = part_of(train, PARTS[0])

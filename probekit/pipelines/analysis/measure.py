@@ -26,7 +26,6 @@ from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
-from probekit.probes.files import read_probes, write_probes
 from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
@@ -39,6 +38,8 @@ from probekit.scoring.rates import ALL, DocumentSums
 from probekit.scoring.score import score
 from probekit.settings import Settings
 from probekit.shapes import Mask
+
+SCORED: tuple[Split, ...] = ("validation", "test")
 
 KlByLayer = Mapping[tuple[str, int], float]  # by domain and layer
 
@@ -118,17 +119,14 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         settings: What is measured.
         stages: What is finished already, and where what is finished now is kept.
     """
-    streams = Streams(setup, setup.layers, settings.site)
-    inputs = Inputs(streams, _targets(setup, settings, stages))
+    own = tuple(sorted({*stages.ranks.share(setup.layers), setup.anatomy.n_layers}))
+    inputs = Inputs(Streams(setup, own, settings.site), _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers))
-    inputs_by_fit = {fit: fits.inputs_of(fit, inputs) for fit in planned}
-    probes = {
-        fit: _fit_or_recall(fit, inputs_by_fit[fit], setup, settings.site, stages)
-        for fit in planned
-    }
-    score_all = partial(_scores, inputs, ngrams, probes, inputs_by_fit, positions, settings.seed)
-    scores = stages.table("scores", score_all)
+    scored = partial(_Scorer(inputs, positions, stages, settings.seed).table, ngrams, planned)
+    order = ["turn", "split", "layer", "offset", "positions", "document"]
+    scores = stages.shared_table("scores", scored, order).drop(columns="turn")
+    probes = {fit: fits.recall(fit, setup.anatomy, setup, stages) for fit in planned}
     marginalized = ceilings.marginalize_run(
         inputs, settings, probes, scores, stages, positions["marginal"]
     )
@@ -174,58 +172,52 @@ def _ngrams(inputs: Inputs) -> tuple[Unigram, SkipBigram]:
     return ngram.fit(train, validation, setup.anatomy.vocab_size)
 
 
-def _fit_or_recall(
-    fit: Fit, inputs: Inputs, trained_setup: Setup, site: str, stages: Stages
-) -> Probes:
-    """Return the probes of a fit, on train, chosen on validation, from its stage if it is there."""
-    notes = {
-        "model_fingerprint": trained_setup.fingerprint,
-        "site": site,
-        "seed": str(fit.seed),
-        "norm": "z is what enters the unembedding: the model's final norm is applied first",
-    }
+@dataclass(frozen=True)
+class _Scorer:
+    """Fits and scores this rank's readouts; what is scored has a `turn`, whoever scores it."""
 
-    def fitted() -> Probes:
-        probes = fits.fit_probes(fit, inputs)
-        stages.journal.note(fit.label, "fitted", passes=probes.n_passes)
-        return probes
+    inputs: Inputs
+    positions: Mapping[str, Mask]
+    stages: Stages
+    seed: int
 
-    path = stages.file(fit.file, fitted, partial(write_probes, metadata=notes))
-    # The probes of the untrained model are read against its own anatomy.
-    return read_probes(path, inputs.streams.setup.anatomy, trained_setup.fingerprint)
+    def table(self, ngrams: Sequence[Readout], planned: Sequence[Fit]) -> pd.DataFrame:
+        """Return the sums by document of all that this rank has but the ceilings."""
+        tables = [*self._fitted(planned), *self._given(ngrams)]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
+    def _fitted(self, planned: Sequence[Fit]) -> Iterator[pd.DataFrame]:
+        setup = self.inputs.streams.setup
+        for turn, fit in enumerate(planned, start=3):
+            share = fit.share(self.stages.ranks, setup.layers)
+            if share is not None:
+                # An untrained model is alive no longer than it is read.
+                inputs = fits.inputs_of(share, self.inputs)
+                probes = fits.fit_or_recall(share, inputs, setup, self.stages)
+                for split in SCORED:
+                    table = self._scored(split, [probes], *inputs.part(split))
+                    yield table.assign(seed=fit.seed, turn=turn)
 
-def _scores(
-    inputs: Inputs,
-    ngrams: Sequence[Readout],
-    probes: Mapping[Fit, Probes],
-    inputs_by_fit: Mapping[Fit, Inputs],
-    positions: Mapping[str, Mask],
-    seed: int,
-) -> pd.DataFrame:
-    """Return the sums by document of all readouts but the ceilings."""
-    streams, anatomy = inputs.streams, inputs.streams.setup.anatomy
+    def _given(self, ngrams: Sequence[Readout]) -> Iterator[pd.DataFrame]:
+        streams, targets = self.inputs.streams, self.inputs.targets
+        ranks, anatomy = self.stages.ranks, streams.setup.anatomy
+        if own := ranks.share(streams.setup.layers):
+            lens = [LogitLens(own, anatomy)]
+            table = self._scored("test", lens, streams.read("test"), targets["test"])
+            yield table.assign(seed=self.seed, turn=1)
+        if ranks.first:
+            table = self._scored("test", [Model(anatomy)], streams.finals("test"), targets["test"])
+            yield table.assign(seed=self.seed, turn=0)
+            for split in SCORED:
+                table = self._scored(split, ngrams, *self.inputs.part(split))
+                yield table.assign(seed=self.seed, turn=2)
 
-    def scored(
-        split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
+    def _scored(
+        self, split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
     ) -> pd.DataFrame:
-        documents = streams.setup.blocks[split].documents
-        where = positions if split == "test" else {"all": documents >= 0}
-        table = score(readouts, stream, targets, where, documents)
-        return table.assign(split=split, seed=seed)
-
-    def tables() -> Iterator[pd.DataFrame]:
-        test, lens = inputs.targets["test"], LogitLens(streams.layers, anatomy)
-        yield scored("test", [Model(anatomy)], streams.finals("test"), test)
-        yield scored("test", [lens], streams.read("test"), test)
-        splits: tuple[Split, ...] = ("validation", "test")
-        for split in splits:
-            yield scored(split, ngrams, streams.read(split), inputs.targets[split])
-            for fit, readout in probes.items():
-                stream, targets = inputs_by_fit[fit].part(split)
-                yield scored(split, [readout], stream, targets).assign(seed=fit.seed)
-
-    return pd.concat(tables(), ignore_index=True)
+        documents = self.inputs.streams.setup.blocks[split].documents
+        where = self.positions if split == "test" else {"all": documents >= 0}
+        return score(readouts, stream, targets, where, documents).assign(split=split)
 
 
 def _lens_kl(inputs: Inputs, stages: Stages) -> KlByLayer:
@@ -233,10 +225,9 @@ def _lens_kl(inputs: Inputs, stages: Stages) -> KlByLayer:
         return {}
     setup, stream = inputs.streams.setup, inputs.streams.read("test")
     valid, documents = inputs.targets["test"].valid[1], setup.blocks["test"].documents
-    table = stages.table(
-        "lens divergence",
-        partial(divergences, stream, setup.anatomy, setup.layers, valid, documents),
-    )
+    own = stages.ranks.share(setup.layers)
+    diverged = partial(divergences, stream, setup.anatomy, own, valid, documents)
+    table = stages.shared_table("lens divergence", diverged, ["layer", "document"])
     table["domain"] = [setup.domains[number] for number in table["document"]]
     kl_by_layer: dict[tuple[str, int], float] = {}
     for domain, group in [(ALL, table), *table.groupby("domain")]:
@@ -269,9 +260,11 @@ def _codelength(inputs: Inputs, settings: Settings, stages: Stages) -> list[dict
     if not settings.codelength:
         return []
 
-    def measured() -> Any:
-        table = fits.online_codelength(inputs, settings.seed)
-        return json.loads(table.to_json(orient="records"))
+    own = stages.ranks.share(inputs.streams.setup.layers)
 
-    rows: list[dict[str, Any]] = stages.json("codelength", measured)
+    def measured() -> pd.DataFrame:
+        return fits.online_codelength(inputs, own, settings.seed) if own else pd.DataFrame()
+
+    table = stages.shared_table("codelength", measured, ["layer", "offset"])
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
     return rows
