@@ -1,14 +1,17 @@
 """What a run will take, before it starts: batch size, memory, the time of a probe."""
 
+import itertools
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import Store
 from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
@@ -26,6 +29,8 @@ LOGIT_COPIES = 3
 BATCH_SHARE = 0.05
 STORE_SHARE = 0.4
 DISK_SHARE = 0.8
+# Share of it that a second model may take: its activations want some too.
+ANOTHER_SHARE = 0.8
 MOST_BLOCKS = 64
 # Passes over the training positions that a cell was seen to take.
 USUAL_PASSES = 9
@@ -49,6 +54,7 @@ class Plan:
         n_waves: Groups of probes that are fitted one after another.
         fit_bytes: Bytes that the probes of one such group take while they are fitted.
         n_ranks: Processes that share the probes; residuals and groups are those of one.
+        another: Whether a second model, of untrained blocks, fits into memory beside this one.
     """
 
     n_tokens: int
@@ -61,6 +67,7 @@ class Plan:
     n_waves: int
     fit_bytes: int
     n_ranks: int = 1
+    another: bool = True
 
     def line(self) -> str:
         """Return the plan in one line."""
@@ -69,7 +76,8 @@ class Plan:
             f"Plan: {self.n_tokens:,} tokens, {self.n_cells} probes of "
             f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
             f"{self.batch_size} blocks, {shared}residuals {self.store} "
-            f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}."
+            f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}"
+            f"{'' if self.another else ', no room for the control on an untrained model'}."
         )
 
 
@@ -119,6 +127,17 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
         fit_bytes=wave * each,
         n_ranks=n_ranks,
     )
+
+
+def room_for_another(model: PreTrainedModel) -> bool:
+    """Whether a second model of the same size fits into memory beside this one."""
+    needed: Counter[torch.device] = Counter()
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        needed[tensor.device] += tensor.nbytes
+    # Its weights are drawn in main memory before they go where the first one's are.
+    main = torch.device("cpu")
+    needed[main] = max(needed[main], sum(n for device, n in needed.items() if device != main))
+    return all(n <= ANOTHER_SHARE * free_bytes(device) for device, n in needed.items())
 
 
 def _branch_tokens(device: torch.device, vocab_size: int) -> int:

@@ -134,7 +134,8 @@ def prepare(
         batch_size=size, scratch=scratch, n_ranks=ranks.count,
     )  # fmt: skip
     # A batch of another size would round differently.
-    made = ranks.same(lambda: made)
+    another = plan.room_for_another(loaded.model)
+    made = ranks.same(lambda: replace(made, another=another))
     return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting, scratch)
 
 

@@ -62,9 +62,11 @@ def _untrained(
     """Return the mean over models with untrained blocks, their spread in the interval."""
     rates = draws[0]
     found = [each.nats(RANDOM, layer, offset) for each in draws if each.has(RANDOM, layer, offset)]
-    untrained = _over_draws(np.stack(found), seed)
-    random_bits = v_information_bits(rates.nats(UNIGRAM, None, offset), untrained)
-    gained_bits = v_information_bits(untrained, rates.nats(LINEAR, layer, offset))
+    random_bits, gained_bits = None, None
+    if found:
+        untrained = _over_draws(np.stack(found), seed)
+        random_bits = v_information_bits(rates.nats(UNIGRAM, None, offset), untrained)
+        gained_bits = v_information_bits(untrained, rates.nats(LINEAR, layer, offset))
     return (
         rates.columns("random_bits", random_bits)
         | rates.columns("bits_over_random", gained_bits)

@@ -110,5 +110,27 @@ def test_a_shortlist_takes_less_than_the_vocabulary(
     assert plan.cell_seconds(anatomy, n_train, 500.0) == pytest.approx(whole * 1e-6)
 
 
+def test_a_second_model_is_left_out_where_twice_the_model_does_not_fit(
+    tiny_llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(parameter.nbytes for parameter in tiny_llama.parameters())
+    for free, room in ((2 * size, True), (size, False)):
+        monkeypatch.setattr(plan, "free_bytes", lambda _, free=free: free)
+        assert plan.room_for_another(tiny_llama) == room
+    made = plan.make(find_anatomy(tiny_llama), 10, 16, (0, 3), 3)
+    assert "untrained" not in made.line()
+    assert "no room for the control on an untrained" in replace(made, another=False).line()
+
+
+def test_of_several_processes_each_has_its_share_and_the_last_layer(anatomy: Anatomy) -> None:
+    alone = plan.make(anatomy, 10, 16, range(5), 3)
+    found = [plan.make(anatomy, 10, 16, range(5), 3, n_ranks=n) for n in (2, 5, 9)]
+    each = alone.store_bytes // 5
+    assert [made.store_bytes // each for made in found] == [4, 2, 2]
+    assert {made.n_cells for made in found} == {alone.n_cells}
+    assert [made.fit_bytes * 15 // alone.fit_bytes for made in found] == [9, 3, 3]
+    assert "in each of 2 processes residuals" in found[0].line()
+
+
 def test_free_memory_is_some() -> None:
     assert devices.free_bytes(torch.device("cpu")) > 2**20

@@ -132,6 +132,7 @@ def _report(
 ) -> None:
     """Draw the conclusions, and write the run folder."""
     settings, journal = measured.settings, stages.journal
+    warnings = [*warnings, *fits.left_out(settings, measured.setup, list(measured.probes))]
     findings = verdict.findings(
         measured.sums,
         measured.setup.anatomy.n_layers,

@@ -36,7 +36,8 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
         setup: Model, text and layers.
         settings: What is measured.
     """
-    planned, anatomy = list(fits.planned(settings, setup.layers)), setup.anatomy
+    planned = list(fits.planned(settings, setup.layers, setup.plan.another))
+    anatomy = setup.anatomy
     tokens = {split: float(blocks.token_ids.numel()) for split, blocks in setup.blocks.items()}
     cell = plan.cell_seconds(anatomy, tokens["train"], tokens["validation"])
     loss = LOSS_SHARE * plan.seconds_each(anatomy, anatomy.vocab_size)

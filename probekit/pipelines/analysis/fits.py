@@ -76,12 +76,13 @@ class Fit:
         return f"{self.label}-layer-{'all' if part is None else part}.safetensors"
 
 
-def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
+def planned(settings: Settings, layers: tuple[int, ...], untrained: bool = True) -> Iterator[Fit]:
     """Yield what is to be fitted, the linear probes first.
 
     Args:
         settings: Families, controls and horizon.
         layers: Layers to read.
+        untrained: Whether there is room for the models with untrained blocks.
     """
     offsets = tuple(range(1, settings.offsets + 1))
     seeds = range(settings.seed, settings.seed + settings.seeds)
@@ -94,10 +95,30 @@ def planned(settings: Settings, layers: tuple[int, ...]) -> Iterator[Fit]:
     above = tuple(layer for layer in few_layers if layer > 0)
     for seed in seeds if above else ():
         yield Fit(CONTROL, "linear", seed, above, few_offsets)
-    for draw in range(max(settings.seeds, controls.DRAWS)) if above else ():
+    for draw in range(max(settings.seeds, controls.DRAWS)) if above and untrained else ():
         seed = (settings.seed + draw) % (LARGEST_SEED + 1)
         where = above if draw == 0 or settings.controls == "all" else above[-1:]
         yield Fit(RANDOM, "linear", seed, where, few_offsets)
+
+
+def left_out(settings: Settings, setup: Setup, done: Sequence[Fit]) -> Iterator[dict[str, str]]:
+    """Yield a warning of the control that there was no room for.
+
+    Args:
+        settings: What was asked.
+        setup: The model.
+        done: What was fitted.
+    """
+    if {fit.name for fit in planned(settings, setup.layers)} > {fit.name for fit in done}:
+        size = sum(parameter.nbytes for parameter in setup.loaded.model.parameters()) / 2**30
+        yield {
+            "code": "untrained-left-out",
+            "message": (
+                "The control on models with untrained blocks was left out: a second model of "
+                f"{size:,.1f} GiB did not fit into the free memory beside this one. More memory, "
+                "or the model in a narrower --dtype, brings it."
+            ),
+        }
 
 
 @dataclass(frozen=True)

@@ -122,10 +122,13 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     own = tuple(sorted({*stages.ranks.share(setup.layers), setup.anatomy.n_layers}))
     inputs = Inputs(Streams(setup, own, settings.site), _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
-    planned = list(fits.planned(settings, setup.layers))
+    planned = list(fits.planned(settings, setup.layers, setup.plan.another))
     scored = partial(_Scorer(inputs, positions, stages, settings.seed).table, ngrams, planned)
     order = ["turn", "split", "layer", "offset", "positions", "document"]
     scores = stages.shared_table("scores", scored, order).drop(columns="turn")
+    # As it was scored: where a run goes on, there may be more room than there was.
+    names = set(scores["readout"])
+    planned = [fit for fit in fits.planned(settings, setup.layers) if fit.name in names]
     probes = {fit: fits.recall(fit, setup.anatomy, setup, stages) for fit in planned}
     marginalized = ceilings.marginalize_run(
         inputs, settings, probes, scores, stages, positions["marginal"]

@@ -10,6 +10,7 @@ from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
 
 OF_ALL = "targets changed places across all texts together"
+NO_ROOM = "there was no room for a second model"
 FEW_ROWS = 30  # above it, a table of layers keeps those that matter
 
 
@@ -41,8 +42,8 @@ class _Column:
 _CONTROLS = (
     _Column("contextual_bits", "In the context (bits)", reason=OF_ALL),
     _Column("overfit_bits", "Overfitting (bits)", reason=f"{OF_ALL}, or layer 0 was not read"),
-    _Column("random_bits", "Untrained blocks' probe (bits)", refitted=False),
-    _Column("bits_over_random", "Bits over untrained blocks", refitted=False),
+    _Column("random_bits", "Untrained blocks' probe (bits)", reason=NO_ROOM, refitted=False),
+    _Column("bits_over_random", "Bits over untrained blocks", reason=NO_ROOM, refitted=False),
 )
 _FAMILIES = (
     _Column("top1", "Top-1 (%)", 100.0, 1),

@@ -32,6 +32,8 @@ def _controls(run: RunRows) -> Iterator[str]:
     if not ran:
         yield "The controls: permuted targets, and the probe behind untrained blocks (--controls)."
         return
+    if not any(row["random_draws"] for row in ran):
+        yield "The probe behind untrained blocks: there was no room for a second model."
     offsets, layers = (sorted({row[name] for row in ran}) for name in ("offset", "layer"))
     skipped = []
     if set(offsets) < set(run.offsets):

@@ -10,6 +10,7 @@ import probekit
 from probekit.errors import RunError
 from probekit.pipelines.analysis.fits import planned
 from probekit.probes.probe import FORMS
+from probekit.runs import plan
 from probekit.runs.folder import Run, json_schema
 from probekit.settings import Settings
 
@@ -114,6 +115,21 @@ def test_the_probes_of_a_family_can_be_loaded(everything: Run, finished_run: Run
     assert set(found.probes) == {(layer, k) for layer in (0, 2) for k in (1, 2, 3)}
     with pytest.raises(RunError, match="there are no probes at"):
         probekit.load_probes(finished_run.folder, family="mlp")
+
+
+def test_a_run_without_room_for_a_second_model_says_so(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 10_000)  # the model has 20 kB
+    said: list[str] = []
+    run = probekit.analyze(**asked, marginal="off", output=tmp_path, say=said.append)
+    assert any("no room for the control on an untrained model" in line for line in said)
+    assert "random" not in set(run.scores["readout"])
+    assert "untrained-left-out" in {row["code"] for row in run.results["warnings"]}
+    for row in run.results["controls"]:
+        assert (row["random_bits"], row["bits_over_random"], row["random_draws"]) == (None, None, 0)
+    Draft202012Validator(json_schema()).validate(dict(run.results))
+    assert "there was no room for a second model" in run.report.read_text()
 
 
 def test_a_run_without_controls_says_so_by_an_empty_part(
