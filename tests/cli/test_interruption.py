@@ -41,29 +41,25 @@ def nobody_is_left(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "after"),
-    [("analyze", "  linear-0: "), ("sweep", "  linear-0: "), ("sweep", " → ")],
-)
+@pytest.mark.parametrize("command", ["analyze", "sweep"])
 def test_an_interrupted_command_says_so_leaves_nobody_behind_and_goes_on(
     asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], command: str, after: str,
+    capsys: pytest.CaptureFixture[str], command: str,
 ) -> None:  # fmt: skip
     model = {"analyze": "--model", "sweep": "--models"}[command]
     folder = tmp_path / {"analyze": "", "sweep": Path(asked["model"]).name}[command]
     rest = flags({key: value for key, value in asked.items() if key != "model"})
     arguments = [command, model, asked["model"], *rest, "--output", str(tmp_path)]
-    program = interrupted(arguments, after)
+    program = interrupted(arguments, after="  linear-0: ")
     _, errors = program.communicate(timeout=60)
     assert (program.returncode, errors) == (130, RESUMABLE)
     assert "Traceback" not in errors
     assert nobody_is_left(program.pid)
     assert not (folder / "results.json").exists()
-    finished = list((folder / "stages").glob("*"))
-    assert bool(finished) == ("linear" in after)
+    assert list((folder / "stages").glob("*-linear-0-*"))
     assert call(monkeypatch, *arguments) == 0
     assert (folder / "results.json").exists()
-    assert ("  linear-0: " in capsys.readouterr().out) == ("linear" not in after)
+    assert "  linear-0: " not in capsys.readouterr().out
 
 
 def test_a_command_that_keeps_nothing_does_not_promise_to_go_on(

@@ -3,7 +3,6 @@
 documents → token blocks → residual stream → readouts → scores → run folder → report
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -144,7 +143,7 @@ def _report(
     document = assembly.document(measured, findings, checks, warnings, journal)
     with journal.stage("report"):
         page = reports.render(document, measured.passages)
-    _write(folder, measured, stages, document, page)
+    _write(folder, measured, document, page)
 
 
 def _resolved(settings: Settings, loaded: Loaded) -> Settings:
@@ -177,9 +176,7 @@ def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     return [*checks, *of_text, setup.branches().check_first(token_ids[0])]
 
 
-def _write(
-    folder: Path, measured: Measured, stages: Stages, document: dict[str, Any], page: str
-) -> None:
+def _write(folder: Path, measured: Measured, document: dict[str, Any], page: str) -> None:
     """Write the run folder; results.json, which says that it is whole, comes last."""
     setup = measured.setup
     for fit in measured.probes:
