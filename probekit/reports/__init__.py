@@ -4,6 +4,7 @@ components    what pages share: figures, tables, numbers, templates
 analysis      the page of one run
 inspector     its part that shows passages token by token
 comparison    the page over several runs
+drafting      the page of a measured draft
 heads         the page of a study of heads
 publication   figures for print, each with its numbers
 reproduction  the page of a repeated figure or table
@@ -13,6 +14,7 @@ assets        their styles and scripts
 
 from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
+from probekit.reports.drafting.page import render_draft
 from probekit.reports.heads.page import render_heads
 from probekit.reports.publication.figure_files import figure_files
 from probekit.reports.reproduction.page import render_reproduction
@@ -22,6 +24,7 @@ __all__ = [
     "figure_files",
     "render",
     "render_comparison",
+    "render_draft",
     "render_heads",
     "render_reproduction",
 ]

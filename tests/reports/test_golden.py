@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 import pytest
 
 from probekit.reports import render, render_comparison
+from probekit.reports.drafting.page import render_draft
 from probekit.reports.heads.page import render_heads
 from probekit.reports.reproduction.page import render_reproduction
-from support.pages import synthetic_heads, synthetic_reproduction
+from support.pages import synthetic_draft, synthetic_heads, synthetic_reproduction
 from support.pages.synthetic_comparison import document
 from support.pages.synthetic_passages import Held, passages
 from support.pages.synthetic_run import Size, results
@@ -24,6 +25,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "report": lambda: render(results(SIZE), passages(SIZE, Held(tokens=30))),
     "comparison": lambda: render_comparison(document()),
     "heads": lambda: render_heads(synthetic_heads.document()),
+    "draft": lambda: render_draft(synthetic_draft.document()),
     "figure-1": lambda: render_reproduction(synthetic_reproduction.figure_1()),
     "table-1": lambda: render_reproduction(synthetic_reproduction.table_1()),
 }

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 
 from probekit import reports
+from probekit.reports.drafting.page import render_draft
 from probekit.reports.heads.page import render_heads
 from probekit.reports.reproduction.page import render_reproduction
-from support.pages import synthetic_heads, synthetic_reproduction
+from support.pages import synthetic_draft, synthetic_heads, synthetic_reproduction
 from support.pages.synthetic_comparison import Ladder, document, page
 from support.pages.synthetic_passages import Held, passages
 from support.pages.synthetic_run import HOSTILE, Size, results
@@ -82,6 +83,7 @@ def digests() -> dict[str, str]:
     """Return digests of a page of each kind and of all files of figures."""
     pages = {"page": hostile_page(), "comparison": page("hostile")}
     pages["heads"] = render_heads(synthetic_heads.hostile())
+    pages["draft"] = render_draft(synthetic_draft.hostile())
     pages["reproduction"] = render_reproduction(synthetic_reproduction.figure_1())
     every = {name: text.encode() for name, text in pages.items()}
     every |= {**figures(), **comparison_figures(), **heads_figures()}

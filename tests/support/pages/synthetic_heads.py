@@ -121,15 +121,16 @@ EVIL = "<script>alert(1)</script>"
 _KEPT = {"schema", "positions", "offset", "metric", "readout", "part", "against"}
 
 
+def poisoned(value: Any, key: str = "") -> Any:
+    """Return content with markup in front of every text."""
+    if isinstance(value, dict):
+        return {name: poisoned(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each, key) for each in value]
+    return EVIL + value if isinstance(value, str) and key not in _KEPT else value
+
+
 def hostile() -> dict[str, Any]:
     """Return the study with markup in front of every text of the run."""
-
-    def poisoned(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {name: poisoned(each, name) for name, each in value.items()}
-        if isinstance(value, list):
-            return [poisoned(each, key) for each in value]
-        return EVIL + value if isinstance(value, str) and key not in _KEPT else value
-
     found: dict[str, Any] = poisoned(document())
     return found
