@@ -43,7 +43,7 @@ def draft(
     record = DraftSettings.from_mapping(measured.with_run(given))
     found = measured.run(load_model(record), record, output, overwrite, typer.echo)
     show(found.document, table(found.document))
-    typer.echo(f"Numbers: {found.folder / measured.FILE}")
+    typer.echo(f"Report: {found.report}")
 
 
 def table(document: Mapping[str, Any]) -> list[str]:

@@ -173,14 +173,18 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     figures: Figures = False,
 ) -> None:
-    """Render the report of a finished run, or of a study of heads, again."""
+    """Render the report of a finished run, study of heads or measured draft again."""
     from probekit import reports
+    from probekit.pipelines.drafting import draft as measured
     from probekit.pipelines.head_study import study_heads
     from probekit.runs import folder
 
     if (run / study_heads.FILE).exists():
         document = study_heads.load(run).document
         page = reports.render_heads(document)
+    elif (run / measured.FILE).exists():
+        document = measured.load(run).document
+        page = reports.render_draft(document)
     else:
         finished = folder.load(run)
         document = finished.results

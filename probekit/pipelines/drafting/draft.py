@@ -3,7 +3,7 @@
     run = probekit.draft("tiny")
     run = probekit.draft(run="runs/tiny")     with the probes of a finished analysis
 
-setup → the model's own continuations → probes → drafters → prompts continued → draft.json
+setup → the model's own continuations → probes → drafters → prompts continued → draft.json → report
 """
 
 import shutil
@@ -36,8 +36,10 @@ from probekit.probes.logit_lens import LogitLens
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say
 from probekit.readout import LENS, LINEAR
+from probekit.reports.drafting.page import render_draft
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
+from probekit.runs.own_files import remove_stages
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -64,6 +66,11 @@ class DraftRun:
     def drafters(self) -> pd.DataFrame:
         """One row a drafter, shape and domain."""
         return pd.DataFrame(self.document["drafters"]).drop(columns="offsets")
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
 
 
 def draft(
@@ -162,8 +169,9 @@ def _run(
     document = draft_document(tried, journal)
     if LINEAR in settings.drafters and settings.run is None:
         shutil.copyfile(stages.path(PROBES), folder / PROBES)
+    files.write_text(folder / "report.html", render_draft(document))
     files.write_text(folder / FILE, files.as_json(document))
-    shutil.rmtree(stages.folder)
+    remove_stages(folder)
     return load(folder)
 
 

@@ -49,6 +49,7 @@ class DraftSettings(RunSettings):
     temperature: float = 0.0
     repeats: int = 3
 
+    command: ClassVar[str] = "draft"
     least: ClassVar[Mapping[str, int]] = {
         **RunSettings.least,
         "offsets": 2,

@@ -46,8 +46,10 @@ def test_draft_json_is_what_the_schema_says(drafted: DraftRun) -> None:
     Draft202012Validator(schema).validate(dict(drafted.document))
     assert drafted.document["schema"] == schema["title"]
     assert sorted(path.name for path in drafted.folder.iterdir()) == [
-        "draft.json", "log.jsonl", "probes.safetensors", "run.toml"
+        "draft.json", "log.jsonl", "probes.safetensors", "report.html", "run.toml"
     ]  # fmt: skip
+    answer = drafted.document["verdict"][0]
+    assert answer in drafted.report.read_text(encoding="utf-8")
 
 
 def test_every_drafter_is_tried_and_loses_nothing(drafted: DraftRun) -> None:
