@@ -1,7 +1,9 @@
 """The model's own distribution of a later token, the tokens between summed out.
 
 branch_routes     three ways to run branch tokens through a model
-branch_engine     next-token log-probabilities after token paths, by the fastest right route
+branch_memory     the branches that were run, so that none is run twice
+branch_tree       next-token log-probabilities after token paths
+branch_engine     the fastest route that is right for a model, checked
 joint_paths       the sum itself: over paths kept by their joint probability
 continuations     what the model expects after one token alone
 importance        the probability of a target, unbiased, by paths that matter for it

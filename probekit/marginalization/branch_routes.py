@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from probekit.shapes import Logits, Targets1d
+from probekit.shapes import Hidden, Targets1d
 
 Route = Literal["packed", "expanded", "one-by-one"]
 KeysValues = list[tuple[Tensor, Tensor]]  # by layer, each of shape (1, heads, n, head)
@@ -37,48 +37,83 @@ class Context:
 
     token_ids: Int[Tensor, " pos"]
     cache: KeysValues
-    levels: list[tuple[Tensor, KeysValues]]  # not Targets1d: each level has its own length
+    levels: Sequence[tuple[Tensor, KeysValues]]  # not Targets1d: each level has its own length
+
+
+class _Entered(BaseException):
+    """What enters the output embeddings is known, and the pass ends here.
+
+    Not an `Exception`, so that a model that catches those does not swallow it.
+    """
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one level: token, position of the prefix's end, ancestor in each level above."""
+    """Nodes of one level: token, position of the prefix's end, ancestor in each level above.
+
+    The first ancestor is that position; the others are places in the levels above.
+    """
 
     tokens: Targets1d
     ends: Targets1d
     lineage: tuple[Targets1d, ...]
 
-    def __getitem__(self, rows: slice) -> "Nodes":
+    def __getitem__(self, rows: slice | Tensor) -> "Nodes":
         return Nodes(self.tokens[rows], self.ends[rows], tuple(a[rows] for a in self.lineage))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Nodes"]) -> "Nodes":
+        """Return the nodes of several parts, one after another."""
+        lineages = zip(*(part.lineage for part in parts), strict=True)
+        tokens, ends = (torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "ends"))
+        return cls(tokens, ends, tuple(torch.cat(ancestors) for ancestors in lineages))
 
 
 def run_block(
     route: Route, model: PreTrainedModel, token_ids: Int[Tensor, " pos"]
-) -> tuple[Logits, KeysValues]:
+) -> tuple[Hidden, KeysValues]:
     """Run a block, so that branches can start anywhere in it.
 
     Returns:
-        Its logits, shape (pos, vocab), and its keys and values by layer, each of shape
-        (1, heads, pos, head); none on the route one-by-one.
+        What enters the output embeddings, shape (pos, hidden), and its keys and values by layer,
+        each of shape (1, heads, pos, head); none on the route one-by-one.
     """
     if route == "one-by-one":
-        return model(input_ids=token_ids[None], use_cache=False).logits[0], []
+        return _hidden(model, input_ids=token_ids[None], use_cache=False)[0], []
     cache = DynamicCache()  # without config: a config would drop what is outside the window
-    logits = model(input_ids=token_ids[None], **cache_arguments(model, cache)).logits
-    return logits[0], [(k, v) for k, v, *_ in cache]
+    hidden = _hidden(model, input_ids=token_ids[None], **cache_arguments(model, cache))
+    return hidden[0], [(k, v) for k, v, *_ in cache]
 
 
 def run(
     route: Route, model: PreTrainedModel, context: Context, nodes: Nodes
-) -> tuple[Logits, KeysValues]:
+) -> tuple[Hidden, KeysValues]:
     """Run nodes of one level; those of one position only, unless the route is packed.
 
     Returns:
-        Logits of the token after each node, shape (n, vocab), and the nodes' keys and values
-        by layer, each of shape (1, heads, n, head); none on the route one-by-one.
+        What enters the output embeddings, shape (n, hidden), and the nodes' keys and values by
+        layer, each of shape (1, heads, n, head); none on the route one-by-one.
     """
     with torch.no_grad():
         return _RUN[route](model, context, nodes)
+
+
+def _hidden(model: PreTrainedModel, **arguments: Any) -> Tensor:
+    """Return what enters the output embeddings, which are not run."""
+    entered: list[Tensor] = []
+
+    def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        entered.append(inputs[0])
+        raise _Entered
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(stop)
+    try:
+        model(**arguments)
+    except _Entered:
+        pass
+    finally:
+        handle.remove()
+    return entered[0]
 
 
 def joined(caches: Sequence[KeysValues]) -> KeysValues:
@@ -91,43 +126,41 @@ def joined(caches: Sequence[KeysValues]) -> KeysValues:
     ]
 
 
-def _packed(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Logits, KeysValues]:
+def _packed(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Hidden, KeysValues]:
     """Run nodes of several positions in one sequence, kept apart by the mask."""
-    spans = [slice(0, int(nodes.ends.max()) + 1)]
-    spans += [slice(int(a.min()), int(a.max()) + 1) for a in nodes.lineage[1:]]
-    sources = [context.cache, *(cache for _, cache in context.levels)]
-    parts = [
-        [(k[:, :, span], v[:, :, span]) for k, v in source]
-        for source, span in zip(sources, spans, strict=True)
-    ]
+    prefix = torch.arange(int(nodes.ends.max()) + 1, device=nodes.tokens.device)
+    seen = [prefix, *(ancestors.unique() for ancestors in nodes.lineage[1:])]
+    parts = [[(k[:, :, : len(prefix)], v[:, :, : len(prefix)]) for k, v in context.cache]]
+    for (_, level), places in zip(context.levels, seen[1:], strict=True):
+        parts.append([(k[:, :, places], v[:, :, places]) for k, v in level])
     cache = DynamicCache(joined(parts))
     masks = {
-        kind: additive(_visible(nodes, spans, window), model.dtype)
+        kind: additive(_visible(nodes, seen, window), model.dtype)
         for kind, window in windows(model).items()
     }
-    logits = model(
+    hidden = _hidden(
+        model,
         input_ids=nodes.tokens[None],
         attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
         position_ids=(nodes.ends + len(nodes.lineage))[None],
         **cache_arguments(model, cache),
-    ).logits
+    )
     n = len(nodes.tokens)
-    return logits[0], [(k[:, :, -n:], v[:, :, -n:]) for k, v, *_ in cache]
+    return hidden[0], [(k[:, :, -n:], v[:, :, -n:]) for k, v, *_ in cache]
 
 
 def _visible(
-    nodes: Nodes, spans: Sequence[slice], window: int | None
+    nodes: Nodes, seen: Sequence[Tensor], window: int | None
 ) -> Bool[Tensor, "nodes keys"]:
     """Return which keys a node sees: prefix, then each level above, then its own level."""
     depth, n, device = len(nodes.lineage), len(nodes.tokens), nodes.tokens.device
     reach = window if window is not None else int(nodes.ends.max()) + depth + 1
-    prefix = torch.arange(spans[0].stop, device=device)
-    ends = nodes.ends[:, None]
+    prefix, ends = seen[0], nodes.ends[:, None]
     parts = [(prefix <= ends) & (ends + depth - prefix < reach)]
-    for level, (span, ancestors) in enumerate(
-        zip(spans[1:], nodes.lineage[1:], strict=True), start=1
+    for level, (places, ancestors) in enumerate(
+        zip(seen[1:], nodes.lineage[1:], strict=True), start=1
     ):
-        ancestor = torch.arange(span.start, span.stop, device=device) == ancestors[:, None]
+        ancestor = places == ancestors[:, None]
         parts.append(ancestor & (depth - level < reach))
     parts.append(torch.eye(n, dtype=torch.bool, device=device))
     return torch.cat(parts, dim=1)
@@ -142,7 +175,7 @@ def additive(visible: Bool[Tensor, "nodes keys"], dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]
 
 
-def _expanded(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Logits, KeysValues]:
+def _expanded(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[Hidden, KeysValues]:
     """Run nodes of one position as a batch, each with its own copy of what it sees."""
     n, end = len(nodes.tokens), int(nodes.ends[0])
     parts: list[KeysValues] = [
@@ -157,9 +190,12 @@ def _expanded(model: PreTrainedModel, context: Context, nodes: Nodes) -> tuple[L
         )
     cache = DynamicCache(joined(parts))
     places = (nodes.ends + len(nodes.lineage))[:, None]
-    extra = {"position_ids": places} if "position_ids" in parameters(model) else {}
-    logits = model(input_ids=nodes.tokens[:, None], **cache_arguments(model, cache), **extra).logits
-    return logits[:, -1], [(_upright(k[:, :, -1:]), _upright(v[:, :, -1:])) for k, v, *_ in cache]
+    extra: dict[str, Any] = {}
+    if "position_ids" in parameters(model):
+        extra["position_ids"] = places
+    extra |= cache_arguments(model, cache)
+    hidden = _hidden(model, input_ids=nodes.tokens[:, None], **extra)
+    return hidden[:, -1], [(_upright(k[:, :, -1:]), _upright(v[:, :, -1:])) for k, v, *_ in cache]
 
 
 def _upright(x: Tensor) -> Tensor:
@@ -169,7 +205,7 @@ def _upright(x: Tensor) -> Tensor:
 
 def _one_by_one(
     model: PreTrainedModel, context: Context, nodes: Nodes
-) -> tuple[Logits, KeysValues]:
+) -> tuple[Hidden, KeysValues]:
     """Run each path from the start of the block."""
     above = [
         tokens[ancestors]
@@ -180,7 +216,7 @@ def _one_by_one(
     rows = []
     for end, path in zip(nodes.ends.tolist(), paths, strict=True):
         whole = torch.cat([context.token_ids[: end + 1], path])
-        rows.append(model(input_ids=whole[None], use_cache=False, **extra).logits[0, -1])
+        rows.append(_hidden(model, input_ids=whole[None], use_cache=False, **extra)[0, -1])
     return torch.stack(rows), []
 
 

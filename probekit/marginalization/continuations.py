@@ -1,14 +1,15 @@
 """What a model expects after one token alone: a guess of what it expects after a path."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
 
+from probekit.marginalization.branch_engine import BranchEngine
 from probekit.scoring.losses import chunk_length
-from probekit.shapes import Targets1d
+from probekit.shapes import Logits, Targets1d
 
 # Tokens whose continuations are computed: all of a small vocabulary, of a large one those that
 # are expected most. For any other token, g is taken to be its mean. Of 49,152 tokens 8,192 gave no
@@ -34,7 +35,7 @@ class Continuations:
     @torch.no_grad()
     def of(
         cls,
-        model: PreTrainedModel,
+        engine: BranchEngine,
         bos: int | None,
         targets: Targets1d,
         expected: Float[Tensor, " vocab"],
@@ -42,21 +43,15 @@ class Continuations:
         """Compute the continuations.
 
         Args:
-            model: The model.
+            engine: Runs branches of the model.
             bos: Token before each of the tokens, if any.
             targets: Tokens of which the probability is needed, shape (n,).
             expected: How often each token is expected, shape (vocab,).
         """
-        device, vocab = model.device, len(expected)
+        device, vocab = engine.model.device, len(expected)
         tokens = expected.topk(min(MOST_CONTINUED, vocab)).indices.sort().values.to(device)
         targets = targets.unique().to(device)
-        context = tokens[:, None]
-        if bos is not None:
-            context = torch.cat([torch.full_like(context, bos), context], dim=1)
-        probs = [
-            model(rows, use_cache=False).logits[:, -1].float().softmax(-1)[:, targets]
-            for rows in context.split(chunk_length(vocab * context.shape[1], device))
-        ]
+        probs = [log_probs[:, targets].exp() for log_probs in _after(engine, bos, tokens)]
         column = torch.zeros(vocab, dtype=torch.long, device=device)
         column[targets] = torch.arange(len(targets), device=device)
         return cls(tokens, column, torch.cat(probs))
@@ -66,3 +61,15 @@ class Continuations:
         guess = self.probs.new_full((len(targets), len(self.column)), float("nan"))
         guess[:, self.tokens] = self.probs[:, self.column[targets]].T
         return guess
+
+
+def _after(engine: BranchEngine, bos: int | None, tokens: Targets1d) -> Iterator[Logits]:
+    """Yield the log-probabilities after each token alone, behind BOS if there is one."""
+    if bos is None:
+        for some in tokens.split(chunk_length(engine.vocab_size, tokens.device)):
+            logits = engine.model(some[:, None], use_cache=False).logits[:, -1]
+            yield logits.float().log_softmax(-1)
+        return
+    tree = engine.read(torch.tensor([bos])).tree(torch.zeros_like(tokens))
+    for _, log_probs in tree.grow(torch.arange(len(tokens)), tokens, keep=False):
+        yield log_probs

@@ -46,7 +46,7 @@ def _greedy(
     if not len(positions):
         return
     prefix = engine.read(token_ids)
-    tokens = prefix.logits[positions.to(prefix.logits.device)].argmax(dim=1)
+    tokens = prefix.log_probs(positions).argmax(dim=1)
     yield tokens
     tree = prefix.tree(positions)
     for offset in range(2, max(valid) + 1):

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probekit.marginalization.branch_engine import Prefix
+from probekit.marginalization.branch_tree import Prefix
 from probekit.marginalization.continuations import Continuations
 from probekit.marginalization.joint_paths import grouped, places
 from probekit.scoring.losses import SMALLEST

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from probekit.errors import SettingsError
-from probekit.marginalization.branch_engine import Prefix
+from probekit.marginalization.branch_tree import Prefix
 from probekit.shapes import Logits, PerPosition, Targets1d
 
 Kept = Int[Tensor, " kept"]  # the extensions that stay, in order of the path they extend

@@ -52,7 +52,7 @@ class Marginalization:
     Attributes:
         layers: None are read.
         records: One a position and offset, in the order computed.
-        check: The branch engine's first check; None until the first block was read.
+        check: The branch engine's check; None until the first block was read.
     """
 
     layers: frozenset[int] = frozenset()
@@ -122,7 +122,7 @@ class Marginalization:
         if len(positions) == 0:
             return
         if self.check is None:
-            self.check = self.engine.check_first(token_ids)
+            self.check = self.engine.checked or self.engine.check_first(token_ids)
         if not self.check.passed:
             raise ModelError(self.check.message)
         prefix = self.engine.read(token_ids)

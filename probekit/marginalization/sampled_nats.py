@@ -60,7 +60,7 @@ class NatsSampler:
         expected = _expected(self.engine, stream, drawn)
         model = self.engine.model
         sampler = TargetSampler(
-            Continuations.of(model, self.bos, ids[drawn].flatten(), expected), self.n_paths
+            Continuations.of(self.engine, self.bos, ids[drawn].flatten(), expected), self.n_paths
         )
         tables = []
         for block, token_ids in _blocks(stream, drawn if own is None else own):

@@ -97,7 +97,10 @@ class Anatomy:
         Returns:
             Logits, shape (..., vocab), in the dtype of `hidden`.
         """
-        logits = nn.functional.linear(hidden, self.unembedding, self.bias)
+        return self.scaled(nn.functional.linear(hidden, self.unembedding, self.bias))
+
+    def scaled(self, logits: Float[Tensor, "*any vocab"]) -> Float[Tensor, "*any vocab"]:
+        """Return the model's logits from what its output embeddings give: scale, then soft-cap."""
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:

@@ -92,8 +92,16 @@ class Setup:
         )
 
     def branches(self) -> BranchEngine:
-        """Return what runs branches of the model, as many at once as the plan says."""
-        return BranchEngine(self.loaded.model, max_tokens_per_forward=self.plan.branch_tokens)
+        """Return what runs branches of the model, as many at once as the plan says.
+
+        It is the same each time, and keeps what it ran until it is told to forget it.
+        """
+        return self._branches
+
+    @cached_property
+    def _branches(self) -> BranchEngine:
+        tokens = self.plan.branch_tokens
+        return BranchEngine(self.loaded.model, max_tokens_per_forward=tokens, anatomy=self.anatomy)
 
 
 def prepare(

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from probekit.errors import DataError, SettingsError
 from probekit.marginalization import branch_routes
-from probekit.marginalization.branch_engine import BranchEngine, _pieces
+from probekit.marginalization.branch_engine import BranchEngine
+from probekit.marginalization.branch_tree import _pieces
 from support.architectures import CONFIGS, VOCABULARY, WINDOW, build
 
 LENGTH = 3 * WINDOW
@@ -128,9 +129,9 @@ def test_branches_that_do_not_see_their_ancestors_are_caught(
 ) -> None:
     right = branch_routes._visible
 
-    def forgetful(nodes: Any, spans: Any, window: int | None) -> Tensor:
-        visible = right(nodes, spans, window)
-        visible[:, spans[0].stop : -len(nodes.tokens)] = False
+    def forgetful(nodes: Any, seen: Any, window: int | None) -> Tensor:
+        visible = right(nodes, seen, window)
+        visible[:, len(seen[0]) : -len(nodes.tokens)] = False
         return visible
 
     monkeypatch.setattr(branch_routes, "_visible", forgetful)
@@ -224,3 +225,39 @@ def test_what_cannot_be_grown_is_said() -> None:
     tree = engine.read(torch.zeros(128, dtype=torch.long)).tree(torch.tensor([127]))
     with pytest.raises(DataError, match="the model takes 128 tokens"):
         list(tree.grow(torch.tensor([0]), torch.tensor([5])))
+
+
+def test_what_was_run_is_not_run_again_under_another_output() -> None:
+    model, sizes = build("llama"), []
+    engine = BranchEngine(model)
+    at, parents, tokens = torch.tensor([3, 9]), torch.tensor([0, 0, 1]), torch.tensor([5, 6, 5])
+
+    def grown() -> list[Tensor]:
+        tree = engine.read(block()).tree(at)
+        first = torch.cat([found for _, found in tree.grow(parents, tokens)])
+        second = torch.cat([found for _, found in tree.grow(torch.tensor([1, 2]), at, keep=False)])
+        return [first, second]
+
+    before = grown()
+    model.get_input_embeddings().register_forward_hook(lambda *x: sizes.append(x[1][0].numel()))
+    torch.testing.assert_close(grown(), before, rtol=0, atol=0)
+    handle = model.get_output_embeddings().register_forward_hook(lambda *x: 2 * x[2])
+    doubled = [(2 * found).log_softmax(-1) for found in before]
+    torch.testing.assert_close(grown(), doubled, rtol=0, atol=1e-5)
+    handle.remove()
+    assert not sizes
+    # Of two halves with a path in common that path is run once, and beside others none again.
+    tree = engine.read(block()).tree(torch.tensor([3, 9, 3, 9]))
+    list(tree.grow(torch.tensor([0, 1, 2, 3]), torch.tensor([6, 7, 8, 7])))
+    assert sizes == [2]
+
+
+def test_without_room_every_tree_runs_its_own_branches() -> None:
+    model, sizes = build("llama"), []
+    engine = BranchEngine(model)
+    engine.room_bytes = 0.0
+    model.get_input_embeddings().register_forward_hook(lambda *x: sizes.append(x[1][0].numel()))
+    for _ in range(2):
+        tree = engine.read(block()).tree(torch.tensor([3]))
+        list(tree.grow(torch.tensor([0]), torch.tensor([5])))
+    assert sizes == [LENGTH, 1, LENGTH, 1]

@@ -164,6 +164,7 @@ def test_no_token_is_run_that_no_path_holds() -> None:
     valid = {2: torch.ones(1, LENGTH, dtype=torch.bool), 3: torch.ones(1, LENGTH, dtype=torch.bool)}
     list(readout.predict(Seen(block()[None], {}), valid))  # the first check is over
     readout.records.clear()
+    readout.engine.forget()
     model.get_input_embeddings().register_forward_hook(lambda *x: sizes.append(x[1][0].numel()))
     list(readout.predict(Seen(block()[None], {}), valid))
     counts = [record.branches for record in readout.records]

@@ -113,7 +113,7 @@ def test_continuations_are_of_the_tokens_that_are_expected_most(
     expected = torch.zeros(VOCABULARY)
     expected[[4, 9, 30]] = torch.tensor([0.5, 2.0, 1.0])
     targets = torch.tensor([7, 2, 7])
-    guess = Continuations.of(sharp(), BOS, targets, expected).guess(targets)
+    guess = Continuations.of(BranchEngine(sharp()), BOS, targets, expected).guess(targets)
     assert guess.shape == (3, VOCABULARY)
     known = ~guess.isnan()
     assert known.nonzero()[:, 1].unique().tolist() == [4, 9, 30]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from probekit.marginalization.branch_engine import Prefix, Tree
+from probekit.marginalization.branch_tree import Prefix, Tree
 
 
 class ChainPrefix(Prefix):

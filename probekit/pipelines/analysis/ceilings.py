@@ -51,6 +51,7 @@ def marginalize_run(
     if stages.ranks.same(partial(_adapts, setup, settings, linear, scores)):
         with in_place_of_output(setup.anatomy, linear.probes[setup.anatomy.n_layers, 1]):
             ceilings.append(marginalized(MARGINAL_ADAPTED))
+    setup.branches().forget()
     return ceilings
 
 
