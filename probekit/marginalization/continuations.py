@@ -56,11 +56,9 @@ class Continuations:
         column[targets] = torch.arange(len(targets), device=device)
         return cls(tokens, column, torch.cat(probs))
 
-    def guess(self, targets: Targets1d) -> Float[Tensor, "n vocab"]:
-        """Return g(target | y) for each target and token y, NaN where it is not known."""
-        guess = self.probs.new_full((len(targets), len(self.column)), float("nan"))
-        guess[:, self.tokens] = self.probs[:, self.column[targets]].T
-        return guess
+    def guess(self, targets: Targets1d) -> Float[Tensor, "n tokens"]:
+        """Return g(target | y) for each target and each of `tokens`."""
+        return self.probs[:, self.column[targets]].T
 
 
 def _after(engine: BranchEngine, bos: int | None, tokens: Targets1d) -> Iterator[Logits]:

@@ -29,7 +29,7 @@ from probekit.marginalization.branch_tree import Prefix
 from probekit.marginalization.continuations import Continuations
 from probekit.marginalization.joint_paths import grouped, places
 from probekit.scoring.losses import SMALLEST
-from probekit.scoring.systematic import drawn, inclusion
+from probekit.scoring.systematic import drawn, drawn_of_many, inclusion
 from probekit.shapes import Logits, PerPosition, Targets1d
 
 # Of the paths of a half, the share that follows the text, for the joint probability.
@@ -167,23 +167,22 @@ class TargetSampler:
         """Draw extensions of free paths by what they can matter for their owner's next target."""
         log_probs, paths, nodes = log_probs[paths.free], paths[paths.free], nodes[paths.free]
         owners, slot, counts = grouped(paths.owner)
-        # Extensions by path, token: w(y) p(x | y), and how much each may matter.
-        mass = paths.weight[:, None] * log_probs.double().exp()
-        sizes = mass * self._relevance(mass, slot, targets[owners])
+        # Extensions by path, token: w(y) p(x | y), then how much each may matter.
+        sizes = log_probs.exp().mul_(paths.weight.float()[:, None])
+        relevance = self._relevance(sizes, slot, targets[owners])
         # All extensions of an owner into one row: those of its path i go to table[owner, i].
         starts, path = places(slot, counts)
         table = sizes.new_zeros(len(counts), int(counts.max()), sizes.shape[1])
         table[slot, path] = sizes
-        chances = inclusion(table.flatten(1), self.n_paths)
-        picked = drawn(chances, uniform[owners])
-        row, place = picked.nonzero(as_tuple=True)
+        table[:, :, self.continuations.tokens] *= relevance[:, None]
+        row, place, chance = drawn_of_many(table.flatten(1), self.n_paths, uniform[owners])
         parent, token = starts[row] + place // sizes.shape[1], place % sizes.shape[1]
-        weight = mass[parent, token] / chances[row, place]
+        weight = paths.weight[parent] * log_probs[parent, token].double().exp() / chance
         yes = torch.ones_like(parent).bool()
         return _Paths(paths.owner[parent], nodes[parent], token, weight, yes, ~yes)
 
     def _relevance(self, mass: Tensor, slot: Tensor, targets: Tensor) -> Tensor:
-        """Return 1/2 + 1/2 g / mean of g for each extension; 1 where g is not known.
+        """Return 1/2 + 1/2 g / mean of g, shape (n, tokens); of tokens without a g it is 1.
 
         Args:
             mass: Weights of extensions, shape (paths, vocab).
@@ -191,11 +190,9 @@ class TargetSampler:
             targets: The targets, shape (n,).
         """
         guess = self.continuations.guess(targets)
-        by_target = mass.new_zeros(len(targets), mass.shape[1]).index_add_(0, slot, mass)
-        known = by_target * ~guess.isnan()
-        mean = (known * guess.nan_to_num(0)).sum(1) / known.sum(1).clamp_min(SMALLEST)
-        factor = 0.5 + 0.5 * guess / mean.clamp_min(SMALLEST)[:, None]
-        return factor.nan_to_num(1.0)[slot]
+        known = torch.zeros_like(guess).index_add_(0, slot, mass[:, self.continuations.tokens])
+        mean = (known * guess).sum(1) / known.sum(1).clamp_min(SMALLEST)
+        return 0.5 + 0.5 * guess / mean.clamp_min(SMALLEST)[:, None]
 
     def _bound(
         self,

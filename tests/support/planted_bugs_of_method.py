@@ -70,8 +70,8 @@ MUTATIONS = (
     Mutation(
         "a sampled path keeps its own weight, whatever its chance was",
         "probekit.marginalization.importance",
-        "weight = mass[parent, token] / chances[row, place]",
-        "weight = mass[parent, token]",
+        "log_probs[parent, token].double().exp() / chance",
+        "log_probs[parent, token].double().exp()",
         (
             "tests/marginalization/test_importance.py"
             "::test_the_probability_is_unbiased_whatever_the_guess[right]",
