@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import Module
 from torch.nn.functional import silu
 
 from probekit.data.targets import Targets
@@ -167,14 +167,18 @@ def in_place_of_output(anatomy: Anatomy, probe: Probe) -> Iterator[None]:
     """
     slope, shift, bias = (probe.tensors[name] for name in ("A", "b", "c"))
 
-    def replace(_: Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
-        hidden = inputs[0].float() @ slope.T + shift
+    def replaced(hidden: Tensor) -> Tensor:
+        mapped = torch.addmm(shift, hidden.float().flatten(0, -2), slope.T)
         # The model goes on to multiply by its output scale, which c includes already.
-        logits = hidden @ anatomy.unembedding.float().T + bias / anatomy.scale
-        return logits.to(inputs[0].dtype)
+        logits: Tensor = torch.addmm(bias / anatomy.scale, mapped, anatomy.unembedding.float().T)
+        return logits.unflatten(0, hidden.shape[:-1]).to(hidden.dtype)
 
-    handle = anatomy.output_embeddings.register_forward_hook(replace)
+    output: Any = anatomy.output_embeddings
+    patched = output.__dict__.get("forward")  # where somebody patched it
+    output.forward = replaced
     try:
         yield
     finally:
-        handle.remove()
+        del output.forward
+        if patched is not None:
+            output.forward = patched
