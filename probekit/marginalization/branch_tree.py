@@ -27,12 +27,12 @@ from probekit.marginalization.branch_routes import (
     run_block,
 )
 from probekit.models.anatomy import Anatomy
-from probekit.models.devices import free_bytes
 from probekit.models.loading import longest
 from probekit.shapes import Hidden, Logits, Targets1d
 
-# Of the free memory, what may be kept of blocks and branches for the next readout.
-ROOM_SHARE = 0.1
+# What may be kept of blocks and branches for the next readout: those of 100 positions of
+# SmolLM2-135M. Not a share of what is free: where it ends, rounding and so draws are others.
+ROOM_BYTES = 3 * 2**29
 
 
 class Runner:
@@ -55,7 +55,7 @@ class Runner:
     ) -> None:
         self.model, self.anatomy, self.route, self.max_tokens = model, anatomy, route, max_tokens
         self.vocab_size = anatomy.vocab_size
-        self.room_bytes = ROOM_SHARE * free_bytes(model.device)
+        self.room_bytes = ROOM_BYTES
         self._read: dict[tuple[Route, tuple[int, ...]], Prefix] = {}
 
     @torch.no_grad()

@@ -170,8 +170,9 @@ def in_place_of_output(anatomy: Anatomy, probe: Probe) -> Iterator[None]:
     def replaced(hidden: Tensor) -> Tensor:
         mapped = torch.addmm(shift, hidden.float().flatten(0, -2), slope.T)
         # The model goes on to multiply by its output scale, which c includes already.
-        logits: Tensor = torch.addmm(bias / anatomy.scale, mapped, anatomy.unembedding.float().T)
-        return logits.unflatten(0, hidden.shape[:-1]).to(hidden.dtype)
+        logits = torch.addmm(bias / anatomy.scale, mapped, anatomy.unembedding.float().T)
+        shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])
+        return shaped.to(hidden.dtype)
 
     output: Any = anatomy.output_embeddings
     patched = output.__dict__.get("forward")  # where somebody patched it

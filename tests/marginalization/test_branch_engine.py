@@ -255,7 +255,7 @@ def test_what_was_run_is_not_run_again_under_another_output() -> None:
 def test_without_room_every_tree_runs_its_own_branches() -> None:
     model, sizes = build("llama"), []
     engine = BranchEngine(model)
-    engine.room_bytes = 0.0
+    engine.room_bytes = 0
     model.get_input_embeddings().register_forward_hook(lambda *x: sizes.append(x[1][0].numel()))
     for _ in range(2):
         tree = engine.read(block()).tree(torch.tensor([3]))
