@@ -12,6 +12,7 @@ from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.printing import aligned, show
 from probekit.errors import SettingsError
+from probekit.runs.ranks import number_and_count
 from probekit.settings import Settings, from_file
 
 # Settings that all models of a sweep share.
@@ -97,6 +98,8 @@ def _names(models: str) -> list[str]:
 
 def _end(failed: Mapping[str, str]) -> None:
     """Print the errors of models that failed, and exit with 1 if there are any."""
+    if number_and_count()[0] > 0:
+        return  # the first process of a launcher says so, when it has compared the others
     for model, message in failed.items():
         typer.echo(f"probekit: {model}: {message}", err=True)
     if failed:

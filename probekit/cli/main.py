@@ -62,7 +62,7 @@ def command(
             if count > 1 and not shared:
                 raise SettingsError(
                     f"{function.__name__} runs in one process, got {count} of a launcher: call it "
-                    "without (analyze shares its work among processes)"
+                    "without (analyze and sweep share their work among processes)"
                 )
             try:
                 function(**arguments)
@@ -196,7 +196,8 @@ def report(
 
 
 command()(compare.compare)
-for _function in (compare.sweep, heads, draft, reproduce):
+command(RESUMABLE, shared=True)(compare.sweep)
+for _function in (heads, draft, reproduce):
     command(RESUMABLE)(_function)
 
 

@@ -1,13 +1,16 @@
 """Analyze several models one after another, each in a process of its own, then compare them.
 
 When a process ends its memory is free, and a model that fails or crashes takes no other with
-it. What is done already is not done again.
+it. What is done already is not done again. Where a launcher started several processes for the
+sweep, each takes whole models in turn.
 """
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from probekit.pipelines.comparison.compare import Comparison, compare
 from probekit.progress import Say
 from probekit.runs import folder
 from probekit.runs.folder import Run
+from probekit.runs.ranks import joined
 from probekit.runs.setup import load_model
 from probekit.settings import Settings
 
@@ -110,14 +114,12 @@ def sweep(
         overwrite: Replace runs with other settings.
         say: Called with each line of progress.
     """
-    finished = []
-
-    def analyze_one(run: PlannedRun) -> None:
-        _in_a_process(run, say, overwrite=overwrite)
-        finished.append(folder.load(run.folder))
-
-    failed = _one_by_one(planned, analyze_one, say)
-    if len(finished) < 2:
+    ranks, failed = joined(), dict[str, str]()
+    analyze_one = partial(_in_a_process, say=say, overwrite=overwrite)
+    for of_rank in ranks.gather(_one_by_one(ranks.share(planned), analyze_one, say)):
+        failed |= of_rank
+    finished = [folder.load(run.folder) for run in planned if run.settings.model not in failed]
+    if len(finished) < 2 or not ranks.first:
         return SweepResult(tuple(finished), failed, None, None)
     comparison = compare(finished)
     page = comparison.write(planned[0].folder.parent / PAGE)
@@ -150,7 +152,7 @@ def _digest(models: Sequence[str]) -> str:
 
 
 def _in_a_process(
-    run: PlannedRun, say: Say, *, overwrite: bool = False, dry_run: bool = False
+    run: PlannedRun, say: Say, overwrite: bool = False, dry_run: bool = False
 ) -> None:
     """Analyze one model in a process of its own, and hand its lines on.
 
@@ -195,6 +197,8 @@ def _analyze(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # This process has the model to itself, on the device of the one that started it.
+    os.environ.pop("WORLD_SIZE", None)
     # One of its own would be shared by processes, and left behind when this one is terminated.
     tqdm.set_lock(threading.RLock())
 

@@ -1,16 +1,19 @@
 """A sweep over models, and the commands over several runs."""
 
 import multiprocessing
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch._C._distributed_c10d import HashStore
 
 from probekit.errors import RunError, SettingsError
 from probekit.pipelines.comparison import sweep
 from probekit.pipelines.comparison.sweep import PlannedRun
 from probekit.runs.folder import Run
+from probekit.runs.ranks import Ranks
 from probekit.settings import Settings
 from support.commands import call
 
@@ -67,6 +70,19 @@ def test_a_model_that_fails_takes_no_other_with_it(within: list[str], tmp_path: 
     assert swept.page == tmp_path / "compare.html"
     assert swept.page.is_file()
     assert "analyzed two" in lines
+
+
+def test_of_several_processes_each_takes_whole_models_and_the_first_compares(
+    within: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HashStore()
+    of_first = pickle.dumps({"bad": "is no model"})
+    store.set("turn 0 of 0", of_first)  # type: ignore[arg-type]  # it takes bytes too
+    monkeypatch.setattr(sweep, "joined", lambda: Ranks(1, 2, store))
+    swept = sweep.sweep(sweep.plan_runs(["bad", "one"], {}, tmp_path))
+    assert within == ["one"]
+    assert swept.failed == {"bad": "is no model"}
+    assert ([run.folder for run in swept.runs], swept.page) == ([tmp_path / "one"], None)
 
 
 def test_one_finished_run_is_not_compared(within: list[str], tmp_path: Path) -> None:
