@@ -6,17 +6,21 @@ from collections.abc import Mapping
 
 import torch
 
-from probekit.pipelines.analysis import fits, learning
+from probekit.pipelines.analysis import fits, inspect_passages, learning
 from probekit.readout import RANDOM
 from probekit.runs import ceiling, plan
 from probekit.runs.setup import Setup
+from probekit.runs.streams import SITE_OF_MODEL
 from probekit.settings import Settings
 
 # What a position takes over branches and levels, in tokens of a block: the most probable paths and
-# as many that are drawn for its targets, in shorter passes; 3.1 with SmolLM2-135M, 5 with `tiny`.
-BRANCH_TOKENS = 3.6
+# those that are drawn for its targets, less what both have in common; with an adapted output, what
+# is new of these; in a passage, the most probable paths alone.
+BRANCH_TOKENS, ADAPTED_TOKENS, KEPT_TOKENS = 2.9, 2.2, 1.8
 # A score over a loss with its gradient: no gradient, and ranks besides.
 LOSS_SHARE = 0.6
+# The ceiling once more, with the output adapted to the text.
+ADAPTED = "adapted output"
 # From so many minutes on, the line says what would make it shorter.
 LONG_MINUTES = 5
 # What would take a part to about half its time.
@@ -24,6 +28,8 @@ HALVES = {
     "probes": "fewer --layers or --max-tokens",
     "controls": "--controls none",
     "scores": "fewer --layers or --max-tokens",
+    "learning": "half the --max-tokens",
+    "passages": "--marginal off, or half the --max-branches",
     "marginalization": "half the --marginal-positions",
 }
 
@@ -49,9 +55,10 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
     # The lens has one distribution for all offsets.
     read = len(setup.layers) + sum(n_cells.values())
     found = {
-        "probes": cell * (n_cells[own] + few),
+        "probes": cell * n_cells[own],
         "controls": cell * sum(n_cells[fit] for fit in others) + drawn,
         "scores": loss * read * (tokens["test"] + tokens["validation"]),
+        "learning": cell * few,
     }
     return found | _marginalization(setup, settings, token)
 
@@ -60,8 +67,13 @@ def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str
     if not ceiling.wanted(settings):
         return {}
     n_positions = int(ceiling.scored_positions(setup, settings)["marginal"].sum())
-    each = settings.max_branches * (settings.offsets - 1) * BRANCH_TOKENS
-    return {"marginalization": token * n_positions * each}
+    each = token * settings.max_branches * (settings.offsets - 1)
+    found = {"marginalization": each * n_positions * BRANCH_TOKENS}
+    if setup.anatomy.softcap is None and settings.site == SITE_OF_MODEL:
+        # Only where the probe of the last layer turns out to beat the output by much.
+        found[ADAPTED] = each * n_positions * ADAPTED_TOKENS
+    shown = inspect_passages.most_tokens(setup, settings)
+    return found | {"passages": each * shown * KEPT_TOKENS}
 
 
 def _token_seconds(setup: Setup) -> float:
@@ -81,14 +93,19 @@ def _token_seconds(setup: Setup) -> float:
 def line(parts: Mapping[str, float]) -> str:
     """Say how long it will take, and where it is long, what would halve the longest part.
 
+    An adapted output is not counted: whether one is needed is known when the probes are fitted.
+
     >>> line({"probes": 20.0, "scores": 25.0})
     'About 1 minute: probes 0.3, scores 0.4.'
     >>> line({"probes": 240.0, "marginalization": 900.0})[:46]
     'About 19 minutes: probes 4, marginalization 15'
     """
-    minutes = max(1, round(sum(parts.values()) / 60))
-    told = ", ".join(f"{name} {_minutes(value)}" for name, value in parts.items())
-    longest = max(parts, key=parts.__getitem__)
+    sure = {name: value for name, value in parts.items() if name != ADAPTED}
+    minutes = max(1, round(sum(sure.values()) / 60))
+    told = ", ".join(f"{name} {_minutes(value)}" for name, value in sure.items())
+    if ADAPTED in parts:
+        told += f"; {_minutes(parts[ADAPTED])} more if the text is not what the model expects"
+    longest = max(sure, key=sure.__getitem__)
     way = f"; {HALVES[longest]} would halve the {longest}" if minutes > LONG_MINUTES else ""
     return f"About {minutes} minute{'s' * (minutes > 1)}: {told}{way}."
 

@@ -31,7 +31,7 @@ def inspect(
         fitted: The probes of every fit.
     """
     blocks = setup.blocks["test"]
-    most = _most_tokens(setup, settings)
+    most = most_tokens(setup, settings)
     chosen = passages.choose(blocks, setup.domains, settings.offsets, settings.seed, most)
     rows = sorted({passage.block for passage in chosen})
     few = Blocks(blocks.token_ids[rows], blocks.documents[rows])
@@ -49,7 +49,7 @@ def inspect(
     return recorded
 
 
-def _most_tokens(setup: Setup, settings: Settings) -> int:
+def most_tokens(setup: Setup, settings: Settings) -> int:
     """Return how many tokens are shown: half where all would take longer than the ceiling."""
     slow = ceiling.wanted(settings) and branches_are_slow(setup.loaded)
     return passages.MOST_TOKENS // (2 if slow else 1)

@@ -28,11 +28,15 @@ def test_parts_are_counted_by_what_takes_them(
     monkeypatch.setattr(estimate, "_token_seconds", lambda _: 0.001)
     found = of(setup, asked, offsets=3, controls="none")
     # Layers 0 to 2 by three offsets; floor and best at two of them, with a quarter and a half.
-    assert found["probes"] == pytest.approx(9 + 2 * 2 * 0.75)
+    assert found["probes"] == pytest.approx(9)
+    assert found["learning"] == pytest.approx(2 * 2 * 0.75)
     assert found["controls"] == 0
     positions = {k: of(setup, asked, marginal_positions=k)["marginalization"] for k in (10, 20)}
     assert positions[20] == pytest.approx(2 * positions[10])
-    assert "marginalization" not in of(setup, asked, marginal="off")
+    assert not {"marginalization", "adapted output", "passages"} & set(
+        of(setup, asked, marginal="off")
+    )
+    assert "adapted output" not in of(setup, asked, site="attn_out")
     assert of(setup, asked, controls="all")["controls"] > of(setup, asked)["controls"] > 0
 
 
@@ -41,4 +45,7 @@ def test_a_long_run_is_told_what_would_halve_its_longest_part() -> None:
     line = estimate.line(parts)
     assert line.startswith("About 9 minutes: probes 1.7, controls 0.0, scores 0.8,")
     assert line.endswith("; half the --marginal-positions would halve the marginalization.")
+    more = estimate.line(parts | {"adapted output": 150.0})
+    assert more.startswith("About 9 minutes")
+    assert "marginalization 7; 3 more if the text is not what the model expects; half" in more
     assert "halve" not in estimate.line(dict.fromkeys(parts, 20.0))
