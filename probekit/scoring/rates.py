@@ -89,8 +89,7 @@ class Rates:
         key = (readout, layer, offset)
         if key not in self.cells:
             raise DataError(f"{readout} at layer {layer}, offset {offset} was not scored")
-        rate: Rate = self.values[metric][list(self.cells).index(key)]
-        return rate
+        return np.asarray(self.values[metric][list(self.cells).index(key)])
 
     def nats(self, readout: str, layer: int | None, offset: int) -> Rate:
         """Return the cross-entropy of one cell, in nats."""
@@ -99,8 +98,7 @@ class Rates:
     def bpb(self, readout: str, layer: int | None, offset: int) -> Rate:
         """Return the cross-entropy of one cell, in bits per byte."""
         bits = self.nats(readout, layer, offset) / math.log(2)
-        per_byte: Rate = bits / self.rate("bytes", readout, layer, offset)
-        return per_byte
+        return np.asarray(bits / self.rate("bytes", readout, layer, offset))
 
     def has(self, readout: str, layer: int | None, offset: int) -> bool:
         """Whether the cell was scored here."""
@@ -247,33 +245,35 @@ class DocumentSums:
         cells = dict(zip(_keys(parts[0]), parts[0]["blind"], strict=True))
         column = {key: i for i, key in enumerate(cells)}
         documents = np.unique(parts[0]["document"])
+        rows = [np.searchsorted(documents, part["document"]) for part in parts]
+        columns = [[column[key] for key in _keys(part)] for part in parts]
 
-        def matrix(name: str, part: pd.DataFrame = parts[0]) -> NDArray[np.float64]:
-            sums = np.zeros((len(documents), len(cells)))
-            rows = np.searchsorted(documents, part["document"])
-            sums[rows, [column[key] for key in _keys(part)]] = part[name]
-            return sums
+        def matrices(name: str) -> Iterator[NDArray[np.float64]]:
+            for part, row, place in zip(parts, rows, columns, strict=True):
+                sums = np.zeros((len(documents), len(cells)))
+                sums[row, place] = part[name]
+                yield sums
 
-        n = matrix("n")
+        n = next(matrices("n"))
         sizes = np.array(self.bytes_per_token)[documents]
         by_seed = resampled_weights(len(documents), len(parts), RESAMPLES, self.seed)
         weights = by_seed.sum(axis=0)
+        total = weights @ n
 
         def mean(name: str) -> NDArray[np.float64]:
-            sums = (w @ matrix(name, part) for w, part in zip(by_seed, parts, strict=True))
-            return np.asarray(sum(sums) / (weights @ n)).T
+            sums = (w @ matrix for w, matrix in zip(by_seed, matrices(name), strict=True))
+            return np.asarray(sum(sums) / total).T
 
         with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
             values = {m: mean(f"{m}_sum") for m in METRICS}
-            values["bytes"] = (weights @ (n * sizes[:, None]) / (weights @ n)).T
+            values["bytes"] = (weights @ (n * sizes[:, None]) / total).T
         fewest = float(effective_documents(n).min())
         return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)
 
     def _chosen(self, domain: str, split: str, positions: str, seed: int | None) -> pd.DataFrame:
         """Return one row a cell and document: of the first fits, or of a further seed's."""
         table, seed = self.table, self.seed if seed is None else seed
-        again = self.repeated.get(seed, set())
-        seeds = np.where(table["readout"].isin(again), seed, self.seed)
+        seeds = np.where(table["readout"].isin(self.repeated.get(seed, set())), seed, self.seed)
         chosen = table[(table["split"] == split) & (table["positions"] == positions)]
         chosen = chosen[chosen["seed"] == seeds[chosen.index]]
         if domain != ALL or ALL not in self.groups:
@@ -285,8 +285,8 @@ class DocumentSums:
 
 
 def _keys(table: pd.DataFrame) -> list[CellKey]:
-    columns = zip(table["readout"], table["layer"], table["offset"], strict=True)
-    return [(r, None if pd.isna(layer) else int(layer), int(k)) for r, layer, k in columns]
+    rows = zip(table["readout"], table["layer"].astype(float), table["offset"], strict=True)
+    return [(r, None if math.isnan(layer) else int(layer), int(k)) for r, layer, k in rows]
 
 
 def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:

@@ -165,7 +165,8 @@ MUTATIONS = (
     Mutation(
         "resamples differ by readout: differences are not paired",
         "probekit.scoring.rates",
-        "        return rate",
+        "        return np.asarray(self.values[metric][list(self.cells).index(key)])",
+        "        rate = self.values[metric][list(self.cells).index(key)]\n"
         '        order = np.random.default_rng(len(f"{key}")).permutation(len(rate) - 1)\n'
         "        return np.concatenate([rate[:1], rate[1:][order]])",
         ("tests/scoring/test_rates.py::test_differences_are_paired",),
