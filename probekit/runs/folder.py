@@ -1,6 +1,6 @@
 """The run folder: what is in it, written whole or not at all, and read again.
 
-results.json        aggregates, schema probekit.results/3
+results.json        aggregates, schema probekit.results/4
 scores.parquet      sums by document
 documents.parquet   where each document is found again, and what was taken of it
 marginal-positions.parquet  what marginalization gave at each position, if it was measured
@@ -45,7 +45,7 @@ FINISHED = {
     "reproduction.json": "a repeated experiment",
     "draft.json": "a measured draft",
 }
-SCHEMA = "probekit.results/3"
+SCHEMA = "probekit.results/4"
 WAY_OUT = "Name another --output, or replace the run with --overwrite"
 PASSAGES = "probekit.passages/1"
 

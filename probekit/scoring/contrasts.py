@@ -3,7 +3,8 @@
 controls    probe against the same probe on permuted targets, and on models whose blocks are
             untrained
 families    the best probe of each family against the best linear one
-sequences   several offsets together: top-1 at each, at all so far, and given those before; the
+sequences   several offsets together: top-1 at each, at all so far, and given those before; how
+            many tokens in a row are right, which is how many of a draft are accepted; the
             ceiling's total correlation is what no independent predictions of them can know
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from probekit.readout import CONTROL, LINEAR, MARGINAL, MARGINAL_ADAPTED, RANDOM, UNIGRAM
+from probekit.scoring.accepted_length import accepted_length
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
 
@@ -161,6 +163,7 @@ def _sequence(rates: Rates, readout: str, layer: int | None, offset: int) -> dic
         rates.columns("top1", top1)
         | rates.columns("joint", joint)
         | rates.columns("conditional", conditional)
+        | rates.columns("accepted", accepted_length(rates, readout, layer, offset))
         | rates.columns("joint_nats", joint_nats)
         | rates.columns("total_correlation", correlation)
     )

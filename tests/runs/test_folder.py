@@ -109,8 +109,8 @@ def test_scores_follow_from_the_sums_by_document(finished_run: Run) -> None:
     [
         (None, "holds no finished run"),
         ("{", "is not JSON"),
-        (json.dumps({"schema": "probekit.results/0"}), r"is not of schema probekit.results/3"),
-        ("[]", r"is not of schema probekit.results/3"),
+        (json.dumps({"schema": "probekit.results/0"}), r"is not of schema probekit.results/4"),
+        ("[]", r"is not of schema probekit.results/4"),
     ],
 )
 def test_a_folder_that_holds_no_run_says_why(

@@ -123,6 +123,7 @@ def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> 
     assert (second["conditional"], second["joint"]) == (pytest.approx(0.8), pytest.approx(0.8))
     assert (third["top1"], third["joint"]) == (pytest.approx(0.5), pytest.approx(0.2))
     assert third["conditional"] == pytest.approx(0.25)
+    assert (second["accepted"], third["accepted"]) == (pytest.approx(0.8), pytest.approx(1.0))
     assert third["target"] == "model"
     assert third["joint_nats"] is None
     assert third["total_correlation"] is None

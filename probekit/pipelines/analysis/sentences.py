@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM, UNIGRAM
+from probekit.scoring.accepted_length import accepted_length
 from probekit.scoring.rates import Rate
 from probekit.scoring.specialization import (
     LEAST_LOSS_BITS,
@@ -36,6 +37,27 @@ def say(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> list
     said = [*behind_counting(domain, horizon)]
     said += [_how_far(domain, horizon, more_text)] if horizon > 1 else []
     return [*said, *next_token(domain)]
+
+
+def drafted(domain: DomainRates, horizon: int) -> str:
+    """Say how many of the tokens that probes of one layer draft the model would accept.
+
+    Args:
+        domain: Its rates, the targets the model's own tokens.
+        horizon: Largest offset, at least 2.
+    """
+    layers = domain.validation.layers(LINEAR, horizon)
+    foreseen = {at: accepted_length(domain.validation, LINEAR, at, horizon)[0] for at in layers}
+    best = max(foreseen, key=foreseen.__getitem__)
+    at = domain.marginal
+    value, low, high = at.summary(accepted_length(at, LINEAR, best, horizon))
+    floor = accepted_length(at, SKIP_BIGRAM, None, horizon)[0]
+    tokens = "t+2" if horizon == 2 else f"t+2 … t+{horizon}"
+    return (
+        f"Of {tokens}, drafted by the probes of layer {best}, the model would accept "
+        f"{value:.2f} [{low:.2f}, {high:.2f}] a pass, {1 + value:.2f} tokens a forward pass; "
+        f"drafted by a skip-bigram, {floor:.2f}."
+    )
 
 
 def behind_counting(domain: DomainRates, horizon: int) -> Iterator[str]:

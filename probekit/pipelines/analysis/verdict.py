@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probekit.pipelines.analysis.by_offset import by_offset
-from probekit.pipelines.analysis.sentences import behind_counting, bits, late_loss, looks, say
+from probekit.pipelines.analysis.sentences import (
+    behind_counting,
+    bits,
+    drafted,
+    late_loss,
+    looks,
+    say,
+)
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums, Rate, few_documents
 from probekit.scoring.specialization import DomainRates, specialization_row
 
@@ -72,6 +79,9 @@ def findings(
         verdict = [f"Cannot tell: {first.test.shortage}."]
     else:
         verdict = say(first, horizon, beside.more_text)
+        if target == "model" and horizon > 1:
+            # What an engineer asks of such a run stands in the first screen, with the answer.
+            verdict[0] += f" {drafted(first, horizon)}"
         verdict += [looks(horizon, len(domains))] if horizon > 1 else []
     warnings = list(_warnings(domains, horizon))
     table = list(by_offset(first, rows[:horizon], beside.ceiling_errors))

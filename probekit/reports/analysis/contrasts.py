@@ -56,6 +56,7 @@ _GIVEN = _Column(
     "conditional", "Conditional: right at t+k given right before (%)", 100.0, 1,
     reason="never right at all offsets before",
 )  # fmt: skip
+_ACCEPTED = _Column("accepted", "In a row: of t+2 … t+k, on average", 1.0, 2)
 _NATS = _Column("joint_nats", "All of t+2 … t+k together (nats)")
 _TC = _Column(
     "total_correlation", "Total correlation (nats)", reason="predicts each token by itself"
@@ -124,7 +125,7 @@ def sequence_tables(run: RunRows) -> list[Table]:
     """
     names = ("readout", "layer", "offset", "domain")
     given = {tuple(row[name] for name in names): row for row in run.results.get("sequences") or ()}
-    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _NATS, _TC)))
+    head = ("Offset", "Readout", *_heads((_TOP1, _JOINT, _GIVEN, _ACCEPTED, _NATS, _TC)))
     tables = []
     for domain in run.domains:
         keys = (
@@ -153,6 +154,7 @@ def _sequence(row: Row) -> list[Cell]:
         _TOP1.cell(row),
         _JOINT.cell(row),
         _GIVEN.cell(row),
+        _ACCEPTED.cell(row),
         _NATS.cell(row),
         _TC.cell(row),
     ]

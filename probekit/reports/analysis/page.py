@@ -51,7 +51,7 @@ def render(results: Mapping[str, Any], passages: Mapping[str, Any] | None = None
     results. Nothing of the run is trusted: all of it is escaped.
 
     Args:
-        results: The content of results.json, schema probekit.results/3.
+        results: The content of results.json, schema probekit.results/4.
         passages: The content of passages.json, schema probekit.passages/1; None for a run
             without them.
 

@@ -63,7 +63,7 @@ def test_what_cannot_be_compared_says_why(finished_run: Run, tmp_path: Path) -> 
     def of_other_schema(results: dict[str, Any]) -> None:
         results["schema"] = "probekit.results/0"
 
-    with pytest.raises(RunError, match=r"is not of schema probekit.results/3"):
+    with pytest.raises(RunError, match=r"is not of schema probekit.results/4"):
         probekit.compare([finished_run, copy(finished_run, tmp_path / "old", of_other_schema)])
 
 

@@ -103,6 +103,7 @@ def test_several_tokens_are_shown_for_best_layers_floor_and_ceiling() -> None:
     found = {tuple(row[:2]): row[2:] for row in texts(table)}
     assert found["t+3", "concat, all layers"] == [
         *(shown(100 * row[name], 1) for name in ("top1", "joint", "conditional")),
+        shown(row["accepted"], 2),
         shown(row["joint_nats"], 3),
         "\N{EN DASH}",
     ]

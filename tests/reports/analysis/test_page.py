@@ -198,7 +198,7 @@ def test_a_failed_check_and_a_fit_that_did_not_converge_show() -> None:
 
 def test_another_schema_is_refused() -> None:
     run = results(SMALL) | {"schema": "probekit.results/0"}
-    with pytest.raises(RunError, match=r"reads results of schema 'probekit.results/3', got"):
+    with pytest.raises(RunError, match=r"reads results of schema 'probekit.results/4', got"):
         render(run)
 
 

@@ -164,6 +164,11 @@ def _sequences(run: Row) -> Iterator[Row]:
                     "top1": row["top1"],
                     "joint": before * row["top1"],
                     "conditional": row["top1"],
+                    "accepted": sum(
+                        joint[name, layer, domain, k]
+                        for k in range(2, offset + 1)
+                        if (name, layer, domain, k) in joint
+                    ),
                     "joint_nats": spent + row["nats"],
                     "total_correlation": 0.3 * offset if name.startswith("marginal") else None,
                 }

@@ -44,10 +44,10 @@ class _Point:
 
 
 def results(size: Size | None = None) -> dict[str, Any]:
-    """Return the content of a results.json of schema probekit.results/3."""
+    """Return the content of a results.json of schema probekit.results/4."""
     size = size or Size()
     run: dict[str, Any] = {
-        "schema": "probekit.results/3",
+        "schema": "probekit.results/4",
         "run": _run(size),
         "model": _model(size),
         "text": [_text(domain, size) for domain in size.domains],
