@@ -16,7 +16,9 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from probekit.errors import SettingsError
 
 # The largest that torch, numpy and TOML all take.
-LARGEST_SEED = 2**63 - 1
+LARGEST = LARGEST_SEED = 2**63 - 1
+# Tokens in a block at most: attention among more of them takes more than any machine has.
+LARGEST_BLOCK = 2**20
 # What a run.toml says first.
 COMMAND = "# Settings of probekit "
 
@@ -116,8 +118,11 @@ class RunSettings:
                 raise SettingsError(
                     f"--{name.replace('_', '-')} must be at least {least}, got {value}"
                 )
-        if self.seed > LARGEST_SEED:
-            raise SettingsError(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+            most = LARGEST_BLOCK if name == "block" else LARGEST
+            if isinstance(value, int) and value > most:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} must be at most {most}, got {value}"
+                )
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
         if self.offsets > self.block - 2:
@@ -219,7 +224,10 @@ def from_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"the settings {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML, not UTF-8, a number or depth beyond all
         raise SettingsError(f"the settings {path} are not TOML: {error}") from None
 
 
@@ -261,6 +269,8 @@ def _is_kind(value: object, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_is_kind(item, inner) for item in value)
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind is str and isinstance(value, str):
+        return not any("\ud800" <= each <= "\udfff" for each in value)  # bytes that are not UTF-8
     return isinstance(value, kind)
 
 
@@ -271,4 +281,6 @@ def _described(kind: Any) -> str:
         return f"a list, each {_described(get_args(kind)[0])}"
     if kind is float:
         return "a number"
+    if kind is str:
+        return "text in UTF-8"
     return "unset" if kind is NoneType else str(kind.__name__)

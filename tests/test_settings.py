@@ -77,6 +77,9 @@ def test_an_unknown_key_gets_the_nearest() -> None:
         ({"nucleus": float("nan")}, "--nucleus must be in"),
         ({"seed": -1}, "--seed must be at least 0, got -1"),
         ({"seed": 2**63}, "--seed must be at most"),
+        ({"limit": 10**30}, f"--limit must be at most {2**63 - 1}, got 1000"),
+        ({"block": 10**8}, "--block must be at most 1048576, got 100000000"),
+        ({"model": "caf\udce9"}, r"--model must be text in UTF-8, got 'caf\\udce9'"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(given_: dict[str, Any], message: str) -> None:
@@ -88,7 +91,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "batch_size": ("many", "--batch-size must be int or one of auto, got 'many'"),
     "offsets": (True, "--offsets must be int, got True"),
     "layers": (["a"], "--layers must be a list, each int or one of all, got ('a',)"),
-    "text": ("a.txt", "--text must be a list, each str, got 'a.txt'"),
+    "text": ("a.txt", "--text must be a list, each text in UTF-8, got 'a.txt'"),
     "limit": ("a", "--limit must be int or unset, got 'a'"),
     "nucleus": ("a", "--nucleus must be a number, got 'a'"),
     "marginal": ("none", "--marginal must be one of nucleus, top, off, got 'none'"),
@@ -105,5 +108,9 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("offsets = \n")
     with pytest.raises(SettingsError, match=r"a.toml are not TOML"):
         from_file(tmp_path / "a.toml")
+    for content in ("a = " + "[" * 100_000, "limit = " + "9" * 5000):
+        (tmp_path / "a.toml").write_text(content)
+        with pytest.raises(SettingsError, match=r"a.toml are not TOML"):
+            from_file(tmp_path / "a.toml")
     with pytest.raises(SettingsError, match=r"b.toml cannot be read: No such file"):
         from_file(tmp_path / "b.toml")

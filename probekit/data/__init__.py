@@ -2,7 +2,8 @@
 
 documents      `split`: no document, nor one of the same content, is in two splits
 builtin_text   the built-in text: documentation and source of the standard library
-rows           rows of JSONL, parquet or a Hub data set
+formats        what a file is by its name, and what is read of it
+rows           rows of files, folders or a Hub data set, and their fields
 pairs          pairs of source and target, and their template
 texts          open a text: documents or pairs, as its first row says
 tokenization   documents as tokens, windows of long ones, pieces of few ones

@@ -8,6 +8,7 @@ A document may begin with a prompt: context, of which no token is a target. Such
 a block to itself, so that nothing but its own prompt stands before its targets.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -214,10 +215,16 @@ def block_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
 def shortened(
     block: int, documents: Sequence[TokenizedDocument], tokenizer: PreTrainedTokenizerBase
 ) -> int:
-    """Return the length of blocks: less than `block` if each document has its own, all shorter."""
-    if not all(document.prompt for document in documents):
-        return block
-    return min(block, max(block_of(document.ids, tokenizer) for document in documents))
+    """Return the length of blocks: less than `block` where no split fills one.
+
+    A document with a prompt has a block of its own; the others of a split stand end to end.
+    """
+    end_to_end, longest = Counter[Split](), 0
+    for document in documents:
+        size = block_of(document.ids, tokenizer)
+        longest = max(longest, size if document.prompt else 0)
+        end_to_end[document.split] += 0 if document.prompt else size
+    return min(block, max(longest, *end_to_end.values()))
 
 
 def _packed(

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from probekit import provenance
 from probekit.data import overlap, pair_tokens, tokenization
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.documents import BUILT_IN, SPLITS, Document, Source, sources
+from probekit.data.documents import BUILT_IN, LONGEST, SPLITS, Document, Source, sources
 from probekit.data.lost_text import Shares
 from probekit.data.pairs import template_of
 from probekit.data.texts import Documents, Pairs, open_text
@@ -47,7 +47,7 @@ def read(
     rows, warnings = [], []
     for source in sources(settings.text or BUILT_IN):
         pair_fields = settings.source_field, settings.target_field
-        opened = open_text(source, settings.text_field, pair_fields)
+        opened = open_text(source, settings.text_field, pair_fields, _longest(settings))
         if isinstance(opened, Pairs):
             read_documents, tokenized, its_warnings = _pairs(opened, tokenizer, settings, block)
         else:
@@ -90,8 +90,18 @@ def _documents(
     documents = opened.take(settings.limit, most)
     pieces, length = tokenization.pieces(documents, tokenizer)
     tokenized = tokenization.tokenize(pieces, tokenizer, settings.max_tokens)
-    warnings = [_cut_warning(opened.source, len(documents), len(pieces), length)] if length else []
+    warnings = _reading_warnings(opened, documents, settings)
+    n_copies = len(pieces) - len({piece.sha256 for piece in pieces})
+    if n_copies and len(tokenized) <= len(pieces) - n_copies:
+        warnings.append(_copies_warning(opened.source, n_copies, len(pieces)))
+    if length:
+        warnings.append(_cut_warning(opened.source, len(documents), len(pieces), length))
     return documents, tokenized, warnings
+
+
+def _longest(settings: RunSettings) -> int:
+    """Return how many characters of a document are read."""
+    return max(LONGEST, CHARACTERS_A_TOKEN * (settings.max_tokens or 0))
 
 
 def _pairs(
@@ -131,12 +141,38 @@ def _row(
     }
 
 
+def _reading_warnings(
+    opened: Documents, documents: Sequence[Document], settings: RunSettings
+) -> list[dict[str, str]]:
+    found, n_cut = {}, sum(not document.whole for document in documents)
+    if n_cut:
+        found["read-in-part"] = (
+            f"{n_cut:,} of {len(documents):,} documents were read no further than "
+            f"{_longest(settings):,} characters. More --max-tokens read more."
+        )
+    if opened.nulls.count:
+        field = settings.text_field
+        found["null-rows"] = (
+            f"rows left out because their {field!r} is null: {opened.nulls.count:,}."
+        )
+    domain = opened.source.domain
+    return [{"code": code, "message": f"{domain}: {said}"} for code, said in found.items()]
+
+
 def _cut_warning(source: Source, n_documents: int, n_pieces: int, length: int) -> dict[str, str]:
     return {
         "code": "cut-into-pieces",
         "message": f"{source.domain}: {n_documents} documents were cut into {n_pieces} pieces of "
         f"about {length:,} tokens; intervals treat pieces of one text as "
         "independent.",
+    }
+
+
+def _copies_warning(source: Source, n_copies: int, n_documents: int) -> dict[str, str]:
+    return {
+        "code": "copies",
+        "message": f"{source.domain}: {n_copies:,} of {n_documents:,} documents are copies of "
+        "others and were left out.",
     }
 
 

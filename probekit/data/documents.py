@@ -1,20 +1,21 @@
 """Documents: what a document is in each kind of text, and which split it belongs to.
 
-JSONL        a line is a document (`--text-field`)
-parquet      a row is a document
-folder       a file is a document
+rows         of JSON lines or parquet, in a file or a folder: a row is a document (`--text-field`)
+folder       of plain text: a file is a document
 other file   the file is one document
 hub:...      a row of a Hub data set is a document (needs `datasets`)
 builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from probekit.data import builtin_text, rows
+from probekit.data.formats import kinds, plain
 from probekit.errors import DataError, SettingsError
 
 Split = Literal["train", "validation", "test"]
@@ -29,7 +30,8 @@ WAY_OUT = (
     "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
 )
 
-OTHER_ROWS = {".json", ".csv", ".tsv", ".gz", ".zst"}
+# Characters of a document that are read at most, unless more are asked for: those of a book.
+LONGEST = 1_000_000
 
 BUILT_IN = tuple(f"{domain}=builtin:{domain}" for domain in builtin_text.DOMAINS)
 
@@ -80,8 +82,8 @@ class Source:
         name, equals, location = argument.partition("=")
         if not equals:
             location = argument
-            is_path = not argument.startswith(("builtin:", "hub:"))
-            name = Path(argument).stem if is_path else argument.split(":")[1]
+            is_path = not argument.startswith((rows.BUILT_IN, rows.HUB))
+            name = kinds.stem(Path(argument)) if is_path else argument.split(":")[1]
         if not name or not location:
             raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")
         return cls(name, location)
@@ -104,17 +106,40 @@ def sources(arguments: Sequence[str]) -> list[Source]:
     return parsed
 
 
-def from_files(source: Source) -> Iterator[Document]:
+@dataclass
+class Nulls:
+    """Counts rows whose text is null, while they are read."""
+
+    count: int = 0
+
+
+def from_files(source: Source, longest: int = LONGEST) -> Iterator[Document]:
     """Yield the documents of a file or folder, or of a domain of the built-in text.
+
+    Args:
+        source: Where they are and what to call them.
+        longest: Characters of a document that are read; behind them it is cut.
 
     Raises:
         DataError: If there is nothing to read, or it is not UTF-8 text.
     """
-    return _not_empty(source, _files(source.location))
+    domain, built_in = source.domain, source.location.removeprefix(rows.BUILT_IN)
+    if built_in != source.location:
+        for name, text in _built_in(built_in).items():
+            yield Document(domain, name, text)
+        return
+    for file, path in kinds.files(kinds.path_of(source.location)):
+        text, whole = plain.head(path, longest)
+        if text.strip():
+            yield Document(domain, _spelt(file or path.name), text, whole)
 
 
 def from_rows(
-    source: Source, field: str, opened: Iterable[tuple[str, rows.Row]]
+    source: Source,
+    field: str,
+    opened: Iterable[tuple[str, rows.Row]],
+    nulls: Nulls,
+    longest: int = LONGEST,
 ) -> Iterator[Document]:
     """Yield the documents of rows.
 
@@ -122,64 +147,32 @@ def from_rows(
         source: Where the rows are and what to call them.
         field: Name of the text in a row; dots go into nested objects.
         opened: The rows by name.
+        nulls: Counts the rows that are left out because their text is null.
+        longest: Characters of a document that are taken; behind them it is cut.
 
     Raises:
         DataError: If a row lacks the field.
     """
     location = source.location.removeprefix(rows.HUB)
-    texts = ((name, rows.text(row, field, f"{location} {name}", WAY_OUT)) for name, row in opened)
-    return _not_empty(source, texts)
+    for name, row in opened:
+        if rows.has(row, field) and rows.value(row, field) is None:
+            nulls.count += 1
+            continue
+        text = rows.text(row, field, f"{location} {name}", WAY_OUT)
+        if text.strip():
+            whole = len(text) <= longest
+            yield Document(source.domain, _spelt(name), text[:longest], whole)
 
 
-def _not_empty(source: Source, texts: Iterable[tuple[str, str]]) -> Iterator[Document]:
-    return (Document(source.domain, name, text) for name, text in texts if text.strip())
-
-
-def _files(location: str) -> Iterator[tuple[str, str]]:
-    kind, colon, rest = location.partition(":")
-    if colon and kind == "builtin":
-        return _built_in(rest)
-    path = Path(location).expanduser()
-    if path.is_dir():
-        return _folder(path)
-    if not path.is_file():
-        raise DataError(
-            f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of text "
-            "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
-        )
-    if path.suffix in OTHER_ROWS:
-        raise DataError(
-            f"{location} looks like rows in a format that is not read: convert it to .jsonl or "
-            ".parquet, or rename it to .txt to have it taken as one text"
-        )
-    return iter([(path.name, _decoded(path))])
-
-
-def _built_in(domain: str) -> Iterator[tuple[str, str]]:
+def _built_in(domain: str) -> dict[str, str]:
     if domain not in builtin_text.DOMAINS:
         raise DataError(f"the built-in text has the domains {builtin_text.DOMAINS}, got {domain!r}")
-    yield from builtin_text.documents(domain, "held-out").items()
+    return builtin_text.documents(domain, "held-out")
 
 
-def _folder(folder: Path) -> Iterator[tuple[str, str]]:
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
-    if not paths:
-        raise DataError(f"the folder {folder} holds no files")
-    for path in paths:
-        yield str(path.relative_to(folder)), _decoded(path)
-
-
-def _decoded(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
-    except UnicodeDecodeError as error:
-        raise rows.not_utf8(str(path), error) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+def _spelt(name: str) -> str:
+    """Return a name with the bytes of it that are not UTF-8 spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def split(documents: Sequence[Document], sizes: Sequence[int]) -> list[Split]:

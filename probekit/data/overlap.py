@@ -25,7 +25,8 @@ def copied_shares(documents: Sequence[TokenizedDocument]) -> dict[str, float | N
         Shares in 0..1; None where no test document has so many tokens.
     """
     train = _n_grams(document for document in documents if document.split == "train")
-    tested = {document.domain: _test_n_grams(documents, document.domain) for document in documents}
+    domains = dict.fromkeys(document.domain for document in documents)
+    tested = {domain: _test_n_grams(documents, domain) for domain in domains}
     return {
         domain: float(np.isin(n_grams, train).mean()) if len(n_grams) else None
         for domain, n_grams in tested.items()

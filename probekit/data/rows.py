@@ -1,44 +1,45 @@
-"""Read rows with named fields from JSONL, parquet or a Hub data set.
+"""Read rows with named fields from files, folders or a Hub data set.
 
-JSONL        a line is a row (.jsonl, .ndjson); blank lines are none
-parquet      a row is a row; columns that nobody asks for are not read
-hub:...      REPOSITORY[@CONFIG][:SPLIT], fetched row by row (needs `datasets`)
+files     JSON lines and parquet, or a folder of them (`probekit.data.formats`)
+hub:...   REPOSITORY[@CONFIG][:SPLIT], fetched row by row (needs `datasets`)
 
 Rows are read one by one, so that none is read behind the last one that is taken.
 """
 
-import json
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from probekit.data.formats import kinds, lines, tables
 from probekit.errors import DataError
 
-HUB = "hub:"
-LINES = {".jsonl", ".ndjson"}
-TABLE = ".parquet"
-
-# Rows of parquet decoded at a time: a row may hold a book.
-BATCH_ROWS = 64
+HUB, BUILT_IN = "hub:", "builtin:"
+# Fields of a row that hold a chat: a list of who said what.
+CHATS = ("messages", "conversations", "conversation", "chat")
 
 Row = Mapping[str, Any]
 
 
 def are_in(location: str) -> bool:
-    """Return whether a location is read as rows: a Hub data set, or a file by its suffix.
+    """Return whether a location is read as rows: a Hub data set, or a file or folder of rows.
 
-    >>> are_in("hub:owner/name"), are_in("builtin:prose"), are_in("no such file.jsonl")
-    (True, False, False)
+    >>> are_in("hub:owner/name"), are_in("builtin:prose")
+    (True, False)
+
+    Raises:
+        DataError: If nothing is there, or it is of a format that is not read.
     """
-    path = Path(location).expanduser()
-    return location.startswith(HUB) or (path.suffix in {*LINES, TABLE} and path.is_file())
+    if location.startswith((HUB, BUILT_IN)):
+        return location.startswith(HUB)
+    _, path = kinds.files(kinds.path_of(location))[0]
+    return kinds.kind(path) != "plain"
 
 
 def read(location: str, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of a location, each with its name: `line 3` or `row 3`.
+    """Yield the rows of a location, each with its name: `line 3`, `row 3`, `a.jsonl line 3`.
 
     Args:
-        location: A file or a Hub data set, as `are_in` knows them.
+        location: A file, a folder or a Hub data set, as `are_in` knows them.
         fields: The fields to read; dots go into nested objects. Of parquet nothing
             else is read: a row has the other fields, and None in them.
 
@@ -46,9 +47,12 @@ def read(location: str, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
         DataError: If it cannot be read, or a line is no JSON object.
     """
     if location.startswith(HUB):
-        return _hub(location.removeprefix(HUB))
-    path = Path(location).expanduser()
-    return _table(path, fields) if path.suffix == TABLE else _jsonl(path)
+        yield from _hub(location.removeprefix(HUB))
+        return
+    for file, path in kinds.files(kinds.path_of(location)):
+        is_table = kinds.kind(path) == "table"
+        for name, row in tables.rows(path, fields) if is_table else lines.rows(path):
+            yield f"{file} {name}".lstrip(), row
 
 
 def value(row: Row, field: str) -> object:
@@ -93,72 +97,24 @@ def text(row: Row, field: str, where: str, way_out: str) -> str:
     """
     string = value(row, field)
     if not isinstance(string, str):
-        raise DataError(
-            f"{where} has no text field {field!r}; its fields are {sorted(row)}. {way_out}"
-        )
+        raise _no_text(row, field, where, way_out)
     if any("\ud800" <= character <= "\udfff" for character in string):
         raise DataError(f"{where} holds half of a surrogate pair, which is no text in UTF-8")
     return string
 
 
-def not_utf8(where: str, error: UnicodeDecodeError) -> DataError:
-    """Return the error of bytes that are no text."""
+def _no_text(row: Row, field: str, where: str, way_out: str) -> DataError:
+    for chat in CHATS:
+        if chat in row and not isinstance(row[chat], str):
+            return DataError(
+                f"{where} holds a chat in {chat!r}, and chats are not read yet: write each as one "
+                f"text, with tokenizer.apply_chat_template(row[{chat!r}], tokenize=False), into "
+                "a field 'text'"
+            )
+    found = f" (it holds {reprlib.repr(value(row, field))})" if has(row, field) else ""
     return DataError(
-        f"{where} is not UTF-8 text: byte {error.start} cannot be decoded. Convert the file, for "
-        "example with: iconv -f LATIN1 -t UTF-8"
+        f"{where} has no text field {field!r}{found}; its fields are {sorted(row)}. {way_out}"
     )
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path} line {number}"
-        try:
-            # Some editors write a byte order mark.
-            decoded = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            row = json.loads(decoded) if decoded.strip() else {}
-        except UnicodeDecodeError as error:
-            raise not_utf8(where, error) from None
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where} must be an object, got {type(row).__name__}")
-        if decoded.strip():
-            yield f"line {number}", row
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    # Bytes: only they end at line feeds alone, and tell which line cannot be decoded. JSON
-    # strings may hold the other line ends of Unicode as they are.
-    try:
-        with path.open("rb") as file:
-            yield from file
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _table(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from None
-    with file:
-        names = file.schema_arrow.names
-        tops = [field if field in names else field.partition(".")[0] for field in fields]
-        columns = [name for name in dict.fromkeys(tops) if name in names]
-        unread = dict.fromkeys(names)
-        for number, row in enumerate(_decoded(file, columns, path), start=1):
-            yield f"row {number}", unread | row
-
-
-def _decoded(file: Any, columns: list[str], path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            yield from batch.to_pylist()
-    except (OSError, ValueError) as error:
-        named = ", ".join(map(repr, columns))
-        raise DataError(f"the field {named} of {path} cannot be read: {error}") from None
 
 
 def _hub(location: str) -> Iterator[tuple[str, Row]]:

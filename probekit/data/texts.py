@@ -1,12 +1,12 @@
 """Open a text: a text holds documents, or pairs of source and target, as its first row says."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TypeVar
 
 from probekit.data import documents, pairs, rows
-from probekit.data.documents import Document, Source
+from probekit.data.documents import LONGEST, Document, Nulls, Source
 from probekit.data.pairs import USUAL_FIELDS, Pair
 from probekit.errors import DataError
 from probekit.settings import RunSettings
@@ -21,10 +21,12 @@ class Documents:
     Attributes:
         source: Where it is.
         entries: Its documents, in its own order, to be read once.
+        nulls: Rows left out so far because their text is null.
     """
 
     source: Source
     entries: Iterator[Document]
+    nulls: Nulls = field(default_factory=Nulls)
 
     def take(self, limit: int | None = None, max_characters: int | None = None) -> list[Document]:
         """Return the first documents; files, lines and rows behind them are not read.
@@ -39,7 +41,10 @@ class Documents:
         """
         taken = list(_up_to(max_characters, islice(self.entries, limit)))
         if not taken:
-            raise DataError(f"{self.source.location} holds no text: every document in it is empty")
+            or_null = " or null" if self.nulls.count else ""
+            raise DataError(
+                f"{self.source.location} holds no text: every document in it is empty{or_null}"
+            )
         return taken
 
 
@@ -71,6 +76,7 @@ def open_text(
     source: Source,
     text_field: str = RunSettings.text_field,
     pair_fields: tuple[str, str] = USUAL_FIELDS,
+    longest: int = LONGEST,
 ) -> Documents | Pairs:
     """Open a text; it is pairs if its first row has both fields of pairs, else documents.
 
@@ -79,13 +85,14 @@ def open_text(
         text_field: Name of the text in a row that is a document.
         pair_fields: Names of source and target in a row that is a pair; dots go into nested
             objects (`translation.de`).
+        longest: Characters of a document that are taken; behind them it is cut.
 
     Raises:
         DataError: If there is nothing to read, or the fields of pairs are not the usual ones
             and the first row lacks one of the two.
     """
     if not rows.are_in(source.location):
-        return Documents(source, documents.from_files(source))
+        return Documents(source, documents.from_files(source, longest))
     opened = rows.read(source.location, (*pair_fields, text_field))
     first = list(islice(opened, 1))
     every = chain(first, opened)
@@ -94,7 +101,9 @@ def open_text(
             return Pairs(source, pairs.from_rows(source.location, pair_fields, every))
         if pair_fields != USUAL_FIELDS:
             pairs.require_fields(row, pair_fields, f"the first row of {source.location}")
-    return Documents(source, documents.from_rows(source, text_field, every))
+    nulls = Nulls()
+    entries = documents.from_rows(source, text_field, every, nulls, longest)
+    return Documents(source, entries, nulls)
 
 
 def _up_to(max_characters: int | None, entries: Iterable[T]) -> Iterator[T]:

@@ -11,11 +11,13 @@ from probekit.data.documents import SPLITS, Document, split
 from probekit.data.lost_text import Losses
 from probekit.errors import DataError
 
-# A domain with fewer documents is cut into pieces, so that it can be split and resampled.
+# A domain with fewer different documents is cut into pieces, so that it can be split and resampled.
 FEWEST_DOCUMENTS = 20
 # Pieces are of so many tokens at least and at most; between, there are about so many of them.
 PIECE_TOKENS = 200, 1024
 PIECES = 100
+# Characters of a word, by far; scripts without spaces are cut behind so many.
+LONGEST_WORD = 64
 # Tokens that a window of a long document holds at least; and where so many documents remain.
 SHORTEST_WINDOW = 128
 LONGER_WINDOWS = ((100, 192), (200, 512))
@@ -29,7 +31,8 @@ def tokenize(
     Where the domain has more than `max_tokens` tokens, of each long document a window of one
     common length is taken, so that many documents remain: they, not tokens, are what intervals
     are made of. No window is shorter than 128 tokens; than 192 where 100 documents remain
-    anyway; than 512 where 200 do. Beyond that, documents are left out, in order of their hash.
+    anyway; than 512 where 200 do. Beyond that, documents are left out, in order of their hash;
+    copies of others before them.
 
     Raises:
         DataError: If there are too few documents to split.
@@ -41,7 +44,8 @@ def tokenize(
             f"the tokenizer makes no token of the text of {documents[0].domain!r}: are text and "
             "tokenizer of one language?"
         )
-    length = _window_length(sizes, max_tokens)
+    different = one_of_each(documents, sizes, max_tokens)
+    length = _window_length([sizes[i] for i in different], max_tokens)
     windows = [window(each, n, length) for each, n in zip(documents, sizes, strict=True)]
     inside = within(documents, [len(tokens) for tokens in windows], max_tokens)
     parts = split([documents[i] for i in inside], [len(windows[i]) for i in inside])
@@ -93,9 +97,11 @@ def window(document: Document, n_tokens: int, length: int) -> range:
 def within(documents: Sequence[Document], sizes: Sequence[int], total: int | None) -> list[int]:
     """Return which documents, taken in order of their hash, fit into `total` tokens.
 
-    They are three at least, whatever the total: fewer cannot be split.
+    They are three at least, whatever the total: fewer cannot be split. Where not all fit, they are
+    different ones.
     """
-    order = sorted(range(len(documents)), key=lambda i: documents[i].sha256)
+    different = one_of_each(documents, sizes, total)
+    order = sorted(different, key=lambda i: documents[i].sha256)
     taken: list[int] = []
     used = 0
     for i in order:
@@ -103,6 +109,23 @@ def within(documents: Sequence[Document], sizes: Sequence[int], total: int | Non
             taken.append(i)
             used += sizes[i]
     return sorted(taken)
+
+
+def one_of_each(
+    documents: Sequence[Document], sizes: Sequence[int], total: int | None
+) -> list[int]:
+    """Return which documents there are to choose from: one of each content where not all fit.
+
+    >>> documents = [Document("d", "name", text) for text in "aba"]
+    >>> one_of_each(documents, [9, 9, 9], total=20), one_of_each(documents, [9, 9, 9], total=27)
+    ([0, 1], [0, 1, 2])
+    """
+    if total is None or sum(sizes) <= total:
+        return list(range(len(documents)))
+    first: dict[str, int] = {}
+    for i, document in enumerate(documents):
+        first.setdefault(document.sha256, i)
+    return list(first.values())
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -145,7 +168,7 @@ def pieces(
         The documents, or their pieces, and after how many tokens these were cut; None if they
         were not.
     """
-    if len(documents) >= FEWEST_DOCUMENTS:
+    if len({document.sha256 for document in documents}) >= FEWEST_DOCUMENTS:
         return list(documents), None
     n_tokens = sum(map(len, encode(tokenizer, [document.text for document in documents])))
     shortest, longest = PIECE_TOKENS
@@ -155,7 +178,7 @@ def pieces(
         parts = [text for text in _cut(document.text, tokenizer, length) if text.strip()]
         for number, text in enumerate(parts, start=1):
             name = f"{document.name} piece {number}"
-            last = number == len(parts)
+            last = document.whole and number == len(parts)
             cut.append(replace(document, name=name, text=text, whole=last))
     return cut, length
 
@@ -163,8 +186,8 @@ def pieces(
 def _cut(text: str, tokenizer: PreTrainedTokenizerBase, length: int) -> list[str]:
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     sizes = [len(ids) for ids in encode(tokenizer, lines)]
-    if max(sizes) > length:  # a line as long as a piece: cut between words
-        lines = re.findall(r"\S+\s*|\s+", text)
+    if max(sizes) > length:  # a line as long as a piece: cut between words, or within long ones
+        lines = re.findall(rf"\S{{1,{LONGEST_WORD}}}\s*|\s+", text)
         sizes = [len(ids) for ids in encode(tokenizer, lines)]
     parts, size = [""], 0
     for line, line_size in zip(lines, sizes, strict=True):

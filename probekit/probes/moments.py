@@ -6,6 +6,9 @@ from torch import Tensor
 
 from probekit.errors import DataError
 
+# Squares of what float32 rounds off, as a share of what is rounded, with room for its sums.
+ROUNDING = 1e-12
+
 
 class Moments:
     """Means of x and y, the covariance of x and the cross-covariance of x and y.
@@ -59,11 +62,23 @@ class Moments:
         n = self._counted()
         return self.sum_xy / n - torch.outer(self.sum_x, self.sum_y) / n**2
 
+    @property
+    def variance(self) -> float:
+        """Mean variance of x; where x is the same up to rounding its mean square, or else 1.
+
+        That is the unit of penalties, which have to be seen beside rounding.
+        """
+        variance, square = (
+            self.covariance.diagonal().mean().item(),
+            self.mean_x.square().mean().item(),
+        )
+        return variance if variance > ROUNDING * square else square or 1.0
+
     def ridge(self, strength: float) -> tuple[Float[Tensor, "y x"], Float[Tensor, " y"]]:
         """Return slope and intercept of the ridge regression of y on x, float64.
 
         Args:
-            strength: Penalty, as a share of the mean variance of x.
+            strength: Penalty, as a share of `variance`.
 
         >>> moments = Moments()
         >>> x = torch.tensor([[0.0], [1.0], [2.0]])
@@ -72,7 +87,7 @@ class Moments:
         [3.0, 1.0]
         """
         covariance = self.covariance
-        penalty = strength * covariance.diagonal().mean()
+        penalty = strength * self.variance
         eye = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
         factor = torch.linalg.cholesky(covariance + penalty * eye)
         slope = torch.cholesky_solve(self.cross_covariance, factor).T

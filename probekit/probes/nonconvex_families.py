@@ -88,7 +88,7 @@ class Start:
         slope, intercept = (eye, torch.zeros_like(mean)) if as_lens else moments.ridge(RIDGE)
         variance = self.covariance.diagonal()
         # A coordinate that hardly varies is not blown up.
-        spread = (variance + DAMPING * variance.mean()).sqrt()
+        spread = (variance + DAMPING * moments.variance).sqrt()
         # The closed form is U (slope z + intercept). With z = spread x + mean, and U = unit rows:
         # rows (unit slope spread x + unit (slope mean + intercept)).
         self.slope = (output.unit * slope * spread).float()

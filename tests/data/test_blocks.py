@@ -220,7 +220,8 @@ def test_blocks_are_no_longer_than_the_longest_pair_unless_documents_fill_them()
     words, documents = tiny_run.tokenizer(), [pair("test", [3, 4], [6] * n) for n in (2, 5)]
     assert shortened(32, documents, words) == 2 + 5 + 2  # BOS and end
     assert shortened(8, documents, words) == 8
-    assert shortened(32, [*documents, plain("test", [5])], words) == 32
+    assert shortened(32, [*documents, plain("test", [5] * 30)], words) == 32
+    assert shortened(10**6, [plain(part, [5] * 30) for part in SPLITS] * 2, words) == 2 * 32
 
 
 @torch.no_grad()

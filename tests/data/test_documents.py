@@ -109,7 +109,7 @@ def test_neither_other_columns_nor_later_rows_of_parquet_are_read(tmp_path: Path
 @pytest.mark.parametrize("field", ["text", "n"])
 def test_a_parquet_without_the_text_field_names_those_it_has(tmp_path: Path, field: str) -> None:
     pd.DataFrame({"n": [1], "body": ["one"]}).to_parquet(tmp_path / "a.parquet")
-    message = rf"^\S*a\.parquet row 1 has no text field '{field}'; its fields are \['body', 'n'\]"
+    message = rf"^\S*a\.parquet row 1 has no text field '{field}'.*; its fields are \['body', 'n'\]"
     with pytest.raises(DataError, match=message):
         texts(tmp_path / "a.parquet", field=field)
 
@@ -191,13 +191,6 @@ def test_a_place_without_text_is_named(tmp_path: Path) -> None:
 
 def numbered(*contents: object) -> list[Document]:
     return [Document("d", str(i), f"text {content}") for i, content in enumerate(contents)]
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.jsonl.gz"])
-def test_rows_in_another_format_are_not_taken_for_prose(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text('[{"text": "words"}]')
-    with pytest.raises(DataError, match=r"convert it to \.jsonl or \.parquet, or rename"):
-        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,13 @@ def test_a_field_with_a_dot_in_its_name_is_that_field(tmp_path: Path) -> None:
 
 
 def test_what_is_no_text_is_an_error_with_the_way_out() -> None:
-    message = r"^a line 1 has no text field 'n'; its fields are \['m', 'n'\]. Take m.$"
+    message = (
+        r"^a line 1 has no text field 'n' \(it holds 1\); its fields are \['m', 'n'\]. Take m.$"
+    )
     with pytest.raises(DataError, match=message):
         rows.text({"n": 1, "m": "x"}, "n", "a line 1", "Take m.")
     with pytest.raises(DataError, match="a line 1 holds half of a surrogate pair"):
         rows.text({"n": "\ud800"}, "n", "a line 1", "")
+    for field in ("text", "messages"):
+        with pytest.raises(DataError, match=r"a chat in 'messages', and chats are not read yet: "):
+            rows.text({"messages": [{"role": "user"}]}, field, "a line 1", "")

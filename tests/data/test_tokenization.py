@@ -3,7 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex
 from tokenizers.normalizers import Replace
+from tokenizers.pre_tokenizers import Split
 from transformers import BatchEncoding
 
 from probekit.data.documents import Document
@@ -46,6 +48,13 @@ def test_a_line_longer_than_a_piece_is_cut_between_words() -> None:
     assert [len(piece.text.split()) for piece in cut] == [200, 200, 100]
 
 
+def test_a_script_without_spaces_is_cut_too() -> None:
+    words = tiny_run.tokenizer()
+    words.backend_tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
+    cut, _ = pieces(documents("\u5b57" * 1000), words)
+    assert [len(piece.text) for piece in cut] == [256, 256, 256, 232]  # four times 64 characters
+
+
 def test_windows_lie_anywhere_in_long_documents_and_have_the_bytes_of_their_tokens() -> None:
     words = tiny_run.tokenizer()
     texts = [" ".join([f"w{n}", *["w1 w10"] * 200, "w56"]) for n in range(30)]
@@ -75,9 +84,20 @@ def test_the_window_of_a_document_depends_on_nothing_but_its_content_and_length(
     found = tokenize(documents(*texts), tiny_run.tokenizer(), 30 * 200)
     turned = tokenize(documents(*texts[::-1]), tiny_run.tokenizer(), 30 * 200)
     assert [d.ids for d in found] == [d.ids for d in turned[::-1]]
-    twice = tokenize(documents(*texts, *texts), tiny_run.tokenizer(), 60 * 200)
-    for one, other in zip(twice[:30], twice[30:], strict=True):
-        assert (one.ids, one.split) == (other.ids, other.split)
+    longer = tokenize(documents(*texts, texts[0] + " w1"), tiny_run.tokenizer(), 31 * 200)
+    assert [d.ids for d in found] == [d.ids for d in longer[:-1]]
+
+
+def test_copies_are_left_out_first_and_where_there_is_room_stand_on_one_side() -> None:
+    texts = [" ".join(f"w{(n + place * n) % 57}" for place in range(500)) for n in range(30)]
+    many = documents(*(text for text in texts for _ in range(100)))
+    found = tokenize(many, tiny_run.tokenizer(), 30 * 200)
+    assert [d.ids for d in found] == [
+        d.ids for d in tokenize(documents(*texts), tiny_run.tokenizer(), 30 * 200)
+    ]
+    whole = tokenize(many, tiny_run.tokenizer(), 3000 * 500)
+    assert len(whole) == 3000
+    assert all(len({d.split for d in whole[n : n + 100]}) == 1 for n in range(0, 3000, 100))
 
 
 def test_a_window_that_stops_before_the_end_has_no_end_to_predict() -> None:

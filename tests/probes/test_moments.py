@@ -103,3 +103,13 @@ def test_moments_of_nothing_are_an_error() -> None:
             getattr(nothing, name)
     with pytest.raises(DataError, match="moments of no data are not defined"):
         nothing.ridge(0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, 1e6])
+def test_of_features_that_never_vary_nothing_is_learned(value: float) -> None:
+    found, (_, y) = Moments(), pairs(300)
+    x = torch.full((300, 4), value) * (1 + 1e-7 * torch.randn(300, 4))
+    found.update(x, torch.from_numpy(y))
+    slope, intercept = found.ridge(1e-3)
+    np.testing.assert_allclose(slope @ x[0].double() + intercept, y.mean(axis=0), atol=1e-3)
+    assert found.variance == pytest.approx(value**2 or 1, rel=1e-3)

@@ -246,4 +246,31 @@ MUTATIONS = (
         "row = process",
         ("tests/drafting/test_sampling.py::test_a_sampled_chain_has_the_models_distribution",),
     ),
+    Mutation(
+        "copies are chosen as if they were different documents",
+        "probekit.data.tokenization",
+        "first.setdefault(document.sha256, i)",
+        "first.setdefault(str(i), i)",
+        (
+            "tests/data/test_tokenization.py"
+            "::test_copies_are_left_out_first_and_where_there_is_room_stand_on_one_side",
+        ),
+    ),
+    Mutation(
+        "all of a large text is held, however little of it is asked for",
+        "probekit.data.formats.plain",
+        "if not raw or len(text) > longest:",
+        "if not raw:",
+        ("tests/hostile/test_text.py::test_of_a_large_text_no_more_is_held_than_is_asked_for",),
+    ),
+    Mutation(
+        "a folder of rows is read as text, brackets and all",
+        "probekit.data.rows",
+        'return kinds.kind(path) != "plain"',
+        'return kinds.kind(path) != "plain" and path.parent.name != "d"',
+        (
+            "tests/hostile/test_text.py"
+            "::test_a_text_is_read_right_or_refused_in_one_sentence[a folder of rows]",
+        ),
+    ),
 )

@@ -129,7 +129,7 @@ class AffineObjective:
         covariance = moments.covariance
         eye = torch.eye(len(self.mean), device=self.mean.device)
         # Nearly singular where there are fewer positions than features.
-        covariance += DAMPING * covariance.diagonal().mean() * eye
+        covariance += DAMPING * moments.variance * eye
         self.covariance = covariance.float()
         self.whitening = torch.cholesky_inverse(torch.linalg.cholesky(covariance)).float()
         self.unembedding = None if free else unembedding

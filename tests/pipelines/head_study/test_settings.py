@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "kind": ("tree", "--kind must be one of block, medusa, linear, query, native, got 'tree'"),
     "init": ("ones", "--init must be one of random, copy, zero, got 'ones'"),
     "sweep": ("all", "--sweep must be one of default, none, got 'all'"),
-    "strategies": ("joint", "--strategy must be a list, each str, got 'joint'"),
+    "strategies": ("joint", "--strategy must be a list, each text in UTF-8, got 'joint'"),
     "rate": (
         True,
         "--rate must be a number or one of width, paper-table, paper-rule, got True",
