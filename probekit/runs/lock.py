@@ -1,5 +1,6 @@
 """A run folder has one writer; another process is told which one it is."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,11 @@ def one_writer(folder: Path) -> Iterator[None]:
         folder: The folder; made if it is not there.
 
     Raises:
-        RunError: If the folder cannot be written, or another process writes into it.
+        RunError: If the folder cannot be written, its path is not UTF-8, as safetensors want it,
+            or another process writes into it.
     """
+    if os.fsencode(folder).decode("utf-8", "replace") != str(folder):
+        raise RunError(f"--output must be a path in UTF-8, got {str(folder)!r}: name another")
     lock = SoftFileLock(folder / LOCK, blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)

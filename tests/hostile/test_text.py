@@ -126,6 +126,11 @@ CASES = (
     Case("nulls", given("a.jl", a_jl=b'{"text": null}\n' * 9), "in it is empty or null"),
     Case("bytes in names", bytes_in_a_name, "train .* in 19, .* in 2, .* in 9;", 0),
     Case("bytes in a path", given("caf\udce9.txt"), r"--text must be .* UTF-8, got .*\\udce9", 2),
+    Case(
+        "bytes in a run folder",
+        lambda folder: ["analyze", "--model", "tiny-s", "--output", str(folder / "caf\udce9")],
+        r"--output must be a path in UTF-8, got .*caf\\udce9",
+    ),
     Case("nobody's folder", given("~nobody-of-this-name/a.txt"), "no such user's folder"),
     Case("a long name", given("x" * 5000), "cannot be read: File name too long"),
     Case("no name", given("=a.txt"), "--text must be PATH or NAME=PATH, got '=a.txt'"),
