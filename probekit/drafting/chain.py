@@ -86,6 +86,9 @@ class Candidates(CandidateGenerator):
         self._run += len(drafts[1])
         return torch.cat([input_ids, drafts[0]], dim=1), drafts[1][None] if self.samples else None
 
+    def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: Any) -> None:
+        """Propose as many tokens as before, whatever was accepted."""
+
     def _processed(self, input_ids: Any, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Draw tokens as the model's own are drawn; return them and what they were drawn from."""
         if self.ends is not None:
@@ -123,7 +126,7 @@ class Recorder(CandidateGenerator):
         self._proposed = candidates[0, input_ids.shape[1] :].tolist()
         return candidates, logits
 
-    def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: int) -> None:
+    def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: Any) -> None:
         """Note how many tokens were accepted."""
         self.within.update_candidate_strategy(input_ids, scores, num_matches)
         drafted = tuple((token,) for token in self._proposed)

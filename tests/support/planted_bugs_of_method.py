@@ -273,4 +273,14 @@ MUTATIONS = (
             "::test_a_text_is_read_right_or_refused_in_one_sentence[a folder of rows]",
         ),
     ),
+    Mutation(
+        "the accepted length counts an offset whatever became of those before it",
+        "probekit.scoring.accepted_length",
+        'rates.rate("joint", readout',
+        'rates.rate("top1", readout',
+        (
+            "tests/scoring/test_accepted_length.py"
+            "::test_it_is_the_sum_of_products_of_conditional_acceptances",
+        ),
+    ),
 )

@@ -225,11 +225,16 @@ def _scored(drafting: Any, setup: Setup, blocks: Any, targets: Targets, seed: in
 
 
 def _targets(setup: Setup, settings: DraftSettings) -> dict[Split, Targets]:
-    """Return the model's own continuations: what drafts are verified by."""
-    engine = setup.branches()
+    """Return the model's own continuations, which drafts are verified by, where they are needed."""
+    engine, needed = setup.branches(), {"test"}
+    if LINEAR in settings.drafters and settings.run is None:
+        needed |= {"train", "validation"}
+    if LENS in settings.drafters:
+        needed.add("validation")
     return {
         part: model_targets(engine, blocks, settings.offsets)
         for part, blocks in setup.blocks.items()
+        if part in needed
     }
 
 
