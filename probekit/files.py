@@ -1,5 +1,6 @@
-"""Write files whole or not at all, and results as JSON."""
+"""Write files whole or not at all, with a digest where they are read again, and results as JSON."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -11,6 +12,7 @@ from probekit.errors import RunError
 
 # How a file's name starts while it is written; a process that is killed leaves it.
 UNFINISHED = ".unfinished-"
+DIGEST = ".sha256"
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
@@ -26,12 +28,62 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
         temporary = Path(name)
         try:
             save(temporary)
+            # On the disk before its name is: a machine that fails leaves the old file or the new.
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def write_checked(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file, and beside it the sha256 by which `is_undamaged` knows it."""
+    digests = _digest_file(path)
+
+    def saved(temporary: Path) -> None:
+        save(temporary)
+        # With that of the file that is replaced: a process may be killed between the two.
+        before = _digest(path) if path.exists() else ""
+        write_text(digests, f"{_digest(temporary)} {before}")
+
+    write(path, saved)
+
+
+def is_undamaged(path: Path) -> bool:
+    """Return whether a file is as `write_checked` wrote it."""
+    digests = _digest_file(path)
+    if not (path.is_file() and digests.is_file()):
+        return False
+    return _digest(path).encode() in digests.read_bytes().split()
+
+
+def written_ns(path: Path) -> int:
+    """Return when `write_checked` wrote a file, whatever befell it since."""
+    digests = _digest_file(path)
+    return (digests if digests.is_file() else path).stat().st_mtime_ns
+
+
+def remove_checked(path: Path) -> None:
+    """Remove a file that `write_checked` wrote."""
+    path.unlink(missing_ok=True)
+    _digest_file(path).unlink(missing_ok=True)
+
+
+def is_digest(path: Path) -> bool:
+    """Return whether a file is what `write_checked` writes beside another."""
+    return path.suffix == DIGEST
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(path.name + DIGEST)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

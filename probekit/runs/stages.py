@@ -59,7 +59,9 @@ class Stages:
                 f"process {ranks.number} of this run has another model, text, separator or version "
                 "of a package than process 0: give all of them the same files and environment"
             )
-        return cls(folder, journal, digest, ranks)
+        stages = cls(folder, journal, digest, ranks)
+        ranks.same(stages.drop_damaged)
+        return stages
 
     @classmethod
     def of_run(
@@ -74,6 +76,19 @@ class Stages:
         texts = [row["sha256"] for row in setup.text]
         causes = [asdict(settings), setup.fingerprint, texts, asdict(setup.parting.separator)]
         return cls.of(folder / "stages", journal, causes, ranks)
+
+    def drop_damaged(self) -> None:
+        """Remove files that are not as they were written, and what was made after them."""
+        named = self.folder.glob(f"{self.path('*').name}")
+        made = [path for path in named if not files.is_digest(path)]
+        made.sort(key=files.written_ns)
+        damaged = [place for place, path in enumerate(made) if not files.is_undamaged(path)]
+        if not damaged:
+            return
+        names = ", ".join(made[place].name[FINGERPRINT_DIGITS + 1 :] for place in damaged)
+        self.journal.say(f"  damaged or half written, made again with all after it: {names}")
+        for path in made[damaged[0] :]:
+            files.remove_checked(path)
 
     def path(self, file: str) -> Path:
         """Return where a file of a stage is kept."""
@@ -106,7 +121,7 @@ class Stages:
                 self.ranks.meet()
             if self.ranks.first:
                 content = make()
-                files.write(path, lambda temporary: save(content, temporary))
+                files.write_checked(path, lambda temporary: save(content, temporary))
         self.ranks.meet()
         return path
 
@@ -140,7 +155,7 @@ class Stages:
 
         def part() -> None:
             if not own.exists():
-                files.write(own, make().to_parquet)
+                files.write_checked(own, make().to_parquet)
 
         def joined() -> pd.DataFrame:
             tables = [table for table in map(pd.read_parquet, parts) if len(table)]

@@ -1,11 +1,13 @@
 """Finished stages are read back, and only where nothing that could change them did."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from probekit import files
 from probekit.errors import RunError
 from probekit.progress import Journal
 from probekit.runs.stages import Stages
@@ -66,3 +68,63 @@ def test_a_stage_of_an_earlier_process_keeps_its_seconds(stages: Stages) -> None
     later = Stages(stages.folder, Journal(path, print), stages.fingerprint)
     later.json("passages", lambda: 2)
     assert later.journal.seconds == {"passages": pytest.approx(seconds, abs=1e-3)}
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a bit": flipped,
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "nothing": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b"\0\1"),
+    "no digest": lambda path: path.with_name(f"{path.name}.sha256").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_stage_is_said_and_made_again_with_what_came_after(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    said: list[str] = []
+    journal = Journal(tmp_path / "log.jsonl", said.append)
+
+    def opened() -> Stages:
+        return Stages.of(tmp_path / "stages", journal, "causes")
+
+    numbers: list[int] = []
+
+    def make(number: int) -> int:
+        numbers.append(number)
+        return number
+
+    def made(stages: Stages) -> None:
+        for number, name in enumerate(("first", "second", "third")):
+            stages.json(name, partial(make, number))
+
+    made(opened())
+    damage(opened().path("second.json"))
+    said.clear()
+    again = opened()
+    assert said == ["  damaged or half written, made again with all after it: second.json"]
+    numbers.clear()
+    made(again)
+    assert numbers == [1, 2]
+    assert [again.json(name, int) for name in ("first", "second", "third")] == [0, 1, 2]
+    said.clear()
+    opened()
+    assert said == []
+
+
+def test_a_file_that_was_being_replaced_is_either_of_the_two(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    files.write_checked(path, lambda temporary: temporary.write_text("old"))
+    files.write_checked(path, lambda temporary: temporary.write_text("new"))
+    assert files.is_undamaged(path)
+    path.write_text("old")
+    assert files.is_undamaged(path)
+    path.write_text("odd")
+    assert not files.is_undamaged(path)

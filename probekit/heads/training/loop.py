@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from probekit.errors import RunError
-from probekit.files import write
+from probekit.files import write_checked
 from probekit.heads.heads import Heads
 from probekit.heads.training.balanced_loss import Objective, TokenBatch
 from probekit.heads.training.history import History, Row
@@ -188,7 +188,7 @@ class TrainingLoop:
             "parts": [(group.nats, group.step, group.best) for group in self.groups],
             **{name: getattr(self, name) for name in STATE},
         }
-        write(path, lambda temporary: torch.save(state, temporary))
+        write_checked(path, lambda temporary: torch.save(state, temporary))
 
     def restore(self, path: Path, key: str) -> None:
         """Go on from a checkpoint if there is one."""

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from probekit.errors import ModelError, RunError, SettingsError
-from probekit.files import write
+from probekit.files import write_checked
 from probekit.models.anatomy import Anatomy
 
 # q_proj, key, W_v … or two or three of them in one: query_key_value, qkv_proj, Wqkv, c_attn,
@@ -166,7 +166,7 @@ def save(model: PreTrainedModel, path: Path, metadata: Mapping[str, str]) -> Non
         "alpha": str(float(first.lora_alpha["default"])),
     }
     tensors = {name: p.detach().cpu().contiguous() for name, p in parameters(model).items()}
-    write(path, lambda temporary: save_file(tensors, temporary, notes | dict(metadata)))
+    write_checked(path, lambda temporary: save_file(tensors, temporary, notes | dict(metadata)))
 
 
 def load(model: PreTrainedModel, anatomy: Anatomy, path: Path) -> Mapping[str, str]:

@@ -84,7 +84,8 @@ def _ceiling(
         positions, checks = ceiling.positions(name, settings, setup, targets, drawn, own)
         # The checks first: the table says that the stage is finished.
         if ranks.first:
-            files.write_text(notes, files.as_json([asdict(check) for check in checks]))
+            said = files.as_json([asdict(check) for check in checks])
+            files.write_checked(notes, lambda path: path.write_text(said, encoding="utf-8"))
         return positions
 
     order = ["block", "offset", "position"]

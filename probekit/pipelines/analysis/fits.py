@@ -191,7 +191,7 @@ def fit_or_recall(fit: Fit, inputs: Inputs, setup: Setup, stages: Stages) -> Pro
             for part in missing:
                 of_part = {key: probe for key, probe in probes.probes.items() if key[0] == part}
                 save = partial(write_probes, replace(probes, probes=of_part), metadata=about)
-                files.write(stages.path(fit.file(part)), save)
+                files.write_checked(stages.path(fit.file(part)), save)
     else:
         stages.journal.recall(fit.label)
     # The probes of the untrained model are read against its own anatomy.

@@ -152,7 +152,8 @@ class Study:
 
     def keep_table(self, name: str, table: pd.DataFrame) -> None:
         """Write the scores of a stage, whose notes are written behind them."""
-        files.write(self.stages.path(f"{name}{self._suffix}.parquet"), table.to_parquet)
+        path = self.stages.path(f"{name}{self._suffix}.parquet")
+        files.write_checked(path, table.to_parquet)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the scores of a finished stage."""

@@ -241,6 +241,8 @@ def _queries(study: Study, backbone: Backbone) -> QueryHeads:
 def _save(study: Study, heads: Heads | QueryHeads, path: Path) -> None:
     fingerprint = study.setup.fingerprint
     if isinstance(heads, Heads):
-        files.write(path, lambda temporary: head_files.save(heads, temporary, fingerprint))
+        files.write_checked(path, lambda temporary: head_files.save(heads, temporary, fingerprint))
         return
-    files.write(path, lambda temporary: head_files.save_queries(heads, temporary, fingerprint))
+    files.write_checked(
+        path, lambda temporary: head_files.save_queries(heads, temporary, fingerprint)
+    )
