@@ -16,7 +16,11 @@ def sentences(rows: Sequence[Row], costs: Sequence[Row]) -> Iterator[str]:
         rows: Rows `drafters` of draft.json.
         costs: Rows `cost`.
     """
-    rows = [row for row in rows if row["domain"] == rows[0]["domain"]]
+    of_first = [row for row in rows if row["domain"] == rows[0]["domain"]]
+    rows = [row for row in of_first if row["accepted"] is not None]
+    if not rows:
+        yield "The texts ended before anything could be drafted: take more --new-tokens."
+        return
     lookup = next((row for row in rows if row["drafter"] == LOOKUP), None)
     others = [row for row in rows if row["drafter"] != LOOKUP]
     one = next((row for row in others if row["drafter"] == LINEAR and row["horizon"] == 2), None)
@@ -41,7 +45,7 @@ def _judgement(best: Row, lookup: Row | None) -> str:
     name = f"{best['drafter']}, {_shape(best)}"
     beside = 0.0 if lookup is None else lookup["speed"]
     if best["speed_low"] > max(1.0, beside):
-        return f"Worth drafting here: {name} is {_times(best)} as fast ({_spread(best)})."
+        return f"Worth drafting here: {name}, is {_times(best)} as fast ({_spread(best)})."
     if best["speed_low"] > 1:
         return (
             f"Not worth heads here: the best of the other drafters, {name}, is {_times(best)} as "
