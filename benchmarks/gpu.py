@@ -39,6 +39,7 @@ SHAPES = {
     "llama-1b": (2048, 8192, 16, 32, 8, 128_256),
     "llama-8b": (4096, 14_336, 32, 32, 8, 128_256),
     "smol": (576, 1536, 30, 9, 3, 49_152),
+    "wide": (1024, 1024, 2, 8, 8, 512),
     "tiny": (64, 160, 2, 4, 4, 2_048),
 }
 # Rows and columns of the products that the device's rate is taken from.
@@ -61,7 +62,8 @@ def build(shape: str, device: torch.device) -> PreTrainedModel:
     )
     with device:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    return model.eval().requires_grad_(requires_grad=False)
+    model.eval().requires_grad_(requires_grad=False)
+    return model
 
 
 def text(n_tokens: int, vocabulary: int) -> TokenIds:
