@@ -108,7 +108,8 @@ def cost_figure(document: Row) -> PageFigure | None:
 def _draw_cost(axes: "Axes", costs: Sequence[Row]) -> None:
     dress(axes, "New tokens in the pass", "Time, multiples of a pass over one")
     places = [row["tokens"] for row in costs]
-    axes.plot(places, [row["ratio"] for row in costs], "-o", color=ink(MEASURED), markersize=4)
+    line = axes.plot(places, [row["ratio"] for row in costs], "-o", color=ink(MEASURED))[0]
+    line.set(linewidth=1.6, markersize=4)
     for values, name in ((places, "one by one"), ([1.0] * len(places), "flat, as on a GPU")):
         axes.plot(places, values, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         at = (places[-1], values[-1])

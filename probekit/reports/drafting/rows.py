@@ -10,7 +10,7 @@ SCHEMA = "probekit.draft/1"
 NAMES = {
     LINEAR: "linear probe",
     LENS: "logit lens",
-    SKIP_BIGRAM: "counted bigrams",
+    SKIP_BIGRAM: "skip-bigram",
     "mean-embedding": "untrained queries",
     "prompt-lookup": "prompt lookup",
     "head:own": "heads that came with the model",

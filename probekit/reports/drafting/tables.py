@@ -21,7 +21,7 @@ def answer_table(document: Row) -> Table:
 
 
 def _answer(row: Row) -> list[Cell]:
-    layers = ", ".join(map(str, row["layers"]))
+    layers = ", ".join(map(str, dict.fromkeys(row["layers"])))
     read = f"{shape(row['widths'])}{f'; layer {layers}' if layers else ''}"
     return [
         Cell(compact(called(row)), read, numeric=False),

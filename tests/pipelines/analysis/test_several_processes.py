@@ -38,6 +38,7 @@ def forbid(*_: object, **__: object) -> Any:
     raise AssertionError("this was done already")
 
 
+@pytest.mark.slow
 def test_what_two_processes_finished_is_the_same_bits_and_one_goes_on_from_it(
     finished_run: Run, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
