@@ -45,9 +45,9 @@ class DraftSettings(RunSettings):
     tree: tuple[int, ...] = (3, 2, 1)
     prompts: int = 8
     prompt_tokens: int = 64
-    new_tokens: int = 48
+    new_tokens: int = 32
     temperature: float = 0.0
-    repeats: int = 3
+    repeats: int = 2
 
     command: ClassVar[str] = "draft"
     least: ClassVar[Mapping[str, int]] = {

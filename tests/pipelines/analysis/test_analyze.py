@@ -206,6 +206,7 @@ def test_a_single_offset_and_layer_work_to_the_report(
     assert run.report.is_file()
 
 
+@pytest.mark.slow
 def test_other_sites_are_read(asked: dict[str, Any], tmp_path: Path) -> None:
     run = probekit.analyze(**quick(asked, site="mlp_out"), output=tmp_path)
     linear = run.scores.query("readout == 'linear'")

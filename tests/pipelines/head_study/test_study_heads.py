@@ -119,6 +119,7 @@ class KilledError(Exception):
     """What stops a study from outside."""
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_comes_to_the_same_numbers(
     study: HeadRun, asked_heads: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from probekit.pipelines.head_study.study_heads import study_heads
 from support.head_runs import QUICK, rows
 
 
+@pytest.mark.slow
 def test_strategies_are_trained_with_each_seed_and_their_mean_is_told(
     asked: dict[str, Any], tmp_path: Path
 ) -> None:
