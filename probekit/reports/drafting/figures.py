@@ -59,7 +59,8 @@ def _dots(rows: Sequence[Row], measured: str, other: str, label: str) -> "Figure
 def _draw_dots(
     axes: "Axes", rows: Sequence[Row], names: Sequence[str], columns: tuple[str, str], label: str
 ) -> None:
-    dress(axes, label, "")
+    dress(axes, "", "")
+    axes.set_xlabel(label, loc="right")  # beside long names the axis is short
     measured, other = columns
     for place, row in enumerate(rows, 1):
         _ends(axes, row, measured, place)

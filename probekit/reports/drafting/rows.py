@@ -13,7 +13,7 @@ NAMES = {
     SKIP_BIGRAM: "skip-bigram",
     "mean-embedding": "untrained queries",
     "prompt-lookup": "prompt lookup",
-    "head:own": "heads that came with the model",
+    "head:own": "the model's own heads",
 }
 HEAD = "head:"
 # Strategies of heads that figures may name; others are numbered, for figures hold no text of a run.
