@@ -168,7 +168,7 @@ def _run(
         tried = _tried(setup, settings, stages)
     document = draft_document(tried, journal)
     if LINEAR in settings.drafters and settings.run is None:
-        shutil.copyfile(stages.path(PROBES), folder / PROBES)
+        files.write(folder / PROBES, partial(shutil.copyfile, stages.path(PROBES)))
     files.write_text(folder / "report.html", render_draft(document))
     files.write_text(folder / FILE, files.as_json(document))
     remove_stages(folder)
@@ -192,7 +192,7 @@ def _tried(setup: Setup, settings: DraftSettings, stages: Stages) -> Tried:
     streams = Streams(setup, setup.layers, SITE_OF_MODEL)
     probes = _probes(setup, settings, stages, streams, targets)
     lens_layer = _lens_layer(settings, streams, targets) if LENS in settings.drafters else None
-    journal, costs = stages.journal, []
+    journal = stages.journal
     with journal.stage("what passes cost"):
         cached = settings.prompt_tokens + settings.new_tokens // 2
         costs = cost.curve(setup.loaded.model, cached, trial.synchronize(setup))
