@@ -4,7 +4,7 @@
 # make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
 # make gallery   the pages in examples/gallery, made again
-# make readme  write the README's lists and docs/schema.md again
+# make readme  write the lists of the README and of docs again
 # make clean   remove what the other targets made, but no run folder
 
 PYTHON ?= python3
@@ -38,6 +38,7 @@ gallery: $(VENV)/.installed-test
 readme: $(VENV)/.installed-test
 	PYTHONPATH=tests $(VENV)/bin/python tests/test_readme.py
 	PYTHONPATH=tests $(VENV)/bin/python tests/runs/test_schema.py
+	PYTHONPATH=tests:. $(VENV)/bin/python tests/hostile/test_cases.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -18,7 +18,7 @@ from support.planted_bug import Mutation
 from support.planted_bugs import MUTATIONS
 
 # What tests need.
-COPIED = ("probekit", "tests", "pyproject.toml")
+COPIED = ("probekit", "tests", "docs", "pyproject.toml")
 
 
 def plant(mutation: Mutation, root: Path) -> None:

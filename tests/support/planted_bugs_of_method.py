@@ -269,8 +269,8 @@ MUTATIONS = (
         'return kinds.kind(path) != "plain"',
         'return kinds.kind(path) != "plain" and path.parent.name != "d"',
         (
-            "tests/hostile/test_text.py"
-            "::test_a_text_is_read_right_or_refused_in_one_sentence[a folder of rows]",
+            "tests/hostile/test_cases.py"
+            "::test_the_answer_is_one_sentence_and_listed[texts: a folder of rows]",
         ),
     ),
     Mutation(
