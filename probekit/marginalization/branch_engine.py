@@ -128,7 +128,7 @@ def _difference(engine: BranchEngine, token_ids: Tensor) -> tuple[float, str]:
     try:
         tree = engine.read(token_ids).tree(positions)
         actual = [_level(tree, parents, first), _level(tree, nodes, second)]
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return float("inf"), f"was refused by the model ({error})"

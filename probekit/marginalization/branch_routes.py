@@ -249,7 +249,7 @@ def objection(model: PreTrainedModel, route: Route) -> str | None:
     config, takes = model.config.get_text_config(), parameters(model)
     if route == "one-by-one":
         return None
-    if takes.isdisjoint(CACHE_NAMES) or getattr(model, "_is_stateful", False):
+    if takes.isdisjoint(CACHE_NAMES) or _keeps_other_states(model):
         return f"{config.model_type} has no cache of keys and values alone"
     if route == "expanded":
         return None
@@ -259,6 +259,15 @@ def objection(model: PreTrainedModel, route: Route) -> str | None:
         return f"attention {config._attn_implementation} takes no mask of our own"
     kinds = set(windows(model)) - {"every layer"} - PACKABLE_LAYERS
     return f"layers of kind {', '.join(sorted(kinds))}" if kinds else None
+
+
+def _keeps_other_states(model: PreTrainedModel) -> bool:
+    """Whether some layers keep a state that no row can be taken out of, as convolutions do."""
+    if getattr(model, "_is_stateful", False):
+        return True
+    config = model.config.get_text_config()
+    layers = DynamicCache(config=config).layers if getattr(config, "layer_types", None) else ()
+    return any(hasattr(layer, "update_conv_state") for layer in layers)
 
 
 def choose(model: PreTrainedModel, after: Route | None = None) -> tuple[Route, str]:

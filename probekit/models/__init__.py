@@ -7,5 +7,6 @@ loading_errors  what libraries raise about a checkpoint, in one sentence
 loading       a model and its tokenizer, loaded
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ
+output_path   from the last block to the logits: final path, scale, soft-cap
 anatomy       blocks, final norm, unembedding; `Anatomy.hidden` applies the final norm
 """

@@ -5,26 +5,27 @@ last layer's neither.
 
 No model is known here by its name. `find_anatomy` runs the model once on a few tokens and records
 which modules fire: the blocks are the list of modules that fire one after another, as many as the
-configuration has layers; what fires between the last block and the unembedding is the final path
-(a norm, in some models a projection); what happens to the logits afterwards (a factor, a soft-cap)
-is measured. Each finding is verified by computing the model's own numbers from it, so that a model
-that is built otherwise is an error and never a wrong result.
+configuration has layers; what follows them is found in `output_path`. Each finding is verified by
+computing the model's own numbers from it, so that a model that is built otherwise is an error and
+never a wrong result.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from probekit.errors import ModelError
 from probekit.models.module_calls import Call, record_module_calls
+from probekit.models.output_path import (
+    WAY_OUT,
+    capped,
+    find_final_path,
+    find_scale_and_softcap,
+)
 from probekit.models.rounding import within_rounding
-
-WAY_OUT = "Use another model, or report this architecture with the name of its class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +102,7 @@ class Anatomy:
 
     def scaled(self, logits: Float[Tensor, "*any vocab"]) -> Float[Tensor, "*any vocab"]:
         """Return the model's logits from what its output embeddings give: scale, then soft-cap."""
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        if self.softcap is not None:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        return logits
+        return capped(logits, self.scale, self.softcap)
 
     def decode(self, resid: Float[Tensor, "*any model"]) -> Float[Tensor, "*any vocab"]:
         """Return the logits of a residual stream, as the model decodes its last one.
@@ -133,9 +130,9 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     _require_causal(model, logits)
     unembedding_call = _unembedding_call(model, output_embeddings, calls)
     block_calls = _blocks(model, calls)
-    final = _final_path(model, calls, block_calls[-1], unembedding_call)
+    final = find_final_path(model, calls, block_calls[-1], unembedding_call)
     assert block_calls[-1].left is not None
-    scale, softcap = _after_unembedding(model, unembedding_call, logits)
+    scale, softcap = find_scale_and_softcap(model, unembedding_call, logits)
     return Anatomy(
         decoder=_decoder(model, calls, block_calls, unembedding_call),
         blocks=tuple(call.module for call in block_calls),
@@ -215,63 +212,6 @@ def _in_order(calls: list[Call]) -> bool:
 
 def _inside(calls: list[Call], lists: list[list[Call]]) -> bool:
     return any(calls[0].within(outer) for other in lists for outer in other)
-
-
-def _final_path(
-    model: PreTrainedModel, calls: list[Call], last: Call, unembedding: Call
-) -> tuple[nn.Module, ...]:
-    """Return what fires between the last block and the unembedding; verify that it is all."""
-    between = [call for call in calls if last.end < call.start and call.end < unembedding.start]
-    outermost = [call for call in between if not any(call.within(other) for other in between)]
-    final = tuple(call.module for call in outermost)
-    names = ", ".join(type(module).__name__ for module in final) or "nothing"
-    shape = None if last.left is None else tuple(last.left.shape[:-1])
-    assert unembedding.entered is not None
-    if last.left is None or shape != tuple(unembedding.entered.shape[:-1]):
-        raise ModelError(
-            f"residual stream of {type(model).__name__}: the last block must give a tensor of "
-            f"shape (batch, pos, model), got leading axes {shape}. {WAY_OUT}"
-        )
-    hidden = _recompute(lambda resid: _apply(final, resid), last.left)
-    if hidden is None or not within_rounding(hidden, unembedding.entered, model.dtype):
-        raise ModelError(
-            f"final path of {type(model).__name__}: {names} applied to the last block's output "
-            f"does not give what enters the unembedding. {WAY_OUT}"
-        )
-    return final
-
-
-def _apply(modules: tuple[nn.Module, ...], resid: Tensor) -> Tensor:
-    for module in modules:
-        resid = module(resid)
-    return resid
-
-
-def _recompute(compute: Callable[[Tensor], Tensor], value: Tensor) -> Tensor | None:
-    try:
-        with torch.no_grad():
-            return compute(value)
-    except (RuntimeError, TypeError):  # a module that takes more than the stream
-        return None
-
-
-def _after_unembedding(
-    model: PreTrainedModel, unembedding: Call, logits: Tensor
-) -> tuple[float, float | None]:
-    """Return the factor and the soft-cap between the unembedding's output and the logits."""
-    assert unembedding.left is not None
-    before, after = unembedding.left.double(), logits.double()
-    if before.shape == after.shape:
-        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        if cap is not None and within_rounding(cap * torch.tanh(before / cap), after, model.dtype):
-            return 1.0, float(cap)
-        scale = float((before * after).sum() / before.square().sum())
-        if within_rounding(scale * before, after, model.dtype):
-            return scale, None
-    raise ModelError(
-        f"logits of {type(model).__name__}: they are neither a constant times what the "
-        f"unembedding gives nor its soft-capped value. {WAY_OUT}"
-    )
 
 
 def _decoder(

@@ -55,13 +55,18 @@ def record_module_calls(model: PreTrainedModel) -> tuple[list[Call], Tensor]:
     handles = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in model.modules()]
     handles += [m.register_forward_hook(leave) for m in model.modules()]
     try:
-        return calls, _run(model)
+        return calls, run_on_probe_ids(model)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _run(model: PreTrainedModel) -> Tensor:
+def run_on_probe_ids(model: PreTrainedModel) -> Tensor:
+    """Return the logits of two rows of a few token ids that differ in the last, (2, pos, vocab).
+
+    Raises:
+        ModelError: If the model cannot be run on token ids alone, or they are not finite.
+    """
     token_ids = _probe_ids(model)
     try:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """The table of planted bugs, each with the tests of which one at least must catch it."""
 
-from support import planted_bugs_of_method
+from support import planted_bugs_of_method, planted_bugs_of_models
 from support.planted_bug import Mutation
 
 MUTATIONS = (
@@ -66,9 +66,9 @@ MUTATIONS = (
     ),
     Mutation(
         "the soft-cap is forgotten",
-        "probekit.models.anatomy",
-        "        if self.softcap is not None:",
-        "        if self.softcap is None:\n            return logits\n        if self.softcap < 0:",
+        "probekit.models.output_path",
+        "if softcap is None else softcap * torch.tanh(logits / softcap)",
+        "if softcap is None else logits",
         (
             "tests/models/test_anatomy.py::test_decoding_the_last_block_gives_the_model_s_logits[gemma2]",
         ),
@@ -245,4 +245,5 @@ MUTATIONS = (
         ),
     ),
     *planted_bugs_of_method.MUTATIONS,
+    *planted_bugs_of_models.MUTATIONS,
 )
