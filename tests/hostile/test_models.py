@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hostile.odd_models import CAP, ODD, build
+from support.odd_models import CAP, ODD, build
 from probekit.activations.residual_stream import stream
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models.anatomy import find_anatomy
