@@ -12,6 +12,7 @@ from probekit.errors import DataError
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
+from probekit.models.as_found import plain_torch
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Marginal:
     check: Check
 
 
+@plain_torch()
 def marginalize(
     model: PreTrainedModel,
     token_ids: Int[Tensor, " pos"],

@@ -155,7 +155,12 @@ def _output_embeddings(model: PreTrainedModel) -> nn.Module:
         raise ModelError(f"{name} is in train mode, where dropout is on; call model.eval() first")
     embeddings: nn.Module | None = model.get_output_embeddings()
     weight = getattr(embeddings, "weight", None)
-    if embeddings is None or not isinstance(weight, Tensor) or weight.ndim != 2:
+    if embeddings is not None and (not isinstance(weight, Tensor) or weight.ndim != 2):
+        raise ModelError(
+            f"the output embeddings of {name} are a {type(embeddings).__name__}, which has no "
+            "matrix of weights (a quantized one has none). Load the model without quantizing them"
+        )
+    if embeddings is None:
         raise ModelError(
             f"{name} has no output embeddings, so it gives no next-token logits: it is an "
             "encoder or lacks its language-model head. Load it with AutoModelForCausalLM, or "

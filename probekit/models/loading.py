@@ -5,11 +5,11 @@ A model that cannot be loaded is an error with the way out; no other is ever put
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -20,10 +20,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from probekit.errors import ModelError, SettingsError
+from probekit.errors import ModelError
 from probekit.models.devices import resolve_device, resolve_dtype
 from probekit.models.loading_errors import CONFIGURATION, TOKENIZER, WEIGHTS, stated
 from probekit.models.locations import ModelLocation, Origin, at_commit, find_location
+from probekit.models.objects import require_tokenizer, require_values, unwrapped
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code"
@@ -109,21 +110,23 @@ def load(
     return _loaded(location, model, tokenizer)
 
 
-def wrap(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str | None = None
-) -> Loaded:
+def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> Loaded:
     """Return a model and tokenizer of your own as if `load` had loaded them.
 
     Args:
-        model: A causal language model; it is put into eval mode.
+        model: A causal language model, taken out of its wrapper if torch.compile or data
+            parallelism put it into one; it is put into eval mode.
         tokenizer: Its tokenizer.
         name: What to call it; the name of its class if None.
 
     Raises:
-        ModelError: If the tokenizer has ids that the model does not.
+        ModelError: If the tokenizer has ids that the model does not, or one of the two is of no
+            use.
     """
-    called = name or type(model).__name__
-    return _loaded(ModelLocation(called, called, "python"), model, tokenizer)
+    inner = unwrapped(model)
+    require_tokenizer(tokenizer)
+    called = name or type(inner).__name__
+    return _loaded(ModelLocation(called, called, "python"), inner, tokenizer)
 
 
 def longest(model: PreTrainedModel) -> int | None:
@@ -209,6 +212,7 @@ def _own_code(config: PretrainedConfig) -> bool:
 def _loaded(
     location: ModelLocation, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Loaded:
+    require_values(model, location.name)
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=0)
@@ -229,39 +233,3 @@ def _loaded(
         family=location.entry.family if location.entry else None,
         attention=str(model.config._attn_implementation),
     )
-
-
-def resolve_model(
-    model: str | PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | None,
-    settings: Mapping[str, Any],
-) -> tuple[dict[str, Any], Loaded | None]:
-    """Resolve a model name or object.
-
-    Args:
-        model: Short name, Hub repository, local folder, or a causal model of transformers.
-        tokenizer: The tokenizer of a model given as an object.
-        settings: All other settings.
-
-    Returns:
-        Settings that name the model, and the model itself if it was given as an object.
-
-    Raises:
-        SettingsError: If an object comes without its tokenizer or with a setting of `LOADING`,
-            or a name with a tokenizer.
-        ModelError: If the tokenizer has ids that the model does not.
-
-    >>> resolve_model("tiny", None, {"offsets": 2})
-    ({'model': 'tiny', 'offsets': 2}, None)
-    """
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise SettingsError(f"the tokenizer of {model!r} is loaded with it: leave it out")
-        return {"model": model, **settings}, None
-    if tokenizer is None:
-        raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
-    fixed = [name for name in LOADING if name in settings]
-    if fixed:
-        raise SettingsError(f"a model given as an object is taken as it is: leave out {fixed}")
-    loaded = wrap(model, tokenizer)
-    return {"model": loaded.name, **settings}, loaded

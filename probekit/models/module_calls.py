@@ -75,8 +75,14 @@ def run_on_probe_ids(model: PreTrainedModel) -> Tensor:
         raise ModelError(
             f"{type(model).__name__} could not be run on {PROBE_TOKENS} token ids alone "
             f"({type(error).__name__}: {error}). It must be a causal language model that "
-            "takes text only"
+            "takes text alone, with all its weights in dtypes that go together"
         ) from error
+    if isinstance(logits, Tensor) and logits.shape[:2] != token_ids.shape:
+        raise ModelError(
+            f"{type(model).__name__} gives logits at {logits.shape[1]} positions for "
+            f"{PROBE_TOKENS} tokens: it puts tokens of its own among them, as prompt tuning "
+            "does, or leaves some out. Give it the model without that"
+        )
     if not isinstance(logits, Tensor) or not bool(torch.isfinite(logits).all()):
         raise ModelError(
             f"{type(model).__name__} in {model.dtype} gives logits that are not finite; "

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from support.odd_models import CAP, ODD, build
 from probekit.activations.residual_stream import stream
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import wrap
 from probekit.runs.doctor import check_model
 from support.architectures import VOCABULARY
+from support.odd_models import CAP, ODD, build
 from support.tokenizers import words
 
 IDS = torch.arange(4 * 20).reshape(4, 20) * 7 % VOCABULARY

@@ -21,4 +21,21 @@ MUTATIONS = (
             "tests/hostile/test_models.py::test_a_model_that_is_built_as_few_are_is_read_right[lfm2]",
         ),
     ),
+    Mutation(
+        "the caller's autocast rounds the scores",
+        "probekit.models.as_found",
+        'torch.autocast(str(device).partition(":")[0], enabled=False)',
+        "torch.enable_grad()",
+        (
+            "tests/models/test_as_found.py"
+            "::test_a_wrapped_model_in_any_state_of_torch_gives_the_plain_one_s_scores",
+        ),
+    ),
+    Mutation(
+        "a model stays in eval mode when a call ends in an error",
+        "probekit.models.as_found",
+        "            module.training = training",
+        "            module.training = module.training and training",
+        ("tests/models/test_as_found.py::test_the_mode_is_given_back_whatever_happens",),
+    ),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from probekit import files, reports
 from probekit.checks import Check
@@ -18,7 +18,8 @@ from probekit.data import lost_text
 from probekit.data.dataset import taken
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
-from probekit.models.loading import Loaded, resolve_model
+from probekit.models.as_found import Model, borrowed
+from probekit.models.loading import Loaded
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import estimate, fits, more_text, verdict
 from probekit.pipelines.analysis.measure import Measured, measure
@@ -54,7 +55,7 @@ from probekit.settings import Settings
 
 
 def analyze(
-    model: str | PreTrainedModel = "tiny",
+    model: Model = "tiny",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
@@ -79,9 +80,9 @@ def analyze(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    given, loaded = resolve_model(model, tokenizer, settings)
-    run_settings = Settings.from_mapping(given)
-    return run(loaded or load_model(run_settings), run_settings, output, overwrite, say)
+    with borrowed(model, tokenizer, settings) as (given, loaded):
+        chosen = Settings.from_mapping(given)
+        return run(loaded or load_model(chosen), chosen, output, overwrite, say)
 
 
 def run(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from probekit import files
 from probekit.data.documents import Split
@@ -23,7 +23,8 @@ from probekit.data.targets import Targets, read_targets, write_targets
 from probekit.drafting import cost
 from probekit.errors import DataError, SettingsError
 from probekit.marginalization.greedy_targets import model_targets
-from probekit.models.loading import Loaded, longest, resolve_model
+from probekit.models.as_found import Model, borrowed
+from probekit.models.loading import Loaded, longest
 from probekit.pipelines.analysis.analyze import load_probes
 from probekit.pipelines.drafting import trial
 from probekit.pipelines.drafting.candidates import candidates
@@ -74,7 +75,7 @@ class DraftRun:
 
 
 def draft(
-    model: str | PreTrainedModel = "tiny",
+    model: Model = "tiny",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
@@ -99,11 +100,11 @@ def draft(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    given, loaded = resolve_model(model, tokenizer, settings)
-    if settings.get("run") is not None and model == "tiny":
-        del given["model"]  # the default
-    record = DraftSettings.from_mapping(with_run(given))
-    return run(loaded or load_model(record), record, output, overwrite, say)
+    with borrowed(model, tokenizer, settings) as (given, loaded):
+        if settings.get("run") is not None and model == "tiny":
+            del given["model"]  # the default
+        record = DraftSettings.from_mapping(with_run(given))
+        return run(loaded or load_model(record), record, output, overwrite, say)
 
 
 def with_run(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from probekit import files
 from probekit.data.dataset import taken
 from probekit.errors import DataError, ModelError, RunError
-from probekit.models.loading import Loaded, resolve_model
+from probekit.models.as_found import Model, borrowed
+from probekit.models.loading import Loaded
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
 from probekit.pipelines.head_study.document import SCHEMA, checks_and_warnings, heads_document
 from probekit.pipelines.head_study.settings import HeadSettings
@@ -67,7 +68,7 @@ class HeadRun:
 
 
 def study_heads(
-    model: str | PreTrainedModel = "tiny",
+    model: Model = "tiny",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
@@ -94,9 +95,9 @@ def study_heads(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    values, loaded = resolve_model(model, tokenizer, settings)
-    chosen = HeadSettings.from_mapping(values)
-    return run(loaded or load_model(chosen), chosen, output, overwrite, say)
+    with borrowed(model, tokenizer, settings) as (given, loaded):
+        chosen = HeadSettings.from_mapping(given)
+        return run(loaded or load_model(chosen), chosen, output, overwrite, say)
 
 
 def run(

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.errors import SettingsError
+from probekit.models.as_found import plain_torch
 from probekit.paper.protocol import Protocol
 from probekit.pipelines.reproduction import figure_runs, table_1
 from probekit.pipelines.reproduction.document import FILE, write
@@ -55,6 +56,7 @@ class Reproduction:
         return self.folder / "report.html"
 
 
+@plain_torch()
 def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     figure: str,
     models: Sequence[str] = (),
