@@ -11,6 +11,9 @@
 A message says what is allowed, what came, and the way out.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ProbekitError(Exception):
     """Base of every problem that probekit states."""
@@ -37,4 +40,25 @@ class NumericalError(ProbekitError, ArithmeticError):
 
 
 class RunError(ProbekitError):
-    """A run folder cannot be written or read."""
+    """A run folder cannot be written or read, or a run cannot go on."""
+
+
+@contextmanager
+def memory_stated() -> Iterator[None]:
+    """State that memory ran out, as Python, numpy and torch each say it in their way.
+
+    Raises:
+        RunError: If it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error)
+        # torch raises the first of a GPU, and of a CPU one that says so in words.
+        named = "OutOfMemoryError", "MemoryError", "_ArrayMemoryError"
+        if type(error).__name__ not in named and "allocate memory" not in said:
+            raise
+        raise RunError(
+            f"memory ran out ({said.partition(chr(10))[0] or 'Python says no more'}). Ask for "
+            "less at once: a smaller --batch-size, --max-branches, --block or --max-tokens"
+        ) from error

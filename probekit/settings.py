@@ -4,8 +4,7 @@ A field's name, hyphenated, is its flag on the command line.
 """
 
 import dataclasses
-import json
-import tomllib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,12 +12,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
+from probekit import toml
 from probekit.errors import SettingsError
 
 # The largest that torch, numpy and TOML all take.
 LARGEST = LARGEST_SEED = 2**63 - 1
-# Tokens in a block at most: attention among more of them takes more than any machine has.
-LARGEST_BLOCK = 2**20
 # What a run.toml says first.
 COMMAND = "# Settings of probekit "
 
@@ -105,24 +103,15 @@ class RunSettings:
         "block": 3,  # BOS, a position and its target
         "seed": 0,
     }
+    # The largest, where more would take more memory than any machine has.
+    most: ClassVar[Mapping[str, int]] = {"block": 2**20, "max_branches": 2**16, "seeds": 1000}
     # Tokens of each text on a CPU where `max_tokens` is unset. The built-in analysis is to take
     # a minute there: fewer tokens then, never fewer optimizer steps.
     tokens_on_cpu: ClassVar[int] = 13_500
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _require_kind(field, getattr(self, field.name))
-        for name, least in self.least.items():
-            value = getattr(self, name)
-            if isinstance(value, int) and value < least:
-                raise SettingsError(
-                    f"--{name.replace('_', '-')} must be at least {least}, got {value}"
-                )
-            most = LARGEST_BLOCK if name == "block" else LARGEST
-            if isinstance(value, int) and value > most:
-                raise SettingsError(
-                    f"--{name.replace('_', '-')} must be at most {most}, got {value}"
-                )
+        names = [field.name for field in dataclasses.fields(self)]
+        self.require_allowed({name: getattr(self, name) for name in names})
         if not 0 < self.nucleus <= 1:
             raise SettingsError(f"--nucleus must be in (0, 1], got {self.nucleus}")
         if self.offsets > self.block - 2:
@@ -138,19 +127,27 @@ class RunSettings:
         Raises:
             SettingsError: If a key is unknown (the nearest is suggested) or a value not allowed.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in names:
-                near = get_close_matches(key, names, n=1)
+        fields = _as_fields(values)
+        cls.require_allowed(fields)
+        return cls(**fields)
+
+    @classmethod
+    def require_allowed(cls, values: Mapping[str, Any]) -> None:
+        """Raise if a key is unknown, or a value by itself not allowed.
+
+        Raises:
+            SettingsError: If one is.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for key, value in values.items():
+            if key not in fields:
+                near = get_close_matches(key, fields, n=1)
                 hint = f"Did you mean {near[0]!r}? " if near else ""
                 raise SettingsError(
-                    f"unknown setting {key!r}. {hint}The settings are {', '.join(names)}"
+                    f"unknown setting {key!r}. {hint}The settings are {', '.join(fields)}"
                 )
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
+            _require_kind(fields[key], value)
+            _require_within(fields[key], value, cls.least, cls.most)
 
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
@@ -162,7 +159,7 @@ class RunSettings:
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 shown = list(value) if isinstance(value, tuple) else value
-                lines.append(f"{name} = {_toml(shown)}")
+                lines.append(f"{name} = {toml.written(shown)}")
         return "\n".join(lines) + "\n"
 
     def differing(self, other: "RunSettings") -> list[str]:
@@ -214,21 +211,18 @@ def command_of(path: Path) -> str | None:
     return first.removeprefix(COMMAND) if first.startswith(COMMAND) else None
 
 
-def from_file(path: Path) -> dict[str, Any]:
-    """Return keys and values of a TOML file.
+def from_file(path: Path, record: type[RunSettings]) -> dict[str, Any]:
+    """Return keys and values of a file of settings, each of which such a record can have.
 
     Raises:
-        SettingsError: If it cannot be read or is not TOML.
+        SettingsError: If it cannot be read, is not TOML, or holds what is not allowed.
     """
+    values = toml.read(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"the settings {path} cannot be read: {error.strerror}") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML, not UTF-8, a number or depth beyond all
-        raise SettingsError(f"the settings {path} are not TOML: {error}") from None
+        record.require_allowed(_as_fields(values))
+    except SettingsError as error:
+        raise SettingsError(f"the settings {path}: {error}") from None
+    return values
 
 
 def flag(field: "dataclasses.Field[Any]") -> str:
@@ -236,16 +230,8 @@ def flag(field: "dataclasses.Field[Any]") -> str:
     return "--" + str(field.metadata.get("flag", field.name)).replace("_", "-")
 
 
-def _toml(value: object) -> str:
-    """Return a value as TOML writes it: truth, a number, a word, or a list of them."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, which wants one more.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+def _as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
 
 
 def kinds(annotation: Any) -> tuple[Any, ...]:
@@ -259,6 +245,22 @@ def _require_kind(field: "dataclasses.Field[Any]", value: object) -> None:
     if not any(_is_kind(value, kind) for kind in allowed):
         shown = " or ".join(_described(kind) for kind in allowed)
         raise SettingsError(f"{flag(field)} must be {shown}, got {value!r}")
+
+
+def _require_within(
+    field: "dataclasses.Field[Any]",
+    value: object,
+    least: Mapping[str, int],
+    most: Mapping[str, int],
+) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{flag(field)} must be a finite number, got {value}")
+    if isinstance(value, int) and field.name in least:
+        lowest, highest = least[field.name], most.get(field.name, LARGEST)
+        if value < lowest:
+            raise SettingsError(f"{flag(field)} must be at least {lowest}, got {value}")
+        if value > highest:
+            raise SettingsError(f"{flag(field)} must be at most {highest}, got {value}")
 
 
 def _is_kind(value: object, kind: Any) -> bool:

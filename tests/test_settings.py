@@ -74,7 +74,7 @@ def test_an_unknown_key_gets_the_nearest() -> None:
         ({"limit": 0}, "--limit must be at least 1"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"nucleus": 0.0}, r"--nucleus must be in \(0, 1\], got 0.0"),
-        ({"nucleus": float("nan")}, "--nucleus must be in"),
+        ({"nucleus": float("nan")}, "--nucleus must be a finite number, got nan"),
         ({"seed": -1}, "--seed must be at least 0, got -1"),
         ({"seed": 2**63}, "--seed must be at most"),
         ({"limit": 10**30}, f"--limit must be at most {2**63 - 1}, got 1000"),
@@ -107,10 +107,10 @@ def test_a_value_of_another_kind_is_named() -> None:
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("offsets = \n")
     with pytest.raises(SettingsError, match=r"a.toml are not TOML"):
-        from_file(tmp_path / "a.toml")
+        from_file(tmp_path / "a.toml", Settings)
     for content in ("a = " + "[" * 100_000, "limit = " + "9" * 5000):
         (tmp_path / "a.toml").write_text(content)
         with pytest.raises(SettingsError, match=r"a.toml are not TOML"):
-            from_file(tmp_path / "a.toml")
+            from_file(tmp_path / "a.toml", Settings)
     with pytest.raises(SettingsError, match=r"b.toml cannot be read: No such file"):
-        from_file(tmp_path / "b.toml")
+        from_file(tmp_path / "b.toml", Settings)

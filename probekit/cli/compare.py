@@ -73,7 +73,7 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
         raise SettingsError("say either --family or --models, such as --family tiny")
     from probekit.pipelines.comparison import sweep
 
-    settings = (from_file(config) if config else {}) | settings
+    settings = (from_file(config, Settings) if config else {}) | settings
     if family is not None:
         output = output or Path("runs") / f"sweep-{family}"
     names = sweep.ladder(family) if family is not None else _names(models or "")

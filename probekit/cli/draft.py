@@ -31,7 +31,7 @@ def draft(
     config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
 ) -> None:
     """Let readouts draft tokens that the model verifies, and time it beside greedy decoding."""
-    given = (from_file(config) if config else {}) | settings
+    given = (from_file(config, DraftSettings) if config else {}) | settings
     if run is not None:
         given["run"] = str(run)
     from transformers.utils import logging

@@ -31,7 +31,9 @@ def heads(  # noqa: PLR0913, PLR0917 -- flags
     ] = None,
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
-    record = HeadSettings.from_mapping((from_file(config) if config else {}) | settings)
+    record = HeadSettings.from_mapping(
+        (from_file(config, HeadSettings) if config else {}) | settings
+    )
     from transformers.utils import logging
 
     from probekit.pipelines.head_study import study_heads

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
 from probekit.cli.printing import aligned, show
 from probekit.cli.reproduce import reproduce
-from probekit.errors import ProbekitError, SettingsError
+from probekit.errors import ProbekitError, SettingsError, memory_stated
 from probekit.runs.ranks import last_words, number_and_count
 from probekit.settings import RunSettings, Settings, from_file
 
@@ -65,7 +66,8 @@ def command(
                     "without (analyze and sweep share their work among processes)"
                 )
             try:
-                function(**arguments)
+                with memory_stated():
+                    function(**arguments)
             except KeyboardInterrupt:
                 # Outside of a command typer would turn it into a silent exit.
                 _last_words(interrupted)
@@ -89,6 +91,10 @@ def main() -> None:
     # GNU OpenMP reads it once, when torch is imported. Its idle threads would spin, and beside
     # other work on a machine with few cores take the time from those that have something to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        # What its encoding lacks, as an arrow in Latin-1, is written out and stops nothing.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if number_and_count()[0] > 0:
         # Of several processes of a run the first one tells how it goes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,7 +124,7 @@ def analyze(
     figures: Figures = False,
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
-    record = Settings.from_mapping((from_file(config) if config else {}) | settings)
+    record = Settings.from_mapping((from_file(config, Settings) if config else {}) | settings)
     from probekit.pipelines.analysis import analyze
 
     loaded = _load(record)

@@ -9,6 +9,7 @@ builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
 
 import hashlib
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ WAY_OUT = (
     "Name the right one with --text-field, or those of pairs with --source-field and --target-field"
 )
 
+LONGEST_NAME = 100
 # Characters of a document that are read at most, unless more are asked for: those of a book.
 LONGEST = 1_000_000
 
@@ -103,6 +105,13 @@ def sources(arguments: Sequence[str]) -> list[Source]:
             f"texts need different names, none of them 'all', got {', '.join(names)}: "
             "say --text NAME=PATH"
         )
+    for name in names:
+        # It stands in lines of the terminal, in tables and on axes.
+        if len(name) > LONGEST_NAME or not name.isprintable() or name.isspace():
+            raise SettingsError(
+                f"the name of a text must be of 1..{LONGEST_NAME} characters that can be "
+                f"printed, got {reprlib.repr(name)}: say --text NAME=PATH"
+            )
     return parsed
 
 

@@ -84,7 +84,7 @@ def decoding(
                 logits[:, ends] = float("-inf")
             certain = new[-1:]
             drafted = [
-                row.topk(width).indices.tolist()
+                row.topk(min(width, len(row))).indices.tolist()
                 for row, width in zip(logits, widths[:room], strict=False)
             ]
 

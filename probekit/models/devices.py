@@ -35,7 +35,7 @@ def resolve_device(device: str) -> str:
     if device.startswith("mps"):
         raise SettingsError("device mps has no float64, in which sums are taken; use cpu or cuda")
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()  # of `meta` there are no values
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         raise SettingsError(
             f"device must be auto, {', '.join(SPREAD)} or one that torch has here (CUDA: "

@@ -6,14 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HFValidationError,
     HTTPError,  # of httpx or of httpx2, whichever the Hub uses
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+    validate_repo_id,
+)
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models.catalogue import Entry, entries
@@ -22,6 +26,8 @@ Origin = Literal["bundled", "folder", "hub", "python"]
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# Seconds until the Hub counts as out of reach: fewer where the model is here already.
+PATIENCE, PATIENCE_WHERE_CACHED = 30, 3
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ def at_commit(location: ModelLocation) -> ModelLocation:
 
 def _folder(name: str) -> Path | None:
     """Return the path that a name would be of, if it can be one and not a short name."""
+    if not name:  # to pathlib, the working folder
+        return None
     try:
         path = Path(name).expanduser()
         path.is_dir()
@@ -165,8 +173,9 @@ def _folder_location(name: str, folder: Path, source: Origin) -> ModelLocation:
 
 def _hub_location(location: ModelLocation, *, gated: bool) -> ModelLocation:
     """Ask the Hub whether we may; where it cannot be asked, fall back on its cached files."""
+    cached = _cached(location)
     try:
-        HfApi().auth_check(location.path)
+        _ask_whether_we_may(location, PATIENCE_WHERE_CACHED if cached else PATIENCE)
     except GatedRepoError as error:
         raise UnreachableError(
             _ways_out(location, "gated: its owner asks for a licence")
@@ -174,11 +183,17 @@ def _hub_location(location: ModelLocation, *, gated: bool) -> ModelLocation:
     except RepositoryNotFoundError as error:
         raise UnreachableError(_ways_out(location, "not on the Hub, or private")) from error
     except (HTTPError, OSError) as error:
-        if not _cached(location):
+        if not cached:
             why = f"out of reach from here ({error})" + (", and gated" if gated else "")
             raise UnreachableError(_ways_out(location, why)) from error
         return location
     return replace(location, local=False)
+
+
+def _ask_whether_we_may(location: ModelLocation, seconds: int) -> None:
+    """Do what `HfApi.auth_check` does, which would wait for as long as the network lets it."""
+    url = f"{constants.ENDPOINT}/api/models/{location.path}/auth-check"
+    hf_raise_for_status(get_session().get(url, headers=build_hf_headers(), timeout=seconds))
 
 
 def _cached(location: ModelLocation) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from probekit import provenance
+from probekit import provenance, toml
 from probekit.errors import RunError, SettingsError
 from probekit.files import write_text
 from probekit.runs.lock import unwritable
@@ -33,7 +33,7 @@ from probekit.runs.own_files import (
     remove_weights,
     require_own,
 )
-from probekit.settings import AnySettings, RunSettings, Settings, command_of, from_file
+from probekit.settings import AnySettings, RunSettings, Settings, command_of
 
 RESULTS = "results.json"
 DOCUMENTS = "documents.parquet"
@@ -253,7 +253,7 @@ def _settings(path: Path, kind: type[AnySettings]) -> AnySettings:
             "name another folder with --output"
         )
     try:
-        return kind.from_mapping(from_file(path))
+        return kind.from_mapping(toml.read(path))
     except SettingsError as error:
         raise RunError(
             f"{path} does not hold settings of this version of `probekit {kind.command}`: {error}"

@@ -123,13 +123,13 @@ def kinds() -> Iterator[tuple[str, str, tuple[Case | Call, ...]]]:
 
 
 def says(printed: str, sentence: str) -> bool:
-    """Return whether a sentence is among what is printed.
+    """Return whether a sentence is among what is printed, lines and boxes around it aside.
 
     >>> says("a table\\nof 12 rows", "table of … rows")
     True
     """
     pattern = ".*".join(re.escape(part) for part in " ".join(sentence.split()).split(ANYTHING))
-    return re.search(pattern, " ".join(printed.split())) is not None
+    return re.search(pattern, " ".join(printed.replace("│", " ").split())) is not None
 
 
 def row(case: Case | Call, arguments: list[str], folder: Path) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HTTPError,
@@ -207,7 +206,7 @@ def answer(kind: type[RepositoryNotFoundError]) -> RepositoryNotFoundError:
 def test_a_repository_out_of_reach_gives_the_ways_out(
     monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    monkeypatch.setattr(HfApi, "auth_check", refuse(error))
+    monkeypatch.setattr(locations, "_ask_whether_we_may", refuse(error))
     monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(UnreachableError, match=message) as caught:
         load("somebody/some-model")
@@ -230,8 +229,23 @@ def test_offline_a_cached_repository_is_read_without_the_network(
     assert location.options == {"revision": "v1", "local_files_only": True}
 
 
+def test_a_network_that_swallows_all_is_waited_for_briefly_where_the_model_is_cached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = []
+
+    def get(_: str, *, headers: Any, timeout: float) -> None:  # noqa: ARG001
+        waited.append(timeout)
+        raise HTTPError("timed out")
+
+    monkeypatch.setattr(locations, "get_session", lambda: SimpleNamespace(get=get))
+    monkeypatch.setattr(locations, "try_to_load_from_cache", lambda *_, **__: "/cache/config.json")
+    assert locations.find_location("somebody/some-model", "v1").local
+    assert waited == [3]
+
+
 def test_a_repository_within_reach_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HfApi, "auth_check", lambda *_, **__: None)
+    monkeypatch.setattr(locations, "_ask_whether_we_may", lambda *_, **__: None)
     location = locations.find_location("pythia-70m", None)
     assert (location.path, location.local) == ("EleutherAI/pythia-70m", False)
     assert location.entry is not None

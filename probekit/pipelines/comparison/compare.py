@@ -143,7 +143,11 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
 def _compared(given: Sequence[str | Path | Run]) -> list[ComparedRun]:
     """Read the runs, smallest model first, each with a name of its own."""
     if isinstance(given, (str, Path)) or len(given) < 2:
-        raise RunError(f"a comparison needs two runs at least, got {given!r}")
+        alone = [given] if isinstance(given, (str, Path)) else given
+        raise RunError(
+            "a comparison needs two runs at least, got "
+            f"{', '.join(str(getattr(run, 'folder', run)) for run in alone) or 'none'}"
+        )
     runs = [run if isinstance(run, Run) else folder.load(run) for run in given]
     folders = [run.folder.resolve() for run in runs]
     twice = sorted({str(run.folder) for run in runs if folders.count(run.folder.resolve()) > 1})

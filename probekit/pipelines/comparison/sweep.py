@@ -7,6 +7,7 @@ sweep, each takes whole models in turn.
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from probekit import provenance
-from probekit.errors import ProbekitError, RunError, SettingsError
+from probekit.errors import ProbekitError, RunError, SettingsError, memory_stated
 from probekit.models import catalogue
 from probekit.pipelines.analysis import analyze
 from probekit.pipelines.comparison.compare import Comparison, compare
@@ -30,6 +31,8 @@ from probekit.runs.setup import load_model
 from probekit.settings import Settings
 
 PAGE = "compare.html"
+# How a process ends that would start others while it is started.
+UNGUARDED = 86
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def _in_a_process(
     Raises:
         RunError: With the message of the error in the process, or that it ended without one.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)  # this is a model's process that reads the script which started it
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     arguments = theirs, asdict(run.settings), run.folder, overwrite, dry_run
@@ -187,6 +192,11 @@ def _in_a_process(
 
 
 def _why(code: int) -> str:
+    if code == UNGUARDED:
+        return (
+            ": the process of a model reads the script that started it again, so a script calls "
+            '`sweep` under `if __name__ == "__main__":`'
+        )
     return " (killed: most often, memory ran out)" if code == -9 else ""
 
 
@@ -206,14 +216,15 @@ def _analyze(
         pipe.send(("line", line))
 
     try:
-        settings = Settings.from_mapping(fields)
-        loaded = load_model(settings)
-        say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
-        if dry_run:
-            for line in analyze.dry_run(loaded, settings):
-                say(line)
-        else:
-            analyze.run(loaded, settings, output, overwrite, say)
+        with memory_stated():
+            settings = Settings.from_mapping(fields)
+            loaded = load_model(settings)
+            say(f"Model: {loaded.name}, {loaded.n_parameters:,} parameters, {loaded.dtype}")
+            if dry_run:
+                for line in analyze.dry_run(loaded, settings):
+                    say(line)
+            else:
+                analyze.run(loaded, settings, output, overwrite, say)
     except ProbekitError as error:
         pipe.send(("problem", str(error)))
     except KeyboardInterrupt:

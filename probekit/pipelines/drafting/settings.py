@@ -3,6 +3,7 @@
 A field's name, hyphenated, is its flag on the command line; of `drafters` it is `--drafter`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,6 +15,8 @@ DrafterName = Literal["linear", "lens", "skip-bigram", "mean-embedding", "heads"
 DEFAULT: tuple[DrafterName, ...] = (
     "linear", "skip-bigram", "mean-embedding", "heads", "prompt-lookup",
 )  # fmt: skip
+# Paths of a tree at most: a step runs the model on all of their tokens at once.
+MOST_PATHS = 1024
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class DraftSettings(RunSettings):
         super().__post_init__()
         if not self.drafters:
             raise SettingsError(f"--drafter must be at least one of {', '.join(DEFAULT)}")
-        if not self.tree or min(self.tree) < 1:
-            raise SettingsError(f"--tree must be numbers of 1 or more, got {self.tree}")
+        if not self.tree or min(self.tree) < 1 or math.prod(self.tree) > MOST_PATHS:
+            raise SettingsError(
+                f"--tree must be numbers of 1 or more, whose product is at most {MOST_PATHS}, got "
+                f"{','.join(map(str, self.tree))}"
+            )
         if self.temperature < 0:
             raise SettingsError(f"--temperature must be 0 or more, got {self.temperature}")

@@ -51,7 +51,7 @@ def export_heads(folder: str | Path, destination: str | Path, loaded: Loaded | N
             f"engine has it; train them: `probekit heads --strategy {FROZEN}`"
         )
     loaded = loaded or load_model(
-        HeadSettings.from_mapping(from_file(finished.folder / "run.toml"))
+        HeadSettings.from_mapping(from_file(finished.folder / "run.toml", HeadSettings))
     )
     anatomy = find_anatomy(loaded.model)
     heads = head_files.load(path, anatomy, loading.fingerprint(loaded))

@@ -159,7 +159,7 @@ def load_study(folder: str | Path) -> Study:
     """
     folder = Path(folder)
     finished = load(folder)
-    settings = HeadSettings.from_mapping(from_file(folder / "run.toml"))
+    settings = HeadSettings.from_mapping(from_file(folder / "run.toml", HeadSettings))
     try:
         setup = prepare(load_model(settings), settings)
     except (DataError, ModelError) as error:
