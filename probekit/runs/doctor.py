@@ -27,10 +27,10 @@ TRAINED = 0.9
 
 @dataclass(frozen=True)
 class _Reference:
-    """What the model itself says of a text: logits and hidden states, and their dtype."""
+    """What the model itself says of a text: logits, hidden states if it gives any, their dtype."""
 
     logits: Tensor
-    hidden_states: tuple[Tensor, ...]
+    hidden_states: tuple[Tensor, ...] | None
     dtype: torch.dtype
 
 
@@ -69,6 +69,7 @@ def check_model(
     try:
         resid = _capture(model, anatomy, token_ids, len(token_ids))
         one_by_one = _capture(model, anatomy, token_ids, 1)
+        other_end = _capture(model, anatomy, _with_another_end(token_ids[:1], anatomy), 1)
     except NumericalError as error:
         return [Check("finite activations", False, 1.0, 0.0, str(error))]
     hooks_left = _hooks(model) - hooks
@@ -78,6 +79,7 @@ def check_model(
         _decoding(anatomy, resid, reference),
         _layers(resid, reference),
         _batching(resid, one_by_one),
+        _causality(one_by_one, other_end),
         _removed(hooks_left),
         _trained(reference.logits, token_ids, None if valid is None else valid[:BLOCKS, :TOKENS]),
     ]
@@ -156,6 +158,9 @@ def _layers(resid: dict[int, Tensor], reference: _Reference) -> Check:
     They start with the input of the first block or, in some state-space models, with the
     output of the first block; one of the two must fit all layers.
     """
+    if reference.hidden_states is None:
+        without = "The model gives no hidden states to compare with; decoding is its own."
+        return Check("layers", True, 0.0, 0.0, without)
     n_layers = len(resid) - 1
     states = reference.hidden_states[:n_layers]
     shifts = [
@@ -172,6 +177,29 @@ def _layers(resid: dict[int, Tensor], reference: _Reference) -> Check:
     )
     allowed = tolerance(reference.dtype)
     return _check("layers", min(shifts), allowed, says, otherwise)
+
+
+def _with_another_end(token_ids: TokenIds, anatomy: Anatomy) -> TokenIds:
+    """Return the tokens with every one of the second half another one."""
+    changed = token_ids.clone()
+    later = changed[:, token_ids.shape[1] // 2 :]
+    later.copy_((later + 1) % anatomy.vocab_size)
+    return changed
+
+
+def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor]) -> Check:
+    """Compare the first half of the first block with the same before another second half."""
+    earlier = other_end[0].shape[1] // 2
+    measured = max(
+        _difference(resid[layer][:1, :earlier], other[:, :earlier]) / float(other.abs().max())
+        for layer, other in other_end.items()
+    )
+    says = "Later tokens do not change earlier states (largest relative difference)."
+    otherwise = (
+        "Later tokens change earlier states, as in an encoder: what a probe reads ahead would be "
+        "what it was shown. Choose a causal (decoder-only) language model."
+    )
+    return _check("causality", measured, tolerance(resid[0].dtype), says, otherwise)
 
 
 def _batching(resid: dict[int, Tensor], one_by_one: dict[int, Tensor]) -> Check:

@@ -43,7 +43,7 @@ def test_a_random_model_passes_everything_but_training(name: str) -> None:
     found = outcome(build(name))
     assert [check.name for check in found.values() if not check.passed] == ["training"]
     assert "untrained" in found["training"].message
-    assert len(found) == 6
+    assert len(found) == 7
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -97,6 +97,33 @@ def test_activations_that_depend_on_the_batch_size_are_seen() -> None:
     assert "--dtype float32" in batching.message
 
 
+def test_later_tokens_that_change_earlier_states_far_away_are_seen() -> None:
+    """The eight tokens by which a model is understood do not reach so far."""
+    model = build("llama")
+
+    def leak(_: Any, __: Any, output: Tensor) -> Tensor:
+        ahead = torch.zeros_like(output)
+        ahead[:, :-12] = output[:, 12:]
+        return output + 1e-3 * ahead
+
+    find_anatomy(model).blocks[1].register_forward_hook(leak)
+    failed = {name for name, check in outcome(model).items() if not check.passed}
+    assert failed == {"causality", "training"}
+    assert "as in an encoder" in outcome(model)["causality"].message
+
+
+def test_a_model_without_hidden_states_of_its_own_is_checked_by_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = doctor._reference
+    monkeypatch.setattr(
+        doctor, "_reference", lambda *given: replace(made(*given), hidden_states=None)
+    )
+    layers = outcome(build("llama"))["layers"]
+    assert layers.passed
+    assert "gives no hidden states" in layers.message
+
+
 def test_a_hook_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(capture: Callable[..., Any]) -> Callable[..., Any]:
         def run(model: PreTrainedModel, *args: Any) -> Any:
@@ -106,7 +133,7 @@ def test_a_hook_left_behind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         return run
 
     monkeypatch.setattr(doctor, "_capture", careless(doctor._capture))
-    assert outcome(build("llama"))["hooks"].measured == 2
+    assert outcome(build("llama"))["hooks"].measured == 3
 
 
 def test_activations_that_are_not_finite_are_the_one_thing_said() -> None:

@@ -38,4 +38,14 @@ MUTATIONS = (
         "            module.training = module.training and training",
         ("tests/models/test_as_found.py::test_the_mode_is_given_back_whatever_happens",),
     ),
+    Mutation(
+        "no earlier state is compared when later tokens change",
+        "probekit.runs.doctor",
+        "_difference(resid[layer][:1, :earlier], other[:, :earlier])",
+        "_difference(resid[layer][:1, :0].sum(), other[:, :0].sum())",
+        (
+            "tests/runs/test_doctor.py"
+            "::test_later_tokens_that_change_earlier_states_far_away_are_seen",
+        ),
+    ),
 )
