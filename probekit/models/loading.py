@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -101,12 +103,12 @@ def load(
     location = find_location(name, revision)
     options = location.options | {"trust_remote_code": trust_remote_code}
     config = _config(location, options)
-    _require_causal(location, config)
+    kind = _class(location, config)
     location = at_commit(location)
     options |= {"revision": location.revision}
     tokenizer = _tokenizer(location, options)
     options |= {"dtype": resolve_dtype(dtype, chosen), "device_map": chosen}
-    model = _model(location, options)
+    model = _model(kind, location, options)
     return _loaded(location, model, tokenizer)
 
 
@@ -168,9 +170,12 @@ def _tokenizer(location: ModelLocation, options: dict[str, Any]) -> PreTrainedTo
     return tokenizer
 
 
-def _model(location: ModelLocation, options: dict[str, Any]) -> PreTrainedModel:
+def _model(kind: Any, location: ModelLocation, options: dict[str, Any]) -> PreTrainedModel:
+    loaded: tuple[PreTrainedModel, dict[str, set[str]]]
     with stated(location, WEIGHTS):
-        model, info = _with_info(location, options)
+        loaded = kind.from_pretrained(location.path, output_loading_info=True, **options)
+        model, info = loaded
+        model.requires_grad_(False)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -180,27 +185,18 @@ def _model(location: ModelLocation, options: dict[str, Any]) -> PreTrainedModel:
     return model
 
 
-def _with_info(
-    location: ModelLocation, options: dict[str, Any]
-) -> tuple[PreTrainedModel, dict[str, set[str]]]:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        location.path, output_loading_info=True, **options
-    )
-    model, info = loaded
-    return model.requires_grad_(False), info
-
-
-def _require_causal(location: ModelLocation, config: PretrainedConfig) -> None:
+def _class(location: ModelLocation, config: PretrainedConfig) -> Any:
+    """Return the class of transformers that loads a model; one that sees is given text alone."""
     classes = config.architectures or []
     masked = [name for name in classes if name.endswith(("ForMaskedLM", "ForPreTraining"))]
-    if config.is_encoder_decoder:
-        kind = "an encoder-decoder model"
-    elif masked or (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not _own_code(config)):
-        kind = "an encoder, or no language model"
-    else:
-        return
+    if not masked and not config.is_encoder_decoder:
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or _own_code(config):
+            return AutoModelForCausalLM
+        if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            return AutoModelForImageTextToText
+    what = "encoder-decoder model" if config.is_encoder_decoder else "encoder, or no language model"
     raise ModelError(
-        f"{location.name} ({config.model_type}) is {kind}; probekit reads causal (decoder-only) "
+        f"{location.name} ({config.model_type}) is an {what}; probekit reads causal (decoder-only) "
         "language models, such as `gpt2` or the built-in `tiny`"
     )
 

@@ -1,15 +1,17 @@
 """Models as few are built, and as they are handed over: read right, or one true sentence."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from probekit.activations.residual_stream import stream
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models.anatomy import find_anatomy
-from probekit.models.loading import wrap
+from probekit.models.loading import load, wrap
 from probekit.runs.doctor import check_model
 from support.architectures import VOCABULARY
-from support.odd_models import CAP, ODD, build
+from support.odd_models import CAP, ODD, SEEING, build
 from support.tokenizers import words
 
 IDS = torch.arange(4 * 20).reshape(4, 20) * 7 % VOCABULARY
@@ -17,6 +19,20 @@ IDS = torch.arange(4 * 20).reshape(4, 20) * 7 % VOCABULARY
 SOFTCAPS = {"recurrent-gemma": CAP, "xlstm": CAP}
 # Its factor before the unembedding: 8 / 32, the model's base width over its width.
 FACTORS = {"minicpm3": 0.25}
+PACKED = {"minicpm3", "qwen2-vl", "llava"}
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_a_model_that_takes_images_is_loaded_and_given_text_alone(
+    name: str, tmp_path: Path
+) -> None:
+    model = build(name)
+    model.save_pretrained(tmp_path)
+    words().save_pretrained(tmp_path)
+    loaded = load(str(tmp_path), device="cpu")
+    assert type(loaded.model) is type(model)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(IDS).logits, model(IDS).logits)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -34,5 +50,5 @@ def test_a_model_that_is_built_as_few_are_is_read_right(name: str) -> None:
     failed = {each.name for each in check_model(loaded, anatomy, IDS) if not each.passed}
     assert failed <= {"training"}
     engine = BranchEngine(loaded.model, anatomy=anatomy)
-    assert engine.route == ("packed" if name == "minicpm3" else "one-by-one")
+    assert engine.route == ("packed" if name in PACKED else "one-by-one")
     assert engine.check_first(IDS[0]).passed
