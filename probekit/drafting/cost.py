@@ -52,7 +52,8 @@ def curve(
     """
     generating: Any = model
     cache, device = DynamicCache(), model.device
-    ids = torch.arange(max(tokens) + cached, device=device) % generating.config.vocab_size
+    vocab_size = generating.config.get_text_config().vocab_size
+    ids = torch.arange(max(tokens) + cached, device=device) % vocab_size
     arguments = cache_arguments(model, cache)
     model(input_ids=ids[None, :cached], **arguments)
     seconds: dict[int, list[float]] = {n: [] for n in tokens}

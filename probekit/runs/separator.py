@@ -120,7 +120,8 @@ def choose(
     if asked == "auto" and nats:
         chosen = next(s for s in found if nats[s.kind] - min(nats.values()) <= allowed[s.kind])
     alone = _nats(model, _rows(pieces, 1, chosen), len(pieces)) if pieces else n
-    cost, guess = _end_nats(model, train, chosen, block), math.log(model.config.vocab_size)
+    cost = _end_nats(model, train, chosen, block)
+    guess = math.log(model.config.get_text_config().vocab_size)
     return Choice(
         separator=replace(chosen, scored=cost <= guess),
         asked=asked,
@@ -188,7 +189,7 @@ def _nats(model: PreTrainedModel, blocks: Blocks, count: int) -> Float[Tensor, "
     sums = torch.zeros(count, dtype=torch.float64)
     rows, length = blocks.token_ids.shape
     valid, targets = blocks.valid(1), blocks.targets(1)
-    step = max(1, LOGITS // (length * model.config.vocab_size))
+    step = max(1, LOGITS // (length * model.config.get_text_config().vocab_size))
     for part in (slice(start, start + step) for start in range(0, rows, step)):
         token_ids, here = blocks.token_ids[part].to(model.device), valid[part]
         logits = model(token_ids, use_cache=False).logits[here.to(model.device)].float()

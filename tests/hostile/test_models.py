@@ -9,9 +9,12 @@ from probekit.activations.residual_stream import stream
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import load, wrap
+from probekit.pipelines.analysis.analyze import dry_run
 from probekit.runs.doctor import check_model
+from probekit.settings import Settings
 from support.architectures import VOCABULARY
 from support.odd_models import CAP, ODD, SEEING, build
+from support.tiny_run import tokenizer
 from support.tokenizers import words
 
 IDS = torch.arange(4 * 20).reshape(4, 20) * 7 % VOCABULARY
@@ -24,15 +27,17 @@ PACKED = {"minicpm3", "qwen2-vl", "llava"}
 
 @pytest.mark.parametrize("name", SEEING)
 def test_a_model_that_takes_images_is_loaded_and_given_text_alone(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, text_file: Path
 ) -> None:
     model = build(name)
     model.save_pretrained(tmp_path)
-    words().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
     loaded = load(str(tmp_path), device="cpu")
     assert type(loaded.model) is type(model)
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(IDS).logits, model(IDS).logits)
+    settings = Settings(model=str(tmp_path), text=(str(text_file),), block=32)
+    assert any("tokens in documents: train" in line for line in dry_run(loaded, settings))
 
 
 @pytest.mark.parametrize("name", ODD)
