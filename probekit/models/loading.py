@@ -159,6 +159,8 @@ def fingerprint(loaded: Loaded) -> str:
 def _config(location: ModelLocation, options: dict[str, Any]) -> PretrainedConfig:
     with stated(location, CONFIGURATION):
         config: PretrainedConfig = AutoConfig.from_pretrained(location.path, **options)
+        # Names of classes, which transformers does not check.
+        ", ".join(config.architectures or ())
     return config
 
 

@@ -53,6 +53,8 @@ def _reason(error: BaseException, part: str) -> str:
             "its weights are a pickle of more than tensors, which could run any code, and are not "
             "read. Take a checkpoint in safetensors"
         )
+    if "ignore_mismatched_sizes" in text:
+        return f"its weights have other shapes than config.json describes. {_HINTS[part]}"
     # The first line says what, or the second if the first ends in a colon.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from probekit.checks import Check
 from probekit.data.blocks import OUTSIDE, Blocks, TokenizedDocument
 from probekit.data.separator import Kind, Separator, asked_for, candidates
+from probekit.errors import NumericalError
 from probekit.models.loading import Loaded
 from probekit.settings import RunSettings
 
@@ -195,6 +196,13 @@ def _nats(model: PreTrainedModel, blocks: Blocks, count: int) -> Float[Tensor, "
         logits = model(token_ids, use_cache=False).logits[here.to(model.device)].float()
         nats = cross_entropy(logits.cpu(), targets[part][here], reduction="none")
         sums.index_add_(0, blocks.documents[part][here], nats.double())
+    if not bool(torch.isfinite(sums).all()):
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise NumericalError(
+            f"{type(model).__name__} in {dtype} gives this text logits that are not finite, or its "
+            "tokens no chance at all; load it with --dtype float32. If that is no better, its "
+            "weights or its configuration are broken"
+        )
     return sums
 
 

@@ -193,7 +193,13 @@ def spread_layers(loaded: Loaded, site: Site) -> tuple[int, ...]:
 
 
 def _block(loaded: Loaded, settings: RunSettings) -> int:
-    block = min(settings.block, loading.longest(loaded.model) or settings.block)
+    most = loading.longest(loaded.model)
+    if most is not None and most < settings.least["block"]:
+        raise ModelError(
+            f"{loaded.name} takes {most} tokens, as its configuration says; a block takes "
+            f"{settings.least['block']}: BOS, a position and its target"
+        )
+    block = settings.block if most is None else min(settings.block, most)
     if settings.offsets > block - 2:
         raise SettingsError(
             f"--offsets must be in 1..{block - 2} for blocks of {block} tokens, which is all "
