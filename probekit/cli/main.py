@@ -7,28 +7,28 @@ reproduce go on from there when they are called again).
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from probekit import files
 from probekit.cli import compare
+from probekit.cli.doctor import doctor
 from probekit.cli.draft import draft
 from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
-from probekit.cli.printing import aligned, show
+from probekit.cli.printing import aligned, load, show
 from probekit.cli.reproduce import reproduce
 from probekit.errors import ProbekitError, SettingsError, memory_stated
+from probekit.privacy import without_secrets
 from probekit.runs.ranks import last_words, number_and_count
-from probekit.settings import RunSettings, Settings, from_file
-
-if TYPE_CHECKING:
-    from probekit.models.loading import Loaded
+from probekit.settings import Settings, from_file
 
 app = typer.Typer(
     name="probekit",
@@ -102,7 +102,7 @@ def main() -> None:
         app()
     except ProbekitError as error:
         if "--debug" in sys.argv:
-            raise
+            typer.echo(without_secrets(traceback.format_exc()), err=True)
         _last_words(str(error))
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
@@ -110,7 +110,7 @@ def main() -> None:
 def _last_words(message: str) -> None:
     """Say why this process ends, unless another one of its run said why all of them do."""
     if last_words():
-        typer.echo(f"probekit: {message}", err=True)
+        typer.echo(without_secrets(f"probekit: {message}"), err=True)
 
 
 @command(RESUMABLE, shared=True)
@@ -127,7 +127,7 @@ def analyze(
     record = Settings.from_mapping((from_file(config, Settings) if config else {}) | settings)
     from probekit.pipelines.analysis import analyze
 
-    loaded = _load(record)
+    loaded = load(record)
     if dry_run:
         typer.echo("\n".join(analyze.dry_run(loaded, record)))
         return
@@ -138,28 +138,7 @@ def analyze(
     typer.echo(f"Report: {run.report}")
 
 
-@command()
-@with_settings(Settings, "text", "device", "dtype", "revision", "trust_remote_code", "block")
-def doctor(
-    settings: dict[str, Any],
-    model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure models with known answers instead.")
-    ] = False,
-) -> None:
-    """Check on this very model every assumption that an analysis makes."""
-    if calibrate:
-        _calibrate()
-        return
-    record = Settings.from_mapping({"model": model} | settings)
-    from probekit.pipelines.analysis import analyze
-    from probekit.runs import doctor
-
-    checks = analyze.examine(_load(record), record)
-    text_given = bool(record.text)
-    typer.echo("\n".join(doctor.lines(checks, text_given)))
-    if not all(check.passed or doctor.unsettled(check, text_given) for check in checks):
-        raise typer.Exit(1)
+command()(doctor)
 
 
 @command()
@@ -205,32 +184,6 @@ command()(compare.compare)
 command(RESUMABLE, shared=True)(compare.sweep)
 for _function in (heads, draft, reproduce):
     command(RESUMABLE)(_function)
-
-
-def _calibrate() -> None:
-    from probekit.pipelines.calibration import calibrate
-
-    results = calibrate.calibrate()
-    typer.echo("\n".join(calibrate.lines(results)))
-    if not calibrate.passed(results):
-        raise typer.Exit(1)
-
-
-def _load(settings: RunSettings) -> "Loaded":
-    """Load the model of the settings, and print its name, size and device."""
-    from transformers.utils import logging
-
-    from probekit.runs.setup import load_model
-
-    logging.disable_progress_bar()
-    loaded = load_model(settings)
-    source = loaded.repository or loaded.source
-    revision = f" at {loaded.revision}" if loaded.revision else ""
-    typer.echo(
-        f"Model: {loaded.name} ({source}{revision}), {loaded.n_parameters:,} parameters, "
-        f"{loaded.dtype} on {loaded.device}"
-    )
-    return loaded
 
 
 def _offsets(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,9 +1,14 @@
-"""Print the outcome of a command: verdict, aligned table, warnings."""
+"""Print what a command loads, and its outcome: verdict, aligned table, warnings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from probekit.settings import RunSettings
+
+if TYPE_CHECKING:
+    from probekit.models.loading import Loaded
 
 
 def show(document: Mapping[str, Any], table: Sequence[str]) -> None:
@@ -33,3 +38,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def load(settings: RunSettings) -> "Loaded":
+    """Load the model of the settings, and print its name, size and device."""
+    from transformers.utils import logging
+
+    from probekit.runs.setup import load_model
+
+    logging.disable_progress_bar()
+    loaded = load_model(settings)
+    source = loaded.repository or loaded.source
+    revision = f" at {loaded.revision}" if loaded.revision else ""
+    typer.echo(
+        f"Model: {loaded.name} ({source}{revision}), {loaded.n_parameters:,} parameters, "
+        f"{loaded.dtype} on {loaded.device}"
+    )
+    return loaded

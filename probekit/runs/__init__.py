@@ -1,6 +1,7 @@
 """Run folders, finished stages, the plan and the checks before a run.
 
 doctor    checks of every assumption that an analysis makes of a model
+bundle    what a report of a bug needs to say, without secrets
 plan      memory and time that a run will take
 separator what stands between documents: which separator the model knows
 setup     from settings to a model, its anatomy, token blocks and a plan

@@ -13,6 +13,7 @@ log.jsonl           progress events
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -224,13 +225,22 @@ def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
 
 def default_folder(settings: RunSettings, marker: str = RESULTS, suffix: str = "") -> Path:
     """Return runs/<model>, or with 6 hex behind it where that holds a run with other settings."""
-    model = Path(settings.model)
-    # The working folder and the one above it have names too.
-    stem = (model if model.name not in {"", ".."} else model.resolve()).name + suffix
+    stem = folder_name(settings.model) + suffix
     folder = Path("runs") / stem
     if settings_held(folder, type(settings), marker) in (None, settings):
         return folder
     return folder.with_name(f"{stem}-{provenance.digest(asdict(settings))[:6]}")
+
+
+def folder_name(model: str) -> str:
+    """Return the name of a folder for runs of a model: the last part of the model's.
+
+    >>> folder_name("owner/name"), folder_name("a/b/.."), folder_name("/")
+    ('name', 'a', 'model')
+    """
+    path = Path(os.path.normpath(model))
+    # The working folder and those above it have names too.
+    return (path if path.name not in {"", ".."} else path.resolve()).name or "model"
 
 
 def settings_held(folder: Path, kind: type[AnySettings], marker: str) -> AnySettings | None:

@@ -93,12 +93,14 @@ def test_out_of_reach_names_the_ways_out(
     assert all(way in error for way in ("hf auth login", "mirror", "local folder", "`tiny`"))
 
 
-def test_debug_shows_where_a_problem_arose(monkeypatch: pytest.MonkeyPatch) -> None:
-    from probekit.errors import ModelError
-
-    monkeypatch.setattr(sys, "argv", ["probekit", "analyze", "--model", "lama", "--debug"])
-    with pytest.raises(ModelError, match="lama"):
-        main.main()
+def test_debug_shows_where_a_problem_arose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "analyze", "--model", "lama", "--debug") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert "in find_location" in error
+    assert error.splitlines()[-1].startswith("probekit: there is no model called 'lama'")
 
 
 COMMANDS = [each.callback.__name__ for each in main.app.registered_commands if each.callback]

@@ -20,7 +20,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
 
 # What any package may import, and which import no package.
 WORDS = {
-    "errors", "shapes", "checks", "settings", "toml", "readout", "files", "provenance", "progress",
+    "errors", "shapes", "checks", "settings", "toml", "readout", "files", "privacy", "provenance",
+    "progress",
 }  # fmt: skip
 
 LIBRARY = ROOT / "probekit"

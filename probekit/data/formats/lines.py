@@ -14,6 +14,8 @@ from probekit.errors import DataError
 
 # A line of 32 MB holds a text as long as twenty novels.
 LONGEST_LINE = 2**25
+# Blank lines in a row: compressed, a small file may hold more than anyone waits for.
+MOST_BLANK = 1_000_000
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -22,6 +24,7 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataError: If a line is no JSON object, too long, or the file cannot be read.
     """
+    n_blank = 0
     for number, line in enumerate(_lines(path), start=1):
         where = f"{path} line {number}"
         try:
@@ -29,7 +32,10 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             decoded = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise not_text(where, line, error.start) from None
-        if decoded.strip():
+        n_blank = 0 if decoded.strip() else n_blank + 1
+        if n_blank > MOST_BLANK:
+            raise DataError(f"{where} is the last of more than {MOST_BLANK:,} blank lines")
+        if not n_blank:
             yield f"line {number}", _object(decoded, where)
 
 

@@ -84,10 +84,11 @@ def plan_runs(
     if twice:
         raise SettingsError(f"a sweep takes each model once, got {', '.join(twice)} twice")
     parent = Path(output) if output else Path("runs") / f"sweep-{_digest(models)}"
-    last_parts = [Path(name).name for name in models]
+    last_parts = [folder.folder_name(name) for name in models]
+    whole_names = [name.strip("/").replace("/", "--") for name in models]
     folders = [
-        name.strip("/").replace("/", "--") if last_parts.count(last) > 1 else last
-        for name, last in zip(models, last_parts, strict=True)
+        whole if last_parts.count(last) > 1 and whole.strip(".") else last
+        for whole, last in zip(whole_names, last_parts, strict=True)
     ]
     return [
         PlannedRun(Settings.from_mapping({**settings, "model": name}), parent / subfolder)
