@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from probekit.errors import RunError
 
 # How a file's name starts while it is written; a process that is killed leaves it.
@@ -35,8 +37,9 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path} cannot be written: {reason}") from None
 
 
 def write_checked(path: Path, save: Callable[[Path], object]) -> None:
@@ -46,8 +49,8 @@ def write_checked(path: Path, save: Callable[[Path], object]) -> None:
     def saved(temporary: Path) -> None:
         save(temporary)
         # With that of the file that is replaced: a process may be killed between the two.
-        before = _digest(path) if path.exists() else ""
-        write_text(digests, f"{_digest(temporary)} {before}")
+        before = file_digest(path) if path.exists() else ""
+        write_text(digests, f"{file_digest(temporary)} {before}")
 
     write(path, saved)
 
@@ -57,7 +60,7 @@ def is_undamaged(path: Path) -> bool:
     digests = _digest_file(path)
     if not (path.is_file() and digests.is_file()):
         return False
-    return _digest(path).encode() in digests.read_bytes().split()
+    return file_digest(path).encode() in digests.read_bytes().split()
 
 
 def written_ns(path: Path) -> int:
@@ -81,7 +84,8 @@ def _digest_file(path: Path) -> Path:
     return path.with_name(path.name + DIGEST)
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

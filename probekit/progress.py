@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from probekit.errors import RunError
+
+# Seconds that no stage takes: what says so is damaged.
+LONGEST = 1e9
+
 Say = Callable[[str], None]
 
 
@@ -24,37 +29,51 @@ class Journal:
     path: Path | None
     say: Say
     seconds: dict[str, float] = field(default_factory=dict)
+    # Of stages that this process finished, not of those that it recalls.
+    _spent: float = field(default=0.0, init=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage and note its start and end."""
         self.note(name, "start")
-        start, before = time.perf_counter(), sum(self.seconds.values())
+        start, before = time.perf_counter(), self._spent
         yield
-        inside = sum(self.seconds.values()) - before
+        inside = self._spent - before
         self.seconds[name] = time.perf_counter() - start - inside
+        self._spent += self.seconds[name]
         self.note(name, "end", seconds=round(self.seconds[name], 3))
         self.say(f"  {name}: {self.seconds[name]:.1f} s")
 
     def recall(self, name: str) -> None:
         """Take the seconds of a stage that an earlier process finished from the log."""
         for event in self._events() if name not in self.seconds else ():
-            if (event["stage"], event["event"]) == (name, "end"):
-                self.seconds[name] = event["seconds"]
+            seconds = event.get("seconds")
+            ended = (event.get("stage"), event.get("event")) == (name, "end")
+            if ended and isinstance(seconds, int | float) and 0 <= seconds < LONGEST:
+                self.seconds[name] = seconds
 
     def _events(self) -> Iterator[dict[str, Any]]:
         if self.path is None or not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            # A process that is killed may leave half a line.
-            with suppress(ValueError):
-                yield json.loads(line)
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # A process that is killed may leave half a line, and a disk that fails any.
+            with suppress(ValueError, RecursionError):
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    yield event
 
     def note(self, stage: str, event: str, **more: object) -> None:
-        """Add an event to log.jsonl."""
+        """Add an event to log.jsonl.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
         if self.path is None:
             return
         line = {"time": time.time(), "stage": stage, "event": event, **more}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
+from probekit.errors import RunError
 from probekit.models.anatomy import find_anatomy
 from probekit.progress import Journal
 from probekit.runs.streams import Tracked
@@ -37,6 +38,28 @@ def test_a_stage_inside_another_is_counted_once(
     with journal.stage("train"), journal.stage("probes"):
         pass
     assert journal.seconds == {"probes": 3.0, "train": 3.0}
+
+
+def test_a_stage_inside_another_that_an_earlier_process_finished_takes_nothing_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.jsonl"
+    ended = {"stage": "probes", "event": "end", "seconds": 100.0}
+    damaged = [{**ended, "seconds": seconds} for seconds in (-1.0, 1e300, float("nan"), "x", None)]
+    lines = [ended, *damaged, []]
+    log.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"\xff{")
+    now = iter([0.0, 2.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    journal = Journal(log, lambda _: None)
+    with journal.stage("train"):
+        journal.recall("probes")
+    assert journal.seconds == {"probes": 100.0, "train": 2.0}
+
+
+def test_a_log_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, print)
+    with pytest.raises(RunError, match=r"cannot be written: Is a directory"):
+        journal.note("probes", "start")
 
 
 def test_a_stage_that_fails_has_no_end(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from probekit import tensor_files
 from probekit.errors import RunError
 from probekit.heads.heads import Heads, build
 from probekit.heads.kinds import HeadConfig, ProbeMap
@@ -62,13 +62,12 @@ def load(path: Path, anatomy: Anatomy, fingerprint: str | None, kind: str | None
         The heads, in the file's dtype, on the model's device.
 
     Raises:
-        RunError: If there is no such file, it holds other heads, or those of another model.
+        RunError: If there is no such file, it is damaged, it holds other heads, or those of another
+            model.
     """
     if not path.is_file():
         raise RunError(f"there are no heads at {path}")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no dict
+    metadata, tensors = tensor_files.read(path)
     config = _config(metadata)
     if config is None:
         raise RunError(f"{path} holds no heads of probekit: its metadata says nothing of them")
@@ -86,7 +85,7 @@ def holds_heads(path: Path) -> bool:
     """Whether there is a file, and it is one of heads that `load` reads."""
     if not path.is_file():
         return False
-    with safe_open(path, framework="pt") as file:
+    with tensor_files.opened(path) as file:
         return _config(file.metadata() or {}) is not None
 
 
@@ -120,11 +119,10 @@ def load_queries(
     """
     if not path.is_file():
         raise RunError(f"there are no queries at {path}")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("model_fingerprint") != fingerprint or metadata.get("kind") != "query":
-            raise RunError(f"{path} holds no queries for this model")
-        learned = file.get_tensor(QUERIES)
+    metadata, tensors = tensor_files.read(path)
+    if metadata.get("model_fingerprint") != fingerprint or metadata.get("kind") != "query":
+        raise RunError(f"{path} holds no queries for this model")
+    learned = tensors[QUERIES]
     queries = QueryHeads(model, anatomy, len(learned) + 1)
     with torch.no_grad():
         queries.embeddings.copy_(learned)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from probekit import tensor_files
 from probekit.errors import RunError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.probe import Probe, ProbeKey, Probes
@@ -46,26 +46,26 @@ def read_probes(path: Path, anatomy: Anatomy, fingerprint: str) -> Probes:
         fingerprint: The model's; that of the file must be the same.
 
     Raises:
-        RunError: If there is no such file, or it was fitted to another model.
+        RunError: If there is no such file, it is damaged, or it was fitted to another model.
     """
     if not path.is_file():
         raise RunError(f"there are no probes at {path}")
-    device = str(anatomy.unembedding.device)
-    with safe_open(path, framework="pt", device=device) as file:
-        metadata = file.metadata() or {}
-        if not {"model_fingerprint", "fits", "family", "probes"} <= metadata.keys():
-            raise RunError(f"{path} holds no probes of probekit: its metadata says nothing of them")
-        if metadata["model_fingerprint"] != fingerprint:
-            raise RunError(f"the probes at {path} were fitted to another model than this one")
-        tensors: dict[str, dict[str, Tensor]] = {}
-        for name in file.keys():  # noqa: SIM118 -- not a dict
-            key, _, last = name.rpartition("/")
-            tensors.setdefault(key, {})[last] = file.get_tensor(name)
-        fits = json.loads(metadata["fits"])
-    probes = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
-    whole = json.loads(metadata["probes"])
-    whole["read"] = tuple(whole["read"])
-    return Probes(probes, anatomy, family=metadata["family"], **whole)
+    metadata, stored = tensor_files.read(path, str(anatomy.unembedding.device))
+    if not {"model_fingerprint", "fits", "family", "probes"} <= metadata.keys():
+        raise RunError(f"{path} holds no probes of probekit: its metadata says nothing of them")
+    if metadata["model_fingerprint"] != fingerprint:
+        raise RunError(f"the probes at {path} were fitted to another model than this one")
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in stored.items():
+        key, _, last = name.rpartition("/")
+        tensors.setdefault(key, {})[last] = tensor
+    try:
+        fits, whole = json.loads(metadata["fits"]), json.loads(metadata["probes"])
+        probes = {_key(key): Probe(tensors[key], **fit) for key, fit in fits.items()}
+        whole["read"] = tuple(whole["read"])
+        return Probes(probes, anatomy, family=metadata["family"], **whole)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} holds no probes of this version of probekit: {error}") from None
 
 
 def _key(text: str) -> ProbeKey:

@@ -6,6 +6,7 @@ plan      memory and time that a run will take
 separator what stands between documents: which separator the model knows
 setup     from settings to a model, its anatomy, token blocks and a plan
 folder    the run folder: opened, written whole, read again
+reading   files of a run folder, read undamaged and of the right shape
 own_files which files of a folder are a run's, and may be removed
 lock      one process at a time writes into a run folder
 ranks     the processes of one run, and where they meet

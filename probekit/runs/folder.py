@@ -8,32 +8,33 @@ probes.safetensors  the probes
 passages.json       what readouts say at each token of a few passages, schema probekit.passages/1
 report.html         the report
 run.toml            the settings
+run.sha256          digests of all of these but the report
 stages/             finished work of an unfinished run
 log.jsonl           progress events
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from probekit import provenance, toml
+from probekit import digests, provenance, toml
 from probekit.errors import RunError, SettingsError
-from probekit.files import write_text
+from probekit.files import as_json, write_text
 from probekit.runs.lock import unwritable
 from probekit.runs.own_files import (
     SETTINGS,
     STAGES,
+    read_back,
     remove_stages,
     remove_weights,
     require_own,
 )
+from probekit.runs.reading import read_json, read_sums, read_table
 from probekit.settings import AnySettings, RunSettings, Settings, command_of
 
 RESULTS = "results.json"
@@ -71,7 +72,7 @@ class Run:
     @cached_property
     def documents(self) -> pd.DataFrame:
         """Sums by document, from which the scores are made."""
-        return pd.read_parquet(self.folder / "scores.parquet")
+        return read_sums(self.folder / "scores.parquet")
 
     @cached_property
     def specialization(self) -> pd.DataFrame:
@@ -86,12 +87,12 @@ class Run:
             RunError: If it is not JSON, or of another schema.
         """
         path = self.folder / "passages.json"
-        return read(path, PASSAGES) if path.exists() else None
+        return read_json(path, PASSAGES) if path.exists() else None
 
     @cached_property
     def document_names(self) -> pd.DataFrame:
         """Source, name and window of each document, as `metadata.documents_table` has them."""
-        return pd.read_parquet(self.folder / DOCUMENTS)
+        return read_table(self.folder / DOCUMENTS)
 
     @property
     def report(self) -> Path:
@@ -101,7 +102,7 @@ class Run:
     @property
     def settings(self) -> Settings:
         """The settings, from run.toml."""
-        return _settings(self.folder / SETTINGS, Settings)
+        return read_settings(self.folder / SETTINGS, Settings)
 
 
 def load(folder: str | Path) -> Run:
@@ -111,34 +112,7 @@ def load(folder: str | Path) -> Run:
         RunError: If it holds no finished run, or one of another schema.
     """
     folder = Path(folder)
-    return Run(folder, read(folder / "results.json", SCHEMA))
-
-
-def read(path: Path, schema: str, what: str = "run") -> dict[str, Any]:
-    """Return what a JSON file of a run folder holds.
-
-    Args:
-        path: The file.
-        schema: The schema that it must say it has.
-        what: What its folder does not hold where there is no such file.
-
-    Raises:
-        RunError: If the file cannot be read, is not JSON, or is of another schema.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise RunError(
-            f"{path.parent} holds no finished {what}: there is no readable {path}"
-        ) from None
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("schema") != schema:
-        raise RunError(
-            f"{path} is not of schema {schema}: another version wrote it, and its numbers may mean "
-            f"other things. Repeat it with --config {path.parent / 'run.toml'} --overwrite"
-        )
-    return content
+    return Run(folder, read_json(folder / RESULTS, SCHEMA))
 
 
 def require_unchanged(
@@ -169,15 +143,6 @@ def require_unchanged(
         raise RunError(
             f"{folder} holds a finished run, but {' and '.join(changed)} changed since. {way_out}"
         )
-
-
-def json_schema(
-    name: Literal["results", "passages", "heads", "draft"] = "results",
-) -> dict[str, Any]:
-    """Return the JSON Schema of results.json, passages.json, heads.json or draft.json."""
-    text = (files("probekit.runs") / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
 
 
 def is_finished(
@@ -218,9 +183,27 @@ def start(folder: Path, settings: RunSettings, marker: str = RESULTS) -> None:
     try:
         if finished or (held and held.differing(settings)):
             _clear(folder, marker)
+        (folder / digests.DIGESTS).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from None
     write_text(folder / SETTINGS, settings.as_toml())
+
+
+def finish(folder: Path, marker: str, document: Mapping[str, Any]) -> None:
+    """Write what says that a run is finished, behind the digests of all that is read again.
+
+    Args:
+        folder: Where everything else is written already.
+        marker: The file that says so.
+        document: What it is to hold.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    text = as_json(document)
+    digests.write(folder, read_back(folder), {marker: text})
+    write_text(folder / marker, text)
+    remove_stages(folder)
 
 
 def default_folder(settings: RunSettings, marker: str = RESULTS, suffix: str = "") -> Path:
@@ -247,16 +230,16 @@ def settings_held(folder: Path, kind: type[AnySettings], marker: str) -> AnySett
     """Return the settings of the run that a folder holds, finished or begun; None without one."""
     begun = (folder / marker).exists() or any((folder / STAGES).glob("*"))
     path = folder / SETTINGS
-    return _settings(path, kind) if begun and path.exists() else None
+    return read_settings(path, kind) if begun and path.exists() else None
 
 
-def _settings(path: Path, kind: type[AnySettings]) -> AnySettings:
+def read_settings(path: Path, kind: type[AnySettings]) -> AnySettings:
     """Return the settings of a run.toml.
 
     Raises:
-        RunError: If they are of another command, or not all are known here.
+        RunError: If they are damaged, of another command, or not all are known here.
     """
-    command = command_of(path)
+    command = command_of(digests.require_undamaged(path)) if path.is_file() else None
     if command not in (None, kind.command):
         raise RunError(
             f"{path} holds settings of `probekit {command}`, not of `probekit {kind.command}`: "

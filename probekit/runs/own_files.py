@@ -10,6 +10,9 @@ from probekit.runs.lock import LOCK
 SETTINGS, STAGES = "run.toml", "stages"
 # What an analysis or a study of heads leaves beside its settings, in any state.
 WEIGHTS = re.compile(r"(probes|heads|adapter|queries)(-.+)?\.safetensors")
+# What is read again of a finished run, beside what says that it is finished.
+_READ_BACK = {SETTINGS, "passages.json", "scores.parquet", "documents.parquet"}
+_READ_BACK |= {"marginal-positions.parquet"}
 STAGE = re.compile(r"[0-9a-f]{16}-.+")
 # What may be there before a run's settings are.
 _BEFORE = {LOCK, "log.jsonl"}
@@ -44,6 +47,12 @@ def remove_stages(folder: Path) -> None:
             path.unlink()
     if stages.is_dir() and not any(stages.iterdir()):
         stages.rmdir()
+
+
+def read_back(folder: Path) -> list[str]:
+    """Return the names of the files of a run that are read again when it is finished."""
+    names = (path.name for path in folder.iterdir())
+    return sorted(name for name in names if name in _READ_BACK or WEIGHTS.fullmatch(name))
 
 
 def remove_weights(folder: Path) -> None:

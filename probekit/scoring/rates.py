@@ -202,12 +202,7 @@ class DocumentSums:
         Args:
             table: The table.
             seed: Seed of what was fitted first, and of the resampling.
-
-        Raises:
-            DataError: If the table does not say how many bytes a token stands for.
         """
-        if "bytes_per_token" not in table:
-            raise DataError("the scores do not say how many bytes a token stands for")
         _, first, number = np.unique(table["document"], return_index=True, return_inverse=True)
         documents = table.iloc[first]
         sizes = [float(size) for size in documents["bytes_per_token"]]

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 import probekit
 from probekit.errors import DataError
 from probekit.pipelines.head_study.study_heads import study_heads
-from probekit.runs.folder import json_schema
+from probekit.runs.reading import json_schema
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import Settings
 from support import tiny_run

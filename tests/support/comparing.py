@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from probekit import digests
 from probekit.pipelines.comparison.compare import Comparison
 from probekit.runs.folder import Run
 
@@ -18,6 +19,7 @@ def copy(run: Run, folder: Path, edit: Edit = lambda _: None) -> Path:
     results = json.loads((folder / "results.json").read_text())
     edit(results)
     (folder / "results.json").write_text(json.dumps(results))
+    (folder / digests.DIGESTS).unlink()
     return folder
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from probekit import tensor_files
 from probekit.errors import ModelError, RunError, SettingsError
 from probekit.files import write_checked
 from probekit.models.anatomy import Anatomy
@@ -185,11 +185,9 @@ def load(model: PreTrainedModel, anatomy: Anatomy, path: Path) -> Mapping[str, s
     """
     if not path.is_file():
         raise RunError(f"there are no adapters at {path}")
-    with safe_open(path, framework="pt") as file:
-        notes: dict[str, str] = file.metadata() or {}
-        if not {"modules", "rank", "alpha"} <= notes.keys():
-            raise RunError(f"{path} holds no adapters: its metadata says nothing of them")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    notes, tensors = tensor_files.read(path)
+    if not {"modules", "rank", "alpha"} <= notes.keys():
+        raise RunError(f"{path} holds no adapters: its metadata says nothing of them")
     names = set(json.loads(notes["modules"]))
     every = range(1, anatomy.n_layers + 1)
     layers = [n for n in every if names & set(_of_block(model, anatomy, n))]

@@ -31,8 +31,10 @@ from probekit.runs import doctor
 from probekit.runs.folder import (
     DOCUMENTS,
     MARGINAL_POSITIONS,
+    RESULTS,
     Run,
     default_folder,
+    finish,
     is_finished,
     load,
     require_unchanged,
@@ -40,7 +42,6 @@ from probekit.runs.folder import (
 )
 from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table, with_places
-from probekit.runs.own_files import remove_stages
 from probekit.runs.ranks import joined
 from probekit.runs.setup import (
     load_model,
@@ -194,8 +195,7 @@ def _write(folder: Path, measured: Measured, document: dict[str, Any], page: str
     passages = files.as_json(measured.passages, indent=None)
     files.write_text(folder / "passages.json", passages)
     files.write_text(folder / "report.html", page)
-    files.write_text(folder / "results.json", files.as_json(document))
-    remove_stages(folder)
+    finish(folder, RESULTS, document)
 
 
 def _probes_file(family: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probekit.errors import DataError, RunError
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, UNIGRAM
 from probekit.runs.folder import Run
 from probekit.scoring.intervals import interval
@@ -56,17 +55,9 @@ class ComparedRun:
         """Read the sums by document of a run that is to be compared.
 
         Raises:
-            RunError: If the run is of a version that kept too little.
+            RunError: If its scores.parquet is damaged, or of a version that kept too little.
         """
-        try:
-            if "tokenizer" not in run.results["model"]:
-                raise DataError("it does not say which tokenizer it used")
-            sums = DocumentSums.read(run.documents, run.results["run"]["seed"])
-        except DataError as error:
-            raise RunError(
-                f"{run.folder} cannot be compared: {error}. Run it again with --overwrite"
-            ) from None
-        return cls(name, run, sums)
+        return cls(name, run, DocumentSums.read(run.documents, run.results["run"]["seed"]))
 
     @property
     def results(self) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ from probekit.readout import LENS, LINEAR
 from probekit.reports.drafting.page import render_draft
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
-from probekit.runs.own_files import remove_stages
+from probekit.runs.reading import read_json
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -171,8 +171,7 @@ def _run(
     if LINEAR in settings.drafters and settings.run is None:
         files.write(folder / PROBES, partial(shutil.copyfile, stages.path(PROBES)))
     files.write_text(folder / "report.html", render_draft(document))
-    files.write_text(folder / FILE, files.as_json(document))
-    remove_stages(folder)
+    results.finish(folder, FILE, document)
     return load(folder)
 
 
@@ -183,7 +182,7 @@ def load(folder: str | Path) -> DraftRun:
         RunError: If it holds no finished one, or one of another schema.
     """
     folder = Path(folder)
-    return DraftRun(folder, results.read(folder / FILE, SCHEMA, "measured draft"))
+    return DraftRun(folder, read_json(folder / FILE, SCHEMA, "measured draft"))
 
 
 def _tried(setup: Setup, settings: DraftSettings, stages: Stages) -> Tried:

@@ -11,8 +11,9 @@ from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import Loaded
 from probekit.pipelines.head_study.settings import FROZEN, HeadSettings
 from probekit.pipelines.head_study.study_heads import load
+from probekit.runs.folder import read_settings
+from probekit.runs.own_files import SETTINGS
 from probekit.runs.setup import load_model
-from probekit.settings import from_file
 
 
 def require_exportable(loaded: Loaded, settings: HeadSettings) -> None:
@@ -50,9 +51,7 @@ def export_heads(folder: str | Path, destination: str | Path, loaded: Loaded | N
             f"{folder} has no heads of the strategy {FROZEN}, the one that leaves the model as an "
             f"engine has it; train them: `probekit heads --strategy {FROZEN}`"
         )
-    loaded = loaded or load_model(
-        HeadSettings.from_mapping(from_file(finished.folder / "run.toml", HeadSettings))
-    )
+    loaded = loaded or load_model(read_settings(finished.folder / SETTINGS, HeadSettings))
     anatomy = find_anatomy(loaded.model)
     heads = head_files.load(path, anatomy, loading.fingerprint(loaded))
     export_medusa(heads, anatomy, destination)

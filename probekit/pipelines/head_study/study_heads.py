@@ -30,11 +30,11 @@ from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
 from probekit.runs.metadata import documents_table
-from probekit.runs.own_files import remove_stages
+from probekit.runs.own_files import SETTINGS
+from probekit.runs.reading import read_json, read_sums
 from probekit.runs.setup import load_model, prepare, require_analysable, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.scoring.rates import DocumentSums
-from probekit.settings import from_file
 
 FILE = "heads.json"
 
@@ -59,7 +59,7 @@ class HeadRun:
     @cached_property
     def documents(self) -> pd.DataFrame:
         """Sums by document, from which the scores are made."""
-        return pd.read_parquet(self.folder / "scores.parquet")
+        return read_sums(self.folder / "scores.parquet")
 
     @property
     def report(self) -> Path:
@@ -147,7 +147,7 @@ def load(folder: str | Path) -> HeadRun:
         RunError: If it holds no finished one, or one of another schema.
     """
     folder = Path(folder)
-    return HeadRun(folder, results.read(folder / FILE, SCHEMA, "study of heads"))
+    return HeadRun(folder, read_json(folder / FILE, SCHEMA, "study of heads"))
 
 
 def load_study(folder: str | Path) -> Study:
@@ -159,7 +159,7 @@ def load_study(folder: str | Path) -> Study:
     """
     folder = Path(folder)
     finished = load(folder)
-    settings = HeadSettings.from_mapping(from_file(folder / "run.toml", HeadSettings))
+    settings = results.read_settings(folder / SETTINGS, HeadSettings)
     try:
         setup = prepare(load_model(settings), settings)
     except (DataError, ModelError) as error:
@@ -214,5 +214,4 @@ def _finish(study: Study, folder: Path, document: dict[str, Any], sums: Document
     files.write(folder / "scores.parquet", sums.named().to_parquet)
     files.write(folder / results.DOCUMENTS, documents_table(study.setup).to_parquet)
     files.write_text(folder / "report.html", render_heads(document))
-    files.write_text(folder / FILE, files.as_json(document))
-    remove_stages(folder)
+    results.finish(folder, FILE, document)

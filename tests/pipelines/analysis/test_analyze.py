@@ -38,6 +38,7 @@ def test_a_run_folder_is_whole(finished_run: Run) -> None:
     assert names == {
         "results.json", "scores.parquet", "probes.safetensors", "passages.json", "report.html",
         "run.toml", "log.jsonl", "documents.parquet", "marginal-positions.parquet",
+        "run.sha256",
     }  # fmt: skip
     page = finished_run.report.read_text()
     assert page.startswith("<!")
@@ -87,6 +88,7 @@ def test_a_finished_run_is_not_passed_off_as_one_of_another_text(
     changed.write_text("".join(lines[1:]), encoding="utf-8")
     toml = (folder / "run.toml").read_text(encoding="utf-8")
     (folder / "run.toml").write_text(toml.replace(str(path), str(changed)), encoding="utf-8")
+    (folder / "run.sha256").unlink()
     with pytest.raises(RunError, match="the text changed since"):
         probekit.analyze(**asked | {"text": (str(changed),)}, output=folder)
 

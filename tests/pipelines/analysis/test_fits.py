@@ -11,7 +11,8 @@ from probekit.errors import RunError
 from probekit.pipelines.analysis.fits import planned
 from probekit.probes.probe import FORMS
 from probekit.runs import plan
-from probekit.runs.folder import Run, json_schema
+from probekit.runs.folder import Run
+from probekit.runs.reading import json_schema
 from probekit.settings import Settings
 
 LAYERS = (0, 1, 2, 3)

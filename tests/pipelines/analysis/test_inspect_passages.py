@@ -31,8 +31,8 @@ from probekit.pipelines.analysis.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Readout, Seen
-from probekit.runs import folder
 from probekit.runs.folder import Run
+from probekit.runs.reading import json_schema
 from probekit.runs.setup import Setup, load_model, prepare
 from probekit.settings import Settings
 from support import tiny_run
@@ -147,8 +147,8 @@ def test_lens_model_and_marginalization_are_what_the_model_says(
 def test_a_run_holds_what_the_schema_says(finished_run: Run) -> None:
     document = finished_run.passages
     assert document is not None
-    Draft202012Validator.check_schema(folder.json_schema("passages"))
-    Draft202012Validator(folder.json_schema("passages")).validate(document)
+    Draft202012Validator.check_schema(json_schema("passages"))
+    Draft202012Validator(json_schema("passages")).validate(document)
     cells = [(each["readout"], each["layer"], each["offset"]) for each in document["readings"]]
     layered = {
         (name, layer, k) for name in ("lens", "linear") for layer in range(3) for k in (1, 2)

@@ -130,5 +130,5 @@ def test_the_run_folder_is_whole(runs: dict[str, Run]) -> None:
     assert names == {
         "results.json", "scores.parquet", "documents.parquet", "marginal-positions.parquet",
         "passages.json", "probes.safetensors", "report.html",
-        "run.toml", "log.jsonl",
+        "run.toml", "log.jsonl", "run.sha256",
     }  # fmt: skip

@@ -20,11 +20,19 @@ from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.probes.probe import Probe, ProbeKey
 from probekit.runs.setup import Setup, load_model, prepare
 from support.drafters import random_probes, shake
+from support.pages import synthetic_heads
 
 
 def setup_of(asked: Mapping[str, Any], **more: Any) -> tuple[DraftSettings, Setup]:
     settings = DraftSettings.from_mapping({**asked, "offsets": 3, **more})
     return settings, prepare(load_model(settings), settings, (2,))
+
+
+def write_study(folder: Path, heads: Mapping[str, str | None]) -> None:
+    """Write the heads.json of a study, whose strategies have these files of heads."""
+    weights = {name: {"heads": file, "adapter": None} for name, file in heads.items()}
+    document = {**synthetic_heads.document(), "weights": weights}
+    (folder / "heads.json").write_text(json.dumps(document))
 
 
 def test_the_best_layer_of_each_offset_drafts(asked: dict[str, Any]) -> None:
@@ -68,13 +76,10 @@ def test_heads_draft_that_come_with_the_model_or_from_a_study(
     queries = QueryHeads(setup.loaded.model, setup.anatomy, 3)
     files.save_queries(queries, study / "b.safetensors", setup.fingerprint)
     weights = {
-        "finetune": {"heads": None}, "heads-only": {"heads": "a.safetensors"},
-        "heads-from-probes": {"heads": "b.safetensors"}, "joint": {"heads": "c.safetensors"},
-        "heads-on-finetuned": {"heads": "d.safetensors"},
+        "finetune": None, "heads-only": "a.safetensors", "heads-from-probes": "b.safetensors",
+        "joint": "c.safetensors", "heads-on-finetuned": "d.safetensors",
     }  # fmt: skip
-    (study / "heads.json").write_text(
-        json.dumps({"schema": "probekit.heads/1", "weights": weights})
-    )
+    write_study(study, weights)
     found = list(candidates(settings, setup, None, None))
     # Of strategies that change the model none can draft for it as it is.
     names = ["head:own", "head:heads-only", "head:heads-from-probes"]
@@ -88,10 +93,7 @@ def test_heads_draft_that_come_with_the_model_or_from_a_study(
 def test_heads_of_another_model_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:
     settings, setup = setup_of(asked, drafters=("heads",), heads=str(tmp_path))
     files.save(build("medusa", setup.anatomy, (2, 3)), tmp_path / "a.safetensors", "another")
-    weights = {"heads-only": {"heads": "a.safetensors"}}
-    (tmp_path / "heads.json").write_text(
-        json.dumps({"schema": "probekit.heads/1", "weights": weights})
-    )
+    write_study(tmp_path, {"heads-only": "a.safetensors"})
     with pytest.raises(RunError, match="were trained on another model"):
         list(candidates(settings, setup, None, None))
     with pytest.raises(RunError, match="holds no queries for this model"):

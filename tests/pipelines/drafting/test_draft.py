@@ -15,7 +15,8 @@ from probekit.pipelines.drafting.draft import DraftRun
 from probekit.pipelines.drafting.predict import OneCell, as_blocks, prompts_of
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.pipelines.drafting.trial import PLAIN, run, trials
-from probekit.runs.folder import Run, json_schema
+from probekit.runs.folder import Run
+from probekit.runs.reading import json_schema
 from probekit.runs.setup import load_model, prepare
 from probekit.scoring.score import score
 from support.tiny_run import jsonl
@@ -46,7 +47,8 @@ def test_draft_json_is_what_the_schema_says(drafted: DraftRun) -> None:
     Draft202012Validator(schema).validate(dict(drafted.document))
     assert drafted.document["schema"] == schema["title"]
     assert sorted(path.name for path in drafted.folder.iterdir()) == [
-        "draft.json", "log.jsonl", "probes.safetensors", "report.html", "run.toml"
+        "draft.json", "log.jsonl", "probes.safetensors", "report.html", "run.sha256",
+        "run.toml",
     ]  # fmt: skip
     answer = drafted.document["verdict"][0]
     assert answer in drafted.report.read_text(encoding="utf-8")

@@ -24,8 +24,8 @@ from probekit.pipelines.head_study import study_heads as head_study
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.probes import linear
-from probekit.runs import folder as results
 from probekit.runs.folder import Run
+from probekit.runs.reading import json_schema
 from probekit.runs.setup import load_model, prepare
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.settings import MARGINALIZED
@@ -168,7 +168,7 @@ def test_the_probe_of_the_sweep_is_the_one_that_is_fitted_alone(
 
 
 def test_a_study_writes_what_the_schema_says(study: HeadRun) -> None:
-    schema = results.json_schema("heads")
+    schema = json_schema("heads")
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
     validator.validate(dict(study.document))

@@ -216,7 +216,7 @@ def test_names_that_would_be_one_file_are_refused() -> None:
 def test_report_writes_the_figures_where_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "results.json").write_text(json.dumps(shared_pages.small_run()))
+    (tmp_path / "results.json").write_text(json.dumps(results()))
     monkeypatch.setattr(reports, "render", lambda *_: "")
     monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"})
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--figures"])

@@ -68,7 +68,7 @@ def document() -> dict[str, Any]:
         "model": {
             "name": "tiny", "repository": None, "revision": None, "architecture": "Llama",
             "n_layers": 2, "d_model": 8, "vocab_size": 64, "n_parameters": 1000,
-            "fingerprint": "ab",
+            "fingerprint": "ab" * 32,
         },
         "text": [{
             "domain": "all", "source": "words", "sha256": "ab" * 32,
