@@ -34,7 +34,7 @@ from probekit.runs.own_files import (
     remove_weights,
     require_own,
 )
-from probekit.runs.reading import read_json, read_sums, read_table
+from probekit.runs.reading import read_json, read_passages, read_sums, read_table
 from probekit.settings import AnySettings, RunSettings, Settings, command_of
 
 RESULTS = "results.json"
@@ -48,8 +48,8 @@ FINISHED = {
     "draft.json": "a measured draft",
 }
 SCHEMA = "probekit.results/4"
-WAY_OUT = "Name another --output, or replace the run with --overwrite"
 PASSAGES = "probekit.passages/1"
+WAY_OUT = "Name another --output, or replace the run with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Run:
             RunError: If it is not JSON, or of another schema.
         """
         path = self.folder / "passages.json"
-        return read_json(path, PASSAGES) if path.exists() else None
+        return read_passages(path, PASSAGES) if path.exists() else None
 
     @cached_property
     def document_names(self) -> pd.DataFrame:

@@ -22,6 +22,8 @@ from probekit.errors import RunError
 LARGEST = 1e100
 # Digits of integers that 64 bits hold, whatever they are.
 MOST_DIGITS = 18
+# Of a reading in passages.json, what it has for each position of each passage.
+BY_POSITION = ("nats", "rank", "top", "probs")
 # Columns of sums by document.
 WORDS = ("readout", "positions", "split", "domain")
 NUMBERS = (
@@ -76,6 +78,28 @@ def read_json(path: Path, schema: str, what: str = "run") -> dict[str, Any]:
             f"{path} does not hold what schema {schema} says, at {where!r}: "
             f"{wrong.message[:SHOWN]}. {way_out(path)}"
         )
+    return content
+
+
+def read_passages(path: Path, schema: str) -> dict[str, Any]:
+    """Return what passages.json holds.
+
+    Raises:
+        RunError: As `read_json`, or if it names tokens that its vocabulary has not, or readings
+            of other positions than its passages have.
+    """
+    content = read_json(path, schema)
+    passages, readings = content["passages"], content["readings"]
+    named = {word for passage in passages for word in passage["tokens"]}
+    named |= {w for passage in passages for words in passage["targets"].values() for w in words}
+    tops = [top for reading in readings for of_passage in reading["top"] for top in of_passage]
+    named |= {word for top in tops for word in top or ()}
+    lengths = [len(passage["tokens"]) for passage in passages]
+    rows = [list(map(len, reading[part])) for reading in readings for part in BY_POSITION]
+    if max(named - {None}, default=0) >= len(content["vocabulary"]):
+        raise RunError(f"{path} names tokens beyond its vocabulary. {way_out(path)}")
+    if any(row != lengths for row in rows):
+        raise RunError(f"{path} has readings of other positions than its passages. {way_out(path)}")
     return content
 
 
