@@ -13,6 +13,7 @@ Every site but `resid_post` is named by transformer_lens.
 """
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -204,5 +205,10 @@ def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
             f"{needed / 1e9:.1f} GB; use store `live`, fewer layers or fewer tokens"
         )
     with tempfile.NamedTemporaryFile(dir=folder) as file:
+        # Taken at once: where a page of a mapped file finds no room, the process is killed.
+        try:
+            os.posix_fallocate(file.fileno(), 0, needed)
+        except OSError as error:
+            raise RunError(f"activations cannot be kept in {folder}: {error.strerror}") from None
         flat = torch.from_file(file.name, shared=True, size=count, dtype=dtype)
     return flat.view(shape)

@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from probekit import provenance
 from probekit.activations.backbone import Backbone
+from probekit.digests import DIGESTS
 from probekit.errors import DataError, RunError
 from probekit.heads import files
 from probekit.heads.training import lora
@@ -115,6 +116,7 @@ def test_heads_are_scored_on_the_model_that_was_trained_with_them(
         notes, names = file.metadata(), file.keys()
         strong = {name: 30 * file.get_tensor(name) for name in names}
     save_file(strong, path, notes)
+    (copied.folder / DIGESTS).unlink()
     hits = hits_by_hand(copied, asked, "joint", 2)
     assert sum(hits) < sum(hits_by_hand(study, asked, "joint", 2)) - 10
     found = pd.DataFrame(table_1.measure(copied.folder, PROTOCOL, tmp_path))
