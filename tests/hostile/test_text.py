@@ -28,6 +28,13 @@ def test_of_a_large_text_no_more_is_held_than_is_asked_for(tmp_path: Path) -> No
     assert plain.head(path, longest=20_000_000).whole
 
 
+def test_lines_end_alike_however_they_were_written(tmp_path: Path) -> None:
+    for name, end, mark in (("a", "\n", ""), ("b", "\r\n", "\ufeff"), ("c", "\r", "")):
+        text = mark + PLAIN.replace("\n", end)
+        (tmp_path / name).write_bytes(text.encode())
+        assert plain.head(tmp_path / name, longest=10**6) == (PLAIN, True)
+
+
 def test_of_a_long_document_the_rest_is_cut_off_and_its_end_is_not_its_authors(
     tmp_path: Path,
 ) -> None:

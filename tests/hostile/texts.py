@@ -136,5 +136,20 @@ CASES = (
     ),
     Case("NULs", given("a.txt", a_txt=PLAIN.replace("\n", "\0\n")), "train … in …,", 0),
     Case("Windows", given("a.txt", a_txt=b"\xef\xbb\xbf" + PLAIN.encode()), "train … in …,", 0),
+    Case(
+        "10,000 tokens, each a document",
+        given("a.jl", a_jl=b"".join(b'{"text": "%d"}\n' % n for n in range(10_000))),
+        "its longest document has 4 tokens and more than 4 are needed. Give more or longer",
+        slow=True,
+    ),
+    Case(
+        "right to left",
+        given("a.jl", a_jl=rows().decode().replace('"text": "', '"text": "\u202e\u05d0')),
+        "train … in 24, validation … in 4, test … in 12; no document is shortened",
+        0,
+    ),
+    Case("an archive called rows", given("a.jl", a_jl=b"PK\3\4\0\0"), "no text but binary data"),
+    Case("a compressed blank", given("a.jl.gz", a_jl_gz=gzip.compress(b"\n")), "holds no text"),
+    Case("half a parquet", given("a.parquet", a_parquet=b"PAR1\0\0PAR1"), "be read as parquet"),
     Case("copies", given("a.jl", a_jl=rows() * 50), ALL_ROWS + "…: 1,960 of 2,000 doc", 0),
 )
