@@ -5,6 +5,7 @@ A field's name, hyphenated, is its flag on the command line.
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -127,9 +128,10 @@ class RunSettings:
         Raises:
             SettingsError: If a key is unknown (the nearest is suggested) or a value not allowed.
         """
-        fields = _as_fields(values)
-        cls.require_allowed(fields)
-        return cls(**fields)
+        given = _as_fields(values)
+        cls.require_allowed(given)
+        numbers = [f.name for f in dataclasses.fields(cls) if f.type is float and f.name in given]
+        return cls(**given | {name: float(given[name]) for name in numbers})
 
     @classmethod
     def require_allowed(cls, values: Mapping[str, Any]) -> None:
@@ -253,14 +255,21 @@ def _require_within(
     least: Mapping[str, int],
     most: Mapping[str, int],
 ) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SettingsError(f"{flag(field)} must be a finite number, got {value}")
+    if field.type is float and not _is_finite(value):
+        raise SettingsError(f"{flag(field)} must be a finite number, got {reprlib.repr(value)}")
     if isinstance(value, int) and field.name in least:
         lowest, highest = least[field.name], most.get(field.name, LARGEST)
         if value < lowest:
             raise SettingsError(f"{flag(field)} must be at least {lowest}, got {value}")
         if value > highest:
             raise SettingsError(f"{flag(field)} must be at most {highest}, got {value}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _is_kind(value: object, kind: Any) -> bool:

@@ -74,6 +74,7 @@ def test_an_unknown_key_gets_the_nearest() -> None:
         ({"limit": 0}, "--limit must be at least 1"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"nucleus": 0.0}, r"--nucleus must be in \(0, 1\], got 0.0"),
+        ({"nucleus": 10**400}, "--nucleus must be a finite number, got 1000"),
         ({"nucleus": float("nan")}, "--nucleus must be a finite number, got nan"),
         ({"seed": -1}, "--seed must be at least 0, got -1"),
         ({"seed": 2**63}, "--seed must be at most"),
