@@ -7,6 +7,7 @@ sudo python benchmarks/faults.py disk       (mounts small file systems in memory
 import argparse
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -14,16 +15,31 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from probekit.cli import main
+from probekit.pipelines.analysis import analyze  # noqa: F401 -- before a process is forked
+from probekit.pipelines.head_study import study_heads  # noqa: F401
+from probekit.pipelines.reproduction import reproduce  # noqa: F401
 
 SMALL = ["--max-tokens", "3000", "--device", "cpu", "--separator", "eos"]
 COMMANDS = {
     "analyze": ["analyze", "--model", "tiny-s", "--controls", "none", *SMALL],
     "heads": ["heads", "--model", "tiny-s", "--epochs", "1", "--sweep", "none", *SMALL],
     "sweep": ["sweep", "--models", "tiny-s,tiny-m", "--controls", "none", *SMALL],
-    "reproduce": ["reproduce", "figure-1", "--model", "tiny-s", "--samples", "3"],
+    "reproduce": [
+        "reproduce",
+        "figure-1",
+        "--model",
+        "tiny-s",
+        "--model",
+        "tiny-m",
+        "--extended",
+        "0",
+    ],
 }
 RESULTS = ("results.json", "heads.json", "reproduction.json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -32,21 +48,44 @@ TOLERANCE = 1e-6
 KIB = (16, 100, 300, 600, 900, 1100, 1300, 1600)
 
 
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Start a command on a run folder, in a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "probekit", *arguments, "--output", str(folder)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+def start(arguments: list[str], folder: Path, said: Path) -> int:
+    """Start a command on a run folder in a process of its own; return its number.
+
+    It is forked from this one, which has imported everything: signals meet work, not imports.
+    """
+    said.parent.mkdir(exist_ok=True)
+    number = os.fork()
+    if number:
+        return number
+    os.setsid()
+    for stream, path in ((sys.stdout, Path(os.devnull)), (sys.stderr, said)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+    sys.argv = ["probekit", *arguments, "--output", str(folder)]
+    code: Any = 1
+    try:
+        main.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def ended(number: int) -> int:
+    """Wait for a process and return its exit code; of a killed one, the signal below 0."""
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
 
 
 def run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """Return the exit code of a command on a run folder, and the last line of its errors."""
-    process = start(arguments, folder)
-    _, errors = process.communicate()
-    if "Traceback" in errors:
-        print(errors, file=sys.stderr)
-    return process.returncode, (errors.strip().splitlines() or [""])[-1]
+    said = folder.with_name("said")
+    code = ended(start(arguments, folder, said))
+    lines = said.read_text(encoding="utf-8").strip().splitlines()
+    if code and not lines[-1].startswith("probekit: "):
+        print("\n".join(lines[-9:]), file=sys.stderr)
+    return code, (lines or [""])[-1]
 
 
 def scores(folder: Path) -> dict[str, Any]:
@@ -85,19 +124,16 @@ def kill(command: str, moments: int, folder: Path) -> None:
     for number in range(moments):
         killed = folder / str(number)
         moment, sent = chance.uniform(0, seconds), SIGNALS[number % len(SIGNALS)]
-        process = start(arguments, killed)
-        try:
-            process.communicate(timeout=moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(sent)
-            process.communicate()
-        ended = process.returncode
+        process = start(arguments, killed, folder / "said")
+        time.sleep(moment)
+        os.kill(process, sent)
+        first = ended(process)
         kept = len([path for path in killed.rglob("stages/*") if path.suffix != ".sha256"])
         again, _ = run(arguments, killed)
         apart = difference(scores(killed), expected)
         good = again == 0 and apart <= TOLERANCE
         print(
-            f"| {command} | {sent.name} | {moment:.1f} of {seconds:.1f} s | {ended} | {kept} | "
+            f"| {command} | {sent.name} | {moment:.1f} of {seconds:.1f} s | {first} | {kept} | "
             f"{again} | {apart:.1e} | {'same' if good else 'DIFFERENT'} |",
             flush=True,
         )
@@ -122,7 +158,7 @@ def disk(folder: Path) -> None:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def main() -> None:
+def table() -> None:
     """Print the rows of a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", choices=("kill", "disk"))
@@ -138,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    table()

@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it: to the whole group of processes, while they work."""
+"""Ctrl-C as a terminal sends it, to the whole group of processes, and what kills one of them."""
 
 import os
 import signal
@@ -11,20 +11,24 @@ from typing import Any
 import pytest
 
 from probekit.runs import doctor
+from probekit.runs.folder import Run, load
 from support.commands import call, flags
 
 RESUMABLE = "probekit: interrupted; the same command goes on from here\n"
 
 
-def interrupted(arguments: list[str], after: str) -> subprocess.Popen[str]:
-    """Return a program that has ended by Ctrl-C, sent when a line that holds `after` came."""
+def stopped(arguments: list[str], after: str, sent: signal.Signals) -> subprocess.Popen[str]:
+    """Return a program that was sent a signal when a line that holds `after` came.
+
+    Ctrl-C goes to all of its group, as a terminal sends it; what kills, to the program alone.
+    """
     program = subprocess.Popen(
         [sys.executable, "-m", "probekit", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert program.stdout is not None
     assert any(after in line for line in program.stdout), "it ended before"
-    os.killpg(program.pid, signal.SIGINT)
+    (os.killpg if sent == signal.SIGINT else os.kill)(program.pid, sent)
     return program
 
 
@@ -41,18 +45,27 @@ def nobody_is_left(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["analyze", "sweep"])
-def test_an_interrupted_command_says_so_leaves_nobody_behind_and_goes_on(
-    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], command: str,
+@pytest.mark.parametrize(
+    ("command", "sent"),
+    [
+        ("analyze", signal.SIGINT),
+        ("analyze", signal.SIGKILL),
+        ("sweep", signal.SIGINT),
+        ("sweep", signal.SIGTERM),
+    ],
+)
+def test_a_stopped_command_leaves_nobody_behind_and_goes_on(  # noqa: PLR0917
+    asked: dict[str, Any], finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], command: str, sent: signal.Signals,
 ) -> None:  # fmt: skip
     model = {"analyze": "--model", "sweep": "--models"}[command]
     folder = tmp_path / {"analyze": "", "sweep": Path(asked["model"]).name}[command]
     rest = flags({key: value for key, value in asked.items() if key != "model"})
     arguments = [command, model, asked["model"], *rest, "--output", str(tmp_path)]
-    program = interrupted(arguments, after="  linear-0: ")
+    program = stopped(arguments, after="  linear-0: ", sent=sent)
     _, errors = program.communicate(timeout=60)
-    assert (program.returncode, errors) == (130, RESUMABLE)
+    said = (130, RESUMABLE) if sent == signal.SIGINT else (-sent, "")
+    assert (program.returncode, errors) == said
     assert "Traceback" not in errors
     assert nobody_is_left(program.pid)
     assert not (folder / "results.json").exists()
@@ -60,6 +73,8 @@ def test_an_interrupted_command_says_so_leaves_nobody_behind_and_goes_on(
     assert call(monkeypatch, *arguments) == 0
     assert (folder / "results.json").exists()
     assert "  linear-0: " not in capsys.readouterr().out
+    nats = load(folder).scores["nats"]
+    assert nats.to_numpy() == pytest.approx(finished_run.scores["nats"].to_numpy(), abs=1e-6)
 
 
 def test_a_command_that_keeps_nothing_does_not_promise_to_go_on(

@@ -207,6 +207,7 @@ def _analyze(
     """Analyze one model; lines of progress, and the error, go through the pipe."""
     from transformers.utils import logging
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable_progress_bar()
     # This process has the model to itself, on the device of the one that started it.
     os.environ.pop("WORLD_SIZE", None)
@@ -231,3 +232,11 @@ def _analyze(
     except KeyboardInterrupt:
         # The process that started this one reports it.
         return
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed: nobody reads what it says."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
