@@ -164,10 +164,7 @@ def _layers(resid: dict[int, Tensor], reference: _Reference) -> Check:
     n_layers = len(resid) - 1
     states = reference.hidden_states[:n_layers]
     shifts = [
-        max(
-            _difference(resid[at + shift], state) / float(state.abs().max())
-            for at, state in enumerate(states)
-        )
+        max(_relative(resid[at + shift], state) for at, state in enumerate(states))
         for shift in (0, 1)
     ]
     says = "Every captured layer is the model's own hidden state (largest relative difference)."
@@ -191,7 +188,7 @@ def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor]) -> Check:
     """Compare the first half of the first block with the same before another second half."""
     earlier = other_end[0].shape[1] // 2
     measured = max(
-        _difference(resid[layer][:1, :earlier], other[:, :earlier]) / float(other.abs().max())
+        _relative(other[:, :earlier], resid[layer][:1, :earlier])
         for layer, other in other_end.items()
     )
     says = "Later tokens do not change earlier states (largest relative difference)."
@@ -204,7 +201,7 @@ def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor]) -> Check:
 
 def _batching(resid: dict[int, Tensor], one_by_one: dict[int, Tensor]) -> Check:
     last = resid[max(resid)]
-    measured = _difference(last, one_by_one[max(resid)]) / float(last.abs().max())
+    measured = _relative(one_by_one[max(resid)], last)
     says = "The batch size does not change activations (largest relative difference)."
     otherwise = "Activations depend on the batch size, so results would too. Use --dtype float32."
     allowed = tolerance(last.dtype)
@@ -237,6 +234,12 @@ def _difference(value: Tensor, reference: Tensor) -> float:
     if value.shape != reference.shape:
         return math.inf
     return float((value.float() - reference.to(value.device).float()).abs().max())
+
+
+def _relative(value: Tensor, reference: Tensor) -> float:
+    """Return the largest difference as a share of the largest value; 0 of zeros from zeros."""
+    largest = float(reference.abs().max())
+    return _difference(value, reference) / max(largest, torch.finfo(torch.float32).tiny)
 
 
 def _check(name: str, measured: float, allowed: float, says: str, otherwise: str) -> Check:

@@ -112,6 +112,13 @@ def test_later_tokens_that_change_earlier_states_far_away_are_seen() -> None:
     assert "as in an encoder" in outcome(model)["causality"].message
 
 
+def test_states_that_are_all_zero_differ_from_none_by_nothing() -> None:
+    model = build("llama")
+    with torch.no_grad():
+        model.model.embed_tokens.weight.zero_()  # the unembedding's too
+    assert {name for name, check in outcome(model).items() if not check.passed} == {"training"}
+
+
 def test_a_model_without_hidden_states_of_its_own_is_checked_by_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -41,8 +41,8 @@ MUTATIONS = (
     Mutation(
         "no earlier state is compared when later tokens change",
         "probekit.runs.doctor",
-        "_difference(resid[layer][:1, :earlier], other[:, :earlier])",
-        "_difference(resid[layer][:1, :0].sum(), other[:, :0].sum())",
+        "_relative(other[:, :earlier], resid[layer][:1, :earlier])",
+        "_relative(other[:, :0].sum(), resid[layer][:1, :0].sum())",
         (
             "tests/runs/test_doctor.py"
             "::test_later_tokens_that_change_earlier_states_far_away_are_seen",

@@ -1,11 +1,13 @@
 """The preconditioner of a fit: an approximate Hessian in Kronecker factors."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probekit.errors import NumericalError
 from probekit.probes.convex.lbfgs import Point
 
 # Share of the mean curvature: enough to invert what is nearly singular.
@@ -51,14 +53,21 @@ class Curvature:
         """Return the Cholesky factor of H + 2 λ, which is kept until another is asked for."""
         if penalty not in self._factors:
             self._factors.clear()
-            damping, eye = DAMPING * self.mean, torch.eye(len(self.output)).to(self.output)
+            eye = torch.eye(len(self.output)).to(self.output)
+            # An unembedding of zeros has no curvature, and nothing to divide by it.
+            damping = max(DAMPING * self.mean, torch.finfo(self.output.dtype).tiny)
             # What products in bfloat16 round may leave H below zero in some direction.
-            while True:
+            while math.isfinite(damping):
                 factor, failed = torch.linalg.cholesky_ex(
                     self.output + (2 * penalty + damping) * eye
                 )
                 if not failed:
                     break
                 damping *= 10
+            else:
+                raise NumericalError(
+                    "the curvature of a probe's objective is not finite: activations or logits "
+                    "are too large for their dtype. Load the model with --dtype float32"
+                )
             self._factors[penalty] = factor
         return self._factors[penalty]
