@@ -28,6 +28,10 @@ def of_tiny(*flags: str, **files: str) -> Callable[[Path], list[str]]:
 
 
 HUGE = str(10**30)
+QUICK = (
+    "--layers", "6", "--controls", "none", "--marginal", "off", "--separator", "eos",
+    "--output", "o",
+)  # fmt: skip
 
 CASES = (
     Case("no offset", asked("--offsets", "0"), "--offsets must be at least 1, got 0", 2),
@@ -61,6 +65,13 @@ CASES = (
     Case("a family", asked("--probe", "nope"), "--probe must be a list, each one of linear", 2),
     Case("no tokens", asked("--max-tokens", "0"), "--max-tokens must be at least 1, got 0", 2),
     Case("one token", of_tiny("--max-tokens", "1"), "Plan", 0),
+    Case(
+        "few tokens of several texts",
+        asked("--model", "tiny-s", "--max-tokens", "600", *QUICK),
+        "Report: o/report.html",
+        0,
+        slow=True,
+    ),
     Case("one document", of_tiny("--limit", "1"), "need at least 3 different documents, 'a' has 1"),
     Case("a field", of_tiny("--text-field", ""), "a.jsonl line 1 has no text field ''"),
     Case("a revision of a folder", asked("--revision", "v1"), "revision is for repositories", 2),

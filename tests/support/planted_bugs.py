@@ -1,6 +1,11 @@
 """The table of planted bugs, each with the tests of which one at least must catch it."""
 
-from support import planted_bugs_of_folders, planted_bugs_of_method, planted_bugs_of_models
+from support import (
+    planted_bugs_of_folders,
+    planted_bugs_of_input,
+    planted_bugs_of_method,
+    planted_bugs_of_models,
+)
 from support.planted_bug import Mutation
 
 MUTATIONS = (
@@ -247,4 +252,5 @@ MUTATIONS = (
     *planted_bugs_of_method.MUTATIONS,
     *planted_bugs_of_models.MUTATIONS,
     *planted_bugs_of_folders.MUTATIONS,
+    *planted_bugs_of_input.MUTATIONS,
 )

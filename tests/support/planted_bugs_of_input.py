@@ -1,0 +1,33 @@
+"""Planted bugs in what is made of input that nobody wants."""
+
+from support.planted_bug import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "a password in an address is printed",
+        "probekit.privacy",
+        "return LOOKS_SECRET.sub(HIDDEN, text)",
+        "return text",
+        ("tests/security/test_secrets.py::test_what_looks_secret_is_hidden_wherever_it_stands",),
+    ),
+    Mutation(
+        "a run of a model called .. lies outside the folder of runs",
+        "probekit.runs.folder",
+        'return (path if path.name not in {"", ".."} else path.resolve()).name or "model"',
+        'return path.name or "model"',
+        (
+            "tests/security/test_limits.py"
+            "::test_a_model_s_name_leads_nowhere_but_into_the_folder_of_runs[..]",
+        ),
+    ),
+    Mutation(
+        "the name of a text may steer the terminal",
+        "probekit.data.documents",
+        "or not name.isprintable()",
+        "",
+        (
+            "tests/hostile/test_cases.py"
+            "::test_the_answer_is_one_sentence_and_listed[names: a text with an escape]",
+        ),
+    ),
+)
