@@ -130,8 +130,9 @@ class RunSettings:
         """
         given = _as_fields(values)
         cls.require_allowed(given)
-        numbers = [f.name for f in dataclasses.fields(cls) if f.type is float and f.name in given]
-        return cls(**given | {name: float(given[name]) for name in numbers})
+        fractions = [f.name for f in dataclasses.fields(cls) if float in kinds(f.type)]
+        whole = {name: given[name] for name in fractions if isinstance(given.get(name), int)}
+        return cls(**given | {name: float(value) for name, value in whole.items()})
 
     @classmethod
     def require_allowed(cls, values: Mapping[str, Any]) -> None:
@@ -255,7 +256,7 @@ def _require_within(
     least: Mapping[str, int],
     most: Mapping[str, int],
 ) -> None:
-    if field.type is float and not _is_finite(value):
+    if float in kinds(field.type) and not _is_finite(value):
         raise SettingsError(f"{flag(field)} must be a finite number, got {reprlib.repr(value)}")
     if isinstance(value, int) and field.name in least:
         lowest, highest = least[field.name], most.get(field.name, LARGEST)
@@ -267,7 +268,7 @@ def _require_within(
 
 def _is_finite(value: Any) -> bool:
     try:
-        return math.isfinite(value)
+        return isinstance(value, str) or math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
 
