@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -37,6 +38,17 @@ class Targets:
         return Targets(
             self.name, {k: self.ids[k] for k in offsets}, {k: self.valid[k] for k in offsets}
         )
+
+    def sampled(self, n: int, *seeds: int) -> "Targets":
+        """Return the targets at `n` positions of each offset, drawn anew for each, or at all."""
+        valid = {}
+        for offset, mask in self.valid.items():
+            places = mask.flatten().nonzero()[:, 0]
+            draw = np.random.default_rng((*seeds, offset))
+            drawn = torch.zeros_like(mask).flatten()
+            drawn[places[torch.from_numpy(draw.permutation(len(places))[:n])]] = True
+            valid[offset] = drawn.view_as(mask)
+        return Targets(self.name, self.ids, valid)
 
 
 def write_targets(by_split: Mapping[Split, Targets], path: Path) -> None:

@@ -6,15 +6,13 @@ positions that have a target at its offset.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.data.targets import Targets
 from probekit.errors import DataError
 from probekit.models.anatomy import Anatomy
 from probekit.probes.moments import Moments
@@ -87,17 +85,26 @@ def cell_batches(
                 yield cell, z[valid], targets.ids[cell.offset][seen.blocks].to(z.device)[valid]
 
 
-def sampled(targets: Targets, n: int, *seeds: int) -> Targets:
-    """Return the targets of `n` positions of each offset, drawn without replacement, or of all."""
-    kept = {}
-    for offset, valid in targets.valid.items():
-        places = valid.flatten().nonzero()[:, 0]
-        draw = np.random.default_rng((*seeds, offset))
-        taken = torch.from_numpy(draw.permutation(len(places))[:n])
-        mask = torch.zeros_like(valid).flatten()
-        mask[places[taken]] = True
-        kept[offset] = mask.view_as(valid)
-    return replace(targets, valid=kept)
+def sampled(
+    part: Examples, anatomy: Anatomy, cells: Iterable[GridCell], n: int, *seeds: int
+) -> dict[GridCell, tuple[Tensor, Tensor]]:
+    """Return z and targets of each cell at `n` positions of its offset, or at all: a sample.
+
+    Args:
+        part: A stream that holds the layers of all cells, and its targets.
+        anatomy: How the model decodes its residual stream.
+        cells: Cells that read the same layers stand together.
+        n: Positions, drawn without replacement; the same ones for every layer.
+        *seeds: Seeds of the draw.
+    """
+    cells, (stream, targets) = list(cells), part
+    batches: dict[GridCell, list[tuple[Tensor, Tensor]]] = {cell: [] for cell in cells}
+    for cell, z, ids in cell_batches((stream, targets.sampled(n, *seeds)), anatomy, cells):
+        batches[cell].append((z, ids))
+    return {
+        cell: (torch.cat([z for z, _ in parts]), torch.cat([ids for _, ids in parts]))
+        for cell, parts in batches.items()
+    }
 
 
 def cell_moments(

@@ -13,7 +13,6 @@ from probekit.activations.residual_stream import stream
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import linear
 from probekit.probes.convex import cell_fit, shortlist
-from probekit.probes.convex.certificate import ExactDifference
 from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
 from probekit.scoring.systematic import inclusion
@@ -156,8 +155,8 @@ def test_a_shortlist_that_misses_mass_is_found_out_and_made_longer(
     monkeypatch.setattr(shortlist, "draw", misses)
     certify = cell_fit.CellFit.certify
 
-    def noted(fit: cell_fit.CellFit, difference: ExactDifference) -> None:
-        certify(fit, difference)
+    def noted(fit: cell_fit.CellFit, z: Tensor, targets: Tensor) -> None:
+        certify(fit, z, targets)
         seen.append((fit.excess_nats, fit.converged))
 
     monkeypatch.setattr(cell_fit.CellFit, "certify", noted)

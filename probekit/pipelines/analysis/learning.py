@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from probekit.data.documents import Split
 from probekit.data.targets import Targets
 from probekit.pipelines.analysis.fits import Inputs
 from probekit.probes import linear, ngram
@@ -32,8 +34,9 @@ from probekit.shapes import Mask
 
 # One block in so many; the first part is the smallest.
 PARTS = 4, 2, 1
-# Positions of the smallest part: of fewer there is no covariance to speak of.
-FEWEST_POSITIONS = 16
+# Positions of the smallest part: of fewer there is no covariance to speak of. So many of them say
+# what the loss is on the text of the fit.
+FEWEST_POSITIONS, READ_AGAIN = 16, 1_024
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ def score_parts(
     whole: tuple[Probes, SkipBigram],
     positions: Mapping[str, Mask],
 ) -> pd.DataFrame:
-    """Return the sums by document of what was fitted to each part, on test and on the least part.
+    """Return the sums by document of what was fitted to each part: on test, and on the least part.
+
+    What was fitted to the whole text is scored on the least part alone: its test scores are known.
 
     Args:
         inputs: Streams and targets.
@@ -124,8 +129,10 @@ def score_parts(
             part = part_of(train, one_in)
             fitted = _fitted(inputs, each, part) if one_in > 1 else _those_of(whole, each)
             n_train = int(part.valid[each.offset].sum())
-            for table in _scored(inputs, fitted, each.offset, least, positions):
-                tables.append(table.assign(one_in=one_in, n_train=n_train))
+            scored = [_on_train(inputs, fitted, each.offset, least)]
+            if one_in > 1:
+                scored.append(_on_test(inputs, fitted, each.offset, positions))
+            tables += [table.assign(one_in=one_in, n_train=n_train) for table in scored]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -156,21 +163,24 @@ def _fitted(inputs: Inputs, each: Compared, part: Targets) -> list[Readout]:
     return [ngram.fit(counted, chosen_by, setup.anatomy.vocab_size)[1], probes]
 
 
-def _scored(
-    inputs: Inputs,
-    readouts: Sequence[Readout],
-    offset: int,
-    least: Targets,
-    positions: Mapping[str, Mask],
-) -> Iterator[pd.DataFrame]:
-    streams, blocks = inputs.streams, inputs.streams.setup.blocks
-    test = inputs.targets["test"].only([offset])
-    yield score(readouts, streams.read("test"), test, positions, blocks["test"].documents).assign(
-        split="test"
-    )
-    seen = {"all": least.valid[offset]}
-    train = Within(streams.read("train"), least)
-    yield score(readouts, train, least, seen, blocks["train"].documents).assign(split="train")
+def _on_test(
+    inputs: Inputs, readouts: Sequence[Readout], offset: int, positions: Mapping[str, Mask]
+) -> pd.DataFrame:
+    test, documents = inputs.targets["test"].only([offset]), _documents(inputs, "test")
+    table = score(readouts, inputs.streams.read("test"), test, positions, documents)
+    return table.assign(split="test")
+
+
+def _on_train(
+    inputs: Inputs, readouts: Sequence[Readout], offset: int, least: Targets
+) -> pd.DataFrame:
+    few = least.sampled(READ_AGAIN)
+    train, seen = Within(inputs.streams.read("train"), few), {"all": few.valid[offset]}
+    return score(readouts, train, few, seen, _documents(inputs, "train")).assign(split="train")
+
+
+def _documents(inputs: Inputs, split: Split) -> Tensor:
+    return inputs.streams.setup.blocks[split].documents
 
 
 def rows(
@@ -205,7 +215,8 @@ def rows(
 
 
 def _name(readout: str, one_in: int) -> str:
-    return f"{readout} of 1/{one_in}"
+    """Return the name of what was fitted to a part; of the whole text it is in the scores."""
+    return readout if one_in == 1 else f"{readout} of 1/{one_in}"
 
 
 def _curve(test: Rates, train: Rates, each: Compared) -> Iterator[dict[str, Any]]:

@@ -122,17 +122,20 @@ class CellFit:
         self.excess_nats = self.descent.excess
         self.minimum = self.full(self.descent.best)
 
-    def difference(self) -> ExactDifference:
-        """Return what takes batches to say how much the shortlist misses at the minimum."""
-        return ExactDifference(self.whole, self.short, self.full(self.descent.best))
+    def certify(self, z: Tensor, targets: Tensor) -> None:
+        """Say how far the minimum is above that over the vocabulary, and take it closer.
 
-    def certify(self, difference: ExactDifference) -> None:
-        """Say how far the minimum is above that over the vocabulary, and take it closer."""
+        Args:
+            z: Inputs at a sample of positions, shape (n, features).
+            targets: Their targets, shape (n,).
+        """
         self.curvature = self.short.curvature(self.at_best)
+        at = self.full(self.descent.best)
+        difference = ExactDifference(self.whole, self.short, at, z, targets)
         missed = difference.excess(self.descent, self._newton)
         self.excess_nats = max(self.descent.excess, missed)
         # What never occurs goes where its prior holds what is now predicted of it.
-        at, origin = difference.at, self.whole.start.bias
+        origin = self.whole.start.bias
         moved = origin + shortlist.settled(at.bias - origin, difference.predicted, self.counts)
         self.minimum = replace(at, bias=torch.where(self.occurring, at.bias, moved))
 
