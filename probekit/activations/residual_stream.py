@@ -15,6 +15,7 @@ Every site but `resid_post` is named by transformer_lens.
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,7 +208,8 @@ def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         # Taken at once: where a page of a mapped file finds no room, the process is killed.
         try:
-            os.posix_fallocate(file.fileno(), 0, needed)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, needed)
         except OSError as error:
             raise RunError(f"activations cannot be kept in {folder}: {error.strerror}") from None
         flat = torch.from_file(file.name, shared=True, size=count, dtype=dtype)

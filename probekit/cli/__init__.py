@@ -9,4 +9,5 @@ draft           draft
 reproduce       reproduce
 printing        the loaded model, verdict, aligned table and warnings on the terminal
 export_figures  the flag --figures
+allocation      what the allocator keeps of freed memory
 """

@@ -18,6 +18,7 @@ import typer
 
 from probekit import files
 from probekit.cli import compare
+from probekit.cli.allocation import keep_freed_buffers
 from probekit.cli.doctor import doctor
 from probekit.cli.draft import draft
 from probekit.cli.export_figures import Figures, write_figures
@@ -91,6 +92,7 @@ def main() -> None:
     # GNU OpenMP reads it once, when torch is imported. Its idle threads would spin, and beside
     # other work on a machine with few cores take the time from those that have something to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_buffers()
     for stream in (sys.stdout, sys.stderr):
         # What its encoding lacks, as an arrow in Latin-1, is written out and stops nothing.
         if isinstance(stream, TextIOWrapper):
