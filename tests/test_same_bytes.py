@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.pages import shared_pages
 
 
+@pytest.mark.slow
 def test_pages_and_figures_have_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     own_style = tmp_path / "matplotlibrc"
     own_style.write_text("font.size: 20\nlines.linewidth: 9\nfont.family: serif\n")

@@ -14,6 +14,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -98,9 +99,14 @@ def without_docstrings(source: str) -> str:
     return "".join(lines).lstrip("\n")
 
 
-def _docstring_nodes(source: str) -> Iterator[ast.Constant]:
+@cache  # both domains ask for them, and parsing is what takes the time
+def _docstring_nodes(source: str) -> tuple[ast.Constant, ...]:
+    return tuple(_found_docstrings(ast.parse(source)))
+
+
+def _found_docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, holders) and ast.get_docstring(node, clean=False) is not None:
             expression = node.body[0]
             if isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Constant):

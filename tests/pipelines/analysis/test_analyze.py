@@ -224,7 +224,8 @@ def test_other_sites_are_read(asked: dict[str, Any], tmp_path: Path) -> None:
 def test_two_texts_are_told_apart(asked: dict[str, Any], tmp_path: Path, text_file: Path) -> None:
     other = tiny_run.jsonl(tmp_path / "other.jsonl", tiny_run.documents(seed=7))
     texts = (f"one={text_file}", f"two={other}")
-    run = probekit.analyze(**quick(asked, text=texts), output=tmp_path / "run")
+    asked = quick(asked, text=texts, controls="none", offsets=1)
+    run = probekit.analyze(**asked, output=tmp_path / "run")
     assert set(run.scores["domain"]) == {"all", "one", "two"}
     counts = run.scores.query("readout == 'unigram' and offset == 1 and split == 'test'")
     by_domain = counts.query("positions == 'all'").set_index("domain")["n_positions"]

@@ -15,6 +15,7 @@ from support.paths import ROOT
 
 FILE = ROOT / "tests" / "golden" / "sentences.txt"
 HEAD = "# "
+SLOW = "text that it does not know", "random words"
 
 
 def kept() -> dict[str, list[str]]:
@@ -35,7 +36,9 @@ def test_made_up_scores_are_told_of_as_it_is_kept() -> None:
         require_alike(name, lines)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RUNS]
+)
 def test_a_run_is_told_of_as_it_is_kept(name: str, model_folder: Path, tmp_path: Path) -> None:
     require_alike(name, of_run(name, tmp_path / "case", str(model_folder)))
 
