@@ -20,8 +20,8 @@ from probekit.errors import RunError
 
 # Beyond it a number is none that was measured, and its square may be infinite.
 LARGEST = 1e100
-# Digits of integers that 64 bits hold, whatever they are.
-MOST_DIGITS = 18
+# What 64 bits hold, and a seed may be.
+LARGEST_INTEGER = 2**63 - 1
 # Of a reading in passages.json, what it has for each position of each passage.
 BY_POSITION = ("nats", "rank", "top", "probs")
 # Columns of sums by document.
@@ -111,9 +111,10 @@ def _float(digits: str) -> float:
 
 
 def _int(digits: str) -> int:
-    if len(digits.removeprefix("-")) > MOST_DIGITS:
+    # Thousands of digits are not even read.
+    if len(digits) > len(f"-{LARGEST_INTEGER}") or abs(number := int(digits)) > LARGEST_INTEGER:
         raise ValueError(f"an integer of {len(digits)} digits is no number that is counted")
-    return int(digits)
+    return number
 
 
 def read_sums(path: Path) -> pd.DataFrame:

@@ -123,6 +123,7 @@ CASES = (
     by_hand("NaN", RESULTS, first("nats", "NaN"), REPORT, "is not JSON: NaN is no number that is"),
     by_hand("infinity", RESULTS, first("nats", "-1e999"), REPORT, "is not JSON: -1e999 is no num"),
     by_hand("digits", RESULTS, first("seed", "9" * 5000), REPORT, "is not JSON: an integer of 50"),
+    by_hand("65 bits", RESULTS, first("seed", str(2**63)), REPORT, "is not JSON: an integer of 19"),
     by_hand("depth", RESULTS, DEEP, REPORT, "is not JSON: maximum recursion depth exceeded"),
     by_hand("depth of passages", PASSAGES, DEEP, REPORT, "is not JSON: maximum recursion depth"),
     by_hand("other passages", PASSAGES, change(vocabulary=3), REPORT, "does not hold what schema"),
