@@ -42,11 +42,6 @@ def test_each_bug_has_its_row_in_the_documentation() -> None:
 
 
 @pytest.mark.slow
-def test_without_a_bug_the_named_tests_pass() -> None:
-    mutations.require_healthy()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=named)
 def test_a_bug_is_caught(mutation: Mutation) -> None:
     assert mutations.caught_by(mutation) is not None

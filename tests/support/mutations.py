@@ -73,6 +73,8 @@ def _test(copy: Path, said: Path, tests: Sequence[str]) -> None:
     assert found is not None
     assert found.origin == str(copy / "probekit" / "__init__.py"), f"{found.origin} would be tested"
     options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    # Without the hook that checks shapes, which takes as long as most of the tests.
+    options += ["--override-ini", "addopts=--import-mode=importlib -m 'not slow'"]
     # Of plugins that what is preloaded has imported.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     sys.exit(pytest.main([*options, *tests]))
