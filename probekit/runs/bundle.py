@@ -13,6 +13,7 @@ import torch
 from probekit.errors import RunError
 from probekit.files import write_text
 from probekit.privacy import without_secrets
+from probekit.runs.own_files import SETTINGS
 
 # Variables that change how a run goes; the value of no other one is looked at to be shown.
 SHOWN = (
@@ -53,7 +54,7 @@ def of_run(folder: Path) -> dict[str, list[str]]:
         raise RunError(f"there is no run folder {folder}")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        "Settings of the run": _lines(folder / "run.toml"),
+        "Settings of the run": _lines(folder / SETTINGS),
         "Log of the run": _lines(folder / "log.jsonl")[-LOG_LINES:],
         "Files of the run": [
             f"{path.stat().st_size:>12,} {path.relative_to(folder)}" for path in files

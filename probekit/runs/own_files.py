@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from probekit.digests import OF_SETTINGS
 from probekit.errors import RunError
 from probekit.files import UNFINISHED
 from probekit.runs.lock import LOCK
 
-SETTINGS, STAGES = "run.toml", "stages"
+SETTINGS, STAGES = OF_SETTINGS, "stages"
 # What an analysis or a study of heads leaves beside its settings, in any state.
 WEIGHTS = re.compile(r"(probes|heads|adapter|queries)(-.+)?\.safetensors")
 # What is read again of a finished run, beside what says that it is finished.

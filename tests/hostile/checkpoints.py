@@ -3,7 +3,6 @@
 A folder of a small model of which one file is damaged or says something else.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,8 +15,7 @@ from transformers import BertConfig, T5Config
 from hostile.cases import Case
 from support import tiny_run
 from support.architectures import build
-
-Damage = Callable[[Path], object]
+from support.damage import Damage, changed
 
 
 @cache
@@ -39,16 +37,6 @@ def damaged(damage: Damage) -> Callable[[Path], list[str]]:
         return ["doctor", "./m", "--text", "a.jsonl"]
 
     return make
-
-
-def changed(file: str, **values: Any) -> Damage:
-    """Return what sets keys of a JSON file."""
-
-    def change(folder: Path) -> None:
-        content = json.loads((folder / file).read_text())
-        (folder / file).write_text(json.dumps(content | values))
-
-    return change
 
 
 def replaced(file: str, content: bytes) -> Callable[[Path], list[str]]:

@@ -1,10 +1,8 @@
 """Checkpoints that hold code, and names that are none: one sentence each, and nothing is run."""
 
-import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from probekit.errors import ModelError, UnreachableError
 from probekit.models.anatomy import find_anatomy
 from probekit.models.loading import load
 from support.architectures import build
+from support.damage import Damage, changed
 from support.tokenizers import words
-
-Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +24,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build("llama").save_pretrained(folder)
     words().save_pretrained(folder)
     return folder
-
-
-def changed(file: str, **values: Any) -> Damage:
-    """Return what sets keys of a JSON file."""
-
-    def change(folder: Path) -> None:
-        content = json.loads((folder / file).read_text())
-        (folder / file).write_text(json.dumps(content | values))
-
-    return change
 
 
 class Runs:
