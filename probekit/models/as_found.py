@@ -58,8 +58,7 @@ def borrowed(
     Raises:
         SettingsError: If an object comes without its tokenizer or with a setting of `LOADING`,
             or a name with a tokenizer.
-        ModelError: If the model or the tokenizer is of no use, or the tokenizer has ids that the
-            model does not.
+        ModelError: If the model or the tokenizer is of no use.
 
     >>> with borrowed("tiny", None, {"offsets": 2}) as found:
     ...     found

@@ -5,6 +5,7 @@ A model that cannot be loaded is an error with the way out; no other is ever put
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,13 +123,31 @@ def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, name: str | None 
         name: What to call it; the name of its class if None.
 
     Raises:
-        ModelError: If the tokenizer has ids that the model does not, or one of the two is of no
-            use.
+        ModelError: If one of the two is of no use.
     """
     inner = unwrapped(model)
     require_tokenizer(tokenizer)
     called = name or type(inner).__name__
     return _loaded(ModelLocation(called, called, "python"), inner, tokenizer)
+
+
+def require_rows(loaded: Loaded, token_ids: Iterable[int]) -> None:
+    """Raise if the model has no row for a token of a text.
+
+    Tokenizers may have more tokens than that, added ones that no text need hold.
+
+    Raises:
+        ModelError: If so.
+    """
+    embeddings: Any = loaded.model.get_input_embeddings()
+    n_rows, largest = embeddings.weight.shape[0], max(token_ids, default=0)
+    if largest >= n_rows:
+        token = loaded.tokenizer.convert_ids_to_tokens(largest)
+        raise ModelError(
+            f"the text holds {token!r}, token {largest} of the tokenizer, and the vocabulary of "
+            f"{loaded.name} ends at {n_rows - 1}. Take the tokenizer that came with the model, or "
+            "leave that token out of the text"
+        )
 
 
 def longest(model: PreTrainedModel) -> int | None:
@@ -211,15 +230,6 @@ def _loaded(
     location: ModelLocation, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Loaded:
     require_values(model, location.name)
-    embeddings: Any = model.get_input_embeddings()
-    rows = embeddings.weight.shape[0]
-    largest = max(tokenizer.get_vocab().values(), default=0)
-    if largest >= rows:
-        raise ModelError(
-            f"the tokenizer of {location.name} has ids up to {largest}, the model's vocabulary "
-            f"ends at {rows - 1}: they do not belong together. Take the tokenizer that came with "
-            "the model"
-        )
     model.train(False)
     return Loaded(
         model=model,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +132,9 @@ def prepare(
     layers = _layers(layers, site, anatomy.n_layers)
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
+    ends = loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id
+    own = (token for token in ends if token is not None)
+    loading.require_rows(loaded, chain(own, *(document.ids for document in documents)))
     block = shortened(block, documents, loaded.tokenizer)
     parting = separator.choose(loaded, documents, settings, block)
     blocks = blocks_by_split(documents, parting.separator, block, settings.offsets)

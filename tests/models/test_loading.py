@@ -19,7 +19,7 @@ from transformers import BertConfig, T5Config
 from probekit.errors import ModelError, SettingsError, UnreachableError
 from probekit.models import locations
 from probekit.models.catalogue import entries, family
-from probekit.models.loading import fingerprint, load, wrap
+from probekit.models.loading import fingerprint, load, require_rows, wrap
 from support.architectures import VOCABULARY, build
 from support.tokenizers import words
 
@@ -171,9 +171,13 @@ def test_a_model_type_that_transformers_does_not_know_is_named(folder: Path) -> 
         load(str(folder))
 
 
-def test_a_tokenizer_with_more_ids_than_the_model_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"has ids up to 97, the model's vocabulary ends at 96"):
-        wrap(build("llama"), words(VOCABULARY + 1))
+def test_a_token_that_the_model_has_no_row_for_is_refused_where_the_text_holds_it() -> None:
+    loaded = wrap(build("llama"), words(VOCABULARY + 1))
+    require_rows(loaded, range(VOCABULARY))
+    with pytest.raises(
+        ModelError, match=r"holds 'w97', token 97 of .* LlamaForCausalLM ends at 96"
+    ):
+        require_rows(loaded, [0, VOCABULARY])
 
 
 def test_a_model_of_one_s_own_is_wrapped_in_eval_mode() -> None:

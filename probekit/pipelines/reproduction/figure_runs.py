@@ -126,7 +126,10 @@ def _settings(loaded: Loaded, texts: Sequence[Text], protocol: Protocol) -> Iter
         else:
             pieces, _ = tokenization.pieces(each.items, loaded.tokenizer)
             made = open_samples(pieces, loaded.tokenizer, protocol.seed, longest)
-        yield Setting(loaded, subject, each.source, each.task, protocol.draw(made))
+        drawn = protocol.draw(made)
+        for sample in drawn:
+            models.require_rows(loaded, sample.token_ids.tolist())
+        yield Setting(loaded, subject, each.source, each.task, drawn)
 
 
 def _rows(
