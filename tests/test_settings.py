@@ -16,7 +16,9 @@ from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.settings import RunSettings, Settings, from_file
 from support import without_type_checks
 
-OTHER_FLAGS = {"output", "overwrite", "config", "dry_run", "figures", "export", "debug"}
+OTHER_FLAGS = {
+    "output", "overwrite", "config", "dry_run", "figures", "export", "debug", "help_all",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "record"), [("analyze", Settings), ("heads", HeadSettings)])

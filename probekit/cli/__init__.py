@@ -7,7 +7,10 @@ compare         compare and sweep
 heads           heads
 draft           draft
 reproduce       reproduce
-printing        the loaded model, verdict, aligned table and warnings on the terminal
-export_figures  the flag --figures
+options         flags that several commands have
+values          values of flags: counts such as 10k, and lists
+help            what -h and --help-all say
+printing        the loaded model, verdict, aligned table, warnings and paths on the terminal
+stopping        Ctrl-C and SIGTERM
 allocation      what the allocator keeps of freed memory
 """

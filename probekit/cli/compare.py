@@ -8,15 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
-from probekit.cli.printing import aligned, show
+from probekit.cli.options import (
+    Config,
+    DryRun,
+    Figures,
+    Overwrite,
+    models_option,
+    output_option,
+    write_figures,
+)
+from probekit.cli.printing import aligned, begin, show, told
+from probekit.cli.values import listed
 from probekit.errors import SettingsError
 from probekit.runs.ranks import number_and_count
 from probekit.settings import Settings, from_file
 
 # Settings that all models of a sweep share.
 SHARED = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
+
+Models = Annotated[list[str] | None, models_option("Models, instead of a ladder.")]
 
 # Columns of the table that is printed: heading, quantity, offset, factor, digits. Runs of several
 # tokenizers have those in bytes alone, others those alone that are not.
@@ -32,17 +43,19 @@ COLUMNS = (
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
     output: Annotated[
-        Path | None, typer.Option(help="The page; by default compare.html beside the runs.")
+        Path | None, output_option("The page; by default compare.html beside the runs.", "FILE")
     ] = None,
     figures: Figures = False,
 ) -> None:
     """Compare finished runs: one page, differences with intervals."""
+    folders = [Path(run) for run in listed(runs)]
+    begin(", ".join(map(str, folders)))
     from probekit.pipelines.comparison import compare
 
-    comparison = compare.compare(runs)
-    parents = [os.path.abspath(run.parent) for run in runs]  # noqa: PTH100 -- links are kept
+    comparison = compare.compare(folders)
+    parents = [os.path.abspath(folder.parent) for folder in folders]  # noqa: PTH100 -- links are kept
     common, here = Path(os.path.commonpath(parents)), Path.cwd()
     common = common.relative_to(here) if common.is_relative_to(here) else common
     path = output or common / "compare.html"
@@ -50,33 +63,34 @@ def compare(
     show(comparison.document, table(comparison.document))
     if figures:
         write_figures(comparison.document, path.parent / "figures")
-    typer.echo(f"Comparison: {path}")
+    told("Comparison", path)
 
 
 @with_settings(Settings, *SHARED)
 def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     settings: dict[str, Any],
-    family: Annotated[str | None, typer.Option(help="A ladder of `probekit models`.")] = None,
-    models: Annotated[
-        str | None, typer.Option(help="Models, by commas.", metavar="A,B,...")
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A ladder of `probekit models`.")
     ] = None,
+    models: Models = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run folders; by default runs/sweep-...")
+        Path | None, output_option("Folder of the run folders; by default runs/sweep-...")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace runs with other settings.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plans and stop.")] = False,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     figures: Figures = False,
 ) -> None:
     """Analyze several models, skipping what is done, and compare them."""
-    if (family is None) == (models is None):
+    if (family is None) == (not models):
         raise SettingsError("say either --family or --models, such as --family tiny")
+    begin(family or ", ".join(listed(models or ())))
     from probekit.pipelines.comparison import sweep
 
     settings = (from_file(config, Settings) if config else {}) | settings
     if family is not None:
         output = output or Path("runs") / f"sweep-{family}"
-    names = sweep.ladder(family) if family is not None else _names(models or "")
+    names = sweep.ladder(family) if family is not None else listed(models or ())
     planned = sweep.plan_runs(names, settings, output)
     if dry_run:
         _end(sweep.dry_run(planned, typer.echo))
@@ -86,14 +100,10 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
         show(result.comparison.document, table(result.comparison.document))
         if figures:
             write_figures(result.comparison.document, result.page.parent / "figures")
-        typer.echo(f"Comparison: {result.page}")
+        told("Comparison", result.page)
     else:
         typer.echo("Fewer than two runs are finished: there is nothing to compare.")
     _end(result.failed)
-
-
-def _names(models: str) -> list[str]:
-    return [name.strip() for name in models.split(",") if name.strip()]
 
 
 def _end(failed: Mapping[str, str]) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.flags import with_settings
-from probekit.cli.printing import aligned, show
+from probekit.cli.options import Config, Overwrite, output_option
+from probekit.cli.printing import aligned, begin, show, told
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.settings import from_file
 
@@ -25,15 +26,16 @@ def draft(
         Path | None, typer.Argument(help="A finished analysis, whose model and probes are taken.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Run folder; by default runs/<model>-draft.")
+        Path | None, output_option("Run folder; by default runs/<model>-draft.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
+    overwrite: Overwrite = False,
+    config: Config = None,
 ) -> None:
     """Let readouts draft tokens that the model verifies, and time it beside greedy decoding."""
     given = (from_file(config, DraftSettings) if config else {}) | settings
     if run is not None:
         given["run"] = str(run)
+    begin(given.get("run") or given.get("model", DraftSettings.model))
     from transformers.utils import logging
 
     from probekit.pipelines.drafting import draft as measured
@@ -43,7 +45,7 @@ def draft(
     record = DraftSettings.from_mapping(measured.with_run(given))
     found = measured.run(load_model(record), record, output, overwrite, typer.echo)
     show(found.document, table(found.document))
-    typer.echo(f"Report: {found.report}")
+    told("Report", found.report)
 
 
 def table(document: Mapping[str, Any]) -> list[str]:

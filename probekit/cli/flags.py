@@ -8,18 +8,23 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, NoneType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from probekit.cli import values
+from probekit.cli.help import MORE, USUAL
 from probekit.errors import SettingsError
 from probekit.settings import TOKENS_ELSEWHERE, RunSettings, flag, kinds
 
-# Settings that are given most often, in the first panel of the help text.
+# Settings that are given most often: the others are behind --help-all.
 MAIN = (
-    "model", "text", "offsets", "max_tokens", "marginal", "device", "dtype",
-    "strategies", "kind", "epochs", "sweep", "heads", "drafters", "tree", "prompts", "new_tokens",
+    "model", "text", "max_tokens", "offsets", "layers", "kind", "strategies", "drafters", "tree",
+    "device",
 )  # fmt: skip
+SHORT = {"model": ("-m",), "text": ("-t",)}
+# What stands for a value in the help text, where its kind does not say.
+METAVARS = {"model": "MODEL", "text": "PATH", "device": "DEVICE"}
 # Defaults as the help text states them, where the field's own default is not informative.
 SHOWN = {
     "text": "built-in text",
@@ -55,8 +60,8 @@ def with_settings(
         fields = [f for f in dataclasses.fields(record) if not names or f.name in names]
 
         def run(**arguments: Any) -> None:
-            settings = {field.name: arguments.pop(field.name) for field in fields}
-            command(settings=_given(settings), **arguments)
+            settings = _given(fields, {f.name: arguments.pop(f.name) for f in fields})
+            command(settings=settings, **arguments)
 
         signature = inspect.signature(command)
         parameters = [
@@ -69,19 +74,38 @@ def with_settings(
             for field in fields
         ]
         run.__doc__, run.__name__ = command.__doc__, command.__name__
-        run.__annotations__ = {p.name: p.annotation for p in [*parameters, *flags]}
-        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*parameters, *flags]
-        )
+        usual = sorted((f for f in flags if f.name in MAIN), key=lambda f: MAIN.index(f.name))
+        ordered = [*usual, *parameters, *(f for f in flags if f.name not in MAIN)]
+        run.__annotations__ = {p.name: p.annotation for p in ordered}
+        run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
         return run
 
     return decorate
 
 
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that were given, lists as tuples."""
-    given = {name: value for name, value in settings.items() if value not in (None, [])}
-    return {n: tuple(value) if isinstance(value, list) else value for n, value in given.items()}
+def _given(
+    fields: Sequence["dataclasses.Field[Any]"], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings that were given, each of the kind that its field has."""
+    given = {field: arguments[field.name] for field in fields}
+    return {f.name: _value(f, raw) for f, raw in given.items() if raw not in (None, [])}
+
+
+def _value(field: "dataclasses.Field[Any]", raw: Any) -> Any:
+    name, kind, words = flag(field), *_kind_and_words(field)
+    if kind == tuple[int, ...]:
+        return values.numbers(name, raw, words)
+    if get_origin(kind) is tuple:
+        return values.listed(raw)
+    if kind is int:
+        return values.count(name, raw, words)
+    return _fraction(name, raw, words) if kind is float and words else raw
+
+
+def _kind_and_words(field: "dataclasses.Field[Any]") -> tuple[Any, list[str]]:
+    """Return the kind that a field has, and the words that it may be instead."""
+    kind, *words = (kind for kind in kinds(field.type) if kind is not NoneType)
+    return kind, [word for literal in words for word in get_args(literal)]
 
 
 def _parameter(
@@ -92,21 +116,24 @@ def _parameter(
     options: dict[str, Any] = {
         "help": text,
         "show_default": default or _shown(field.default),
-        "rich_help_panel": "Settings" if field.name in MAIN else "More settings",
+        "rich_help_panel": USUAL if field.name in MAIN else MORE,
     }
     kind: Any
-    kind, *words = (kind for kind in kinds(field.type) if kind is not NoneType)
-    if kind == tuple[int, ...]:
-        options |= _numbers_or_word(name, [get_args(word)[0] for word in words])
-        kind = str
-    elif words:
-        options |= _number_or_word(name, kind, get_args(words[0]))
-        kind = str
-    elif get_origin(kind) is tuple:
+    kind, words = _kind_and_words(field)
+    names = [name, f"--{field.name}"] if "flag" in field.metadata else [name]
+    if get_origin(kind) is tuple:
+        metavar = "N,N,..." if kind == tuple[int, ...] else METAVARS.get(field.name, "A,B,...")
         kind = list[str]
     elif kind is bool:
-        name = f"{name}/--no-{name[2:]}"
-    annotation = Annotated[kind | None, typer.Option(name, **options)]
+        metavar, names = None, [f"{name}/--no-{name[2:]}"]
+    elif get_origin(kind) is Literal:
+        metavar = "|".join(get_args(kind))
+    else:
+        metavar = METAVARS.get(field.name, "TEXT" if kind is str else "N")
+        kind = kind if kind is float and not words else str
+    if metavar is not None:
+        options["metavar"] = "|".join((metavar, *words))
+    annotation = Annotated[kind | None, typer.Option(*names, *SHORT.get(field.name, ()), **options)]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
@@ -125,34 +152,12 @@ def described(record: type, name: str) -> str:
 def _shown(default: object) -> str | bool:
     if isinstance(default, tuple):
         return ", ".join(map(str, default))
-    return False if default is None else str(default)
+    return False if default is None or isinstance(default, bool) else str(default)
 
 
-def _numbers_or_word(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return options of a flag that takes numbers, parted by commas, or one of some words."""
-
-    def parse(text: str) -> tuple[int, ...] | str:
-        try:
-            return text if text in words else tuple(int(part) for part in text.split(","))
-        except ValueError:
-            allowed = "".join(f", or {word}" for word in words)
-            raise SettingsError(
-                f"{name} must be numbers such as 0,3,6{allowed}, got {text!r}"
-            ) from None
-
-    return {"parser": parse, "metavar": "|".join(("N,N,...", *words))}
-
-
-def _number_or_word(name: str, kind: type, words: tuple[str, ...]) -> dict[str, Any]:
-    """Return options of a flag that takes a number or one of some words."""
-    allowed = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-
-    def parse(text: str) -> Any:
-        if text in words:
-            return text
-        try:
-            return kind(text)
-        except ValueError:
-            raise SettingsError(f"{name} must be a number or {allowed}, got {text!r}") from None
-
-    return {"parser": parse, "metavar": "|".join(("N", *words))}
+def _fraction(name: str, text: str, words: Sequence[str]) -> float | str:
+    try:
+        return text if text in words else float(text)
+    except ValueError:
+        allowed = ", ".join(words)
+        raise SettingsError(f"{name} must be a number or one of {allowed}, got {text!r}") from None

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
-from probekit.cli.printing import aligned, show
+from probekit.cli.options import Config, DryRun, Figures, Overwrite, output_option, write_figures
+from probekit.cli.printing import aligned, begin, show, told
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.settings import from_file
 
@@ -19,21 +19,24 @@ DIGITS = 3
 def heads(  # noqa: PLR0913, PLR0917 -- flags
     settings: dict[str, Any],
     output: Annotated[
-        Path | None, typer.Option(help="Run folder; by default runs/<model>-heads.")
+        Path | None, output_option("Run folder; by default runs/<model>-heads.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     figures: Figures = False,
     export: Annotated[
         Path | None,
-        typer.Option(help="Folder for the Medusa heads of the frozen model, as vLLM reads them."),
+        typer.Option(
+            metavar="FOLDER", help="Folder for the Medusa heads of the frozen model, for vLLM."
+        ),
     ] = None,
 ) -> None:
     """Train heads by several strategies, and score them beside the marginalized model."""
     record = HeadSettings.from_mapping(
         (from_file(config, HeadSettings) if config else {}) | settings
     )
+    begin(record.model)
     from transformers.utils import logging
 
     from probekit.pipelines.head_study import study_heads
@@ -52,8 +55,8 @@ def heads(  # noqa: PLR0913, PLR0917 -- flags
     if figures:
         write_figures(run.document, run.folder / "figures")
     if export:
-        typer.echo(f"Heads: {export_heads(run.folder, export, loaded)}")
-    typer.echo(f"Report: {run.report}")
+        told("Heads", export_heads(run.folder, export, loaded))
+    told("Report", run.report)
 
 
 def table(document: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """The commands of `probekit`: parse, one library call, print.
 
-Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted (analyze, sweep, heads and
-reproduce go on from there when they are called again).
+Exit codes: 0 done, 1 a stated problem, 2 usage, 130 interrupted, 143 told to end by SIGTERM
+(analyze, sweep, heads, draft and reproduce go on from there when they are called again).
 """
 
 import inspect
@@ -21,11 +21,21 @@ from probekit.cli import compare
 from probekit.cli.allocation import keep_freed_buffers
 from probekit.cli.doctor import doctor
 from probekit.cli.draft import draft
-from probekit.cli.export_figures import Figures, write_figures
 from probekit.cli.flags import with_settings
 from probekit.cli.heads import heads
-from probekit.cli.printing import aligned, load, show
+from probekit.cli.help import HELP_NAMES, Command, Group, HelpAll
+from probekit.cli.options import (
+    Config,
+    Debug,
+    DryRun,
+    Figures,
+    Overwrite,
+    output_option,
+    write_figures,
+)
+from probekit.cli.printing import aligned, begin, coloured, load, show, told
 from probekit.cli.reproduce import reproduce
+from probekit.cli.stopping import exit_code
 from probekit.errors import ProbekitError, SettingsError, memory_stated
 from probekit.privacy import without_secrets
 from probekit.runs.ranks import last_words, number_and_count
@@ -33,14 +43,11 @@ from probekit.settings import Settings, from_file
 
 app = typer.Typer(
     name="probekit",
-    help="How far ahead can a model's hidden layers see, and how much can be read out in one go?",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-
-Output = Annotated[Path | None, typer.Option(help="Run folder; by default runs/<model>.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where a stated problem arose.")]
 
 # Messages of an interrupted command: one without a run folder, one that resumes its stages.
 INTERRUPTED = "interrupted"
@@ -50,7 +57,7 @@ RESUMABLE = "interrupted; the same command goes on from here"
 def command(
     interrupted: str = INTERRUPTED, shared: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command with --debug.
+    """Register a function as a command with --debug and --help-all.
 
     Args:
         interrupted: What it says when it is interrupted.
@@ -59,7 +66,7 @@ def command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
-        def run(debug: bool, **arguments: Any) -> None:  # noqa: ARG001 -- read in main
+        def run(debug: bool, help_all: bool, **arguments: Any) -> None:  # noqa: ARG001 -- see main
             count = number_and_count()[1]
             if count > 1 and not shared:
                 raise SettingsError(
@@ -69,22 +76,46 @@ def command(
             try:
                 with memory_stated():
                     function(**arguments)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 # Outside of a command typer would turn it into a silent exit.
                 _last_words(interrupted)
-                raise typer.Exit(130) from None
+                raise typer.Exit(exit_code(stop)) from None
 
+        added = {"debug": Debug, "help_all": HelpAll}
         signature = inspect.signature(function)
-        debug = inspect.Parameter(
-            "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+            for name, kind in added.items()
+        ]
+        run.__annotations__ = function.__annotations__ | added
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*signature.parameters.values(), *parameters]
         )
-        parameters = [*signature.parameters.values(), debug]
-        run.__annotations__ = function.__annotations__ | {"debug": Debug}
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        app.command()(run)
+        app.command(cls=Command, context_settings=HELP_NAMES)(run)
         return function
 
     return register
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"probekit {version('probekit-mtp')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback(context_settings=HELP_NAMES)
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """How far ahead can a model's hidden layers see, and how much can be read out in one go?"""
 
 
 def main() -> None:
@@ -112,21 +143,23 @@ def main() -> None:
 def _last_words(message: str) -> None:
     """Say why this process ends, unless another one of its run said why all of them do."""
     if last_words():
-        typer.echo(without_secrets(f"probekit: {message}"), err=True)
+        name = coloured("probekit:", "red", err=True)
+        typer.echo(f"{name} {without_secrets(message)}", err=True)
 
 
 @command(RESUMABLE, shared=True)
 @with_settings(Settings)
 def analyze(
     settings: dict[str, Any],
-    output: Output = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run with other settings.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings in TOML; flags win.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    output: Annotated[Path | None, output_option("Run folder; by default runs/<model>.")] = None,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     figures: Figures = False,
 ) -> None:
     """Measure how far ahead each layer of a model sees, and write a report."""
     record = Settings.from_mapping((from_file(config, Settings) if config else {}) | settings)
+    begin(record.model)
     from probekit.pipelines.analysis import analyze
 
     loaded = load(record)
@@ -137,7 +170,7 @@ def analyze(
     show(run.results, _offsets(run.results["offsets"]))
     if figures:
         write_figures(run.results, run.folder / "figures")
-    typer.echo(f"Report: {run.report}")
+    told("Report", run.report)
 
 
 command()(doctor)
@@ -179,7 +212,7 @@ def report(
     files.write_text(run / "report.html", page)
     if figures:
         write_figures(document, run / "figures")
-    typer.echo(f"Report: {run / 'report.html'}")
+    told("Report", run / "report.html")
 
 
 command()(compare.compare)

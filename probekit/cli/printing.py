@@ -1,6 +1,9 @@
 """Print what a command loads, and its outcome: verdict, aligned table, warnings."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,16 +14,34 @@ if TYPE_CHECKING:
     from probekit.models.loading import Loaded
 
 
+def coloured(text: str, colour: str | None = None, bold: bool = False, err: bool = False) -> str:
+    """Return a text in colour, where a person looks at a terminal and has not said NO_COLOR."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return typer.style(text, fg=colour, bold=bold or None)
+
+
+def begin(what: str) -> None:
+    """Say that work begins, before what takes seconds to import is."""
+    typer.echo(f"Loading {what}")
+
+
+def told(name: str, path: Path, more: str = "") -> None:
+    """Print where something was written."""
+    typer.echo(f"{name}: {coloured(str(path), 'cyan')}{more}")
+
+
 def show(document: Mapping[str, Any], table: Sequence[str]) -> None:
     """Print the verdict of a document, the lines of a table, and the warnings."""
     typer.echo("")
-    for sentence in document["verdict"]:
-        typer.echo(sentence)
+    for number, sentence in enumerate(document["verdict"]):
+        typer.echo(coloured(sentence, "green" if number == 0 else None, bold=number == 0))
     typer.echo("")
     for line in table:
         typer.echo(f"  {line}")
     for warning in document["warnings"]:
-        typer.echo(f"  warning: {warning['message']}")
+        typer.echo(f"  {coloured('warning:', 'yellow')} {warning['message']}")
     typer.echo("")
 
 

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from probekit.cli.flags import tokens, with_settings
+from probekit.cli.options import models_option, output_option
+from probekit.cli.printing import begin, told
+from probekit.cli.values import count, listed
 from probekit.pipelines.head_study.settings import HeadSettings
 
 Figure = Literal["figure-1", "figure-2", "table-1"]
@@ -13,31 +16,34 @@ Figure = Literal["figure-1", "figure-2", "table-1"]
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        help="A model; may be repeated.", show_default="the built-in ladder; tiny for table-1"
-    ),
+    models_option("Models.", show_default="the built-in ladder; tiny for table-1"),
 ]
 Samples = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Samples whose last 20 tokens are scored.", show_default="10; 50 for table-1"
+        metavar="N",
+        help="Samples whose last 20 tokens are scored.",
+        show_default="10; 50 for table-1",
     ),
 ]
 Extended = Annotated[
-    int, typer.Option(help="Target tokens to score besides, at least; 0 for none.")
+    str, typer.Option(metavar="N", help="Target tokens to score besides, at least; 0 for none.")
 ]
 Branches = Annotated[
-    int | None,
-    typer.Option(help="Most tokens summed over.", show_default="as many as memory allows"),
+    str | None,
+    typer.Option(
+        metavar="N", help="Most tokens summed over.", show_default="as many as memory allows"
+    ),
 ]
 Heads = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
-        help="For table-1: a run folder of `probekit heads`; may be repeated.",
+        metavar="A,B,...",
+        help="For table-1: run folders of `probekit heads`.",
         show_default="trained first",
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="Folder; by default runs/reproduce-<figure>.")]
+Output = Annotated[Path | None, output_option("Folder; by default runs/reproduce-<figure>.")]
 
 
 @with_settings(
@@ -48,14 +54,15 @@ Output = Annotated[Path | None, typer.Option(help="Folder; by default runs/repro
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
-    model: Models = None,
+    models: Models = None,
     samples: Samples = None,
-    extended: Extended = 2_000,
+    extended: Extended = "2000",
     max_branches: Branches = None,
     heads: Heads = None,
     output: Output = None,
 ) -> None:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
+    begin(f"what {figure} takes")
     from transformers.utils import logging
 
     from probekit.pipelines.reproduction import reproduce as pipeline
@@ -64,14 +71,18 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     logging.disable_progress_bar()
     reproduction = pipeline.reproduce(
         figure,
-        model or (),
-        samples=samples,
-        extended=extended,
-        max_branches=max_branches,
-        heads=heads or (),
+        listed(models or ()),
+        samples=_count("--samples", samples),
+        extended=_count("--extended", extended) or 0,
+        max_branches=_count("--max-branches", max_branches),
+        heads=listed(heads or ()),
         output=output,
         say=typer.echo,
         **settings,
     )
     typer.echo("\n" + "\n".join(terminal_lines(reproduction.document)) + "\n")
-    typer.echo(f"Report: {reproduction.report}")
+    told("Report", reproduction.report)
+
+
+def _count(name: str, text: str | None) -> int | None:
+    return None if text is None else int(count(name, text))

@@ -1,6 +1,7 @@
 """The command line, as its user sees it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,8 @@ def test_analyze_prints_plan_verdict_and_the_report_last(
 ) -> None:  # fmt: skip
     assert call(monkeypatch, "analyze", *flags(asked), "--output", str(tmp_path)) == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert lines[0].startswith("Model: ")
+    assert lines[0] == f"Loading {asked['model']}"
+    assert lines[1].startswith("Model: ")
     assert any(line.startswith("Plan: ") for line in lines)
     assert finished_run.results["verdict"][0] in lines
     assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
@@ -67,9 +69,14 @@ def test_flags_win_over_a_file(
     ("arguments", "code", "message"),
     [
         (["--offsets", "0"], 2, "--offsets must be at least 1"),
-        (["--offsets", "x"], 2, "Invalid value for '--offsets'"),
+        (
+            ["--offsets", "x"],
+            2,
+            "--offsets must be a whole number, such as 300, 10k or 1.5M, got 'x'",
+        ),
+        (["--max-tokens", "1.2345k"], 2, "--max-tokens must be a whole number"),
         (["--layers", "a,b"], 2, "--layers must be numbers such as 0,3,6"),
-        (["--batch-size", "x"], 2, "--batch-size must be a number or auto"),
+        (["--batch-size", "x"], 2, "--batch-size must be a whole number or auto"),
         (["--model", "lama"], 1, "did you mean llama"),
         (["--model", "llama"], 1, "meta-llama/Llama-3.2-1B is out of reach"),
     ],
@@ -108,8 +115,13 @@ COMMANDS = [each.callback.__name__ for each in main.app.registered_commands if e
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_offers_debug(command: str) -> None:
-    help_text = CliRunner().invoke(main.app, [command, "--help"], terminal_width=80).output
-    assert help_text.count("--debug") == 1
+    usual, whole = (
+        CliRunner().invoke(main.app, [command, flag], terminal_width=80).output
+        for flag in ("-h", "--help-all")
+    )
+    assert (usual.count("--debug"), whole.count("--debug")) == (0, 1)
+    assert max(map(len, whole.splitlines())) <= 80
+    assert len(re.findall(r"^  -", usual, re.MULTILINE)) <= 16
 
 
 @pytest.mark.parametrize(("own", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
@@ -150,6 +162,10 @@ def test_help_shows_the_defaults_of_the_command(command: str, offsets: str, toke
     assert shown["max_tokens"].startswith(tokens)
     settings = HeadSettings() if command == "heads" else Settings()
     assert str(settings.offsets) == offsets
+
+
+def test_the_version_is_said() -> None:
+    assert re.fullmatch(r"probekit \d\S+\n", CliRunner().invoke(main.app, ["--version"]).stdout)
 
 
 def test_models_lists_short_names() -> None:

@@ -49,6 +49,7 @@ def nobody_is_left(group: int) -> bool:
     ("command", "sent"),
     [
         ("analyze", signal.SIGINT),
+        ("analyze", signal.SIGTERM),
         ("analyze", signal.SIGKILL),
         ("sweep", signal.SIGINT),
         ("sweep", signal.SIGTERM),
@@ -64,7 +65,8 @@ def test_a_stopped_command_leaves_nobody_behind_and_goes_on(  # noqa: PLR0917
     arguments = [command, model, asked["model"], *rest, "--output", str(tmp_path)]
     program = stopped(arguments, after="  linear-0: ", sent=sent)
     _, errors = program.communicate(timeout=60)
-    said = (130, RESUMABLE) if sent == signal.SIGINT else (-sent, "")
+    code = {signal.SIGINT: 130, signal.SIGTERM: 143}.get(sent, -sent)
+    said = (code, "" if sent == signal.SIGKILL else RESUMABLE)
     assert (program.returncode, errors) == said
     assert "Traceback" not in errors
     assert nobody_is_left(program.pid)

@@ -56,7 +56,9 @@ CASES = (
         2,
     ),
     Case("no batch", asked("--batch-size", "0"), "--batch-size must be at least 1, got 0", 2),
-    Case("a batch in words", asked("--batch-size", "x"), "must be a number or auto, got 'x'", 2),
+    Case(
+        "a batch in words", asked("--batch-size", "x"), "must be a whole number or auto, got 'x'", 2
+    ),
     Case("a batch beyond all", of_tiny("--batch-size", str(10**9)), "Plan", 0),
     Case("a dtype", asked("--dtype", "float8"), "'float8' is not one of 'auto', … 'float64'", 2),
     Case("a device", asked("--device", "abacus"), "device must be auto, balanced, sequential", 2),
