@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.flags import with_settings
-from probekit.cli.options import Config, Overwrite, output_option
+from probekit.cli.options import (
+    Config,
+    DryRun,
+    Figures,
+    Overwrite,
+    output_option,
+    write_figures,
+)
 from probekit.cli.printing import aligned, begin, show, told
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.settings import from_file
@@ -20,7 +27,7 @@ SHOWN = {"layers": "half, three quarters and all of the depth"}
 
 
 @with_settings(DraftSettings, *FLAGS, shown=SHOWN)
-def draft(
+def draft(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     run: Annotated[
         Path | None, typer.Argument(help="A finished analysis, whose model and probes are taken.")
@@ -30,6 +37,8 @@ def draft(
     ] = None,
     overwrite: Overwrite = False,
     config: Config = None,
+    dry_run: DryRun = False,
+    figures: Figures = False,
 ) -> None:
     """Let readouts draft tokens that the model verifies, and time it beside greedy decoding."""
     given = (from_file(config, DraftSettings) if config else {}) | settings
@@ -43,8 +52,14 @@ def draft(
 
     logging.disable_progress_bar()
     record = DraftSettings.from_mapping(measured.with_run(given))
-    found = measured.run(load_model(record), record, output, overwrite, typer.echo)
+    loaded = load_model(record)
+    if dry_run:
+        typer.echo("\n".join(measured.dry_run(loaded, record)))
+        return
+    found = measured.run(loaded, record, output, overwrite, typer.echo)
     show(found.document, table(found.document))
+    if figures:
+        write_figures(found.document, found.folder / "figures")
     told("Report", found.report)
 
 

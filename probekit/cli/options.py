@@ -40,6 +40,9 @@ def write_figures(document: Mapping[str, Any], folder: Path) -> None:
     from probekit.reports import figure_files
 
     files = figure_files(document)
+    if not files:
+        typer.echo("Figures: none, it is a table")
+        return
     for name, content in files.items():
         write_bytes(folder / name, content)
     told("Figures", folder, f" ({len(files)} files)")

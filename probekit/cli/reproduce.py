@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from probekit.cli.flags import tokens, with_settings
-from probekit.cli.options import models_option, output_option
+from probekit.cli.options import DryRun, Figures, models_option, output_option, write_figures
 from probekit.cli.printing import begin, told
 from probekit.cli.values import count, listed
 from probekit.pipelines.head_study.settings import HeadSettings
@@ -60,6 +60,8 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     max_branches: Branches = None,
     heads: Heads = None,
     output: Output = None,
+    dry_run: DryRun = False,
+    figures: Figures = False,
 ) -> None:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers."""
     begin(f"what {figure} takes")
@@ -69,18 +71,21 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     from probekit.reports.reproduction.page import terminal_lines
 
     logging.disable_progress_bar()
+    asked = settings | {
+        "samples": _count("--samples", samples),
+        "extended": _count("--extended", extended),
+        "max_branches": _count("--max-branches", max_branches),
+        "heads": listed(heads or ()),
+    }
+    if dry_run:
+        typer.echo("\n".join(pipeline.dry_run(figure, listed(models or ()), **asked)))
+        return
     reproduction = pipeline.reproduce(
-        figure,
-        listed(models or ()),
-        samples=_count("--samples", samples),
-        extended=_count("--extended", extended) or 0,
-        max_branches=_count("--max-branches", max_branches),
-        heads=listed(heads or ()),
-        output=output,
-        say=typer.echo,
-        **settings,
+        figure, listed(models or ()), output=output, say=typer.echo, **asked
     )
     typer.echo("\n" + "\n".join(terminal_lines(reproduction.document)) + "\n")
+    if figures:
+        write_figures(reproduction.document, reproduction.folder / "figures")
     told("Report", reproduction.report)
 
 

@@ -72,6 +72,18 @@ class Setup:
         """Bytes that a token stands for that can be scored, by document number."""
         return [document.n_bytes / max(document.n_targets, 1) for document in self.documents]
 
+    @property
+    def lines(self) -> list[str]:
+        """What a plan says of the text: how much of it there is, what parts it, what is wrong."""
+        lines = []
+        for row in self.text:
+            documents, counts = row["documents"], row["tokens"]
+            parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
+            where = f"Text {row['domain']} ({row['source']})"
+            lines.append(f"{where}, tokens in documents: {parts}; {dataset.taken(row)}")
+        lines.append(self.parting.check.message)
+        return lines + [f"warning: {warning['message']}" for warning in self.warnings]
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the model: configuration and weights."""

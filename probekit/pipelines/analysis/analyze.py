@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 from probekit import files, reports
 from probekit.checks import Check
 from probekit.data import lost_text
-from probekit.data.dataset import taken
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.as_found import Model, borrowed
@@ -158,14 +157,8 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = _resolved(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site, Path.cwd())
-    lines = [f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}"]
-    for row in setup.text:
-        documents, counts = row["documents"], row["tokens"]
-        parts = ", ".join(f"{part} {counts[part]:,} in {documents[part]}" for part in counts)
-        where = f"Text {row['domain']} ({row['source']})"
-        lines.append(f"{where}, tokens in documents: {parts}; {taken(row)}")
-    lines.append(setup.parting.check.message)
-    return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
+    plan = f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}"
+    return [plan, *setup.lines]
 
 
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:

@@ -175,6 +175,17 @@ def _run(
     return load(folder)
 
 
+def dry_run(loaded: Loaded, settings: DraftSettings) -> list[str]:
+    """Return what would be measured, line by line, without measuring it."""
+    settings = _resolved(settings, loaded)
+    setup = prepare(loaded, settings, settings.layers)
+    plan = (
+        f"Plan: {', '.join(settings.drafters)} draft for {settings.prompts} prompts of each text, "
+        f"of {settings.prompt_tokens} tokens, continued by {settings.new_tokens}"
+    )
+    return [plan, *setup.lines]
+
+
 def load(folder: str | Path) -> DraftRun:
     """Read the folder of a measured draft.
 

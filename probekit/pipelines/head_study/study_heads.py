@@ -16,7 +16,6 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from probekit import files
-from probekit.data.dataset import taken
 from probekit.errors import DataError, ModelError, RunError
 from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded
@@ -188,11 +187,7 @@ def dry_run(loaded: Loaded, settings: HeadSettings) -> list[str]:
     lines = [plan_line(study), f"Strategies: {', '.join(settings.strategies)}"]
     if study.sweeps:
         lines.append(f"Read-layer sweep at layers {', '.join(map(str, study.swept))}")
-    for row in setup.text:
-        counts = ", ".join(f"{part} {count:,}" for part, count in row["tokens"].items())
-        lines.append(f"Text {row['domain']} ({row['source']}), tokens: {counts}; {taken(row)}")
-    lines.append(setup.parting.check.message)
-    return lines + [f"warning: {warning['message']}" for warning in setup.warnings]
+    return lines + setup.lines
 
 
 def plan_line(study: Study) -> str:

@@ -110,6 +110,22 @@ def run(request: FigureRequest, folder: Path, say: Say) -> Row:
     return document(request.figure, rows, [each.source for each in texts], request.protocol.samples)
 
 
+def plan(request: FigureRequest) -> list[str]:
+    """Return what would be measured, a line a model and text; models are loaded for it."""
+    texts = [_read(source, request) for source in sources(request.text)]
+    return [
+        _about(setting)
+        for name in dict.fromkeys(request.models)
+        for setting in _settings(models.load(name, **request.loading), texts, request.protocol)
+    ]
+
+
+def _about(setting: Setting) -> str:
+    count = sum(int(sample.target.sum()) for sample in setting.samples)
+    where = f"{setting.loaded.name} on {setting.source.domain}"
+    return f"{where}: {len(setting.samples)} samples, {count:,} target tokens"
+
+
 def _read(source: Source, request: FigureRequest) -> Text:
     opened = open_text(source, request.text_field, request.fields)
     task: Task = "translation" if isinstance(opened, Pairs) else "open_ended"
@@ -141,11 +157,7 @@ def _rows(
     causes = [request.figure, protocol, fingerprint, device, setting.columns(), tokens]
     kept = Stages.of(stages, Journal(stages.parent / "log.jsonl", lambda _: None), causes)
     name = setting.loaded.name.replace("/", "--")[-40:]
-    where = f"{setting.loaded.name} on {setting.source.domain}"
-    if kept.path(f"{name}.json").exists():
-        say(f"  {where}: kept from before")
-    else:
-        count = sum(int(sample.target.sum()) for sample in setting.samples)
-        say(f"  {where}: {len(setting.samples)} samples, {count:,} target tokens")
+    done = kept.path(f"{name}.json").exists()
+    say(f"  {_about(setting)}{', kept from before' if done else ''}")
     rows: list[Row] = kept.json(name, partial(MEASURED[request.figure], setting, request.protocol))
     return rows

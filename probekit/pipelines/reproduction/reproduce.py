@@ -87,14 +87,10 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    if figure not in SAMPLES:
-        raise SettingsError(f"figure must be one of {', '.join(SAMPLES)}, got {figure!r}")
     _require_possible(figure, models, heads, settings)
     folder = Path(output) if output else Path("runs") / f"reproduce-{figure}"
     require_no_other(folder, FILE)
-    count = SAMPLES[figure] if samples is None else samples
-    own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
-    protocol = Protocol(count, extended, max_branches=max_branches, **own)
+    protocol = _protocol(figure, samples, extended, max_branches, settings)
     with one_writer(folder):
         if figure == TABLE_1:
             train = partial(table_1.train, given=settings, folder=folder, say=say)
@@ -107,10 +103,45 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     return Reproduction(folder, document)
 
 
+@plain_torch()
+def dry_run(
+    figure: str,
+    models: Sequence[str] = (),
+    *,
+    samples: int | None = None,
+    extended: int = 2_000,
+    max_branches: int | None = None,
+    heads: Sequence[str | Path] = (),
+    **settings: Any,
+) -> list[str]:
+    """Return what `reproduce` would measure or train, line by line, without doing it."""
+    _require_possible(figure, models, heads, settings)
+    protocol = _protocol(figure, samples, extended, max_branches, settings)
+    scored = f"Plan: {protocol.samples} samples, and {extended:,} target tokens besides"
+    if figure == TABLE_1:
+        trained = [f"Heads of {run} are scored" for run in heads]
+        return [scored, *(trained or table_1.plan(models or ("tiny",), settings))]
+    return [scored, *figure_runs.plan(_request(figure, models, protocol, settings))]
+
+
+def _protocol(
+    figure: str,
+    samples: int | None,
+    extended: int,
+    max_branches: int | None,
+    settings: Mapping[str, Any],
+) -> Protocol:
+    count = SAMPLES[figure] if samples is None else samples
+    own = {name: settings[name] for name in OF_PROTOCOL if name in settings}
+    return Protocol(count, extended, max_branches=max_branches, **own)
+
+
 def _require_possible(
     figure: str, models: Sequence[str], heads: Sequence[Any], settings: Mapping[str, Any]
 ) -> None:
     """Raise if training is set where nothing is trained, or heads come with how to train them."""
+    if figure not in SAMPLES:
+        raise SettingsError(f"figure must be one of {', '.join(SAMPLES)}, got {figure!r}")
     training = [*(name for name in OF_TRAINING if name in settings), *(["heads"] if heads else [])]
     if figure != TABLE_1 and training:
         flag = training[0].replace("_", "-")

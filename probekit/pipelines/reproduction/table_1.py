@@ -9,7 +9,7 @@ finetuned and marginalized model are paired, over samples.
 Source: Mehra, Alonso Garcia and Mauch (2025), arXiv 2502.09419v1, table 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,13 @@ from probekit.paper.protocol import (
 )
 from probekit.paper.samples import tokenized_samples
 from probekit.pipelines.head_study import study_heads
-from probekit.pipelines.head_study.settings import BASELINE, FROZEN
+from probekit.pipelines.head_study.settings import BASELINE, FROZEN, HeadSettings
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import load_trained
 from probekit.pipelines.reproduction.document import document as reproduced
 from probekit.pipelines.reproduction.figures import Row, share_columns
 from probekit.progress import Journal, Say
+from probekit.runs.setup import load_model
 from probekit.runs.stages import Stages
 
 # What the paper calls the finetuned model: marginalized at the second token.
@@ -65,15 +66,28 @@ def train(model: str, given: Mapping[str, Any], folder: Path, say: Say) -> Path:
         folder: Where the run's folder is to be.
         say: Called with each line of progress.
     """
+    settings = training(model, given)
+    # One folder for each way of training: the same call goes on, another one begins anew.
+    key = provenance.digest([model, sorted(settings.items())])[:6]
+    run = folder / "heads" / f"{Path(model).name}-{key}"
+    return study_heads.study_heads(model, output=run, say=say, **settings).folder
+
+
+def training(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of `probekit heads` with which a model's heads are trained."""
     rows = [each.key for each in numbers.strategies() if each.key != BASELINE_OF_PAPER]
     settings = {"strategies": tuple(rows), "sweep": "none", "pair_template": "paper", **given}
     known = numbers.match(model)
     if known is not None and known.key in numbers.source_of("table_1")["models"]:
         settings = PAPERS_WAY | settings
-    # One folder for each way of training: the same call goes on, another one begins anew.
-    key = provenance.digest([model, sorted(settings.items())])[:6]
-    run = folder / "heads" / f"{Path(model).name}-{key}"
-    return study_heads.study_heads(model, output=run, say=say, **settings).folder
+    return settings
+
+
+def plan(models: Sequence[str], given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what would be trained of each model; models are loaded for it."""
+    for model in models:
+        settings = HeadSettings.from_mapping({**training(model, given), "model": model})
+        yield from study_heads.dry_run(load_model(settings), settings)
 
 
 def document(runs: Sequence[Path], protocol: Protocol, folder: Path, say: Say) -> Row:

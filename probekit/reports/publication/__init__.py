@@ -7,5 +7,6 @@ analysis           the figures of a run
 comparison_panels  panels over several runs
 comparison         the figures of a comparison
 heads              the figures of a study of heads
+drafts             the figures of a measured draft
 figure_files       all of them as files, whichever document they are of
 """

@@ -5,19 +5,22 @@ from typing import Any
 
 from probekit.reports.publication.analysis import run_drawings
 from probekit.reports.publication.comparison import comparison_drawings
+from probekit.reports.publication.drafts import draft_drawings
 from probekit.reports.publication.export import Drawing, exported
 from probekit.reports.publication.heads import heads_drawings
+from probekit.reports.reproduction.page import reproduction_drawings
 
 
 def figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
-    """Turn the results of a run, a comparison of runs or a study of heads into figures for print.
+    """Turn the results of a run, of several or of any other command into figures for print.
 
     Every figure of the page is there as SVG, PDF and PNG, and beside it a CSV of what is drawn,
     one row a point, in the units of the figure. Domains stand side by side; of a comparison's
     curves over relative depth, offsets. The same document gives the same bytes.
 
     Args:
-        document: The content of results.json, of heads.json, or a comparison.
+        document: The content of results.json, heads.json, draft.json, reproduction.json, or a
+            comparison.
 
     Returns:
         What each file holds, by its name.
@@ -30,6 +33,10 @@ def figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _drawings(document: Mapping[str, Any]) -> Iterator[Drawing]:
     kind = str(document.get("schema")).partition("/")[0]
-    if kind == "probekit.comparison":
-        return comparison_drawings(document)
-    return heads_drawings(document) if kind == "probekit.heads" else run_drawings(document)
+    of_kind = {
+        "probekit.comparison": comparison_drawings,
+        "probekit.heads": heads_drawings,
+        "probekit.draft": draft_drawings,
+        "probekit.reproduction": reproduction_drawings,
+    }
+    return of_kind.get(kind, run_drawings)(document)

@@ -1,6 +1,6 @@
 """The page of a repeated figure or table: measured, and the paper's numbers beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,12 +49,15 @@ def render_reproduction(document: Row) -> str:
 
 def figure_files(document: Row) -> dict[str, bytes]:
     """Return the figure as SVG, PDF and PNG, by the names of their files."""
-    draw = _drawing(document["figure"], document["rows"])
-    if draw is None:
-        return {}
-    inks = ("#1d2126", *offset_colours(2)[0])
-    files = exported([Drawing("figure", draw, document["rows"], inks)])
+    files = exported(reproduction_drawings(document))
     return {name: content for name, content in files.items() if not name.endswith(".csv")}
+
+
+def reproduction_drawings(document: Row) -> Iterator[Drawing]:
+    """Yield the figure for print; a table has none."""
+    draw = _drawing(document["figure"], document["rows"])
+    if draw is not None:
+        yield Drawing("figure", draw, document["rows"], ("#1d2126", *offset_colours(2)[0]))
 
 
 def _drawing(figure: str, rows: Sequence[Row]) -> "Callable[[], Figure] | None":

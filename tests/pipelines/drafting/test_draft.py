@@ -1,8 +1,10 @@
 """A measured draft: what is written, from what, and that foretold and counted are one thing."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -11,10 +13,11 @@ import probekit
 from probekit.activations.residual_stream import stream
 from probekit.errors import DataError, RunError, SettingsError
 from probekit.pipelines.drafting.candidates import candidates
-from probekit.pipelines.drafting.draft import DraftRun
+from probekit.pipelines.drafting.draft import DraftRun, dry_run
 from probekit.pipelines.drafting.predict import OneCell, as_blocks, prompts_of
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.pipelines.drafting.trial import PLAIN, run, trials
+from probekit.reports import figure_files
 from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
 from probekit.runs.setup import load_model, prepare
@@ -69,6 +72,21 @@ def test_every_drafter_is_tried_and_loses_nothing(drafted: DraftRun) -> None:
         assert (row["predicted"] is not None) == chain
     # A tree holds the chain: no position takes fewer of its tokens.
     assert rows[1]["offsets"][0]["unconditional"] > rows[0]["offsets"][0]["unconditional"]
+
+
+def test_its_figures_come_with_their_numbers(drafted: DraftRun) -> None:
+    files = figure_files(drafted.document)
+    assert {name.partition(".")[0] for name in files} == {"accepted", "speed", "cost"}
+    rows = pd.read_csv(io.BytesIO(files["speed.csv"]))
+    whole = drafted.drafters
+    assert rows["speed"].tolist() == whole[whole["domain"] == rows["domain"][0]]["speed"].tolist()
+
+
+def test_a_dry_run_says_what_would_draft(asked: dict[str, Any]) -> None:
+    record = DraftSettings.from_mapping(settings(asked, drafters=DRAFTERS))
+    plan, *texts = dry_run(load_model(record), record)
+    assert plan.startswith("Plan: linear, lens, skip-bigram, mean-embedding, prompt-lookup draft")
+    assert "tokens in documents: train" in texts[0]
 
 
 def test_the_verdict_starts_with_the_answer(drafted: DraftRun) -> None:

@@ -42,12 +42,17 @@ def test_the_command_prints_the_table_and_the_path_last(
     model: str, pair_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(page, "figure_files", lambda _: {})  # of which another test is
+    monkeypatch.setattr(page, "figure_files", lambda _: {})  # they are drawn once, by --figures
     given = ["--text", f"words={pair_file}", "--samples", "2", "--extended", "0", "--device", "cpu"]
     folder = tmp_path / "run"
-    arguments = ["figure-1", "--model", model, *given, "--output", str(folder)]
+    arguments = ["figure-1", "--model", model, *given, "--output", str(folder), "--figures"]
+    assert call(monkeypatch, "reproduce", *arguments, "--dry-run") == 0
+    assert "pythia-410m on words: 2 samples, " in capsys.readouterr().out
+    assert not folder.exists()
     assert call(monkeypatch, "reproduce", *arguments) == 0
     printed = capsys.readouterr().out
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    assert figures == ["figure.csv", "figure.pdf", "figure.png", "figure.svg"]
     assert "0.675 [0.607 to 0.736]" in printed
     assert "Which 20 positions" in printed
     assert printed.splitlines()[-1] == f"Report: {folder / 'report.html'}"
