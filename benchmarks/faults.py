@@ -1,6 +1,6 @@
 """What becomes of runs that are killed, and of runs whose disk is full: for docs/faults.md.
 
-python benchmarks/faults.py kill [analyze|heads|sweep|reproduce ...] [--moments 20]
+python benchmarks/faults.py kill [analyze|heads|sweep|reproduce ...] [--moments 20] [--seed 0]
 sudo python benchmarks/faults.py disk       (mounts small file systems in memory)
 """
 
@@ -29,7 +29,18 @@ SMALL = ["--max-tokens", "3000", "--device", "cpu", "--separator", "eos"]
 COMMANDS = {
     "analyze": ["analyze", "--model", "tiny-s", "--controls", "none", *SMALL],
     "heads": ["heads", "--model", "tiny-s", "--epochs", "1", "--sweep", "none", *SMALL],
-    "sweep": ["sweep", "--models", "tiny-s,tiny-m", "--controls", "none", *SMALL],
+    "sweep": [
+        "sweep",
+        "--models",
+        "tiny-s,tiny-m",
+        "--controls",
+        "none",
+        "--layers",
+        "1,3",
+        "--offsets",
+        "2",
+        *SMALL,
+    ],
     "reproduce": [
         "reproduce",
         "figure-1",
@@ -58,6 +69,7 @@ def start(arguments: list[str], folder: Path, said: Path) -> int:
     if number:
         return number
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where started behind a shell
     for stream, path in ((sys.stdout, Path(os.devnull)), (sys.stderr, said)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     sys.argv = ["probekit", *arguments, "--output", str(folder)]
@@ -116,9 +128,9 @@ def difference(one: Any, other: Any) -> float:
     return max((abs(a - b) for a, b in zip(*pairs, strict=True)), default=math.inf)
 
 
-def kill(command: str, moments: int, folder: Path) -> None:
+def kill(command: str, moments: int, seed: int, folder: Path) -> None:
     """Kill a command at random moments, call it again, and print what became of each."""
-    arguments, chance, began = COMMANDS[command], random.Random(0), time.monotonic()
+    arguments, chance, began = COMMANDS[command], random.Random(seed), time.monotonic()
     assert run(arguments, folder / "whole")[0] == 0
     seconds, expected = time.monotonic() - began, scores(folder / "whole")
     for number in range(moments):
@@ -164,13 +176,14 @@ def table() -> None:
     parser.add_argument("table", choices=("kill", "disk"))
     parser.add_argument("commands", nargs="*", help=", ".join(COMMANDS))
     parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if asked.table == "disk":
             disk(Path(name))
             return
         for command in asked.commands or COMMANDS:
-            kill(command, asked.moments, Path(tempfile.mkdtemp(dir=name)))
+            kill(command, asked.moments, asked.seed, Path(tempfile.mkdtemp(dir=name)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from hostile.texts import rows
+from probekit import reports
 from probekit.data.documents import Source, sources
 from probekit.data.texts import open_text
 from probekit.errors import ProbekitError
@@ -180,6 +181,23 @@ def test_files_of_a_run(finished_run: Run, data: st.DataObject) -> None:
             (here / other).write_bytes((finished_run.folder / other).read_bytes())
         (here / name).write_bytes(content)
         answered(lambda: results.load(here).passages)
+
+
+def page(here: Path) -> str:
+    run = results.load(here)
+    return reports.render(run.results, run.passages)
+
+
+@pytest.mark.slow
+@examples(25)
+@given(st.data())
+def test_a_page_of_numbers_that_were_changed(finished_run: Run, data: st.DataObject) -> None:
+    document = data.draw(changed(finished_run.results))
+    with place() as here:
+        for name in ("passages.json", "run.toml"):
+            (here / name).write_bytes((finished_run.folder / name).read_bytes())
+        (here / "results.json").write_text(json.dumps(document))
+        answered(lambda: page(here))
 
 
 @pytest.mark.slow

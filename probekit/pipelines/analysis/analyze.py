@@ -132,7 +132,9 @@ def _report(
 ) -> None:
     """Draw the conclusions, and write the run folder."""
     settings, journal = measured.settings, stages.journal
-    warnings = [*warnings, *fits.left_out(settings, measured.setup, list(measured.probes))]
+    left_out = fits.left_out(settings, measured.setup, list(measured.probes))
+    fitted = ((fit.name, probes.probes) for fit, probes in measured.probes.items())
+    warnings = [*warnings, *left_out, *fits.unconverged(fitted)]
     findings = verdict.findings(
         measured.sums,
         measured.setup.anatomy.n_layers,

@@ -13,7 +13,7 @@ from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
 from probekit.probes.files import read_probes, write_probes
-from probekit.probes.probe import Examples, Probes
+from probekit.probes.probe import Examples, Probe, ProbeKey, Probes
 from probekit.readout import CONCAT, CONTROL, RANDOM, Readout, Seen
 from probekit.runs.ranks import Ranks
 from probekit.runs.setup import Setup
@@ -119,6 +119,28 @@ def left_out(settings: Settings, setup: Setup, done: Sequence[Fit]) -> Iterator[
                 "or the model in a narrower --dtype, brings it."
             ),
         }
+
+
+def unconverged(
+    fitted: Iterable[tuple[str, Mapping[ProbeKey, Probe]]],
+) -> Iterator[dict[str, str]]:
+    """Yield a warning for each readout some of whose probes are not at their minimum."""
+    for name, probes in fitted:
+        left = [key for key, probe in probes.items() if not probe.converged]
+        if left:
+            cells = ", ".join(
+                f"{'all layers' if layer is None else f'layer {layer}'} at t+{offset}"
+                for layer, offset in left[:3]
+            )
+            yield {
+                "code": "not-converged",
+                "message": (
+                    f"{len(left)} of {len(probes)} probes ({name}) are not known to be "
+                    f"near their minimum ({cells}{', ...' if left[3:] else ''}): they may read "
+                    "more than is said here. Logits that are far too sure of themselves, or "
+                    "activations of very different sizes, do that; so does too little text."
+                ),
+            }
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def draw_waterfall(
     from matplotlib.ticker import MaxNLocator
     from seaborn import despine
 
-    before, room = 0.0, 0.24 * (span[1] - span[0])
+    before, least = 0.0, 0.01  # of bits, where nothing is read at all
     for place, step in enumerate(steps):
         colour = ink(offset) if step.kind == "probe" else INK
         alpha = {"floor": 0.45, "probe": 1.0, "ceiling": 0.18}[step.kind]
@@ -55,7 +55,7 @@ def draw_waterfall(
         before = step.bits
     axes.set_yticks(range(len(steps)), [step.name for step in steps], fontsize=8.5)
     axes.set_ylim(len(steps) - 0.5, -0.5)
-    axes.set_xlim(span[0], span[1] + room)
+    axes.set_xlim(span[0], span[0] + 1.24 * max(span[1] - span[0], least))
     axes.set_xlabel("Bits over the unigram", fontsize=8.5)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.tick_params(axis="x", labelsize=8.5)

@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator
 
 import probekit
 from probekit.errors import RunError
-from probekit.pipelines.analysis.fits import planned
-from probekit.probes.probe import FORMS
+from probekit.pipelines.analysis.fits import planned, unconverged
+from probekit.probes.probe import FORMS, Probe, ProbeKey
 from probekit.runs import plan
 from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
@@ -44,6 +44,22 @@ def test_controls_run_at_offset_2_and_three_layers_unless_all_are_asked_for() ->
     every = {fit.name: fit for fit in planned(Settings(controls="all"), LAYERS)}
     assert (every["control"].layers, every["control"].offsets) == (LAYERS[1:], (1, 2, 3, 4))
     assert (every["random"].layers, every["random"].offsets) == (LAYERS[1:], (1, 2, 3, 4))
+
+
+def test_probes_that_are_not_at_their_minimum_are_said() -> None:
+    def probe(converged: bool) -> Probe:
+        return Probe({}, "minimum", 1.0, 0.0, converged, 0.0)
+
+    cells: list[ProbeKey] = [(layer, offset) for layer in (0, 1, 2) for offset in (1, 2)]
+    good = {cell: probe(True) for cell in cells}
+    bad = {key: probe(key == (1, 1)) for key in good}
+    assert not list(unconverged([("linear", good), ("random", good)]))
+    (said,) = unconverged([("linear", bad), ("random", good)])
+    assert said["code"] == "not-converged"
+    assert said["message"].startswith("5 of 6 probes (linear)")
+    assert "(layer 0 at t+1, layer 0 at t+2, layer 1 at t+2, ...)" in said["message"]
+    (said,) = unconverged([("concat", {(None, 2): probe(False)})])
+    assert "(all layers at t+2)" in said["message"]
 
 
 @pytest.fixture(scope="module")
