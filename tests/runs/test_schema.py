@@ -15,6 +15,14 @@ from support.pages import synthetic_run
 from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "schema.md"
+HEAD = f"""# results.json
+
+The fields of `results.json`, schema `{SCHEMA}`. The JSON Schema itself is
+`probekit/runs/schemas/results.schema.json`; `probekit.runs.reading.json_schema()` returns it. Null
+is allowed only where it says so. A score is a mean over positions; its interval is a bootstrap
+over documents.
+
+"""
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +103,9 @@ def test_a_missing_part_is_refused(validator: Draft202012Validator) -> None:
         validator.validate(results)
 
 
-def head() -> str:
-    """Return what stands before the tables."""
-    return PAGE.read_text(encoding="utf-8").partition("## ")[0]
-
-
 def page() -> str:
     """Return what the documentation should be."""
-    parts = [head() + tables(json_schema())]
+    parts = [HEAD + tables(json_schema())]
     for name, schema in {
         "passages": json_schema("passages"),
         "heads": json_schema("heads"),
