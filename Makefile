@@ -4,6 +4,7 @@
 # make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
 # make gallery   the pages in examples/gallery, made again
+# make docs    the site, in site/: docs, gallery, and Python by docstrings; every link is checked
 # make readme  write the lists of the README and of docs again
 # make clean   remove what the other targets made, but no run folder
 
@@ -13,7 +14,7 @@ VENV ?= .venv
 # Idle OpenMP threads that spin slow down everything else on a machine with few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test check accuracy mutations gallery readme clean
+.PHONY: demo test check accuracy mutations gallery docs readme clean
 
 demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
@@ -35,13 +36,17 @@ mutations: $(VENV)/.installed-test
 gallery: $(VENV)/.installed-test
 	$(VENV)/bin/python examples/gallery.py
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo site/index.html
+
 readme: $(VENV)/.installed-test
 	PYTHONPATH=tests $(VENV)/bin/python tests/test_readme.py
 	PYTHONPATH=tests $(VENV)/bin/python tests/runs/test_schema.py
 	PYTHONPATH=tests:. $(VENV)/bin/python tests/hostile/test_cases.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find probekit/ cli reports tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip, not the folder: a creation that failed half-way leaves a folder without it.
@@ -55,4 +60,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.installed

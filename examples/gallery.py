@@ -15,11 +15,11 @@ from playwright.sync_api import Page, sync_playwright
 RUNS, HEADS = Path("runs") / "ladder", Path("runs") / "heads" / "tiny"
 GALLERY = Path(__file__).parent / "gallery"
 WIDTH = 1180
-MARGINS = {"x": -24, "y": -24, "width": 48, "height": 48}
+MARGINS = {"x": -24, "y": -8, "width": 48, "height": 32}
 
 
 def main() -> None:
-    """Sweep over the ladder, train heads, copy the pages, photograph two of them."""
+    """Sweep over the ladder, train heads, copy pages and figures, photograph two pages."""
     sweep = ["probekit", "sweep", "--family", "tiny", "--output", str(RUNS)]
     heads = ["probekit", "heads", "--model", "tiny", "--epochs", "2", "--seeds", "3"]
     heads += ["--output", str(HEADS)]
@@ -29,6 +29,11 @@ def main() -> None:
     shutil.copyfile(RUNS / "tiny-m" / "report.html", GALLERY / "tiny.html")
     shutil.copyfile(RUNS / "compare.html", GALLERY / "ladder.html")
     shutil.copyfile(HEADS / "report.html", GALLERY / "heads.html")
+    report = ["probekit", "report", str(RUNS / "tiny-m"), "--figures"]
+    subprocess.run([sys.executable, "-m", *report], check=True)
+    for figure in ("bits", "share"):
+        drawn = RUNS / "tiny-m" / "figures" / f"curves-{figure}-ceiling.png"
+        shutil.copyfile(drawn, GALLERY / f"{figure}-by-layer.png")
     with sync_playwright() as playwright:
         options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
         with playwright.chromium.launch(**options) as browser:
