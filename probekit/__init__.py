@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
+    from probekit.pipelines.analysis.finished import Run, load
     from probekit.pipelines.comparison.compare import Comparison, compare
     from probekit.pipelines.drafting.draft import DraftRun, draft
     from probekit.pipelines.head_study.export_heads import export_heads
     from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
     from probekit.pipelines.reproduction.reproduce import Reproduction, reproduce
-    from probekit.runs.folder import Run, load
     from probekit.settings import Settings
 
 _HOMES = {
@@ -41,9 +41,9 @@ _HOMES = {
     "study_heads": "probekit.pipelines.head_study.study_heads",
     "Reproduction": "probekit.pipelines.reproduction.reproduce",
     "reproduce": "probekit.pipelines.reproduction.reproduce",
-    "Run": "probekit.runs.folder",
+    "Run": "probekit.pipelines.analysis.finished",
     "export_heads": "probekit.pipelines.head_study.export_heads",
-    "load": "probekit.runs.folder",
+    "load": "probekit.pipelines.analysis.finished",
     "Settings": "probekit.settings",
 }
 
@@ -66,7 +66,15 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("probekit-mtp")
     if name not in _HOMES:
         raise AttributeError(f"module 'probekit' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,12 +1,14 @@
-"""Progress of a run: the time of each stage, a line for a person, a line of log.jsonl."""
+"""Progress of a run: the time of each stage, lines and bars for a person, a line of log.jsonl."""
 
 import json
+import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from probekit.errors import RunError
 
@@ -14,6 +16,35 @@ from probekit.errors import RunError
 LONGEST = 1e9
 
 Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+def in_ipython() -> bool:
+    """Return whether a person sits at IPython or a notebook of it."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def heard(say: Say | None) -> Say:
+    """Return what is called with lines of progress: print in IPython, silence elsewhere.
+
+    Args:
+        say: What a caller named, which is taken then.
+    """
+    return say or (print if in_ipython() else lambda _: None)
+
+
+def bar(items: Iterable[T], label: str, unit: str = "it", silent: bool = False) -> Iterable[T]:
+    """Return items with a bar for a pass over them, on a terminal or in IPython."""
+    with warnings.catch_warnings():
+        # Where a notebook has no widgets, the bar is of text.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+    # None: no bar where standard error is not a terminal.
+    disable = silent or (False if in_ipython() else None)
+    found: Iterable[T] = tqdm(items, label, leave=False, disable=disable, unit=unit)
+    return found
 
 
 @dataclass

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from probekit.runs.folder import Run
+    from probekit.pipelines.analysis.finished import Run
 
 
 def pytest_configure() -> None:

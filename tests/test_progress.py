@@ -1,8 +1,10 @@
 """Progress: the log, and bars that are not there."""
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers import PreTrainedModel
 from probekit.activations.residual_stream import stream
 from probekit.errors import RunError
 from probekit.models.anatomy import find_anatomy
-from probekit.progress import Journal
+from probekit.progress import Journal, bar, heard
 from probekit.runs.streams import Tracked
 
 
@@ -79,3 +81,32 @@ def test_a_tracked_stream_is_the_stream_each_time(
     for _ in range(2):
         assert [seen.first_block for seen in tracked] == [0, 2]
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def in_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=object))
+
+
+def test_nothing_is_said_outside_of_ipython_unless_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said: list[str] = []
+    heard(None)("quiet")
+    heard(said.append)("asked")
+    assert list(bar([1, 2], "label")) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+    assert said == ["asked"]
+
+
+@pytest.mark.usefixtures("in_notebook")
+def test_in_ipython_lines_are_printed_and_passes_have_bars(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    heard(None)("a line")
+    assert list(bar([1, 2], "label")) == [1, 2]
+    out, err = capsys.readouterr()
+    assert out == "a line\n"
+    assert "label:" in err
+    assert list(bar([1], "silent", silent=True)) == [1]
+    assert "silent" not in capsys.readouterr().err

@@ -195,9 +195,9 @@ def report(
 ) -> None:
     """Render the report of a finished run, study of heads or measured draft again."""
     from probekit import reports
+    from probekit.pipelines.analysis import finished
     from probekit.pipelines.drafting import draft as measured
     from probekit.pipelines.head_study import study_heads
-    from probekit.runs import folder
 
     if (run / study_heads.FILE).exists():
         document = study_heads.load(run).document
@@ -206,9 +206,9 @@ def report(
         document = measured.load(run).document
         page = reports.render_draft(document)
     else:
-        finished = folder.load(run)
-        document = finished.results
-        page = reports.render(document, finished.passages)
+        done = finished.load(run)
+        document = done.results
+        page = reports.render(document, done.passages)
     files.write_text(run / "report.html", page)
     if figures:
         write_figures(document, run / "figures")

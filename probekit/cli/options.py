@@ -36,13 +36,10 @@ def models_option(text: str, **more: Any) -> Any:
 
 def write_figures(document: Mapping[str, Any], folder: Path) -> None:
     """Write the figures of a document into a folder, and print where they are."""
-    from probekit.files import write_bytes
-    from probekit.reports import figure_files
+    from probekit import reports
 
-    files = figure_files(document)
-    if not files:
+    written = reports.write_figures(document, folder)
+    if written:
+        told("Figures", folder, f" ({written} files)")
+    else:
         typer.echo("Figures: none, it is a table")
-        return
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    told("Figures", folder, f" ({len(files)} files)")

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from probekit.activations import residual_stream
 from probekit.data.pair_tokens import LAST, Sample
@@ -26,6 +25,7 @@ from probekit.models.anatomy import Anatomy
 from probekit.paper.means import Mean
 from probekit.paper.samples import predicting_positions
 from probekit.probes import logit_lens
+from probekit.progress import bar
 from probekit.readout import Readout
 from probekit.scoring.score import score
 from probekit.settings import LARGEST_SEED
@@ -134,8 +134,7 @@ def score_readouts(
         Rows of `probekit.scoring.score.score`; `positions` is `last 20` or `extended`.
     """
     tables = []
-    bar = tqdm(enumerate(samples), subject.name, len(samples), leave=False, disable=None)
-    for number, sample in bar:
+    for number, sample in enumerate(bar(samples, subject.name)):
         documents = torch.full((1, len(sample.token_ids)), number)
         for offset, at_offset in readouts.items():
             layers = frozenset().union(*(readout.layers for readout in at_offset))
@@ -273,7 +272,7 @@ def divergence(
     last = subject.anatomy.n_layers
     layers = range(1, last)
     tables = []
-    for number, sample in enumerate(tqdm(samples, subject.name, leave=False, disable=None)):
+    for number, sample in enumerate(bar(samples, subject.name)):
         valid = predicting_positions(sample.target, NEXT)[None]
         documents = torch.full(valid.shape, number)
         stream = subject.stream(sample, [*layers, last])

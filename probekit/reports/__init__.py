@@ -7,6 +7,7 @@ comparison    the page over several runs
 drafting      the page of a measured draft
 heads         the page of a study of heads
 publication   figures for print, each with its numbers
+cards         what a notebook shows of them
 reproduction  the page of a repeated figure or table
 templates     Jinja templates of the pages
 assets        their styles and scripts
@@ -16,7 +17,7 @@ from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
 from probekit.reports.drafting.page import render_draft
 from probekit.reports.heads.page import render_heads
-from probekit.reports.publication.figure_files import figure_files
+from probekit.reports.publication.figure_files import figure_files, write_figures
 from probekit.reports.reproduction.page import render_reproduction
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "render_draft",
     "render_heads",
     "render_reproduction",
+    "write_figures",
 ]

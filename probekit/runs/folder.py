@@ -15,12 +15,9 @@ log.jsonl           progress events
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from probekit import digests, provenance, toml
 from probekit.errors import RunError, SettingsError
@@ -34,8 +31,7 @@ from probekit.runs.own_files import (
     remove_weights,
     require_own,
 )
-from probekit.runs.reading import read_json, read_passages, read_sums, read_table
-from probekit.settings import AnySettings, RunSettings, Settings, command_of
+from probekit.settings import AnySettings, RunSettings, command_of
 
 RESULTS = "results.json"
 DOCUMENTS = "documents.parquet"
@@ -50,69 +46,6 @@ FINISHED = {
 SCHEMA = "probekit.results/4"
 PASSAGES = "probekit.passages/1"
 WAY_OUT = "Name another --output, or replace the run with --overwrite"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: Where it is.
-        results: The content of results.json.
-    """
-
-    folder: Path
-    results: Mapping[str, Any]
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """The scores, one row a readout, layer, offset, domain, split and set of positions."""
-        return pd.DataFrame(self.results["scores"]).astype({"layer": "Int64"})
-
-    @cached_property
-    def documents(self) -> pd.DataFrame:
-        """Sums by document, from which the scores are made."""
-        return read_sums(self.folder / "scores.parquet")
-
-    @cached_property
-    def specialization(self) -> pd.DataFrame:
-        """The numbers that decide, one row a domain and offset."""
-        return pd.DataFrame(self.results["specialization"])
-
-    @cached_property
-    def passages(self) -> dict[str, Any] | None:
-        """The content of passages.json; None where a run has no such file.
-
-        Raises:
-            RunError: If it is not JSON, or of another schema.
-        """
-        path = self.folder / "passages.json"
-        return read_passages(path, PASSAGES) if path.exists() else None
-
-    @cached_property
-    def document_names(self) -> pd.DataFrame:
-        """Source, name and window of each document, as `metadata.documents_table` has them."""
-        return read_table(self.folder / DOCUMENTS)
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.folder / "report.html"
-
-    @property
-    def settings(self) -> Settings:
-        """The settings, from run.toml."""
-        return read_settings(self.folder / SETTINGS, Settings)
-
-
-def load(folder: str | Path) -> Run:
-    """Read a run folder.
-
-    Raises:
-        RunError: If it holds no finished run, or one of another schema.
-    """
-    folder = Path(folder)
-    return Run(folder, read_json(folder / RESULTS, SCHEMA))
 
 
 def require_unchanged(

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
 from probekit.activations.residual_stream import ResidualStream, Site
 from probekit.data.documents import Split
+from probekit.progress import bar
 from probekit.readout import Seen
 from probekit.runs.ranks import number_and_count
 from probekit.runs.setup import Setup
@@ -23,9 +22,7 @@ class Tracked:
 
     def __iter__(self) -> Iterator[Seen]:
         """Yield the batches of the stream."""
-        # disable=None: no bar where standard error is not a terminal.
-        silent = True if number_and_count()[0] else None
-        yield from tqdm(self.stream, self.label, leave=False, disable=silent, unit="batch")
+        yield from bar(self.stream, self.label, "batch", silent=number_and_count()[0] > 0)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, T5Config
 import probekit
 from probekit.cli import main
 from probekit.errors import DataError, ModelError, ProbekitError, RunError, SettingsError
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from support import tiny_run
 
 

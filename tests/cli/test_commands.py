@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from probekit.cli import main
 from probekit.models import catalogue
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.head_study.settings import HeadSettings
-from probekit.runs.folder import Run, load
 from probekit.settings import Settings
 from support.commands import call, flags
 

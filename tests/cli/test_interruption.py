@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.runs import doctor
-from probekit.runs.folder import Run, load
 from support.commands import call, flags
 
 RESUMABLE = "probekit: interrupted; the same command goes on from here\n"

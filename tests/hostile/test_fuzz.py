@@ -26,12 +26,12 @@ from probekit.data.documents import Source, sources
 from probekit.data.texts import open_text
 from probekit.errors import ProbekitError
 from probekit.models.locations import find_location
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.progress import Journal
 from probekit.runs import folder as results
 from probekit.runs.bundle import of_run
-from probekit.runs.folder import Run
 from probekit.settings import RunSettings, Settings, from_file
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -180,11 +180,11 @@ def test_files_of_a_run(finished_run: Run, data: st.DataObject) -> None:
         for other in {"results.json", "passages.json", "run.toml"} - {name}:
             (here / other).write_bytes((finished_run.folder / other).read_bytes())
         (here / name).write_bytes(content)
-        answered(lambda: results.load(here).passages)
+        answered(lambda: load(here).passages)
 
 
 def page(here: Path) -> str:
-    run = results.load(here)
+    run = load(here)
     return reports.render(run.results, run.passages)
 
 

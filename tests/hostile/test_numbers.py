@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import probekit
 from probekit.errors import ModelError, NumericalError
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from support.tiny_run import SETTINGS, documents, jsonl, model, tokenizer
 
 FEW = SETTINGS | {"controls": "none", "marginal": "off", "separator": "none"}

@@ -14,7 +14,7 @@ import probekit
 from probekit.digests import DIGESTS
 from probekit.errors import RunError
 from probekit.models.loading import Loaded
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from probekit.runs.setup import load_model
 
 NOTES = ("model_fingerprint", "fits", "family", "probes")

@@ -20,8 +20,8 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
 from probekit.marginalization.nucleus_size import BUCKETS, nucleus_sizes, spans, spreads
 from probekit.models.anatomy import Anatomy, find_anatomy
+from probekit.pipelines.analysis.finished import Run
 from probekit.readout import Seen
-from probekit.runs.folder import Run
 from probekit.scoring.intervals import document_bootstrap, effective_documents, interval
 from probekit.scoring.rates import RESAMPLES
 

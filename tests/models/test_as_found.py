@@ -14,7 +14,7 @@ from probekit.errors import ModelError, SettingsError
 from probekit.models.as_found import borrowed
 from probekit.models.loading import wrap
 from probekit.models.objects import require_tokenizer, unwrapped
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from support.architectures import build
 from support.tiny_run import tokenizer
 from support.tokenizers import words

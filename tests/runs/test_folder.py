@@ -10,8 +10,8 @@ import pytest
 
 from probekit import files
 from probekit.errors import RunError
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.runs import folder as results
-from probekit.runs.folder import Run
 from probekit.settings import Settings
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_never_began_is_in_nobody_s_way(tmp_path: Path) -> None:
 
 
 def test_a_run_is_read_as_it_was_written(finished_run: Run) -> None:
-    again = results.load(finished_run.folder)
+    again = load(finished_run.folder)
     assert again.results == finished_run.results
     assert len(again.scores) == len(again.results["scores"])
     assert again.scores["layer"].isna().any()
@@ -119,11 +119,11 @@ def test_a_folder_that_holds_no_run_says_why(
     if content is not None:
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(RunError, match=message):
-        results.load(tmp_path)
+        load(tmp_path)
 
 
 def test_a_run_may_be_moved(finished_run: Run, tmp_path: Path) -> None:
-    moved = results.load(shutil.copytree(finished_run.folder, tmp_path / "moved"))
+    moved = load(shutil.copytree(finished_run.folder, tmp_path / "moved"))
     assert moved.report.is_file()
     assert len(moved.documents) == len(finished_run.documents)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import probekit
 from probekit.data.blocks import Blocks
 from probekit.pipelines.analysis import analyze
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import Settings
 

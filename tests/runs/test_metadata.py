@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from probekit.data.pairs import PLAIN
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import Settings

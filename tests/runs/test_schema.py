@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from probekit.runs.folder import SCHEMA, Run
+from probekit.pipelines.analysis.finished import Run
+from probekit.runs.folder import SCHEMA
 from probekit.runs.reading import json_schema
 from support.pages import synthetic_run
 from support.paths import ROOT

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from probekit import digests
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.comparison.compare import Comparison
-from probekit.runs.folder import Run
 
 Edit = Callable[[dict[str, Any]], None]
 

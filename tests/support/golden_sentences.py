@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast
 import probekit
 from probekit.cli import main, printing
 from probekit.pipelines.analysis import more_text
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.verdict import Beside, findings
 from probekit.pipelines.calibration.planted_signal import Planted
-from probekit.runs.folder import Run
 from support import tiny_run
 from support.made_scores import LAYERS, case
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from probekit.scoring.rates import DocumentSums
 from probekit.scoring.specialization import DomainRates, specialization_row
 from support.made_scores import DOCUMENTS, LAYERS, case

@@ -2,6 +2,7 @@
 
 Read `analyze.run` first, then `measure.measure`.
 
+finished          the finished run, read again
 analyze           the job, from settings to the run folder; load_probes
 estimate          how long it will take, part by part
 measure           its stages in order: probes, scores, ceiling, codelength, passages

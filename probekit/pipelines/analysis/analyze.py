@@ -21,21 +21,20 @@ from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import estimate, fits, more_text, verdict
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.analysis.measure import Measured, measure
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Probes
-from probekit.progress import Journal, Say
+from probekit.progress import Journal, Say, heard
 from probekit.readout import LINEAR
 from probekit.runs import doctor
 from probekit.runs.folder import (
     DOCUMENTS,
     MARGINAL_POSITIONS,
     RESULTS,
-    Run,
     default_folder,
     finish,
     is_finished,
-    load,
     require_unchanged,
     start,
 )
@@ -60,7 +59,8 @@ def analyze(
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    figures: bool = False,
+    say: Say | None = None,
     **settings: Any,
 ) -> Run:
     """Measure how well each layer of a model predicts the tokens at t+1 … t+K.
@@ -70,7 +70,8 @@ def analyze(
         tokenizer: The tokenizer of a model given as an object.
         output: The run folder; by default runs/<model>.
         overwrite: Replace a run with other settings that `output` holds.
-        say: Called with each line of progress.
+        figures: Write the figures for print too, into the folder `figures` of the run.
+        say: Called with each line of progress; by default they are printed in IPython alone.
         **settings: Fields of `probekit.settings.Settings`.
 
     Returns:
@@ -82,7 +83,10 @@ def analyze(
     """
     with borrowed(model, tokenizer, settings) as (given, loaded):
         chosen = Settings.from_mapping(given)
-        return run(loaded or load_model(chosen), chosen, output, overwrite, say)
+        finished = run(loaded or load_model(chosen), chosen, output, overwrite, heard(say))
+    if figures:
+        finished.write_figures()
+    return finished
 
 
 def run(

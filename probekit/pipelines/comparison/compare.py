@@ -18,6 +18,8 @@ import pandas as pd
 
 from probekit import files, reports
 from probekit.errors import RunError
+from probekit.pipelines.analysis import finished
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.comparison import configuration
 from probekit.pipelines.comparison.paired_differences import (
     IN_BYTES,
@@ -29,8 +31,7 @@ from probekit.pipelines.comparison.paired_differences import (
 from probekit.pipelines.comparison.verdict import verdict
 from probekit.pipelines.comparison.warnings import warnings
 from probekit.readout import LINEAR, MARGINAL, MODEL
-from probekit.runs import folder
-from probekit.runs.folder import Run
+from probekit.reports.cards import FIGURES, Card
 
 SCHEMA = "probekit.comparison/1"
 # With more runs than this every pair would be more than can be read: each against the first.
@@ -42,8 +43,8 @@ PER_RUN = "offsets", "specialization", "marginal", "branching"
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Card):
     """Runs that were compared.
 
     Attributes:
@@ -65,16 +66,6 @@ class Comparison:
         return pd.DataFrame(self.document["differences"])
 
     @property
-    def headlines(self) -> pd.DataFrame:
-        """The headline numbers, one row a run, domain, offset and quantity."""
-        return pd.DataFrame(self.document["headlines"])
-
-    @property
-    def verdict(self) -> list[str]:
-        """The findings in sentences."""
-        return list(self.document["verdict"])
-
-    @property
     def warnings(self) -> list[dict[str, str]]:
         """The warnings: code and message."""
         return list(self.document["warnings"])
@@ -84,13 +75,24 @@ class Comparison:
         """The comparison as one HTML page."""
         return reports.render_comparison(self.document)
 
-    def write(self, path: str | Path) -> Path:
+    @property
+    def place(self) -> str:
+        """The names of the runs, as text."""
+        return ", ".join(run["name"] for run in self.document["runs"])
+
+    def write(self, path: str | Path, figures: bool = False) -> Path:
         """Write the HTML page and return its path.
+
+        Args:
+            path: Of the page.
+            figures: Write the figures for print too, into the folder `figures` beside it.
 
         Raises:
             RunError: If it cannot be written.
         """
         files.write_text(Path(path), self.html)
+        if figures:
+            reports.write_figures(self.document, Path(path).parent / FIGURES)
         return Path(path)
 
 
@@ -148,7 +150,7 @@ def _compared(given: Sequence[str | Path | Run]) -> list[ComparedRun]:
             "a comparison needs two runs at least, got "
             f"{', '.join(str(getattr(run, 'folder', run)) for run in alone) or 'none'}"
         )
-    runs = [run if isinstance(run, Run) else folder.load(run) for run in given]
+    runs = [run if isinstance(run, Run) else finished.load(run) for run in given]
     folders = [run.folder.resolve() for run in runs]
     twice = sorted({str(run.folder) for run in runs if folders.count(run.folder.resolve()) > 1})
     if twice:

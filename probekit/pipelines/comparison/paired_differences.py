@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probekit.pipelines.analysis.finished import Run
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, UNIGRAM
-from probekit.runs.folder import Run
 from probekit.scoring.intervals import interval
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import ALL, DocumentSums, Rate, Rates

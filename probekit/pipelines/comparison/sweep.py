@@ -22,10 +22,10 @@ from probekit import provenance
 from probekit.errors import ProbekitError, RunError, SettingsError, memory_stated
 from probekit.models import catalogue
 from probekit.pipelines.analysis import analyze
+from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.comparison.compare import Comparison, compare
 from probekit.progress import Say
 from probekit.runs import folder
-from probekit.runs.folder import Run
 from probekit.runs.ranks import joined
 from probekit.runs.setup import load_model
 from probekit.settings import Settings
@@ -122,7 +122,7 @@ def sweep(
     analyze_one = partial(_in_a_process, say=say, overwrite=overwrite)
     for of_rank in ranks.gather(_one_by_one(ranks.share(planned), analyze_one, say)):
         failed |= of_rank
-    finished = [folder.load(run.folder) for run in planned if run.settings.model not in failed]
+    finished = [load(run.folder) for run in planned if run.settings.model not in failed]
     if len(finished) < 2 or not ranks.first:
         return SweepResult(tuple(finished), failed, None, None)
     comparison = compare(finished)

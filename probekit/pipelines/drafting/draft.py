@@ -26,6 +26,7 @@ from probekit.marginalization.greedy_targets import model_targets
 from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded, longest
 from probekit.pipelines.analysis.analyze import load_probes
+from probekit.pipelines.analysis.finished import load as load_run
 from probekit.pipelines.drafting import trial
 from probekit.pipelines.drafting.candidates import candidates
 from probekit.pipelines.drafting.document import SCHEMA, Tried, draft_document
@@ -35,8 +36,9 @@ from probekit.probes import linear
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.logit_lens import LogitLens
 from probekit.probes.probe import Probes
-from probekit.progress import Journal, Say
+from probekit.progress import Journal, Say, heard
 from probekit.readout import LENS, LINEAR
+from probekit.reports.cards import InFolder
 from probekit.reports.drafting.page import render_draft
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
@@ -51,27 +53,14 @@ FILE = "draft.json"
 PROBES = "probes.safetensors"
 
 
-@dataclass(frozen=True)
-class DraftRun:
-    """A finished measurement of drafts.
-
-    Attributes:
-        folder: Where it is.
-        document: The content of draft.json.
-    """
-
-    folder: Path
-    document: Mapping[str, Any]
+@dataclass(frozen=True, repr=False)
+class DraftRun(InFolder):
+    """A finished measurement of drafts; `document` is the content of draft.json."""
 
     @cached_property
     def drafters(self) -> pd.DataFrame:
         """One row a drafter, shape and domain."""
         return pd.DataFrame(self.document["drafters"]).drop(columns="offsets")
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.folder / "report.html"
 
 
 def draft(
@@ -80,7 +69,8 @@ def draft(
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    figures: bool = False,
+    say: Say | None = None,
     **settings: Any,
 ) -> DraftRun:
     """Measure how many drafted tokens a model accepts, and how much faster its text comes.
@@ -91,7 +81,8 @@ def draft(
         tokenizer: The tokenizer of a model given as an object.
         output: The run folder; by default runs/<model>-draft.
         overwrite: Replace a run with other settings that `output` holds.
-        say: Called with each line of progress.
+        figures: Write the figures for print too, into the folder `figures` of the run.
+        say: Called with each line of progress; by default they are printed in IPython alone.
         **settings: Fields of `probekit.pipelines.drafting.settings.DraftSettings`.
 
     Returns:
@@ -104,7 +95,10 @@ def draft(
         if settings.get("run") is not None and model == "tiny":
             del given["model"]  # the default
         record = DraftSettings.from_mapping(with_run(given))
-        return run(loaded or load_model(record), record, output, overwrite, say)
+        finished = run(loaded or load_model(record), record, output, overwrite, heard(say))
+    if figures:
+        finished.write_figures()
+    return finished
 
 
 def with_run(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +110,7 @@ def with_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if given.get("run") is None:
         return dict(given)
-    of_run = results.load(given["run"]).settings
+    of_run = load_run(given["run"]).settings
     names = {field.name for field in fields(DraftSettings)} - {"layers"}
     taken = {f.name: getattr(of_run, f.name) for f in fields(of_run) if f.name in names}
     if given.get("model", of_run.model) != of_run.model:

@@ -6,7 +6,6 @@ setup → the model finetuned → heads, strategy by strategy → scores beside 
 model → read-layer sweep → run folder → report
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +22,9 @@ from probekit.pipelines.head_study import layer_sweep, score_strategies, train_s
 from probekit.pipelines.head_study.document import SCHEMA, checks_and_warnings, heads_document
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study import Study
-from probekit.progress import Journal, Say
+from probekit.progress import Journal, Say, heard
 from probekit.readout import LINEAR
+from probekit.reports.cards import InFolder
 from probekit.runs import doctor
 from probekit.runs import folder as results
 from probekit.runs.lock import one_writer
@@ -38,17 +38,9 @@ from probekit.scoring.rates import DocumentSums
 FILE = "heads.json"
 
 
-@dataclass(frozen=True)
-class HeadRun:
-    """A finished study of heads.
-
-    Attributes:
-        folder: Where it is.
-        document: The content of heads.json.
-    """
-
-    folder: Path
-    document: Mapping[str, Any]
+@dataclass(frozen=True, repr=False)
+class HeadRun(InFolder):
+    """A finished study of heads; `document` is the content of heads.json."""
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -60,11 +52,6 @@ class HeadRun:
         """Sums by document, from which the scores are made."""
         return read_sums(self.folder / "scores.parquet")
 
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.folder / "report.html"
-
 
 def study_heads(
     model: Model = "tiny",
@@ -72,7 +59,8 @@ def study_heads(
     tokenizer: PreTrainedTokenizerBase | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    figures: bool = False,
+    say: Say | None = None,
     **settings: Any,
 ) -> HeadRun:
     """Train heads for a model by several strategies, and score them beside its marginalization.
@@ -84,7 +72,8 @@ def study_heads(
         output: The run folder; by default runs/<model>-heads, or with 6 hex digits behind it
             where that holds a run with other settings.
         overwrite: Replace a run with other settings that `output` holds.
-        say: Called with each line of progress.
+        figures: Write the figures for print too, into the folder `figures` of the run.
+        say: Called with each line of progress; by default they are printed in IPython alone.
         **settings: Fields of `probekit.pipelines.head_study.settings.HeadSettings`.
 
     Returns:
@@ -96,7 +85,10 @@ def study_heads(
     """
     with borrowed(model, tokenizer, settings) as (given, loaded):
         chosen = HeadSettings.from_mapping(given)
-        return run(loaded or load_model(chosen), chosen, output, overwrite, say)
+        finished = run(loaded or load_model(chosen), chosen, output, overwrite, heard(say))
+    if figures:
+        finished.write_figures()
+    return finished
 
 
 def run(

@@ -19,7 +19,8 @@ from probekit.paper.protocol import Protocol
 from probekit.pipelines.reproduction import figure_runs, table_1
 from probekit.pipelines.reproduction.document import FILE, write
 from probekit.pipelines.reproduction.figure_runs import DEFAULT_TEXT, LADDER, FigureRequest
-from probekit.progress import Say
+from probekit.progress import Say, heard
+from probekit.reports.cards import InFolder
 from probekit.runs.folder import require_no_other
 from probekit.runs.lock import one_writer
 from probekit.settings import RunSettings
@@ -33,27 +34,14 @@ LOADING = ("device", "dtype", "trust_remote_code")
 OF_TRAINING = ("limit", "max_tokens", "block")  # for table-1
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """A figure or table of the paper, measured.
-
-    Attributes:
-        folder: Where its files are.
-        document: The content of reproduction.json.
-    """
-
-    folder: Path
-    document: Mapping[str, Any]
+@dataclass(frozen=True, repr=False)
+class Reproduction(InFolder):
+    """A figure or table of the paper, measured; `document` is the content of reproduction.json."""
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """What was measured, the paper's number beside it."""
         return pd.DataFrame(self.document["rows"])
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.folder / "report.html"
 
 
 @plain_torch()
@@ -66,7 +54,7 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     max_branches: int | None = None,
     heads: Sequence[str | Path] = (),
     output: str | Path | None = None,
-    say: Say = lambda _: None,
+    say: Say | None = None,
     **settings: Any,
 ) -> Reproduction:
     """Repeat the paper's figure 1, figure 2 or table 1 beside its numbers.
@@ -80,7 +68,7 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
         max_branches: Most tokens summed over; by default as many as memory allows.
         heads: For table-1: run folders of studies of heads, in place of training them first.
         output: The folder; by default runs/reproduce-<figure>.
-        say: Called with each line of progress.
+        say: Called with each line of progress; by default they are printed in IPython alone.
         **settings: text, text_field, source_field, target_field, nucleus, seed, device, dtype,
             trust_remote_code; for table-1 those of `probekit.study_heads`.
 
@@ -89,6 +77,7 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     """
     _require_possible(figure, models, heads, settings)
     folder = Path(output) if output else Path("runs") / f"reproduce-{figure}"
+    say = heard(say)
     require_no_other(folder, FILE)
     protocol = _protocol(figure, samples, extended, max_branches, settings)
     with one_writer(folder):

@@ -9,7 +9,7 @@ from probekit.reports.analysis.curves import SHARE, curve_message, drawn_by, of_
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.figure import PageFigure
-from probekit.reports.components.numbers import METRICS, between, fixed, known
+from probekit.reports.components.numbers import METRICS, Metric, between, fixed, known
 from probekit.reports.components.rows import Row, ceiling
 from probekit.reports.components.tables import Cell, Table, mark, word
 from probekit.reports.components.waterfall import Step, draw_waterfall
@@ -66,11 +66,7 @@ def depth_figure(run: RunRows) -> PageFigure | None:
     """
     if run.probe is None:
         return None
-    known = {key[2] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
-    metric = (
-        SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
-    )
-    where = (run.domains[0], run.positions()[0])
+    metric, where = depth_shown(run)
     panel = of_probes(panels(run, metric, where[1])[where[0]])
     return PageFigure(
         "depth",
@@ -80,6 +76,15 @@ def depth_figure(run: RunRows) -> PageFigure | None:
         group=metric.name,
         domain=where[0],
     )
+
+
+def depth_shown(run: RunRows) -> tuple[Metric, tuple[str, str]]:
+    """Return the metric of `depth_figure`, and the domain and positions that it is of."""
+    known = {key[2] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
+    metric = (
+        SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
+    )
+    return metric, (run.domains[0], run.positions()[0])
 
 
 def waterfalls(run: RunRows) -> list[PageFigure]:

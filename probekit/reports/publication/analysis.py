@@ -1,11 +1,20 @@
 """The figures of a run for print, each with its numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probekit.readout import LENS, MODEL, RANDOM
-from probekit.reports.analysis.curves import divergence, drawn_by, panels, positions_of, with_share
+from probekit.reports.analysis.curves import (
+    divergence,
+    drawn_by,
+    of_probes,
+    panels,
+    positions_of,
+    with_share,
+)
+from probekit.reports.analysis.first_screen import depth_shown
 from probekit.reports.analysis.learning import ROLES, learning_lines
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
@@ -38,10 +47,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# The figure that stands first.
+SPECIALIZATION = "specialization"
+
+
 def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     """Yield every figure of a run; none is drawn before it is asked for."""
     run = index(results)
     inks = (PRINT_INK, *offset_colours(max(run.offsets, default=1))[0])
+    if run.probe is not None:
+        yield _specialization(run, inks)
     for metric in with_share(run, scored_metrics(run)):
         for positions in positions_of(run, metric):
             yield _curves(run, metric, positions, inks)
@@ -50,9 +65,33 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     yield from map_drawings(run, inks)
 
 
+def _specialization(run: RunRows, inks: Sequence[str]) -> Drawing:
+    """Return the curve that stands first on the page."""
+    metric, (domain, positions) = depth_shown(run)
+    panel = of_probes(panels(run, metric, positions)[domain])
+    found = _layers(SPECIALIZATION, run, (metric, positions), {domain: panel}, inks)
+    # A name over the only panel would stand in the way of that of its upper end.
+    words = _words(run, {"": panel})
+    return replace(
+        found, draw=partial(curves_figure, {"": panel}, run.offsets, words, drawn_by(metric))
+    )
+
+
 def _curves(run: RunRows, metric: Metric, positions: str, inks: Sequence[str]) -> Drawing:
     by_domain = {name: _printed(panel) for name, panel in panels(run, metric, positions).items()}
     where = "ceiling" if positions == "marginal" else "all"
+    name = f"curves-{metric.name.replace('_', '-')}-{where}"
+    return _layers(name, run, (metric, positions), by_domain, inks)
+
+
+def _layers(
+    name: str,
+    run: RunRows,
+    of: tuple[Metric, str],
+    by_domain: Mapping[str, LayerPanel],
+    inks: Sequence[str],
+) -> Drawing:
+    metric, positions = of
     rows = [
         {"domain": domain, "positions": positions, "metric": metric.name,
          "unit": metric.suffix.strip(), **row}
@@ -60,7 +99,7 @@ def _curves(run: RunRows, metric: Metric, positions: str, inks: Sequence[str]) -
         for row in _curve_rows(run, panel)
     ]  # fmt: skip
     draw = partial(curves_figure, by_domain, run.offsets, _words(run, by_domain), drawn_by(metric))
-    return Drawing(f"curves-{metric.name.replace('_', '-')}-{where}", draw, rows, inks)
+    return Drawing(name, draw, rows, inks)
 
 
 def _printed(panel: LayerPanel) -> LayerPanel:

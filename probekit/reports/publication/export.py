@@ -21,6 +21,7 @@ COLUMN, PAGE = 3.3, 6.9  # inches: the width of a column, and of two with what i
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 _POINTS = 7.5  # size of text
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_DPI_ON_SCREEN = 200  # so that a column's width is sharp where it is shown larger
 _LONGEST = 22  # letters of a name in a figure
 # What would name the software, its version or the time.
 _SILENT: Mapping[str, Mapping[str, None]] = {
@@ -69,13 +70,27 @@ def exported(drawings: Iterable[Drawing]) -> dict[str, bytes]:
         if not _NAME.fullmatch(drawing.name) or f"{drawing.name}.csv" in files:
             raise RunError(f"figures need different, plain names, got {drawing.name!r}")
         with print_style(drawing.inks):
-            figure = drawing.draw()
-            for artist in figure.findobj():
-                artist.set_gid(None)  # classes of the page, which are no ids
+            figure = drawn(drawing)
             for kind in FORMATS:
                 files[f"{drawing.name}.{kind}"] = _saved(figure, kind)
         files[f"{drawing.name}.csv"] = _table(drawing.rows)
     return files
+
+
+def drawn(drawing: Drawing) -> "Figure":
+    """Draw a figure that keeps its colours and sizes, whoever saves or shows it."""
+    from matplotlib.colors import to_hex
+
+    with print_style(drawing.inks):
+        figure = drawing.draw()
+        figure.set_dpi(_DPI_ON_SCREEN)
+        for artist in figure.findobj():
+            artist.set_gid(None)  # classes of the page, which are no ids
+            for name in ("color", "markerfacecolor", "markeredgecolor"):
+                colour = getattr(artist, f"get_{name}", lambda: None)()
+                if isinstance(colour, str) and colour.startswith("C"):
+                    getattr(artist, f"set_{name}")(to_hex(colour))
+    return figure
 
 
 def drawable(names: Sequence[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """Every figure of a page as files for print, whichever page it is."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from probekit.files import write_bytes
 from probekit.reports.publication.analysis import run_drawings
 from probekit.reports.publication.comparison import comparison_drawings
 from probekit.reports.publication.drafts import draft_drawings
@@ -28,10 +30,27 @@ def figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
     Raises:
         RunError: If the schema is not one that this version reads.
     """
-    return exported(_drawings(document))
+    return exported(drawings(document))
 
 
-def _drawings(document: Mapping[str, Any]) -> Iterator[Drawing]:
+def write_figures(document: Mapping[str, Any], folder: Path) -> int:
+    """Write the figures of a document into a folder, and return the number of files.
+
+    Raises:
+        RunError: If the schema is not one that this version reads, or a file cannot be written.
+    """
+    files = figure_files(document)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    return len(files)
+
+
+def drawings(document: Mapping[str, Any]) -> Iterator[Drawing]:
+    """Yield the figures of a document; none is drawn before it is asked for.
+
+    Raises:
+        RunError: If the schema is not one that this version reads.
+    """
     kind = str(document.get("schema")).partition("/")[0]
     of_kind = {
         "probekit.comparison": comparison_drawings,

@@ -16,8 +16,8 @@ from probekit.data.targets import text_targets
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import fits
+from probekit.pipelines.analysis.finished import Run
 from probekit.progress import Journal
-from probekit.runs.folder import Run
 from probekit.runs.setup import load_model, prepare, with_machine_defaults
 from probekit.runs.stages import Stages
 from probekit.scoring.score import score

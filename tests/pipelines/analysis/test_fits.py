@@ -8,10 +8,10 @@ from jsonschema import Draft202012Validator
 
 import probekit
 from probekit.errors import RunError
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.fits import planned, unconverged
 from probekit.probes.probe import FORMS, Probe, ProbeKey
 from probekit.runs import plan
-from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
 from probekit.settings import Settings
 

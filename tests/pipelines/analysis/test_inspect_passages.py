@@ -26,12 +26,12 @@ from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import find_anatomy
 from probekit.pipelines.analysis import analyze, inspect_passages
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.fits import Fit
 from probekit.pipelines.analysis.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Readout, Seen
-from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
 from probekit.runs.setup import Setup, load_model, prepare
 from probekit.settings import Settings

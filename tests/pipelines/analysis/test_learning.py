@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from probekit.data.targets import Targets
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.learning import PARTS, doubled, part_of
 from probekit.pipelines.analysis.more_text import clauses, sentences
-from probekit.runs.folder import Run
 
 
 def of(run: Run, **wanted: Any) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 import probekit
 from probekit.pipelines.analysis import fits
+from probekit.pipelines.analysis.finished import Run
 from probekit.runs import ceiling
-from probekit.runs.folder import Run
 from support.commands import flags
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from probekit.scoring.rates import TOKEN_ONLY, DocumentSums, Rates
 
 pytestmark = pytest.mark.slow

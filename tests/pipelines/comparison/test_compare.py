@@ -13,8 +13,8 @@ from transformers import LlamaForCausalLM
 
 import probekit
 from probekit import reports
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.comparison.compare import Comparison
-from probekit.runs.folder import Run
 from probekit.scoring.intervals import (
     document_bootstrap,
     effective_documents,
@@ -147,7 +147,7 @@ def test_no_difference_is_given_where_the_text_differs(
     assert found.document["differences"] == []
     assert not found.document["same"]["text"]
     assert "text-differs" in codes(found)
-    assert found.verdict == [
+    assert found.document["verdict"] == [
         "No difference between these runs is given: they have no text and targets in common."
     ]
 
@@ -249,11 +249,11 @@ def test_the_verdict_sets_the_larger_against_the_smaller(
 
     pair = ((finished_run, "large"), (smaller_run, "small"))
     much = probekit.compare([copy(run, tmp_path / f"much-{n}", learn_much) for run, n in pair])
-    assert "? Not compared: what the best probe knows at t+2" in much.verdict[0]
+    assert "? Not compared: what the best probe knows at t+2" in much.document["verdict"][0]
     runs = [copy(run, tmp_path / name, forget) for run, name in pair]
     found = probekit.compare(runs)
     small, large = (run["name"] for run in found.document["runs"])
-    first, *rest = found.verdict
+    first, *rest = found.document["verdict"]
     assert first.startswith(f"Does the larger model see further? The best probe of {large} ")
     row = one(found.differences, quantity="next_token_top1")
     assert f"{100 * row['value']:.1f} points more" in rest[0]

@@ -8,7 +8,7 @@ import pytest
 
 import probekit
 from probekit.errors import RunError
-from probekit.runs.folder import Run
+from probekit.pipelines.analysis.finished import Run
 from support.comparing import codes, copy
 
 

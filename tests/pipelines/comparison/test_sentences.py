@@ -115,7 +115,7 @@ def told(name: str) -> str:
         facts += [f"warns of {code}: {message}" for code, message in made.warnings.items()]
         special = "; ".join(fact for fact in facts if fact) or "as all are"
         lines.append(f"{made.name}, {made.millions:g}M: {special}")
-    lines += [f"-> {sentence}" for sentence in found.verdict]
+    lines += [f"-> {sentence}" for sentence in found.document["verdict"]]
     lines += [f"!! {row['code']}: {row['message']}" for row in found.warnings]
     return "\n".join(lines)
 
@@ -132,12 +132,12 @@ def test_a_case_is_told_as_it_is_kept(name: str) -> None:
 
 def test_a_share_that_a_run_does_not_tell_itself_is_held_against_none() -> None:
     runs = [made.run() for made in CASES["a larger model knows more"]]
-    assert "recovers 70.8 %" in compare(runs).verdict[-1]
+    assert "recovers 70.8 %" in compare(runs).document["verdict"][-1]
     # As where other resamples put the run past the threshold.
     runs[1].results["specialization"][1]["recovered"] = None
     found = compare(runs)
     assert "recovered" not in set(found.differences["quantity"])
-    assert not [text for text in found.verdict if "recovers" in text]
+    assert not [text for text in found.document["verdict"] if "recovers" in text]
 
 
 def test_no_case_is_kept_that_is_not_told() -> None:

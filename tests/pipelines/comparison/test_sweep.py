@@ -10,9 +10,9 @@ import pytest
 from torch._C._distributed_c10d import HashStore
 
 from probekit.errors import RunError, SettingsError
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.comparison import sweep
 from probekit.pipelines.comparison.sweep import PlannedRun
-from probekit.runs.folder import Run
 from probekit.runs.ranks import Ranks
 from probekit.settings import Settings
 from support.commands import call

@@ -12,13 +12,13 @@ from jsonschema import Draft202012Validator
 import probekit
 from probekit.activations.residual_stream import stream
 from probekit.errors import DataError, RunError, SettingsError
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.drafting.candidates import candidates
 from probekit.pipelines.drafting.draft import DraftRun, dry_run
 from probekit.pipelines.drafting.predict import OneCell, as_blocks, prompts_of
 from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.pipelines.drafting.trial import PLAIN, run, trials
 from probekit.reports import figure_files
-from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
 from probekit.runs.setup import load_model, prepare
 from probekit.scoring.score import score

@@ -20,11 +20,11 @@ from probekit.data.targets import draw_positions, text_targets
 from probekit.errors import RunError
 from probekit.heads import files
 from probekit.heads.training import lora
+from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.head_study import study_heads as head_study
 from probekit.pipelines.head_study.settings import HeadSettings
 from probekit.pipelines.head_study.study_heads import HeadRun, study_heads
 from probekit.probes import linear
-from probekit.runs.folder import Run
 from probekit.runs.reading import json_schema
 from probekit.runs.setup import load_model, prepare
 from probekit.runs.streams import SITE_OF_MODEL, Streams

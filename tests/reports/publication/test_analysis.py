@@ -21,6 +21,7 @@ from probekit.errors import RunError
 from probekit.reports.analysis.curves import curve_figures
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
+from probekit.reports.publication import figure_files
 from probekit.reports.publication.analysis import run_drawings
 from probekit.reports.publication.export import FORMATS, Drawing, exported, print_style
 from support.pages import shared_pages
@@ -63,7 +64,7 @@ def test_there_is_a_file_for_every_figure_of_the_page() -> None:
     assert names == (
         {f"curves-{m.replace('_', '-')}-{'all' if p == 'all' else 'ceiling'}" for m, p in curves}
         | {f"map-{readout}-{metric.replace('_', '-')}" for readout, metric in maps}
-        | {"lens-divergence", "entropy-by-position", "learning"}
+        | {"specialization", "lens-divergence", "entropy-by-position", "learning"}
     )
 
 
@@ -218,7 +219,9 @@ def test_report_writes_the_figures_where_it_says(
 ) -> None:
     (tmp_path / "results.json").write_text(json.dumps(results()))
     monkeypatch.setattr(reports, "render", lambda *_: "")
-    monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"})
+    monkeypatch.setattr(
+        figure_files, "figure_files", lambda _: {"a.svg": b"<svg/>", "a.csv": b"x\n"}
+    )
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--figures"])
     assert done.exit_code == 0, done.exception
     folder = tmp_path / "figures"

@@ -22,6 +22,7 @@ from probekit.pipelines.comparison import compare, sweep
 from probekit.reports import comparison_figures
 from probekit.reports.comparison.rows import index
 from probekit.reports.components.svg import MARK
+from probekit.reports.publication import figure_files
 from probekit.reports.publication.comparison import comparison_drawings
 from probekit.reports.publication.export import Drawing, print_style
 from support.pages import shared_pages
@@ -216,7 +217,7 @@ def test_both_commands_write_the_figures_beside_the_page(
 ) -> None:
     made = compare.Comparison((), pd.DataFrame(), given("mixed"))
     swept = sweep.SweepResult((), {}, made, tmp_path / "compare.html")
-    monkeypatch.setattr(reports, "figure_files", lambda _: {"a.svg": b"<svg/>"})
+    monkeypatch.setattr(figure_files, "figure_files", lambda _: {"a.svg": b"<svg/>"})
     monkeypatch.setattr(compare.Comparison, "html", "")
     monkeypatch.setattr(compare, "compare", lambda _: made)
     monkeypatch.setattr(sweep, "sweep", lambda *_: swept)
