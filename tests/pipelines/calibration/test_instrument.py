@@ -24,7 +24,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
     folder = tmp_path_factory.mktemp("runs")
     settings: dict[str, Any] = {"offsets": 2, "max_tokens": 12_000, "marginal_positions": 300}
-    return {name: probekit.analyze(name, output=folder / name, **settings) for name in MODELS}
+    return {
+        name: probekit.analyze(
+            name, output=folder / name, **settings, controls="default" if name == "tiny" else "none"
+        )
+        for name in MODELS
+    }
 
 
 @pytest.fixture(scope="session")
