@@ -55,12 +55,12 @@ CONFIGURATION = "the configuration of ./m could not be loaded from m: "
 WEIGHTS = "the weights of ./m could not be loaded from m: "
 TOKENIZER = "the tokenizer of ./m could not be loaded from m: "
 VALIDATED = CONFIGURATION + "Validation error for field "
-SHAPES = WEIGHTS + "its weights have other shapes than config.json describes"
+SHAPES = WEIGHTS + "its weights have other shapes than config.json describes."
 MASKED = BertConfig(architectures=["BertForMaskedLM"])
 
 CASES = (
     Case("null", replaced("config.json", b"null"), CONFIGURATION),
-    Case("nothing", replaced("config.json", b""), CONFIGURATION + "…is not a valid JSON file"),
+    Case("nothing", replaced("config.json", b""), CONFIGURATION + "…is not a valid JSON file."),
     Case(
         "a depth", replaced("config.json", b'{"a":' * 99_999), CONFIGURATION + "maximum recursion"
     ),
@@ -70,22 +70,34 @@ CASES = (
     Case("a number for a class", configured(architectures=[3]), CONFIGURATION + "sequence item 0"),
     Case("a word for a number", configured(vocab_size="abc"), VALIDATED + "'vocab_size'"),
     Case("not a number", configured(hidden_size=float("nan")), VALIDATED + "'hidden_size'"),
-    Case("no heads", configured(num_attention_heads=0), CONFIGURATION + "integer modulo by zero"),
+    Case("no heads", configured(num_attention_heads=0), CONFIGURATION + "integer modulo by zero."),
     Case("no keys", configured(num_key_value_heads=0), WEIGHTS + "integer division or modulo"),
-    Case("a width that no heads divide", configured(hidden_size=33), CONFIGURATION + "…not a mult"),
+    Case(
+        "a width that no heads divide",
+        configured(hidden_size=33),
+        CONFIGURATION + "…not a multiple",
+    ),
     Case("another width", configured(hidden_size=64), SHAPES),
     Case("a smaller vocabulary", configured(vocab_size=96), SHAPES),
     Case("a vast vocabulary", configured(vocab_size=10**12), SHAPES),
     Case("half a layer", configured(num_hidden_layers=2.5), VALIDATED + "'num_hidden_layers'"),
     Case("no layers", configured(num_hidden_layers=0), "has 0 blocks, so there are no layers"),
-    Case("fewer than no layers", configured(num_hidden_layers=-1), "expected one list of -1 mod"),
-    Case("another layer", configured(num_hidden_layers=4), "lacks 9 weights, which would stay ran"),
+    Case(
+        "fewer than no layers", configured(num_hidden_layers=-1), "expected one list of -1 modules"
+    ),
+    Case(
+        "another layer", configured(num_hidden_layers=4), "lacks 9 weights, which would stay random"
+    ),
     Case("a word for its length", configured(max_position_embeddings="64"), VALIDATED),
-    Case("no length", configured(max_position_embeddings=0), "./m takes 0 tokens, as its config"),
+    Case(
+        "no length",
+        configured(max_position_embeddings=0),
+        "./m takes 0 tokens, as its configuration",
+    ),
     Case("too short", configured(max_position_embeddings=2), "./m takes 2 tokens, …takes 3: BOS"),
     Case("padding beyond", configured(pad_token_id=10**6), WEIGHTS + "Padding_idx must be within"),
     Case("a dtype", configured(dtype="floaty"), CONFIGURATION + "…'floaty'"),
-    Case("an activation", configured(hidden_act="nonesuch"), WEIGHTS + "KeyError 'nonesuch'"),
+    Case("an activation", configured(hidden_act="nonesuch"), WEIGHTS + "KeyError 'nonesuch'."),
     Case("a word for quantization", configured(quantization_config="x"), CONFIGURATION),
     Case("no quantization", configured(quantization_config={}), WEIGHTS + "…no `quant_method`"),
     Case(
@@ -96,7 +108,9 @@ CASES = (
     Case(
         "a norm that is none", configured(rms_norm_eps=float("nan")), "logits that are not finite"
     ),
-    Case("an encoder", damaged(MASKED.save_pretrained), "(bert) is an encoder, or no language mo"),
+    Case(
+        "an encoder", damaged(MASKED.save_pretrained), "(bert) is an encoder, or no language model"
+    ),
     Case("two halves", damaged(T5Config().save_pretrained), "(t5) is an encoder-decoder model"),
     Case("unlike its neighbour", configured(model_type="gpt2"), "weights, which would stay random"),
     Case("a list of settings", replaced("tokenizer_config.json", b"[]"), TOKENIZER),

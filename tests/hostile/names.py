@@ -37,7 +37,7 @@ CASES = (
     Case("a mistyped model", called("lama"), "no model called 'lama': did you mean llama"),
     Case("no model", called(""), "there is no model called ''"),
     Case("blanks", called("   "), "there is no model called '   '"),
-    Case("a folder that is not there", called("./mine"), "There is no folder mine here"),
+    Case("a folder that is not there", called("./mine"), "There is no folder mine here."),
     Case(
         "a mistyped checkpoint",
         called("outputs/checkpoint-500"),
@@ -49,7 +49,9 @@ CASES = (
     Case("a leading dash", called("out/-x"), "no model called 'out/-x': There is no folder"),
     Case("a dot at the end", called("out/name."), "no model called 'out/name.': There is no"),
     Case("out of the folder", called("a/.."), "no model called 'a/..'"),
-    Case("far out of it", called("../../nowhere/at-all"), "There is no folder ../../nowhere/at-"),
+    Case(
+        "far out of it", called("../../nowhere/at-all"), "There is no folder ../../nowhere/at-all"
+    ),
     Case("97 characters", called("o/" + "x" * 97), "no model called 'o/xxx"),
     Case("5,000 characters", called("x" * 5000), NONE),
     Case("a NUL", called("a\0b"), r"there is no model called 'a\x00b'"),
@@ -64,11 +66,16 @@ CASES = (
     Case("a text with an escape", text_called("\x1b[31m"), PRINTED + r"'\x1b[31m'", 2),
     Case("a text right to left", text_called("\u202eabc"), PRINTED + r"'\u202eabc'", 2),
     Case("a text of blanks", text_called("  "), PRINTED + "' '", 2),
-    Case("a text of 3,000 characters", text_called("x" * 3000), PRINTED + "'xxxxxxxxxxxx", 2),
+    Case(
+        "a text of 3,000 characters",
+        text_called("x" * 3000),
+        PRINTED + "'xxxxxxxxxxxx...xxxxxxxxxxxxx",
+        2,
+    ),
     Case("a text with a path", text_called("../../x"), "Text ../../x (a.jl)", 0),
     Case("a text of markup", text_called("<b>x</b>"), "Text <b>x</b> (a.jl)", 0),
     Case("a template without a source", pairs("{nope}"), ONCE + "'{nope}'", 2),
-    Case("a template that reaches", pairs("{source.__class__}"), ONCE + "'{source.__cl", 2),
+    Case("a template that reaches", pairs("{source.__class__}"), ONCE + "'{source.__class__", 2),
     Case("a template that grows", pairs("{source!r:>99999999}"), ONCE + "'{source!r", 2),
     Case("a template of a brace", pairs("{"), ONCE + "'{'", 2),
 )

@@ -147,7 +147,7 @@ CASES = (
         "settings of a newer version",
         given("run.toml", lambda path: path.write_text("newer = 1\n"), *AGAIN, digests=False),
         "run/run.toml does not hold settings of this version of `probekit analyze`: unknown "
-        "setting 'newer'",
+        "setting 'newer'.",
     ),
     Case(
         "settings of heads",
