@@ -35,13 +35,18 @@ def count(name: str, text: str, words: Sequence[str] = ()) -> int | str:
 def listed(values: Iterable[str]) -> tuple[str, ...]:
     """Return the items of a flag that was given once or several times.
 
-    A path that exists is one item, whatever it is called.
+    A path that exists is one item, whatever it is called; what has no comma is as it was given.
 
-    >>> listed(["a,b", "c"])
-    ('a', 'b', 'c')
+    >>> listed(["a, b,", "c", ""])
+    ('a', 'b', 'c', '')
     """
-    parts = ([each] if _is_path(each) else each.split(",") for each in values)
-    return tuple(item.strip() for some in parts for item in some if item.strip())
+    return tuple(item for each in values for item in _items(each))
+
+
+def _items(text: str) -> list[str]:
+    if "," not in text or _is_path(text):
+        return [text]
+    return [item for item in map(str.strip, text.split(",")) if item] or [text]
 
 
 def _is_path(text: str) -> bool:

@@ -35,7 +35,7 @@ QUICK = (
 
 CASES = (
     Case("no offset", asked("--offsets", "0"), "--offsets must be at least 1, got 0", 2),
-    Case("offsets in words", asked("--offsets", "two"), "Input should be a valid integer", 2),
+    Case("offsets in words", asked("--offsets", "two"), "--offsets must be a whole number", 2),
     Case(
         "offsets beyond all",
         asked("--offsets", HUGE),
@@ -145,7 +145,7 @@ CASES = (
         2,
     ),
     Case("no models", asked(command="sweep"), "say either --family or --models, such as", 2),
-    Case("commas", asked("--models", ",", command="sweep"), "a sweep needs models: --family", 2),
+    Case("commas", asked("--models", ",", command="sweep"), "there is no model called ','"),
     Case(
         "a model twice",
         asked("--models", "tiny-s,tiny-s", command="sweep"),
