@@ -4,11 +4,10 @@ documents      `split`: no document, nor one of the same content, is in two spli
 builtin_text   the built-in text: documentation and source of the standard library
 formats        what a file is by its name, and what is read of it
 rows           rows of files, folders or a Hub data set, and their fields
-pairs          pairs of source and target, and their template
+prompted       pairs of source and target, the source a prompt
 texts          open a text: documents or pairs, as its first row says
 tokenization   documents as tokens, windows of long ones, pieces of few ones
 lost_text      what a tokenizer loses of a text: dropped characters, unknown tokens
-pair_tokens    pairs as tokens, the source a prompt
 overlap        test text that stands in training text too
 dataset        all texts that settings name, read and tokenized
 separator      what stands between documents in a block

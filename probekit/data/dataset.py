@@ -6,11 +6,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from probekit import provenance
-from probekit.data import overlap, pair_tokens, tokenization
+from probekit.data import overlap, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, LONGEST, SPLITS, Document, Source, sources
 from probekit.data.lost_text import Shares
-from probekit.data.pairs import template_of
+from probekit.data.prompted import pair_tokens
+from probekit.data.prompted.pairs import template_of
 from probekit.data.texts import Documents, Pairs, open_text
 from probekit.settings import RunSettings
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TypeVar
 
-from probekit.data import documents, pairs, rows
+from probekit.data import documents, rows
 from probekit.data.documents import LONGEST, Document, Nulls, Source
-from probekit.data.pairs import USUAL_FIELDS, Pair
+from probekit.data.prompted import pairs
+from probekit.data.prompted.pairs import USUAL_FIELDS, Pair
 from probekit.errors import DataError
 from probekit.settings import RunSettings
 

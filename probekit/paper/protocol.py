@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from probekit.activations import residual_stream
-from probekit.data.pair_tokens import LAST, Sample
+from probekit.data.prompted.pair_tokens import LAST, Sample
 from probekit.data.targets import Targets
 from probekit.errors import SettingsError
 from probekit.marginalization.branch_engine import BranchEngine

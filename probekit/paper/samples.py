@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document
-from probekit.data.pair_tokens import Sample, encoded, sample, with_bos
-from probekit.data.pairs import Pair
+from probekit.data.prompted.pair_tokens import Sample, encoded, sample, with_bos
+from probekit.data.prompted.pairs import Pair
 from probekit.errors import DataError
 
 FEWEST_TARGET_TOKENS = 20

@@ -7,11 +7,11 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from probekit.data import pair_tokens
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document
 from probekit.data.lost_text import Shares
-from probekit.data.pairs import PLAIN, Pair
+from probekit.data.prompted import pair_tokens
+from probekit.data.prompted.pairs import PLAIN, Pair
 from probekit.data.tokenization import tokenize
 from probekit.errors import DataError
 from probekit.runs.setup import load_model, prepare, with_machine_defaults

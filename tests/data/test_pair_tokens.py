@@ -2,9 +2,9 @@
 
 import pytest
 
-from probekit.data import pair_tokens
 from probekit.data.blocks import TokenizedDocument
-from probekit.data.pairs import TEMPLATE, Pair, template_of
+from probekit.data.prompted import pair_tokens
+from probekit.data.prompted.pairs import TEMPLATE, Pair, template_of
 from probekit.errors import DataError, SettingsError
 from support import tiny_run
 

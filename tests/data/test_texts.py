@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from probekit.data.documents import Document, Source
-from probekit.data.pairs import USUAL_FIELDS, Pair
+from probekit.data.prompted.pairs import USUAL_FIELDS, Pair
 from probekit.data.texts import Documents, Pairs, open_text
 from probekit.errors import DataError
 from support.json_lines import jsonl

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from probekit.data import pair_tokens, pairs
 from probekit.data.documents import Document
-from probekit.data.pair_tokens import Sample
-from probekit.data.pairs import Pair
+from probekit.data.prompted import pair_tokens, pairs
+from probekit.data.prompted.pair_tokens import Sample
+from probekit.data.prompted.pairs import Pair
 from probekit.errors import DataError, ModelError
 from probekit.models.catalogue import HERE
 from probekit.paper import samples

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from probekit.data.pairs import PLAIN
+from probekit.data.prompted.pairs import PLAIN
 from probekit.pipelines.analysis.finished import Run
 from probekit.runs.metadata import documents_table, with_places
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults

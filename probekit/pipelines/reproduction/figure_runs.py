@@ -14,7 +14,7 @@ from typing import Any
 
 from probekit.data import tokenization
 from probekit.data.documents import Source, sources
-from probekit.data.pairs import USUAL_FIELDS
+from probekit.data.prompted.pairs import USUAL_FIELDS
 from probekit.data.texts import Pairs, open_text
 from probekit.errors import SettingsError
 from probekit.models import loading as models

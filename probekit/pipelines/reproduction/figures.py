@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probekit.data.documents import Source
-from probekit.data.pair_tokens import Sample
+from probekit.data.prompted.pair_tokens import Sample
 from probekit.errors import ModelError
 from probekit.models.loading import Loaded
 from probekit.paper import numbers

@@ -19,7 +19,7 @@ import pandas as pd
 
 from probekit import provenance
 from probekit.data.documents import Source
-from probekit.data.pair_tokens import Sample
+from probekit.data.prompted.pair_tokens import Sample
 from probekit.paper import numbers
 from probekit.paper.means import Mean
 from probekit.paper.numbers import PaperModel, Task

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 import probekit
 from probekit.data.documents import Source
-from probekit.data.pair_tokens import Sample
+from probekit.data.prompted.pair_tokens import Sample
 from probekit.data.texts import Pairs, open_text
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization.joint_paths import Truncation

@@ -12,7 +12,7 @@ from probekit.data import blocks
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import Document, Split, split
 from probekit.data.lost_text import kept
-from probekit.data.pairs import TEMPLATE, Pair
+from probekit.data.prompted.pairs import TEMPLATE, Pair
 from probekit.data.tokenization import within
 from probekit.errors import DataError, ModelError
 
