@@ -44,16 +44,17 @@ class RunSettings:
         batch_size: Blocks in a forward pass, or `auto`.
         trust_remote_code: Run code that comes with the model.
         text: Texts as [NAME=]PATH; none for the built-in text.
-        text_field: Name of the text in a JSONL object, parquet or Hub row.
+        text_field: Name of the text or chat in a JSONL object, parquet or Hub row.
         source_field: Name of the source in a row of pairs (`translation.de` goes into an
             object). A text whose first row has source and target is pairs: the target's tokens
             are trained on and scored, the source stands before them.
         target_field: Name of the target in a row of pairs.
-        pair_template: What stands before the target of a pair, with {source} for its source.
-            `auto`: the source and a line of dashes, or, where the names of both fields end in
-            codes of languages (`translation.de`), the paper's request to translate from the one
-            to the other; `paper`: that from German to English.
-        limit: Documents, or pairs, read from each text.
+        pair_template: A text with {source}, and {target} at its end or left out. `paper`: its
+            request to translate from German to English. `auto`: the source and a line of dashes,
+            or, where both fields end in codes of languages (`translation.de`), that for these.
+        chat_turns: What is trained on and scored of chats, rows with a list of `messages`: what
+            the `assistant` says, or `all`. They go through the tokenizer's chat template.
+        limit: Documents, pairs or chats read from each text.
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
         separator: What stands between documents in a block: `eos` (the tokenizer's end token, and
@@ -80,6 +81,7 @@ class RunSettings:
     source_field: str = "source"
     target_field: str = "target"
     pair_template: str = "auto"
+    chat_turns: Literal["assistant", "all"] = "assistant"
     limit: int | None = None
     max_tokens: int | None = None
     block: int = 256

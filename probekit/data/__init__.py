@@ -4,8 +4,8 @@ documents      `split`: no document, nor one of the same content, is in two spli
 builtin_text   the built-in text: documentation and source of the standard library
 formats        what a file is by its name, and what is read of it
 rows           rows of files, folders or a Hub data set, and their fields
-prompted       pairs of source and target, the source a prompt
-texts          open a text: documents or pairs, as its first row says
+prompted       pairs, the source a prompt; chats, the assistant's answers the targets
+texts          open a text: documents, pairs or chats, as its first row says
 tokenization   documents as tokens, windows of long ones, pieces of few ones
 lost_text      what a tokenizer loses of a text: dropped characters, unknown tokens
 overlap        test text that stands in training text too

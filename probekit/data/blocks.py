@@ -5,12 +5,14 @@ tokenizer has a BOS it comes first in each block, and before each document too w
 another token than the end. Masks come from an array of document numbers, never from token ids.
 
 A document may begin with a prompt: context, of which no token is a target. Such a document has
-a block to itself, so that nothing but its own prompt stands before its targets.
+a block to itself, so that nothing but its own prompt stands before its targets; of a chat more
+such context lies between them.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Int
@@ -30,8 +32,8 @@ class Blocks:
 
     Attributes:
         token_ids: Token ids, shape (block, pos).
-        documents: Document numbers, shape (block, pos); -1 at BOS, in a prompt but for its
-            last token, from which the first target is predicted, and behind the last document.
+        documents: Document numbers, shape (block, pos); -1 at BOS, in a prompt or aside but for
+            its last token, from which the next target is predicted, and behind the last document.
     """
 
     token_ids: Int[Tensor, "block pos"]
@@ -49,8 +51,11 @@ class Blocks:
         ([[5, 6, 9, 7, 9, 9]], [[True, True, False, True, False, False]])
         """
         valid = torch.zeros_like(self.documents, dtype=torch.bool)
-        here = self.documents[:, :-offset]
-        valid[:, :-offset] = (here != OUTSIDE) & (here == self.documents[:, offset:])
+        here, there = self.documents[:, :-offset], self.documents[:, offset:]
+        # Nothing of a target's context but what is target itself lies between the two.
+        asides = (self.documents == OUTSIDE).cumsum(1)
+        together = (here == there) & (asides[:, :-offset] == asides[:, offset:])
+        valid[:, :-offset] = (here != OUTSIDE) & together
         return valid
 
     def targets(self, offset: int) -> Int[Tensor, "block pos"]:
@@ -73,6 +78,7 @@ class TokenizedDocument:
         sha256: Digest of the content.
         whole: False if it was cut: what ends it is not its author.
         prompt: Tokens before the first that is a target; 0 if all of it is text to predict.
+        asides: Behind a prompt, where tokens begin and end that are no targets either.
         lost: Characters that no token stands for, in order; of a pair, of its target.
         n_unknown: Tokens that are the tokenizer's unknown one; of a pair, of its target.
         start: Tokens of the document before those that were taken.
@@ -91,11 +97,24 @@ class TokenizedDocument:
     n_unknown: int = 0
     start: int = 0
     n_left_out: int = 0
+    asides: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def targets(self) -> list[range]:
+        """The tokens that are targets, the end not counted: one range, of chats one a turn.
+
+        >>> chat = TokenizedDocument("d", "", "test", [5] * 9, 1, "", prompt=2, asides=((4, 7),))
+        >>> chat.targets, chat.n_targets
+        ([range(2, 4), range(7, 9)], 4)
+        """
+        edges = [self.prompt, *chain.from_iterable(self.asides), len(self.ids)]
+        ranges = (range(*each) for each in zip(edges[::2], edges[1::2], strict=True))
+        return [each for each in ranges if each]
 
     @property
     def n_targets(self) -> int:
         """Tokens that are targets, the end not counted."""
-        return len(self.ids) - self.prompt
+        return sum(map(len, self.targets))
 
 
 def pack(
@@ -151,25 +170,25 @@ def pack(
 def pack_prompted(
     ids: Sequence[Sequence[int]],
     numbers: Sequence[int],
-    prompts: Sequence[int],
+    targets: Sequence[Sequence[range]],
     block: int,
     bos: int | None,
     end: int | None,
 ) -> Blocks:
-    """Lay each document in a block of its own, its prompt as context.
+    """Lay each document in a block of its own, what is no target as context.
 
     Args:
-        ids: Token ids of each document, the prompt's first.
+        ids: Token ids of each document.
         numbers: Number of each document.
-        prompts: Tokens of each prompt, at least 1.
+        targets: Which tokens of each are targets, none of them the first; its end may be one.
         block: Tokens in a block; BOS, the longest document and its end fit into it.
         bos: First token of each block, or None.
-        end: Token after each document, a legal target, or None. Blocks are filled up with it.
+        end: Token after each document, or None. Blocks are filled up with it.
 
     Returns:
         Blocks of shape (document, pos) with pos = `block`.
 
-    >>> blocks = pack_prompted([[5, 6, 7, 8]], [3], [2], block=8, bos=0, end=9)
+    >>> blocks = pack_prompted([[5, 6, 7, 8]], [3], [[range(2, 5)]], block=8, bos=0, end=9)
     >>> blocks.token_ids.tolist(), blocks.documents.tolist()
     ([[0, 5, 6, 7, 8, 9, 9, 9]], [[-1, -1, 3, 3, 3, 3, -1, -1]])
     >>> blocks.valid(2).nonzero()[:, 1].tolist()  # 7 and 8 from 6, 8 and the end from 7
@@ -180,10 +199,10 @@ def pack_prompted(
     start = bos is not None
     if bos is not None:
         token_ids[:, 0] = bos
-    for row, (document, number, prompt) in enumerate(zip(ids, numbers, prompts, strict=True)):
-        stop = start + len(document)
-        token_ids[row, start:stop] = torch.tensor(document)
-        documents[row, start + prompt - 1 : stop + (end is not None)] = number
+    for row, (document, number, spans) in enumerate(zip(ids, numbers, targets, strict=True)):
+        token_ids[row, start : start + len(document)] = torch.tensor(document)
+        for span in spans:
+            documents[row, start + span.start - 1 : start + span.stop] = number
     return Blocks(token_ids, documents)
 
 
@@ -241,12 +260,16 @@ def _packed(
         whole = [documents[i].whole for i in plain]
         parts.append(pack([documents[i].ids for i in plain], plain, block, separator, whole))
     if prompted:
-        ids, prompts = zip(
-            *((documents[i].ids, documents[i].prompt) for i in prompted), strict=True
-        )
         # Nothing stands behind it in its block: an end that is not scored is not needed.
         end = separator.end if separator.scored else None
-        parts.append(pack_prompted(ids, prompted, prompts, block, separator.bos, end))
+        ids, targets = (
+            [documents[i].ids for i in prompted],
+            [documents[i].targets for i in prompted],
+        )
+        for i, spans in zip(prompted, targets, strict=True):
+            if end is not None and documents[i].whole:
+                spans[-1] = range(spans[-1].start, spans[-1].stop + 1)
+        parts.append(pack_prompted(ids, prompted, targets, block, separator.bos, end))
     return Blocks(
         torch.cat([part.token_ids for part in parts]),
         torch.cat([part.documents for part in parts]),
@@ -260,7 +283,7 @@ def _require_targets(
     for domain in dict.fromkeys(document.domain for document in documents):
         if domain not in reached:
             short = [d for d in documents if (d.domain, d.split) == (domain, part)]
-            longest = max(document.n_targets for document in short)
+            longest = max(len(span) for document in short for span in document.targets)
             what = "target" if short[0].prompt else "document"
             raise DataError(
                 f"{domain}: the {part} split has no position with a target {horizon} tokens "

@@ -10,9 +10,9 @@ from probekit.data import overlap, tokenization
 from probekit.data.blocks import TokenizedDocument
 from probekit.data.documents import BUILT_IN, LONGEST, SPLITS, Document, Source, sources
 from probekit.data.lost_text import Shares
-from probekit.data.prompted import pair_tokens
+from probekit.data.prompted import chat_tokens, pair_tokens
 from probekit.data.prompted.pairs import template_of
-from probekit.data.texts import Documents, Pairs, open_text
+from probekit.data.texts import Chats, Documents, Pairs, open_text
 from probekit.settings import RunSettings
 
 # Reading stops at so many characters, or so many for each token wanted: ten times what a
@@ -29,12 +29,12 @@ _OfText = tuple[list[Document], list[TokenizedDocument], list[dict[str, str]]]
 def read(
     tokenizer: PreTrainedTokenizerBase, settings: RunSettings, block: int
 ) -> tuple[list[TokenizedDocument], list[dict[str, Any]], list[dict[str, str]]]:
-    """Read and tokenize the texts that settings name, each of documents or of pairs.
+    """Read and tokenize the texts that settings name, each of documents, pairs or chats.
 
     Args:
         tokenizer: The model's.
         settings: Which texts, and how much of each.
-        block: Tokens in a block; longer pairs are left out.
+        block: Tokens in a block; longer pairs are left out, longer chats cut.
 
     Returns:
         The documents of all texts; rows of `text` in results.json; code and message of what a
@@ -51,6 +51,8 @@ def read(
         opened = open_text(source, settings.text_field, pair_fields, _longest(settings))
         if isinstance(opened, Pairs):
             read_documents, tokenized, its_warnings = _pairs(opened, tokenizer, settings, block)
+        elif isinstance(opened, Chats):
+            read_documents, tokenized, its_warnings = _chats(opened, tokenizer, settings, block)
         else:
             read_documents, tokenized, its_warnings = _documents(opened, tokenizer, settings)
         documents += tokenized
@@ -109,8 +111,7 @@ def _pairs(
     opened: Pairs, tokenizer: PreTrainedTokenizerBase, settings: RunSettings, block: int
 ) -> _OfText:
     source, budget = opened.source, settings.max_tokens
-    most = max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * budget) if budget else CHARACTERS
-    pairs = opened.take(settings.limit, most)
+    pairs = opened.take(settings.limit, _most_characters(budget))
     fields = settings.source_field, settings.target_field
     template = template_of(settings.pair_template, fields)
     tokenized, n_long = pair_tokens.tokenize(
@@ -120,6 +121,25 @@ def _pairs(
     if n_long:
         warnings.append(_long_warning(source, n_long, len(pairs), block))
     return [pair.document(source.domain) for pair in pairs], tokenized, warnings
+
+
+def _chats(
+    opened: Chats, tokenizer: PreTrainedTokenizerBase, settings: RunSettings, block: int
+) -> _OfText:
+    source, budget = opened.source, settings.max_tokens
+    chats = opened.take(settings.limit, _most_characters(budget))
+    documents, tokenized = chat_tokens.tokenize(
+        source.domain, chats, tokenizer, block, budget, settings.chat_turns
+    )
+    n_silent = len(chats) - len(documents)
+    warnings = [_chats_warning(source, tokenized, settings.chat_turns)]
+    if n_silent:
+        warnings.append(_silent_warning(source, n_silent, len(chats), block))
+    return documents, tokenized, warnings
+
+
+def _most_characters(budget: int | None) -> int:
+    return max(FEWEST_CHARACTERS, CHARACTERS_A_TOKEN * budget) if budget else CHARACTERS
 
 
 def _row(
@@ -206,4 +226,28 @@ def _long_warning(source: Source, n_long: int, n_pairs: int, block: int) -> dict
         "code": "pairs-left-out",
         "message": f"{source.domain}: {n_long:,} of {n_pairs:,} pairs are longer than a block of "
         f"{block} tokens and were left out.",
+    }
+
+
+def _chats_warning(
+    source: Source, taken: Sequence[TokenizedDocument], turns: str
+) -> dict[str, str]:
+    n_tokens = sum(len(document.ids) for document in taken)
+    n_targets = sum(document.n_targets for document in taken)
+    n_cut = sum(document.n_left_out > 0 for document in taken)
+    said = "what the assistant says" if turns == "assistant" else "all but the first of each chat"
+    return {
+        "code": "chats",
+        "message": f"{source.domain}: of the {n_tokens:,} tokens of {len(taken):,} chats in the "
+        f"tokenizer's template {n_targets:,}, {said} (--chat-turns {turns}), are trained on and "
+        f"scored; the rest is context, and no chat sees another. Cut at the end of their block: "
+        f"{n_cut:,}.",
+    }
+
+
+def _silent_warning(source: Source, n_silent: int, n_chats: int, block: int) -> dict[str, str]:
+    return {
+        "code": "chats-left-out",
+        "message": f"{source.domain}: in {n_silent:,} of {n_chats:,} chats the assistant says "
+        f"nothing within a block of {block} tokens (--block): they were left out.",
     }

@@ -44,8 +44,8 @@ def _n_grams(documents: Iterable[TokenizedDocument]) -> NDArray[np.uint64]:
     """
     factors = np.random.default_rng(0).integers(2**63, size=LENGTH, dtype=np.uint64) * 2 + 1
     found = [np.empty(0, dtype=np.uint64)]
-    for document in documents:
-        ids = np.array(document.ids[document.prompt :], dtype=np.uint64)
+    for document, span in ((each, span) for each in documents for span in each.targets):
+        ids = np.array(document.ids[span.start : span.stop], dtype=np.uint64)
         if len(ids) >= LENGTH:
             found.append(np.lib.stride_tricks.sliding_window_view(ids, LENGTH) @ factors)
     return np.concatenate(found)

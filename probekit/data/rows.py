@@ -14,7 +14,7 @@ from probekit.data.formats import kinds, lines, tables
 from probekit.errors import DataError
 
 HUB, BUILT_IN = "hub:", "builtin:"
-# Fields of a row that hold a chat: a list of who said what.
+# Usual fields of a chat: a list of who said what.
 CHATS = ("messages", "conversations", "conversation", "chat")
 
 Row = Mapping[str, Any]
@@ -104,13 +104,6 @@ def text(row: Row, field: str, where: str, way_out: str) -> str:
 
 
 def _no_text(row: Row, field: str, where: str, way_out: str) -> DataError:
-    for chat in CHATS:
-        if chat in row and not isinstance(row[chat], str):
-            return DataError(
-                f"{where} holds a chat in {chat!r}, and chats are not read yet: write each as one "
-                f"text, with tokenizer.apply_chat_template(row[{chat!r}], tokenize=False), into "
-                "a field 'text'"
-            )
     found = f" (it holds {reprlib.repr(value(row, field))})" if has(row, field) else ""
     return DataError(
         f"{where} has no text field {field!r}{found}; its fields are {sorted(row)}. {way_out}"

@@ -1,4 +1,4 @@
-"""Open a text: a text holds documents, or pairs of source and target, as its first row says."""
+"""Open a text: it holds documents, pairs of source and target, or chats, as its first row says."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,12 +7,13 @@ from typing import TypeVar
 
 from probekit.data import documents, rows
 from probekit.data.documents import LONGEST, Document, Nulls, Source
-from probekit.data.prompted import pairs
+from probekit.data.prompted import chats, pairs
+from probekit.data.prompted.chats import Chat
 from probekit.data.prompted.pairs import USUAL_FIELDS, Pair
 from probekit.errors import DataError
 from probekit.settings import RunSettings
 
-T = TypeVar("T", Document, Pair)
+T = TypeVar("T", Document, Pair, Chat)
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,41 @@ class Pairs:
         return taken
 
 
+@dataclass(frozen=True)
+class Chats:
+    """An open text of chats.
+
+    Attributes:
+        source: Where it is.
+        entries: Its chats, in its own order, to be read once.
+    """
+
+    source: Source
+    entries: Iterator[Chat]
+
+    def take(self, limit: int | None = None, max_characters: int | None = None) -> list[Chat]:
+        """Return the first chats, as `Documents.take` does documents.
+
+        Raises:
+            DataError: If none has a message, or a row that is reached holds no chat.
+        """
+        taken = list(_up_to(max_characters, islice(self.entries, limit)))
+        if not taken:
+            raise DataError(f"{self.source.location} holds no chat: every one is empty")
+        return taken
+
+
 def open_text(
     source: Source,
     text_field: str = RunSettings.text_field,
     pair_fields: tuple[str, str] = USUAL_FIELDS,
     longest: int = LONGEST,
-) -> Documents | Pairs:
-    """Open a text; it is pairs if its first row has both fields of pairs, else documents.
+) -> Documents | Pairs | Chats:
+    """Open a text: of pairs or of chats if its first row is one, else of documents.
 
     Args:
         source: Where to read and what to call it.
-        text_field: Name of the text in a row that is a document.
+        text_field: Name of the text in a row that is a document, or of a chat.
         pair_fields: Names of source and target in a row that is a pair; dots go into nested
             objects (`translation.de`).
         longest: Characters of a document that are taken; behind them it is cut.
@@ -94,7 +119,7 @@ def open_text(
     """
     if not rows.are_in(source.location):
         return Documents(source, documents.from_files(source, longest))
-    opened = rows.read(source.location, (*pair_fields, text_field))
+    opened = rows.read(source.location, (*pair_fields, text_field, *rows.CHATS))
     first = list(islice(opened, 1))
     every = chain(first, opened)
     for _, row in first:
@@ -102,6 +127,8 @@ def open_text(
             return Pairs(source, pairs.from_rows(source.location, pair_fields, every))
         if pair_fields != USUAL_FIELDS:
             pairs.require_fields(row, pair_fields, f"the first row of {source.location}")
+        if field := chats.field_of(row, text_field):
+            return Chats(source, chats.from_rows(source.location, field, every))
     nulls = Nulls()
     entries = documents.from_rows(source, text_field, every, nulls, longest)
     return Documents(source, entries, nulls)

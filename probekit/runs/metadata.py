@@ -3,12 +3,13 @@
 import datetime
 import uuid
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from probekit import provenance
-from probekit.data.blocks import OUTSIDE
+from probekit.data.blocks import OUTSIDE, TokenizedDocument
 from probekit.progress import Journal
 from probekit.runs.setup import Setup
 
@@ -100,8 +101,14 @@ def with_places(positions: pd.DataFrame, setup: Setup) -> pd.DataFrame:
     block, position = (blocks != OUTSIDE).nonzero(as_tuple=True)
     owners = blocks[block, position].numpy()
     places = pd.DataFrame({"block": block.numpy(), "position": position.numpy()})
-    # The first position of a pair is the last token of its prompt.
-    first = [document.start + max(document.prompt - 1, 0) for document in setup.documents]
+    of_document = [_predicting(document) for document in setup.documents]
     before = pd.Series(owners).groupby(owners).cumcount()
-    places["token"] = [first[owner] + n for owner, n in zip(owners, before, strict=True)]
+    places["token"] = [of_document[owner][n] for owner, n in zip(owners, before, strict=True)]
     return positions.merge(places, on=["block", "position"], how="left")
+
+
+def _predicting(document: TokenizedDocument) -> list[int]:
+    """Return the tokens that stand in blocks as a document's own: targets, and what is before."""
+    # From the last token before a target on, that is predicted; its end stands behind the last.
+    inside = (range(max(span.start - 1, 0), span.stop) for span in document.targets)
+    return [document.start + at for at in (*chain.from_iterable(inside), len(document.ids))]

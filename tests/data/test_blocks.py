@@ -1,5 +1,7 @@
 """Token blocks and their masks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -165,12 +167,24 @@ def test_targets_of_a_pair_are_predicted_from_its_last_prompt_token_on(
     positions: dict[int, list[int]],
 ) -> None:  # fmt: skip
     # 5 and 6 are the prompt, 7 and 8 the target.
-    blocks = pack_prompted([[5, 6, 7, 8]], [4], [2], 7, bos, end)
+    blocks = pack_prompted([[5, 6, 7, 8]], [4], [[range(2, 4 + (end is not None))]], 7, bos, end)
     assert blocks.token_ids.tolist() == [ids]
     assert blocks.documents.tolist() == [documents]
     for offset, wanted in positions.items():
         assert blocks.valid(offset).nonzero()[:, 1].tolist() == wanted
     assert blocks.targets(1)[blocks.valid(1)].tolist() == ([7, 8] if end is None else [7, 8, 9])
+
+
+def test_targets_of_a_chat_are_predicted_from_their_own_turn() -> None:
+    # Two turns, the tokens 3 and 4 and the token 8; what lies between is context.
+    chat = TokenizedDocument(
+        "d", "", "test", [1, 2, 3, 4, 5, 6, 7, 8], 1, "", False, prompt=2, asides=((4, 7),)
+    )
+    parts = [replace(chat, split=part) for part in SPLITS]
+    blocks = blocks_by_split(parts, KNOWN, 10, horizon=1)["test"]
+    assert blocks.documents.tolist() == [[-1, -1, 2, 2, 2, -1, -1, 2, 2, -1]]
+    found = {k: blocks.targets(k)[blocks.valid(k)].tolist() for k in (1, 2, 3, 4)}
+    assert found == {1: [3, 4, 8], 2: [4], 3: [], 4: []}  # nor the end, which is the template's
 
 
 PAIRS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6)
@@ -182,10 +196,11 @@ def test_all_that_lies_between_a_position_and_its_target_is_target(
 ) -> None:
     ids = [[3] * prompt + [5] * target for prompt, target in sizes]
     block = max(map(len, ids)) + 2 + spare
-    blocks = pack_prompted(ids, range(len(ids)), [prompt for prompt, _ in sizes], block, *ends)
+    start, has_end = ends[0] is not None, ends[1] is not None
+    targets = [[range(prompt, prompt + target + has_end)] for prompt, target in sizes]
+    blocks = pack_prompted(ids, range(len(ids)), targets, block, *ends)
     offset = min(offset, block - 1)
     found = blocks.valid(offset)
-    start, has_end = ends[0] is not None, ends[1] is not None
     for row, (prompt, target) in enumerate(sizes):
         first = start + prompt  # the first token that is a target
         wanted = list(range(first - 1, first + target + has_end - offset))

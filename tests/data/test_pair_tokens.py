@@ -46,6 +46,7 @@ def test_the_template_is_the_papers() -> None:
         ("auto", ("source", "target"), "{source}\n---\n"),
         ("auto", ("de", "answer"), "{source}\n---\n"),
         ("Q: {source}\\nA: ", ("de", "en"), "Q: {source}\nA: "),
+        ("Q: {source} A: {target}", ("de", "en"), "Q: {source} A: "),
     ],
 )
 def test_the_template_follows_what_is_known_of_the_pairs(
@@ -54,7 +55,9 @@ def test_the_template_follows_what_is_known_of_the_pairs(
     assert template_of(asked, fields) == template
 
 
-@pytest.mark.parametrize("asked", ["Q: ", "{source} {source}", ""])
+@pytest.mark.parametrize(
+    "asked", ["Q: ", "{source} {source}", "", "{target} {source}", "{source}{target}."]
+)
 def test_a_template_without_its_source_is_an_error(asked: str) -> None:
     with pytest.raises(SettingsError, match="--pair-template must be auto, paper or a text with"):
         template_of(asked, ("source", "target"))

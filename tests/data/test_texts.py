@@ -10,14 +10,14 @@ import pytest
 
 from probekit.data.documents import Document, Source
 from probekit.data.prompted.pairs import USUAL_FIELDS, Pair
-from probekit.data.texts import Documents, Pairs, open_text
+from probekit.data.texts import Chats, Documents, Pairs, open_text
 from probekit.errors import DataError
 from support.json_lines import jsonl
 
 NESTED = ("translation.de", "translation.en")
 
 
-def opened(location: Path | str, *fields: str) -> Documents | Pairs:
+def opened(location: Path | str, *fields: str) -> Documents | Pairs | Chats:
     pair_fields = (fields[0], fields[1]) if fields else USUAL_FIELDS
     return open_text(Source("d", str(location)), pair_fields=pair_fields)
 

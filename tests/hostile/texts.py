@@ -112,11 +112,23 @@ CASES = (
     Case("Latin-1 late", given("a.txt", a_txt=b"x" * 99_999 + b"\xe9"), "byte 99999 …LATIN1"),
     Case("depth", given("a.jl", a_jl=DEEP), "a.jl line 1 is nested too deep"),
     Case("digits", given("a.jl", a_jl=DIGITS.encode() + rows()), "train … in ", 0),
-    Case("chats", given("a.jl", a_jl=CHAT), "holds a chat in 'messages', and chats are not read"),
+    Case(
+        "chats", given("a.jl", a_jl=CHAT), "a holds chats, and the tokenizer of this model has no"
+    ),
     Case(
         "chats by name",
-        given("a.jl", "--text-field", "messages", a_jl=CHAT),
-        "apply_chat_template… into a field 'text'",
+        given("a.jl", "--text-field", "m", a_jl=CHAT.replace("messages", "m")),
+        "holds chats, … or write each chat as one text",
+    ),
+    Case(
+        "a chat of nobody",
+        given("a.jl", a_jl='{"messages": [{"content": "Hello"}]}'),
+        "a.jl line 1 has no chat in 'messages': it must be a list of messages, each with a 'role'",
+    ),
+    Case(
+        "chats for the paper",
+        lambda folder: ["reproduce", "figure-1", *given("a.jl", a_jl=CHAT)(folder)[-2:]],
+        "a.jl holds chats; the paper's texts are pairs and documents",
     ),
     Case("a null", given("a.jl", a_jl=b'{"text": null}\n' + rows()), "their 'text' is null: 1.", 0),
     Case("nulls", given("a.jl", a_jl=b'{"text": null}\n' * 9), "in it is empty or null"),

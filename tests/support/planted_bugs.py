@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(
         "targets cross the ends of documents: the mask is dropped",
         "probekit.data.blocks",
-        "(here != OUTSIDE) & (here == self.documents[:, offset:])",
+        "(here != OUTSIDE) & together",
         "here != OUTSIDE",
         ("tests/data/test_blocks.py::test_a_target_lies_in_the_position_s_own_document",),
     ),
@@ -222,8 +222,8 @@ MUTATIONS = (
     Mutation(
         "the tokens of a pair's prompt are targets too",
         "probekit.data.blocks",
-        "documents[row, start + prompt - 1 : stop",
-        "documents[row, start : stop",
+        "documents[row, start + span.start - 1 : start + span.stop]",
+        "documents[row, start : start + span.stop]",
         (
             "tests/data/test_blocks.py::test_targets_of_a_pair_are_predicted_from_its_last_prompt_token_on",
         ),

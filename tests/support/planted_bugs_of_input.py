@@ -30,4 +30,21 @@ MUTATIONS = (
             "::test_the_answer_is_one_sentence_and_listed[names: a text with an escape]",
         ),
     ),
+    Mutation(
+        "what the user of a chat says is a target too",
+        "probekit.data.prompted.chat_tokens",
+        "found.append((len(before), len(after)))",
+        "found.append((0, len(after)))",
+        (
+            "tests/data/test_chat_tokens.py"
+            "::test_what_the_assistant_says_is_target_and_all_else_context[plain]",
+        ),
+    ),
+    Mutation(
+        "a turn of a chat is predicted from the turn before it",
+        "probekit.data.blocks",
+        "(here == there) & (asides[:, :-offset] == asides[:, offset:])",
+        "here == there",
+        ("tests/data/test_blocks.py::test_targets_of_a_chat_are_predicted_from_their_own_turn",),
+    ),
 )

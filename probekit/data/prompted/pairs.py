@@ -31,7 +31,7 @@ def template_of(asked: str, fields: tuple[str, str]) -> str:
     r"""Return the template that a setting asks for, with {source} for the source.
 
     Args:
-        asked: `auto`, `paper`, or a template, in which \\n is a line feed.
+        asked: `auto`, `paper`, or a template, in which \\n is a line feed and {target} may end.
         fields: Names of source and target; `auto` takes languages from them.
 
     Raises:
@@ -45,12 +45,13 @@ def template_of(asked: str, fields: tuple[str, str]) -> str:
     if asked == "paper":
         return TEMPLATE
     if asked != "auto":
-        if asked.count("{source}") != 1:
+        template = asked.removesuffix("{target}")
+        if template.count("{source}") != 1 or "{target}" in template:
             raise SettingsError(
-                "--pair-template must be auto, paper or a text with {source} in it once, got "
-                f"{asked!r}"
+                "--pair-template must be auto, paper or a text with {source} in it once, and with "
+                f"{{target}} at its end or not at all, got {asked!r}"
             )
-        return asked.replace("\\n", "\n")
+        return template.replace("\\n", "\n")
     codes = [name.rpartition(".")[2].lower() for name in fields]
     if not all(code in LANGUAGES for code in codes):
         return PLAIN

@@ -15,8 +15,8 @@ from typing import Any
 from probekit.data import tokenization
 from probekit.data.documents import Source, sources
 from probekit.data.prompted.pairs import USUAL_FIELDS
-from probekit.data.texts import Pairs, open_text
-from probekit.errors import SettingsError
+from probekit.data.texts import Chats, Pairs, open_text
+from probekit.errors import DataError, SettingsError
 from probekit.models import loading as models
 from probekit.models.anatomy import find_anatomy
 from probekit.models.catalogue import family
@@ -128,6 +128,8 @@ def _about(setting: Setting) -> str:
 
 def _read(source: Source, request: FigureRequest) -> Text:
     opened = open_text(source, request.text_field, request.fields)
+    if isinstance(opened, Chats):
+        raise DataError(f"{source.location} holds chats; the paper's texts are pairs and documents")
     task: Task = "translation" if isinstance(opened, Pairs) else "open_ended"
     return Text(source, task, opened.take(max_characters=CHARACTERS))
 
