@@ -6,6 +6,7 @@ devices       device and dtype settings against what the machine has
 loading_errors  what libraries raise about a checkpoint, in one sentence
 loading       a model and its tokenizer, loaded
 objects       a model and a tokenizer given as objects, taken out of their wrappers
+products      large float32 products on a CPU
 as_found      what a caller set in torch and in his model, put aside for a call
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ

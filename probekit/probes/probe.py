@@ -24,6 +24,7 @@ from torch.nn.functional import silu
 
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
+from probekit.models.products import linear
 from probekit.probes.convex.affine_objective import scaled_unembedding
 from probekit.readout import (
     CONCAT,
@@ -121,8 +122,8 @@ def _order(key: ProbeKey) -> tuple[int, int]:
 
 def _affine(probe: Tensors, z: Hidden, unembedding: Tensor) -> Logits:
     # A sum of its own would take another pass over [n, vocab].
-    hidden = torch.addmm(probe["b"], z, probe["A"].T)
-    return torch.addmm(probe["c"], hidden, unembedding.T)
+    hidden = linear(z, probe["A"], probe["b"])
+    return linear(hidden, unembedding, probe["c"])
 
 
 def _full(probe: Tensors, z: Hidden, _: Tensor) -> Logits:
@@ -168,11 +169,10 @@ def in_place_of_output(anatomy: Anatomy, probe: Probe) -> Iterator[None]:
     slope, shift, bias = (probe.tensors[name] for name in ("A", "b", "c"))
 
     def replaced(hidden: Tensor) -> Tensor:
-        mapped = torch.addmm(shift, hidden.float().flatten(0, -2), slope.T)
+        mapped = linear(hidden.float(), slope, shift)
         # The model goes on to multiply by its output scale, which c includes already.
-        logits = torch.addmm(bias / anatomy.scale, mapped, anatomy.unembedding.float().T)
-        shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])
-        return shaped.to(hidden.dtype)
+        logits = linear(mapped, anatomy.unembedding.float(), bias / anatomy.scale)
+        return logits.to(hidden.dtype)
 
     output: Any = anatomy.output_embeddings
     patched = output.__dict__.get("forward")  # where somebody patched it
