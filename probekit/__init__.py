@@ -3,7 +3,7 @@
     run = probekit.analyze("tiny")      the main job; see `probekit.pipelines.analysis.analyze`
     run.scores                          a tidy DataFrame
     run.report                          the HTML report
-    probekit.load(folder)               a finished run
+    probekit.load(folder)               a finished run, also "hub:owner/name"
     probekit.load_probes(folder)        its probes, to apply to new text
     probekit.compare([folder, ...])     several runs side by side
     probekit.study_heads("tiny")        heads, trained by several strategies

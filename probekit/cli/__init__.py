@@ -7,6 +7,7 @@ compare         compare and sweep
 heads           heads
 draft           draft
 reproduce       reproduce
+push            push
 options         flags that several commands have
 values          values of flags: counts such as 10k, and lists
 help            what -h and --help-all say

@@ -21,6 +21,7 @@ from probekit.cli.options import (
 from probekit.cli.printing import aligned, begin, show, told
 from probekit.cli.values import listed
 from probekit.errors import SettingsError
+from probekit.hub import PREFIX
 from probekit.runs.ranks import number_and_count
 from probekit.settings import Settings, from_file
 
@@ -55,7 +56,8 @@ def compare(
     from probekit.pipelines.comparison import compare
 
     comparison = compare.compare(folders)
-    parents = [os.path.abspath(folder.parent) for folder in folders]  # noqa: PTH100 -- links are kept
+    kept = [folder for folder in folders if not str(folder).startswith(PREFIX)]
+    parents = [os.path.abspath(folder.parent) for folder in kept or [Path("page")]]  # noqa: PTH100 -- links are kept
     common, here = Path(os.path.commonpath(parents)), Path.cwd()
     common = common.relative_to(here) if common.is_relative_to(here) else common
     path = output or common / "compare.html"

@@ -34,6 +34,7 @@ from probekit.cli.options import (
     write_figures,
 )
 from probekit.cli.printing import aligned, begin, coloured, load, show, told
+from probekit.cli.push import push
 from probekit.cli.reproduce import reproduce
 from probekit.cli.stopping import exit_code
 from probekit.errors import ProbekitError, SettingsError, memory_stated
@@ -194,21 +195,9 @@ def report(
     figures: Figures = False,
 ) -> None:
     """Render the report of a finished run, study of heads or measured draft again."""
-    from probekit import reports
-    from probekit.pipelines.analysis import finished
-    from probekit.pipelines.drafting import draft as measured
-    from probekit.pipelines.head_study import study_heads
+    from probekit.pipelines.publishing.read_job import read_job
 
-    if (run / study_heads.FILE).exists():
-        document = study_heads.load(run).document
-        page = reports.render_heads(document)
-    elif (run / measured.FILE).exists():
-        document = measured.load(run).document
-        page = reports.render_draft(document)
-    else:
-        done = finished.load(run)
-        document = done.results
-        page = reports.render(document, done.passages)
+    document, page = read_job(run)
     files.write_text(run / "report.html", page)
     if figures:
         write_figures(document, run / "figures")
@@ -219,6 +208,7 @@ command()(compare.compare)
 command(RESUMABLE, shared=True)(compare.sweep)
 for _function in (heads, draft, reproduce):
     command(RESUMABLE)(_function)
+command()(push)
 
 
 def _offsets(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,5 +5,6 @@ comparison    `probekit compare` and `sweep`: several runs on one page
 head_study    `probekit heads`: train heads by several strategies and score them
 drafting      `probekit draft`: readouts draft, the model verifies, timed
 reproduction  `probekit reproduce`: the paper's figures and table 1, measured again
+publishing    `probekit push` and `report`: a finished job, whichever it is, read and put on the Hub
 calibration   `probekit doctor --calibrate`: texts with known answers
 """

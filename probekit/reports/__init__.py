@@ -17,12 +17,13 @@ from probekit.reports.analysis.page import render
 from probekit.reports.comparison.page import comparison_figures, render_comparison
 from probekit.reports.drafting.page import render_draft
 from probekit.reports.heads.page import render_heads
-from probekit.reports.publication.figure_files import figure_files, write_figures
+from probekit.reports.publication.figure_files import figure_files, lead_figure, write_figures
 from probekit.reports.reproduction.page import render_reproduction
 
 __all__ = [
     "comparison_figures",
     "figure_files",
+    "lead_figure",
     "render",
     "render_comparison",
     "render_draft",

@@ -15,13 +15,14 @@ log.jsonl           progress events
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from probekit import digests, provenance, toml
 from probekit.errors import RunError, SettingsError
 from probekit.files import as_json, write_text
+from probekit.hub import name_of
 from probekit.runs.lock import unwritable
 from probekit.runs.own_files import (
     SETTINGS,
@@ -179,11 +180,13 @@ def read_settings(path: Path, kind: type[AnySettings]) -> AnySettings:
             "name another folder with --output"
         )
     try:
-        return kind.from_mapping(toml.read(path))
+        record = kind.from_mapping(toml.read(path))
     except SettingsError as error:
         raise RunError(
             f"{path} does not hold settings of this version of `probekit {kind.command}`: {error}"
         ) from None
+    # Whoever put a run on the Hub does not decide what code runs here.
+    return replace(record, trust_remote_code=False) if name_of(path) else record
 
 
 def require_no_other(folder: Path, marker: str) -> None:

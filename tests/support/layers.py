@@ -21,7 +21,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
 # What any package may import, and which import no package.
 WORDS = {
     "errors", "shapes", "checks", "settings", "toml", "readout", "files", "privacy", "provenance",
-    "progress", "digests", "tensor_files",
+    "progress", "digests", "tensor_files", "hub",
 }  # fmt: skip
 
 LIBRARY = ROOT / "probekit"

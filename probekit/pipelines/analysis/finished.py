@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from probekit.hub import local
 from probekit.reports.cards import InFolder
 from probekit.runs.folder import DOCUMENTS, PASSAGES, RESULTS, SCHEMA, read_settings
 from probekit.runs.own_files import SETTINGS
@@ -61,10 +62,10 @@ class Run(InFolder):
 
 
 def load(folder: str | Path) -> Run:
-    """Read a run folder.
+    """Read a run folder, or hub:owner/name[@revision].
 
     Raises:
         RunError: If it holds no finished run, or one of another schema.
     """
-    folder = Path(folder)
+    folder = local(folder)
     return Run(folder, read_json(folder / RESULTS, SCHEMA))

@@ -18,6 +18,7 @@ import pandas as pd
 
 from probekit import files, reports
 from probekit.errors import RunError
+from probekit.hub import name_of
 from probekit.pipelines.analysis import finished
 from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.comparison import configuration
@@ -169,7 +170,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     candidates = [
         [Path(name).name for name in models],
         models,
-        [run.folder.name for run in runs],
+        [name_of(run.folder) or run.folder.name for run in runs],
         [str(run.folder.resolve().relative_to(parents)) for run in runs],
     ]
     names = candidates[0]
@@ -192,7 +193,7 @@ def _described(run: ComparedRun) -> dict[str, Any]:
     parts = ("model", "run", "text", "verdict", "warnings")
     return {
         "name": run.name,
-        "folder": str(run.run.folder),
+        "folder": name_of(run.run.folder) or str(run.run.folder),
         **{part: run.results[part] for part in parts},
     }
 

@@ -22,6 +22,7 @@ from probekit.data.documents import Split
 from probekit.data.targets import Targets, read_targets, write_targets
 from probekit.drafting import cost
 from probekit.errors import DataError, SettingsError
+from probekit.hub import local
 from probekit.marginalization.greedy_targets import model_targets
 from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded, longest
@@ -186,7 +187,7 @@ def load(folder: str | Path) -> DraftRun:
     Raises:
         RunError: If it holds no finished one, or one of another schema.
     """
-    folder = Path(folder)
+    folder = local(folder)
     return DraftRun(folder, read_json(folder / FILE, SCHEMA, "measured draft"))
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from probekit import files
 from probekit.errors import DataError, ModelError, RunError
+from probekit.hub import local
 from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
@@ -137,7 +138,7 @@ def load(folder: str | Path) -> HeadRun:
     Raises:
         RunError: If it holds no finished one, or one of another schema.
     """
-    folder = Path(folder)
+    folder = local(folder)
     return HeadRun(folder, read_json(folder / FILE, SCHEMA, "study of heads"))
 
 
@@ -148,7 +149,7 @@ def load_study(folder: str | Path) -> Study:
         RunError: If the folder holds no finished run, or its model or text is another now or
             cannot be read.
     """
-    folder = Path(folder)
+    folder = local(folder)
     finished = load(folder)
     settings = results.read_settings(folder / SETTINGS, HeadSettings)
     try:

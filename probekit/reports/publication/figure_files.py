@@ -33,6 +33,14 @@ def figure_files(document: Mapping[str, Any]) -> dict[str, bytes]:
     return exported(drawings(document))
 
 
+def lead_figure(document: Mapping[str, Any]) -> bytes | None:
+    """Return the figure that answers first, as a PNG: the share of what is known that is read."""
+    every = list(drawings(document))
+    shares = [drawing for drawing in every if drawing.name.startswith("curves-share")]
+    chosen = (shares or every)[:1]
+    return exported(chosen)[f"{chosen[0].name}.png"] if chosen else None
+
+
 def write_figures(document: Mapping[str, Any], folder: Path) -> int:
     """Write the figures of a document into a folder, and return the number of files.
 
