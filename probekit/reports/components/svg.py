@@ -15,6 +15,9 @@ MARK = "mark:"  # a gid that starts so becomes a class
 # What stands in a drawing for the page's colours until the page sets them; no palette has them.
 _TEXT, _OTHER = "#010203", "#0a0b{:02x}"
 _PAGE = (_TEXT, *(_OTHER.format(number) for number in range(1, 256)))
+# Said once, at the root, or what is so anyway.
+_ROOT = (f"fill:{_TEXT}", "font-size:9.5px")
+_NEEDLESS = frozenset((*_ROOT, "stroke-dashoffset:0"))
 _REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)(?=$|\))")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 
@@ -81,14 +84,14 @@ def inline(draw: "Callable[[], Figure]", prefix: str) -> str:
     _rename(root, prefix)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.attrib |= {"aria-hidden": "true", "focusable": "false"}
+    root.attrib |= {"aria-hidden": "true", "focusable": "false", "style": ";".join(_ROOT)}
     text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
     text = re.sub(r"#0a0b([0-9a-f]{2})", lambda colour: f"var(--o{int(colour[1], 16)})", text)
     return text.replace(_TEXT, "currentColor")
 
 
 def _strip(root: ElementTree.Element) -> None:
-    """Drop metadata, namespaces, blank text, font names and needless digits."""
+    """Drop metadata, namespaces, blank text, font names, needless digits and style."""
     for parent in list(root.iter()):
         for child in list(parent):
             if _bare(child.tag) in {"metadata", "style"}:
@@ -96,6 +99,9 @@ def _strip(root: ElementTree.Element) -> None:
     for element in root.iter():
         element.tag = _bare(element.tag)
         element.attrib = {_bare(name): _short(value) for name, value in element.attrib.items()}
+        if style := element.attrib.pop("style", ""):
+            said = ";".join(part for part in style.split(";") if part not in _NEEDLESS)
+            element.attrib |= {"style": said} if said else {}
         element.text = (element.text or "").strip()
         element.tail = ""
 
