@@ -23,11 +23,11 @@ from probekit.scoring.losses import finite_losses
 from probekit.scoring.score import predictions
 from probekit.shapes import Logits, Targets1d
 
-MOST_TOKENS = 200
+MOST_TOKENS = 160
 MOST_LAYERS = 9
 FIRST = 5
 # A passage is to be long enough to be read, and there is to be more than one of a domain.
-USUAL_TOKENS = 50
+USUAL_TOKENS = 40
 SHORTEST_SHARE = 20
 
 
@@ -86,7 +86,7 @@ def choose(
 ) -> list[Passage]:
     """Choose passages of so many tokens in all at most, shared equally among the domains.
 
-    Those are drawn first in which every token has a target at each offset. Beyond ten domains
+    Those are drawn first in which every token has a target at each offset. Beyond eight domains
     the others are left out: a passage of fewer than twenty tokens tells a reader little.
 
     Args:

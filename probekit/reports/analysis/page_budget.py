@@ -8,7 +8,7 @@ from probekit.reports.components.numbers import METRICS, Metric
 MOST_PAGE = 1_850_000  # bytes; above 2 MB pages are slow to open and hard to send
 MOST_POINTS = 6_000  # of curves: about 95 bytes a point with band and lens, 0.6 MB
 MOST_CELLS = 5_000  # of maps: about 85 bytes a cell, 0.4 MB
-MOST_INSPECTED = 360_000  # bytes of passages: 200 tokens, 9 layers, 4 offsets, 2 readouts whole
+MOST_INSPECTED = 360_000  # bytes of passages: 160 tokens, 9 layers, 4 offsets, 2 readouts whole
 LEAST_INSPECTED = 150_000  # what passages get where the rest of the page is large
 # Nats, and bits given the token, are bits up to a constant of offset and domain; top-5 runs
 # close to top-1; shares of the first text stand on the first screen anyway.

@@ -17,7 +17,7 @@ _TEXT, _OTHER = "#010203", "#0a0b{:02x}"
 _PAGE = (_TEXT, *(_OTHER.format(number) for number in range(1, 256)))
 # Said once, at the root, or what is so anyway.
 _ROOT = (f"fill:{_TEXT}", "font-size:9.5px")
-_NEEDLESS = frozenset((*_ROOT, "stroke-dashoffset:0"))
+_NEEDLESS = frozenset((*_ROOT, "stroke-dashoffset:0", "stroke-linejoin:miter"))
 _REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)(?=$|\))")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 
@@ -91,10 +91,11 @@ def inline(draw: "Callable[[], Figure]", prefix: str) -> str:
 
 
 def _strip(root: ElementTree.Element) -> None:
-    """Drop metadata, namespaces, blank text, font names, needless digits and style."""
+    """Drop metadata, what is unseen, namespaces, font names, needless digits and style."""
     for parent in list(root.iter()):
         for child in list(parent):
-            if _bare(child.tag) in {"metadata", "style"}:
+            unseen = _bare(child.tag) == "path" and child.attrib.get("style") == "fill: none"
+            if unseen or _bare(child.tag) in {"metadata", "style"}:
                 parent.remove(child)
     for element in root.iter():
         element.tag = _bare(element.tag)
@@ -142,6 +143,20 @@ def _rename(root: ElementTree.Element, prefix: str) -> None:
                     lambda reference: f"#{names.get(reference[1], reference[1])}", value
                 )
                 node.attrib[name] = new
+    _inherit(root)
+
+
+def _inherit(root: ElementTree.Element) -> None:
+    """Drop of the style of each use of a mark what the mark says itself."""
+    own = {f"#{node.attrib.get('id')}": _style(node) for node in root.iter("path")}
+    for node in root.iter("use"):
+        style = [part for part in _style(node) if part not in own[node.attrib["href"]]]
+        node.attrib.pop("style", None)
+        node.attrib |= {"style": ";".join(style)} if style else {}
+
+
+def _style(node: ElementTree.Element) -> list[str]:
+    return node.attrib.get("style", "").split(";")
 
 
 def _unwrap(root: ElementTree.Element) -> None:
