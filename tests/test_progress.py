@@ -100,6 +100,25 @@ def test_nothing_is_said_outside_of_ipython_unless_asked(
 
 
 @pytest.mark.usefixtures("in_notebook")
+def test_the_passes_of_a_stage_share_a_line_that_counts_them_and_the_stages(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    journal = Journal(None, print, expected=2)
+    with journal.stage("probes"):
+        for _ in bar(["outer"], "train"):
+            assert list(bar([1, 2], "inside")) == [1, 2]
+        list(bar([1, 2], "validation"))
+    with journal.stage("scores"):
+        list(bar([1], "test"))
+    out, err = capsys.readouterr()
+    assert [line.split(" s ")[1] for line in out.splitlines()] == ["(1 of 2)", "(2 of 2)"]
+    for shown in ("(1 of 2) probes, pass 1: train", "(1 of 2) probes, pass 2: validation"):
+        assert shown in err
+    assert "(2 of 2) scores, pass 1: test" in err
+    assert "inside" not in err
+
+
+@pytest.mark.usefixtures("in_notebook")
 def test_in_ipython_lines_are_printed_and_passes_have_bars(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

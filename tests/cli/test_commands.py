@@ -39,6 +39,8 @@ def test_analyze_prints_plan_verdict_and_the_report_last(
     assert lines[0] == f"Loading {asked['model']}"
     assert lines[1].startswith("Model: ")
     assert any(line.startswith("Plan: ") for line in lines)
+    [(number, count)] = re.findall(r"^  report: .* s \((\d+) of (\d+)\)$", "\n".join(lines), re.M)
+    assert number == count
     assert finished_run.results["verdict"][0] in lines
     assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
     assert load(tmp_path).results["scores"] == finished_run.results["scores"]

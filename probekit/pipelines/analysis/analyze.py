@@ -22,7 +22,7 @@ from probekit.models.loading import Loaded
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import estimate, fits, more_text, verdict
 from probekit.pipelines.analysis.finished import Run, load
-from probekit.pipelines.analysis.measure import Measured, measure
+from probekit.pipelines.analysis.measure import Measured, measure, stage_count
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say, heard
@@ -119,6 +119,7 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
     if ranks.first:
         start(folder, settings)
         say(f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}")
+    journal.expected = stage_count(setup, settings)
     stages = Stages.of_run(folder, journal, setup, settings, ranks)
     measured = measure(setup, settings, stages)
     if ranks.first:

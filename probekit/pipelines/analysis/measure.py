@@ -30,7 +30,7 @@ from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
 from probekit.readout import SKIP_BIGRAM, UNIGRAM, Readout, Seen
-from probekit.runs.ceiling import Ceiling, scored_positions
+from probekit.runs.ceiling import Ceiling, scored_positions, wanted
 from probekit.runs.setup import Setup
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
@@ -152,6 +152,22 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         kept=_kept(inputs),
         nucleus_sizes=_nucleus_sizes(setup, settings, next_tokens),
         breakdown=stages.json("breakdown", broken_down),
+    )
+
+
+def stage_count(setup: Setup, settings: Settings) -> int:
+    """Return how many stages a run has, where no ceiling with an adapted output is needed."""
+    always = 7  # prepare, scores, branching, learning, passages, breakdown, report
+    sometimes = (
+        wanted(settings),
+        settings.codelength,
+        settings.target == "model",
+        settings.site == SITE_OF_MODEL,
+    )
+    return (
+        len(list(fits.planned(settings, setup.layers, setup.plan.another)))
+        + always
+        + sum(sometimes)
     )
 
 
