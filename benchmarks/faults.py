@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from probekit.cli import main
+from probekit.cli import main, stopping
 from probekit.pipelines.analysis import analyze  # noqa: F401 -- before a process is forked
 from probekit.pipelines.head_study import study_heads  # noqa: F401
 from probekit.pipelines.reproduction import reproduce  # noqa: F401
@@ -70,6 +70,7 @@ def start(arguments: list[str], folder: Path, said: Path) -> int:
         return number
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where started behind a shell
+    stopping.listen()
     for stream, path in ((sys.stdout, Path(os.devnull)), (sys.stderr, said)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     sys.argv = ["probekit", *arguments, "--output", str(folder)]

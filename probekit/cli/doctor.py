@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from probekit.cli.flags import with_settings
-from probekit.cli.printing import load
+from probekit.cli.printing import begin, load
 from probekit.settings import Settings
 
 
@@ -27,6 +27,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check on this very model every assumption that an analysis makes."""
+    begin("models with known answers" if calibrate else model)
     if calibrate:
         _calibrate()
         return

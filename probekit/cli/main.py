@@ -195,6 +195,7 @@ def report(
     figures: Figures = False,
 ) -> None:
     """Render the report of a finished run, study of heads or measured draft again."""
+    begin(str(run))
     from probekit.pipelines.publishing.read_job import read_job
 
     document, page = read_job(run)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from probekit.models.loading import Loaded
 
 
-def coloured(text: str, colour: str | None = None, bold: bool = False, err: bool = False) -> str:
+def coloured(text: str, colour: str, bold: bool = False, err: bool = False) -> str:
     """Return a text in colour, where a person looks at a terminal and has not said NO_COLOR."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -35,8 +35,10 @@ def told(name: str, path: Path, more: str = "") -> None:
 def show(document: Mapping[str, Any], table: Sequence[str]) -> None:
     """Print the verdict of a document, the lines of a table, and the warnings."""
     typer.echo("")
-    for number, sentence in enumerate(document["verdict"]):
-        typer.echo(coloured(sentence, "green" if number == 0 else None, bold=number == 0))
+    for sentence in document["verdict"][:1]:
+        typer.echo(coloured(sentence, "green", bold=True))
+    for sentence in document["verdict"][1:]:
+        typer.echo(sentence)
     typer.echo("")
     for line in table:
         typer.echo(f"  {line}")

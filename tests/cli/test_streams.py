@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from probekit.cli.printing import coloured
 from probekit.errors import RunError, memory_stated
 
 SCRIPT = """
@@ -42,3 +43,21 @@ def test_memory_that_runs_out_is_a_stated_problem(error: Exception) -> None:
         memory_stated(),
     ):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variable", "seen"),
+    [
+        (True, "COLUMNS", "\x1b[36mrun\x1b[0m"),
+        (True, "NO_COLOR", "run"),
+        (False, "COLUMNS", "run"),
+    ],
+)
+def test_there_is_colour_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, variable: str, seen: str
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert coloured("run", "cyan") == seen

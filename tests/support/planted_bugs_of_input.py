@@ -21,6 +21,16 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "whoever puts a run on the Hub says what code runs where it is read",
+        "probekit.runs.folder",
+        "replace(record, trust_remote_code=False) if name_of(path) else record",
+        "record",
+        (
+            "tests/pipelines/publishing/test_push.py"
+            "::test_a_run_from_the_hub_does_not_say_what_code_runs",
+        ),
+    ),
+    Mutation(
         "the name of a text may steer the terminal",
         "probekit.data.documents",
         "or not name.isprintable()",
