@@ -57,6 +57,23 @@ class Seen:
 
 
 @runtime_checkable
+class OneForAll(Protocol):
+    """A readout that gives one distribution at a position, whatever the offset."""
+
+    def decoded(self, seen: Seen, wanted: Mask) -> Iterator[tuple[Cell, Logits]]:
+        """Yield logits at some positions, layer by layer.
+
+        Args:
+            seen: Tokens and residual streams of a batch.
+            wanted: The positions, shape (batch, pos).
+
+        Yields:
+            A cell of offset 1 and its logits, shape (n, vocab).
+        """
+        ...
+
+
+@runtime_checkable
 class Readout(Protocol):
     """Anything that gives distributions over tokens at offsets."""
 

@@ -5,7 +5,7 @@ is figure 2 of Mehra, Alonso Garcia and Mauch (2025): KL(p_l || p_final), in nat
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -43,10 +43,14 @@ class LogitLens:
             return
         # The logits of a position are the same at every offset.
         wanted = torch.stack(list(valid.values())).any(dim=0)
-        for layer in self.read:
-            logits = self.anatomy.decode(seen.resid[layer][wanted]).float()
+        for cell, logits in self.decoded(seen, wanted):
             for offset, mask in valid.items():
-                yield Cell(LENS, offset, layer), logits[mask[wanted]]
+                yield replace(cell, offset=offset), logits[mask[wanted]]
+
+    def decoded(self, seen: Seen, wanted: Mask) -> Iterator[tuple[Cell, Logits]]:
+        """Yield the model's own decoding of each layer at some positions."""
+        for layer in self.read:
+            yield Cell(LENS, 1, layer), self.anatomy.decode(seen.resid[layer][wanted]).float()
 
 
 @dataclass(frozen=True)

@@ -82,22 +82,34 @@ def losses(logits: Logits, targets: Targets1d) -> Losses:
     >>> losses(torch.zeros(1, 4), torch.tensor([2])).top1
     tensor([0.2500])
     """
+    return losses_of_each(logits, targets[None])[0]
+
+
+def losses_of_each(logits: Logits, targets: Int[Tensor, "several n"]) -> list[Losses]:
+    """Return the losses of the same logits on each of several rows of targets."""
     length = chunk_length(logits.shape[1], logits.device)
-    parts = [
-        _losses_of_chunk(chunk.float(), ids)
-        for chunk, ids in zip(logits.split(length), targets.split(length), strict=True)
+    parts: list[list[tuple[Tensor, Tensor, Tensor]]] = []
+    for chunk, ids in zip(logits.split(length), targets.split(length, dim=1), strict=True):
+        wide = chunk.float()
+        total = wide.logsumexp(dim=1)
+        parts.append([_losses_of_chunk(wide, total, row) for row in ids])
+    return [
+        Losses(*(torch.cat(column) for column in zip(*of_row, strict=True)))
+        for of_row in zip(*parts, strict=True)
     ]
-    nats, top1, top5 = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Losses(nats, top1, top5)
 
 
 def finite_losses(cell: Cell, logits: Logits, targets: Targets1d) -> Losses:
-    """Return the losses of a cell, on the device of its logits.
+    """Return the losses of a cell, on the device of its logits; see `finite`."""
+    return finite(cell, losses(logits, targets.to(logits.device)))
+
+
+def finite(cell: Cell, of_cell: Losses) -> Losses:
+    """Return the losses of a cell.
 
     Raises:
         NumericalError: If the cross-entropy is infinite or NaN at a position.
     """
-    of_cell = losses(logits, targets.to(logits.device))
     if not bool(of_cell.nats.isfinite().all()):
         layer = "" if cell.layer is None else f" at layer {cell.layer}"
         raise NumericalError(
@@ -107,10 +119,12 @@ def finite_losses(cell: Cell, logits: Logits, targets: Targets1d) -> Losses:
     return of_cell
 
 
-def _losses_of_chunk(logits: Logits, targets: Targets1d) -> tuple[Tensor, Tensor, Tensor]:
+def _losses_of_chunk(
+    logits: Logits, total: PerPosition, targets: Targets1d
+) -> tuple[Tensor, Tensor, Tensor]:
     # Places 1 … above are taken; the tied ones share those that follow alike.
     of_target = logits.gather(1, targets[:, None])
-    nats = logits.logsumexp(dim=1) - of_target[:, 0]
+    nats = total - of_target[:, 0]
     above = _counted(logits > of_target)
     tied, among = torch.ones_like(above), above < max(TOP)
     tied[among] = _counted(logits[among] == of_target[among])

@@ -5,14 +5,15 @@ from them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from probekit.data.targets import Targets
-from probekit.readout import Cell, Readout, Seen
-from probekit.scoring.losses import finite_losses
+from probekit.readout import Cell, OneForAll, Readout, Seen
+from probekit.scoring.losses import Losses, finite, finite_losses, losses_of_each
 from probekit.shapes import Logits, Mask, Targets1d
 
 SUMS = ("nats_sum", "top1_sum", "top5_sum", "joint_sum", "joint_nats_sum")
@@ -52,8 +53,7 @@ def score(
     rows: list[tuple[object, ...]] = []
     for seen in stream:
         block, drafts = seen.blocks, _Drafts()
-        for cell, logits, ids, mask in predictions(readouts, seen, scored):
-            losses = finite_losses(cell, logits, ids)
+        for cell, losses, mask in _losses(readouts, seen, scored):
             columns = torch.stack([losses.nats, losses.top1, losses.top5], dim=1).double().cpu()
             columns = torch.cat([columns, drafts.joint(cell, columns, mask)], dim=1)
             for name, subset in positions.items():
@@ -64,6 +64,32 @@ def score(
     keys = [*KEY, "positions", "document"]
     # min_count: what is not known stays NaN, and does not become 0.
     return table.groupby(keys, dropna=False, sort=False, as_index=False).sum(min_count=1)
+
+
+def _losses(
+    readouts: Iterable[Readout], seen: Seen, targets: Targets
+) -> Iterator[tuple[Cell, Losses, Mask]]:
+    """Yield what readouts lose in one batch, cell by cell, and the positions of these losses."""
+    for readout in readouts:
+        if isinstance(readout, OneForAll):
+            yield from _losses_of_all_offsets(readout, seen, targets)
+            continue
+        for cell, logits, ids, mask in predictions([readout], seen, targets):
+            yield cell, finite_losses(cell, logits, ids), mask
+
+
+def _losses_of_all_offsets(
+    readout: OneForAll, seen: Seen, targets: Targets
+) -> Iterator[tuple[Cell, Losses, Mask]]:
+    valid = {k: mask[seen.blocks] for k, mask in targets.valid.items()}
+    wanted = torch.stack(list(valid.values())).any(dim=0)
+    device = seen.token_ids.device
+    # At a position without a target at an offset, of any token: those are left out below.
+    ids = torch.stack([targets.ids[k][seen.blocks][wanted] for k in valid]).to(device).clamp_min(0)
+    for cell, logits in readout.decoded(seen, wanted.to(device)):
+        for (offset, mask), losses in zip(valid.items(), losses_of_each(logits, ids), strict=True):
+            inside, at = mask[wanted].to(device), replace(cell, offset=offset)
+            yield at, finite(at, Losses(*(x[inside] for x in vars(losses).values()))), mask
 
 
 def predictions(

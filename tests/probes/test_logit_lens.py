@@ -1,5 +1,9 @@
 """The logit lens, the model as a readout, and the divergence by depth."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +13,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from probekit.activations.residual_stream import stream
+from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes import logit_lens
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.readout import Cell, Readout, Seen
+from probekit.scoring.score import score
 
 IDS = torch.randint(0, 97, (3, 10), generator=torch.Generator().manual_seed(0))
 LAYERS = (0, 2, 3)
@@ -73,6 +79,29 @@ def test_earlier_layers_go_through_the_final_norm(
         expected = lenses[cell.layer][:2][valid[cell.offset]]
         torch.testing.assert_close(rows, expected, atol=1e-4, rtol=1e-4)
     assert readout.layers == frozenset(LAYERS)
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """What a lens predicts, one offset after another."""
+
+    lens: LogitLens
+    layers: frozenset[int] = frozenset()
+
+    def predict(self, seen: Seen, valid: Mapping[int, Tensor]) -> Iterator[tuple[Cell, Tensor]]:
+        return self.lens.predict(seen, valid)
+
+
+def test_scored_at_all_offsets_at_once_it_loses_what_it_predicts(
+    batches: list[Seen], anatomy: Anatomy
+) -> None:
+    lens, valid = LogitLens(LAYERS, anatomy), {1: VALID, 2: VALID.roll(1, 1), 3: VALID.roll(2, 0)}
+    targets = Targets("text", {k: IDS.roll(-k, 1) for k in valid}, valid)
+    found, expected = (
+        score([readout], batches, targets, {"all": DOCUMENTS != 4}, DOCUMENTS)
+        for readout in (lens, OneByOne(lens))
+    )
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_the_model_predicts_the_next_token_alone(

@@ -146,8 +146,8 @@ MUTATIONS = (
     Mutation(
         "bfloat16 logits are ranked and summed as they are",
         "probekit.scoring.losses",
-        "_losses_of_chunk(chunk.float(), ids)",
-        "_losses_of_chunk(chunk, ids)",
+        "wide = chunk.float()",
+        "wide = chunk",
         ("tests/scoring/test_losses.py::test_bfloat16_logits_are_cast_up",),
     ),
     Mutation(
