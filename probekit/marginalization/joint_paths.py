@@ -136,9 +136,8 @@ def _mixture(
     keys = torch.cat([slot[:, None], paths.tokens[:, 1:]], dim=1)
     sequences, which = keys.unique(dim=0, return_inverse=True)
     # p(sequence, x) = sum over its paths y of p(y) p(x | y), shape (sequences, vocab).
-    share = paths.mass.new_zeros(len(sequences), len(slot))
-    share[which, torch.arange(len(slot), device=slot.device)] = paths.mass
-    joint = share.float() @ log_probs.exp()
+    weighted = log_probs.exp().mul_(paths.mass.float()[:, None])
+    joint = weighted.new_zeros(len(sequences), weighted.shape[1]).index_add_(0, which, weighted)
     total = paths.mass.new_zeros(len(owners)).index_add_(0, slot, paths.mass)
     # sum over y of p(y) p(x | y) / sum over y of p(y): paths that were dropped count as never.
     mean = joint.new_zeros(len(owners), joint.shape[1]).index_add_(0, sequences[:, 0], joint)

@@ -56,9 +56,16 @@ def nucleus_sizes(probs: Float[Tensor, "n vocab"], nucleus: float) -> Targets1d:
         raise SettingsError(f"nucleus must be in (0, 1], got {nucleus}")
     if nucleus == 1:
         return (probs > 0).sum(dim=1)
-    values, _ = probs.sort(dim=1, descending=True)
+    values = _descending(probs)
     before = values.cumsum(dim=1, dtype=torch.float64).sub_(values)
     return (before < nucleus).logical_and_(values > 0).sum(dim=1)
+
+
+def _descending(probs: Float[Tensor, "n vocab"]) -> Float[Tensor, "n vocab"]:
+    """Return each row sorted; torch, which keeps places too, takes longer on a CPU."""
+    if probs.device.type != "cpu":
+        return probs.sort(dim=1, descending=True).values
+    return torch.from_numpy(-np.sort(-probs.numpy(), axis=1))
 
 
 @torch.no_grad()

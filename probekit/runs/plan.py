@@ -20,7 +20,7 @@ from probekit.models.devices import free_bytes, processes_here
 from probekit.probes import waves
 from probekit.probes.convex import shortlist
 from probekit.probes.convex.cell_fit import DRAWN
-from probekit.probes.linear import SAMPLED
+from probekit.probes.linear import CERTIFIED, SAMPLED
 from probekit.scoring import losses
 
 # Float32 copies of one batch's logits that are alive at once while a cell is scored.
@@ -171,7 +171,7 @@ def cell_seconds(anatomy: Anatomy, n_train: float, n_validation: float) -> float
     each = seconds_each(anatomy, n_rows) * n_train * USUAL_PASSES
     if n_rows < anatomy.vocab_size:
         # The start, the certificate, and the loss of what was chosen.
-        sampled = 2 * min(SAMPLED, n_train) + n_validation
+        sampled = min(SAMPLED, n_train) + min(CERTIFIED, n_train) + n_validation
         each += seconds_each(anatomy, anatomy.vocab_size) * sampled
     return each
 

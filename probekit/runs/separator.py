@@ -25,7 +25,7 @@ from probekit.models.loading import Loaded
 from probekit.settings import RunSettings
 
 # Pieces of a block, of whose tokens so many in all are read with each separator.
-PIECES, TOKENS = 4, 2048
+PIECES, TOKENS = 4, 1024
 # Ends of whole documents at which a separator is predicted, and tokens before it.
 ENDS, CONTEXT = 32, 64
 # Nats a token that no number of a report shows, and standard errors that are noise.

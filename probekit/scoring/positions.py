@@ -27,6 +27,7 @@ def score_positions(
     targets: Targets,
     where: Mask,
     documents: Tensor,
+    tempered: bool = True,
 ) -> pd.DataFrame:
     """Return what each readout lost and hit at each position.
 
@@ -36,6 +37,7 @@ def score_positions(
         targets: Targets of the same blocks.
         where: The positions, shape (block, pos).
         documents: Document number of each position, shape (block, pos).
+        tempered: Whether to say how sure they are: the last columns below.
 
     Returns:
         Rows of readout, layer (null where none is read), offset, block, position, document; nats,
@@ -58,7 +60,9 @@ def score_positions(
                 "top1": losses.top1.double(),
                 "top5": losses.top5.double(),
             }
-            columns |= dict(zip(("confidence", *TEMPERED), _tempered(logits, ids).T, strict=True))
+            if tempered:
+                sure = _tempered(logits, ids).T
+                columns |= dict(zip(("confidence", *TEMPERED), sure, strict=True))
             table = pd.DataFrame({name: x.cpu().numpy() for name, x in columns.items()})
             place = {"readout": cell.readout, "layer": cell.layer, "offset": cell.offset}
             tables.append(table.assign(**place))

@@ -104,7 +104,7 @@ def test_a_shortlist_takes_less_than_the_vocabulary(
     large = replace(anatomy, output_embeddings=head)
     monkeypatch.setattr(plan, "seconds_each", lambda _, n_rows: n_rows * 1e-6)
     n_rows, n_train = 1_000 + 20 * 100, 10_000.0
-    looks = plan.USUAL_PASSES * n_rows * n_train + 100_000 * (2 * 1_024 + 500)
+    looks = plan.USUAL_PASSES * n_rows * n_train + 100_000 * (1_024 + 512 + 500)
     assert plan.cell_seconds(large, n_train, 500.0) == pytest.approx(looks * 1e-6)
     whole = plan.USUAL_PASSES * anatomy.vocab_size * n_train
     assert plan.cell_seconds(anatomy, n_train, 500.0) == pytest.approx(whole * 1e-6)

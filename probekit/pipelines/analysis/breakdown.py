@@ -79,19 +79,20 @@ def _scored(
     validation = sums.rates(sums.groups[0], "validation", "all")
     best = {k: (validation.best_layer(LINEAR, k), k) for k in ahead}
     floors = {k: validation.token_floor(k) for k in ahead}
-    probes = {
-        *best.values(),
-        *((layer, k) for k, (_, layer) in floors.items() if layer is not None),
-    }
-    few = replace(linear, probes={cell: linear.probes[cell] for cell in sorted(probes)})
-    read = streams.holding(few.layers).read("test")
-    later = score_positions([few, skip_bigram], read, test.only(ahead), where, documents)
-    layer = later["layer"].astype(object).where(later["layer"].notna(), None)
-    cells = list(zip(later["readout"], layer, later["offset"], strict=True))
+    of_layer = {k: (layer, k) for k, (_, layer) in floors.items() if layer is not None}
+    probes, low = (
+        replace(linear, probes={cell: linear.probes[cell] for cell in cells.values()})
+        for cells in (best, of_layer)
+    )
+    read = streams.holding(probes.layers | low.layers).read("test")
+    at = test.only(ahead), where, documents
+    floor = score_positions([low, skip_bigram], read, *at, tempered=False)
+    layer = floor["layer"].astype(object).where(floor["layer"].notna(), None)
+    cells = zip(floor["readout"], layer, floor["offset"], strict=True)
     return {
         MODEL: next_token,
-        PROBE: later[[name == LINEAR and best[k] == (at, k) for name, at, k in cells]],
-        FLOOR: later[[floors[k] == (name, at) for name, at, k in cells]],
+        PROBE: score_positions([probes], read, *at),
+        FLOOR: floor[[floors[k] == (name, read_at) for name, read_at, k in cells]],
     }
 
 

@@ -39,11 +39,12 @@ def inspect(
     valid = {k: own[rows] for k, own in targets.valid.items()}
     recorded = passages.record(
         [replace(passage, block=rows.index(passage.block)) for passage in chosen],
-        _runs(replace(setup, blocks={"test": few}), settings, fitted),
+        _runs(setup, few, settings, fitted),
         few,
         Targets(targets.name, ids, valid),
         setup.loaded.tokenizer,
     )
+    setup.branches().forget()
     for row in recorded["passages"]:
         row["name"] = setup.documents[row["document"]].name
     return recorded
@@ -56,9 +57,9 @@ def most_tokens(setup: Setup, settings: Settings) -> int:
 
 
 def _runs(
-    setup: Setup, settings: Settings, fitted: Mapping[Fit, Probes]
+    setup: Setup, few: Blocks, settings: Settings, fitted: Mapping[Fit, Probes]
 ) -> Iterator[passages.ReadoutsOnStream]:
-    """Yield the readouts with the stream that they read."""
+    """Yield the readouts with the stream of a few blocks that they read."""
     layers = passages.chosen_layers(setup.layers)
     readouts: list[Readout] = [logit_lens.LogitLens(layers, setup.anatomy)]
     readouts += _probes(settings, fitted, layers)
@@ -66,7 +67,8 @@ def _runs(
         readouts.append(ceiling.marginalization(setup, settings, "marginal"))
     model = logit_lens.Model(setup.anatomy)
     read = frozenset[int]().union(*(readout.layers for readout in readouts))
-    streams = Streams(setup, tuple(sorted(read)), settings.site)
+    of_few = replace(setup, blocks={"test": few})
+    streams = Streams(of_few, tuple(sorted(read)), settings.site)
     if settings.site == SITE_OF_MODEL:
         yield [model, *readouts], streams.read("test")
     else:
