@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit.errors import ProbekitError
     from probekit.marginalization.marginalize import marginalize
     from probekit.pipelines.analysis.analyze import analyze, load_probes
     from probekit.pipelines.analysis.finished import Run, load
@@ -40,6 +41,7 @@ _HOMES = {
     "HeadRun": "probekit.pipelines.head_study.study_heads",
     "study_heads": "probekit.pipelines.head_study.study_heads",
     "Reproduction": "probekit.pipelines.reproduction.reproduce",
+    "ProbekitError": "probekit.errors",
     "reproduce": "probekit.pipelines.reproduction.reproduce",
     "Run": "probekit.pipelines.analysis.finished",
     "export_heads": "probekit.pipelines.head_study.export_heads",
@@ -51,6 +53,7 @@ __all__ = [
     "Comparison",
     "DraftRun",
     "HeadRun",
+    "ProbekitError",
     "Reproduction",
     "Run",
     "Settings",

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,22 @@ def versions() -> Mapping[str, str]:
     return installed
 
 
+def commit() -> dict[str, str]:
+    """Return the commit of the checkout that this is, as an entry of `versions`; else nothing."""
+    root = Path(__file__).parents[1]
+    with suppress(OSError):
+        git = root / ".git"
+        if git.is_file():  # of a worktree
+            git = root / git.read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref: "):
+            shared = git / "commondir"
+            common = git / shared.read_text(encoding="utf-8").strip() if shared.exists() else git
+            head = (common / head.removeprefix("ref: ")).read_text(encoding="utf-8").strip()
+        return {"probekit-commit": head}
+    return {}
+
+
 def machine(device: torch.device) -> str:
     """Return what kind of device this is, in words."""
     if device.type == "cuda":
@@ -71,10 +88,12 @@ def machine(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def command() -> str:
+def command(otherwise: str) -> str:
     """Return the command line of probekit, as a person would type it.
 
-    Any other program's is its own business; of that, return how to repeat the run.
+    Args:
+        otherwise: What is returned of any other program, whose command line is its own business:
+            how to repeat the run.
     """
     path = Path(sys.argv[0])
     if path.name == "probekit":
@@ -82,5 +101,5 @@ def command() -> str:
     elif (path.parent.name, path.name) == ("probekit", "__main__.py"):
         program = "python -m probekit"
     else:
-        return "probekit analyze --config run.toml"
+        return otherwise
     return shlex.join([*program.split(), *sys.argv[1:]])

@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_a_command_is_shown_as_it_was_typed(
     monkeypatch: pytest.MonkeyPatch, program: str, shown: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "analyze", "--text", "my file.txt"])
-    assert provenance.command() == f"{shown} analyze --text 'my file.txt'"
+    assert provenance.command("") == f"{shown} analyze --text 'my file.txt'"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_the_command_line_of_another_program_is_not_recorded(
     monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "-f", "/home/me/kernel.json"])
-    assert provenance.command() == "probekit analyze --config run.toml"
+    assert provenance.command("as here") == "as here"
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
@@ -85,3 +86,20 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
 def test_a_machine_is_named_by_its_kind() -> None:
     assert provenance.machine(torch.device("cpu")).startswith("cpu (")
+
+
+def test_the_commit_of_a_checkout_or_of_its_worktree_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "probekit" / "provenance.py"))
+    assert provenance.commit() == {}
+    git, tree = tmp_path / "main" / ".git", tmp_path / "main" / ".git" / "worktrees" / "a"
+    (git / "refs" / "heads").mkdir(parents=True)
+    tree.mkdir(parents=True)
+    (git / "refs" / "heads" / "b").write_text(f"{'1' * 40}\n")
+    (tree / "HEAD").write_text("ref: refs/heads/b\n")
+    (tree / "commondir").write_text("../..\n")
+    (tmp_path / ".git").write_text(f"gitdir: {tree}\n")
+    assert provenance.commit() == {"probekit-commit": "1" * 40}
+    (tree / "HEAD").write_text(f"{'2' * 40}\n")
+    assert provenance.commit() == {"probekit-commit": "2" * 40}

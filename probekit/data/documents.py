@@ -4,6 +4,7 @@ rows         of JSON lines or parquet, in a file or a folder: a row is a documen
 folder       of plain text: a file is a document
 other file   the file is one document
 hub:...      a row of a Hub data set is a document (needs `datasets`)
+python:...   given in Python, a row is a document
 builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
 """
 

@@ -1,7 +1,8 @@
-"""Read rows with named fields from files, folders or a Hub data set.
+"""Read rows with named fields from files, folders, a Hub data set, or as given in Python.
 
 files     JSON lines and parquet, or a folder of them (`probekit.data.formats`)
 hub:...   REPOSITORY[@CONFIG][:SPLIT], fetched row by row (needs `datasets`)
+python:... given in Python (`probekit.data.formats.given`)
 
 Rows are read one by one, so that none is read behind the last one that is taken.
 """
@@ -10,7 +11,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from probekit.data.formats import kinds, lines, tables
+from probekit.data.formats import given, kinds, lines, tables
+from probekit.data.formats.given import GIVEN
 from probekit.errors import DataError
 
 HUB, BUILT_IN = "hub:", "builtin:"
@@ -29,8 +31,8 @@ def are_in(location: str) -> bool:
     Raises:
         DataError: If nothing is there, or it is of a format that is not read.
     """
-    if location.startswith((HUB, BUILT_IN)):
-        return location.startswith(HUB)
+    if location.startswith((HUB, BUILT_IN, GIVEN)):
+        return not location.startswith(BUILT_IN)
     _, path = kinds.files(kinds.path_of(location))[0]
     return kinds.kind(path) != "plain"
 
@@ -48,6 +50,9 @@ def read(location: str, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
     """
     if location.startswith(HUB):
         yield from _hub(location.removeprefix(HUB))
+        return
+    if location.startswith(GIVEN):
+        yield from given.rows(location)
         return
     for file, path in kinds.files(kinds.path_of(location)):
         is_table = kinds.kind(path) == "table"

@@ -3,44 +3,77 @@
 import datetime
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from probekit import provenance
 from probekit.data.blocks import OUTSIDE, TokenizedDocument
+from probekit.data.formats.given import GIVEN
+from probekit.models.loading import LOADING
 from probekit.progress import Journal
 from probekit.runs.setup import Setup
+from probekit.settings import RunSettings
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def run_row(setup: Setup, settings: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+def run_row(
+    setup: Setup, settings: RunSettings, journal: Journal, unread: Mapping[str, Any] = _NOTHING
+) -> dict[str, Any]:
     """Return how a run was made, as results.json and heads.json say it.
 
     Args:
         setup: Model and text.
-        settings: What was set, the seed among it; what was not is left out.
+        settings: What was set; what was not is left out.
         journal: Which stages took how long.
+        unread: Settings that mean nothing here, and are listed all the same.
     """
     loaded, seconds = setup.loaded, journal.seconds
     return {
         "id": uuid.uuid4().hex,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": provenance.command(),
+        "command": provenance.command(_again(setup, settings)),
         "seconds": sum(seconds.values()),
         "stage_seconds": dict(seconds),
-        "seed": settings["seed"],
+        "seed": settings.seed,
         "device": provenance.machine(loaded.model.device),
         "dtype": loaded.dtype,
         "separator": setup.parting.separator.kind,
-        "versions": dict(provenance.versions()),
+        "versions": {**provenance.versions(), **provenance.commit()},
         # As JSON has it, so that a report is the same from memory and file.
         "settings": {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in settings.items()
+            for name, value in {**unread, **asdict(settings)}.items()
             if value is not None
         },
     }
+
+
+def _again(setup: Setup, settings: RunSettings) -> str:
+    """Return what repeats a run: a command, or the call where something was given in Python."""
+    own_text = any(row["source"].startswith(GIVEN) for row in setup.text)
+    own_model = setup.loaded.source == "python"
+    if not (own_text or own_model):
+        return f"probekit {settings.command} --config run.toml"
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    left_out = {"model", *(LOADING if own_model else ())}
+    told = [
+        f"{field.name}={given[field.name]!r}"
+        for field in fields(settings)
+        if field.name not in left_out and given[field.name] != field.default
+    ]
+    if own_text:
+        places = [(row["domain"], row["source"]) for row in setup.text]
+        shown = (f"{n!r}: {'...' if at.startswith(GIVEN) else repr(at)}" for n, at in places)
+        told = [each for each in told if not each.startswith("text=")]
+        told.insert(0, f"text={{{', '.join(shown)}}}")
+    model = ["model", "tokenizer=tokenizer"] if own_model else [repr(settings.model)]
+    function = {"heads": "study_heads"}.get(settings.command, settings.command)
+    return f"probekit.{function}({', '.join([*model, *told])})"
 
 
 def model_row(setup: Setup) -> dict[str, Any]:

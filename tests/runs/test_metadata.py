@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pandas as pd
 import pytest
 
 from probekit.data.prompted.pairs import PLAIN
+from probekit.models.loading import wrap
 from probekit.pipelines.analysis.finished import Run
-from probekit.runs.metadata import documents_table, with_places
+from probekit.pipelines.arguments import as_settings
+from probekit.progress import Journal
+from probekit.runs.metadata import documents_table, run_row, with_places
 from probekit.runs.setup import Setup, load_model, prepare, with_machine_defaults
 from probekit.settings import Settings
 from support import tiny_run
@@ -108,3 +112,21 @@ def test_positions_of_windows_and_pairs_are_counted_in_the_whole_document(
 
 def _whole(row: dict[str, str]) -> str:
     return PLAIN.format(source=row["source"].strip()) + row["target"].strip()
+
+
+def test_what_repeats_a_run_is_a_call_where_something_was_given_in_python(
+    asked: dict[str, Any], model_folder: Path
+) -> None:
+    journal = Journal(None, lambda _: None)
+    settings = Settings.from_mapping(asked)
+    setup = prepared(asked)
+    assert run_row(setup, settings, journal)["command"] == "probekit analyze --config run.toml"
+    given = {"text": {"mine": tiny_run.documents(12)}, "layers": 1}
+    settings = Settings.from_mapping(as_settings(Settings, asked | given))
+    setup = prepared(asked, text=settings.text, layers=(1,))
+    told = run_row(setup, settings, journal)["command"]
+    assert told.startswith(f"probekit.analyze({str(model_folder)!r}, text={{'mine': ...}}, device=")
+    assert told.endswith("marginal_positions=24, layers=(1,))")
+    own = replace(setup, loaded=wrap(setup.loaded.model, setup.loaded.tokenizer))
+    told = run_row(own, settings, journal)["command"]
+    assert told.startswith("probekit.analyze(model, tokenizer=tokenizer, text={'mine': ...}, batch")

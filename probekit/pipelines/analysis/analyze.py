@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from probekit import files, reports
 from probekit.checks import Check
 from probekit.data import lost_text
+from probekit.errors import ModelError, SettingsError
 from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
-from probekit.models.as_found import Model, borrowed
-from probekit.models.loading import Loaded
+from probekit.models.as_found import Model
+from probekit.models.loading import Loaded, wrap
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis import estimate, fits, more_text, verdict
 from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.analysis.measure import Measured, measure, stage_count
+from probekit.pipelines.arguments import in_python
+from probekit.pipelines.fitted import FittedProbes
 from probekit.probes.files import read_probes, write_probes
-from probekit.probes.probe import Probes
 from probekit.progress import Journal, Say, heard
 from probekit.readout import LINEAR
 from probekit.runs import doctor
@@ -81,7 +84,7 @@ def analyze(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    with borrowed(model, tokenizer, settings) as (given, loaded):
+    with in_python(Settings, model, tokenizer, settings) as (given, loaded):
         chosen = Settings.from_mapping(given)
         finished = run(loaded or load_model(chosen), chosen, output, overwrite, heard(say))
     if figures:
@@ -202,18 +205,38 @@ def _probes_file(family: str) -> str:
     return "probes.safetensors" if family == LINEAR else f"probes-{family}.safetensors"
 
 
-def load_probes(folder: str | Path, loaded: Loaded | None = None, family: str = "linear") -> Probes:
-    """Return the probes of a run, ready to be applied to new text by `predict`.
+def load_probes(
+    folder: str | Path,
+    loaded: Loaded | None = None,
+    family: str = "linear",
+    *,
+    model: nn.Module | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> FittedProbes:
+    """Return the probes of a run: `predict_text` says what they read in any text.
 
     Args:
         folder: A run folder.
         loaded: The model that the run analysed; loaded again if not given.
         family: A family that the run fitted.
+        model: The same, as an object.
+        tokenizer: The tokenizer of a model given as an object.
 
     Raises:
+        SettingsError: If a model comes without its tokenizer.
         RunError: If there are no probes, or they were fitted to another model.
+        ModelError: If the model cannot be loaded again, as one that was given as an object.
     """
     finished = load(folder)
-    loaded = loaded or load_model(finished.settings)
+    if model is not None:
+        if tokenizer is None:
+            raise SettingsError("a model given as an object needs its tokenizer: tokenizer=...")
+        loaded = wrap(model, tokenizer)
+    try:
+        loaded = loaded or load_model(finished.settings)
+    except ModelError as error:
+        way_out = "A model that was given as an object is given again: model=..., tokenizer=..."
+        raise ModelError(f"{error}. {way_out}") from None
     path = finished.folder / _probes_file(family)
-    return read_probes(path, find_anatomy(loaded.model), loading.fingerprint(loaded))
+    probes = read_probes(path, find_anatomy(loaded.model), loading.fingerprint(loaded))
+    return FittedProbes(**vars(probes), loaded=loaded, site=finished.settings.site)

@@ -45,7 +45,7 @@ def document(
     }
     return {
         "schema": SCHEMA,
-        "run": run_row(setup, asdict(measured.settings), journal) | {"attention": loaded.attention},
+        "run": run_row(setup, measured.settings, journal) | {"attention": loaded.attention},
         "model": model_row(setup) | of_analysis,
         "text": setup.text,
         "verdict": [

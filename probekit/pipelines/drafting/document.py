@@ -73,7 +73,7 @@ def draft_document(tried: Tried, journal: Journal) -> dict[str, Any]:
     few = [] if check.passed else [{"code": "check-lossless", "message": check.message}]
     return {
         "schema": SCHEMA,
-        "run": metadata.run_row(setup, asdict(settings), journal),
+        "run": metadata.run_row(setup, settings, journal),
         "model": metadata.model_row(setup),
         "text": setup.text,
         "verdict": list(sentences(rows, costs)),

@@ -24,10 +24,11 @@ from probekit.drafting import cost
 from probekit.errors import DataError, SettingsError
 from probekit.hub import local
 from probekit.marginalization.greedy_targets import model_targets
-from probekit.models.as_found import Model, borrowed
+from probekit.models.as_found import Model
 from probekit.models.loading import Loaded, longest
 from probekit.pipelines.analysis.analyze import load_probes
 from probekit.pipelines.analysis.finished import load as load_run
+from probekit.pipelines.arguments import in_python
 from probekit.pipelines.drafting import trial
 from probekit.pipelines.drafting.candidates import candidates
 from probekit.pipelines.drafting.document import SCHEMA, Tried, draft_document
@@ -92,7 +93,7 @@ def draft(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    with borrowed(model, tokenizer, settings) as (given, loaded):
+    with in_python(DraftSettings, model, tokenizer, settings) as (given, loaded):
         if settings.get("run") is not None and model == "tiny":
             del given["model"]  # the default
         record = DraftSettings.from_mapping(with_run(given))

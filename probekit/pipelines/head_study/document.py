@@ -40,10 +40,10 @@ def heads_document(
     sentences = verdict.sentences(sums, fitted)
     sentences += [layer_sweep.answer(swept)] if swept is not None else []
     # Schema 1 lists the settings of an analysis too, which mean nothing here.
-    settings = asdict(Settings()) | asdict(study.settings)
+    unread = asdict(Settings())
     return {
         "schema": SCHEMA,
-        "run": metadata.run_row(study.setup, settings, study.stages.journal),
+        "run": metadata.run_row(study.setup, study.settings, study.stages.journal, unread),
         "model": metadata.model_row(study.setup),
         "text": study.setup.text,
         "verdict": sentences,

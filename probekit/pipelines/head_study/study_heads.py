@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase
 from probekit import files
 from probekit.errors import DataError, ModelError, RunError
 from probekit.hub import local
-from probekit.models.as_found import Model, borrowed
+from probekit.models.as_found import Model
 from probekit.models.loading import Loaded
+from probekit.pipelines.arguments import in_python
 from probekit.pipelines.head_study import layer_sweep, score_strategies, train_strategies
 from probekit.pipelines.head_study.document import SCHEMA, checks_and_warnings, heads_document
 from probekit.pipelines.head_study.settings import HeadSettings
@@ -84,7 +85,7 @@ def study_heads(
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
-    with borrowed(model, tokenizer, settings) as (given, loaded):
+    with in_python(HeadSettings, model, tokenizer, settings) as (given, loaded):
         chosen = HeadSettings.from_mapping(given)
         finished = run(loaded or load_model(chosen), chosen, output, overwrite, heard(say))
     if figures:

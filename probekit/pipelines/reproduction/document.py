@@ -40,7 +40,7 @@ def document(
     return {
         "schema": SCHEMA,
         "figure": figure,
-        "command": provenance.command(),
+        "command": provenance.command(f"probekit.reproduce({figure!r}, {names})"),
         "versions": dict(provenance.versions()),
         "texts": [asdict(source) for source in sources],
         "strangers": strangers,

@@ -16,6 +16,7 @@ import pandas as pd
 from probekit.errors import SettingsError
 from probekit.models.as_found import plain_torch
 from probekit.paper.protocol import Protocol
+from probekit.pipelines.arguments import as_settings
 from probekit.pipelines.reproduction import figure_runs, table_1
 from probekit.pipelines.reproduction.document import FILE, write
 from probekit.pipelines.reproduction.figure_runs import DEFAULT_TEXT, LADDER, FigureRequest
@@ -75,6 +76,7 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.
     """
+    settings = as_settings(RunSettings, settings)
     _require_possible(figure, models, heads, settings)
     folder = Path(output) if output else Path("runs") / f"reproduce-{figure}"
     say = heard(say)

@@ -116,7 +116,7 @@ def test_the_probes_of_a_run_draft(finished_run: Run, tmp_path: Path) -> None:
     assert (row["drafter"], row["widths"]) == ("linear", [1])
     assert found.document["model"]["fingerprint"] == finished_run.results["model"]["fingerprint"]
     assert not (found.folder / "probes.safetensors").exists()
-    with pytest.raises(SettingsError, match="leave --model out, got tiny-s"):
+    with pytest.raises(SettingsError, match="leave model out, got tiny-s"):
         probekit.draft("tiny-s", run=str(finished_run.folder))
 
 
@@ -161,9 +161,9 @@ def test_prompts_are_of_every_document_before_any_gives_two(asked: dict[str, Any
 
 def test_what_cannot_be_is_refused(asked: dict[str, Any], tmp_path: Path) -> None:
     for values, message in (
-        ({"tree": (0,)}, "--tree must be numbers of 1 or more"),
-        ({"offsets": 1}, "--offsets must be at least 2"),
-        ({"temperature": -1.0}, "--temperature must be 0 or more"),
+        ({"tree": (0,)}, "tree must be numbers of 1 or more"),
+        ({"offsets": 1}, "offsets must be at least 2"),
+        ({"temperature": -1.0}, "temperature must be 0 or more"),
         ({"prompt_tokens": 60}, "below 64 together"),
     ):
         with pytest.raises(SettingsError, match=message):

@@ -28,7 +28,7 @@ def test_a_model_object_of_heads_needs_its_tokenizer(tiny_llama: PreTrainedModel
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"read": 3}, r"--read must be in 0\.\.2"),
+        ({"read": 3}, r"read must be in 0\.\.2"),
         (
             {"read": 0, "strategies": ("heads-only", "joint")},
             "joint: heads read layer 0, and there",
