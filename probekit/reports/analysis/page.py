@@ -158,7 +158,24 @@ def _measured(run: RunRows) -> dict[str, Any]:
         "not_run": not_run(run),
         "probe_parameters": run.parameters(run.probe or ""),
         "convergence": _convergence(run),
+        "query": _query(run),
     }
+
+
+def _query(run: RunRows) -> str:
+    """Return what finds the best probe's score at the horizon in `Run.scores`; empty without."""
+    if run.probe is None or not run.results["offsets"]:
+        return ""
+    offset, domain = run.offsets[-1], run.domains[0]
+    row = run.score(
+        run.probe,
+        run.special(offset, domain).get("best_layer"),
+        offset,
+        (domain, run.positions()[0]),
+    )
+    names = ("readout", "layer", "offset", "domain", "split", "positions", "seed")
+    told = " and ".join(f"{name} == {row[name]!r}" for name in names if name in row)
+    return f"run.scores.query({told!r})" if row else ""
 
 
 def _convergence(run: RunRows) -> str:

@@ -1,13 +1,16 @@
 """The report: all of the run is in it, nothing of the run acts in it, nothing is made up."""
 
+import ast
 import copy
 import re
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from probekit.errors import RunError
@@ -228,3 +231,9 @@ def test_several_seeds_do_not_mix() -> None:
     other: list[dict[str, Any]] = [dict(row, seed=1, top1=0.777) for row in run["scores"]]
     run["scores"] = [*other, *run["scores"]]
     assert not any(text.startswith("77.7") for text in Page(render(run)).cells["top1", "0", "0"])
+
+
+def test_the_query_of_a_number_finds_its_row() -> None:
+    [query] = re.findall(r"run\.scores\.query\((.*)\)<", unescape(shared_pages.small_page()))
+    rows = pd.DataFrame(results(shared_pages.SMALL)["scores"]).query(ast.literal_eval(query))
+    assert rows[["readout", "offset", "split"]].values.tolist() == [["linear", 3, "test"]]
