@@ -38,6 +38,7 @@ from probekit.cli.push import push
 from probekit.cli.reproduce import reproduce
 from probekit.cli.stopping import exit_code
 from probekit.errors import ProbekitError, SettingsError, memory_stated
+from probekit.hub import PREFIX
 from probekit.privacy import without_secrets
 from probekit.runs.ranks import last_words, number_and_count
 from probekit.settings import Settings, from_file
@@ -199,10 +200,12 @@ def report(
     from probekit.pipelines.publishing.read_job import read_job
 
     document, page = read_job(run)
-    files.write_text(run / "report.html", page)
+    # What is fetched from the Hub is not written into: its page goes into the working folder.
+    folder = Path() if str(run).startswith(PREFIX) else run
+    files.write_text(folder / "report.html", page)
     if figures:
-        write_figures(document, run / "figures")
-    told("Report", run / "report.html")
+        write_figures(document, folder / "figures")
+    told("Report", folder / "report.html")
 
 
 command()(compare.compare)

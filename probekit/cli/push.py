@@ -33,4 +33,4 @@ def push(
         disable_progress_bars()
     if not dry_run:
         typer.echo(f"Repository: {publishing.push(upload, private)}")
-        typer.echo(f'Read it again: probekit.load("hub:{repository}")')
+        typer.echo(f"It is read again as hub:{repository}")
