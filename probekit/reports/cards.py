@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from textwrap import shorten
@@ -77,7 +78,10 @@ class Card:
         if name not in found:
             names = ", ".join(found) or "none"
             raise SettingsError(f"there is no figure {name!r}; the figures are {names}")
-        return drawn(found[name])
+        figure = drawn(found[name])
+        # IPython shows it by this, where matplotlib is not set up for the notebook.
+        vars(figure)["_repr_png_"] = partial(_png, figure)
+        return figure
 
     def show(self, height: int = 800) -> "Frame":
         """Return the page in a frame, as a notebook shows it.
@@ -99,7 +103,7 @@ class Card:
             "title": f"{type(self).__name__}: {self.place}",
             "verdict": _said(self.document),
             "found": _kind(self.document).table(self.document),
-            "image": _image(hero) if hero else "",
+            "image": base64.b64encode(_png(drawn(hero))).decode() if hero else "",
         }
         return environment().get_template("card.html.j2").render(values)
 
@@ -241,8 +245,7 @@ def _lines(table: Table) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _image(drawing: Drawing) -> str:
-    """Return a figure as PNG in base64."""
+def _png(figure: "Figure") -> bytes:
     stream = io.BytesIO()
-    drawn(drawing).savefig(stream, format="png", metadata={"Software": None})
-    return base64.b64encode(stream.getvalue()).decode()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

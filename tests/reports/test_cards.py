@@ -70,6 +70,9 @@ def test_a_figure_keeps_its_colours_wherever_it_is_shown() -> None:
     colours = {line.get_color() for line in axes.lines}
     assert set(offset_colours(2)[0]) <= colours
     assert {text.get_color() for text in axes.texts} == {"#1a1a1a"}
+    # As IPython shows it.
+    shown: Any = axes.figure
+    assert shown._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_figure_that_is_not_there_is_answered_with_those_that_are() -> None:
