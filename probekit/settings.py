@@ -37,17 +37,17 @@ class RunSettings:
     """Settings of any run: the model, the text and how it is marginalized.
 
     Attributes:
-        model: Short name, Hub repository or local folder.
+        model: Short name, Hub repository, folder (of a model or an adapter) or file of GGUF.
         revision: Branch, tag or commit of a Hub repository.
         dtype: `auto`: float32 on a CPU, the checkpoint's on a GPU.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         batch_size: Blocks in a forward pass, or `auto`.
         trust_remote_code: Run code that comes with the model.
+        quantization: `auto`: as the checkpoint is; `bnb-4bit` or `bnb-8bit` (bitsandbytes).
         text: Texts as [NAME=]PATH; none for the built-in text.
         text_field: Name of the text or chat in a JSONL object, parquet or Hub row.
-        source_field: Name of the source in a row of pairs (`translation.de` goes into an
-            object). A text whose first row has source and target is pairs: the target's tokens
-            are trained on and scored, the source stands before them.
+        source_field: Name of the source in a row of pairs (`translation.de` goes into an object).
+            A text whose first row has both is pairs: the target alone is trained on and scored.
         target_field: Name of the target in a row of pairs.
         pair_template: A text with {source}, and {target} at its end or left out. `paper`: its
             request to translate from German to English. `auto`: the source and a line of dashes,
@@ -57,16 +57,15 @@ class RunSettings:
         limit: Documents, pairs or chats read from each text.
         max_tokens: Tokens taken from each text.
         block: Tokens in a block, BOS included.
-        separator: What stands between documents in a block: `eos` (the tokenizer's end token, and
-            its BOS behind that), `bos` (its BOS alone), `none`, or `auto`: the one that costs the
-            model least, measured on training text. It is a target where the model foresees it
-            better than a guess.
+        separator: What stands between documents in a block: `eos` (the end token, and BOS behind
+            that), `bos` (BOS alone), `none`, or `auto`: what costs the model least, measured on
+            training text. It is a target where the model foresees it better than a guess.
         offsets: The horizon: offsets 1 … this are measured.
         marginal: How marginalization keeps paths: `nucleus`, `top` or `off`.
         nucleus: Share of the joint mass that `nucleus` keeps, in (0, 1].
         max_branches: Most paths of a position.
-        marginal_positions: Positions of each text that are marginalized.
-            Unset, 230, and 100 where a model of above 20 million parameters runs on a CPU.
+        marginal_positions: Positions of each text that are marginalized. Unset, 230, and 100
+            where a model of above 20 million parameters runs on a CPU.
         seed: Seed of every random choice.
     """
 
@@ -76,6 +75,7 @@ class RunSettings:
     device: str = "auto"
     batch_size: int | Literal["auto"] = "auto"
     trust_remote_code: bool = False
+    quantization: Literal["auto", "bnb-4bit", "bnb-8bit"] = "auto"
     text: tuple[str, ...] = ()
     text_field: str = "text"
     source_field: str = "source"

@@ -11,7 +11,9 @@ from probekit.cli.printing import begin, load
 from probekit.settings import Settings
 
 
-@with_settings(Settings, "text", "device", "dtype", "revision", "trust_remote_code", "block")
+@with_settings(
+    Settings, "text", "device", "dtype", "revision", "trust_remote_code", "quantization", "block"
+)
 def doctor(
     settings: dict[str, Any],
     model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",

@@ -48,7 +48,7 @@ Output = Annotated[Path | None, output_option("Folder; by default runs/reproduce
 
 @with_settings(
     HeadSettings, "text", "text_field", "source_field", "target_field", "nucleus", "seed",
-    "device", "dtype", "trust_remote_code", "limit", "max_tokens", "block",
+    "device", "dtype", "trust_remote_code", "quantization", "limit", "max_tokens", "block",
     shown={"max_tokens": f"{tokens(HeadSettings)}, for training", "text": "built-in prose"},
 )  # fmt: skip
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag

@@ -4,6 +4,8 @@ catalogue     short names and families, from models.toml
 locations     where a named model is: built in, a folder or the Hub
 devices       device and dtype settings against what the machine has
 loading_errors  what libraries raise about a checkpoint, in one sentence
+quantization  weights quantized as asked, or as the checkpoint has them
+adapters      an adapter of peft, on the model that it stands on
 loading       a model and its tokenizer, loaded
 objects       a model and a tokenizer given as objects, taken out of their wrappers
 products      large float32 products on a CPU

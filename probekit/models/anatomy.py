@@ -26,7 +26,7 @@ from probekit.models.output_path import (
     find_scale_and_softcap,
 )
 from probekit.models.products import linear
-from probekit.models.rounding import within_rounding
+from probekit.models.quantization import noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,8 @@ def _output_embeddings(model: PreTrainedModel) -> nn.Module:
 
 def _require_causal(model: PreTrainedModel, logits: Tensor) -> None:
     earlier = logits[:, :-1]
-    if not within_rounding(earlier[1], earlier[0], model.dtype):
+    apart, largest = (earlier[1] - earlier[0]).abs().max(), earlier.abs().max()
+    if not apart <= noise(model) * largest:
         raise ModelError(
             f"{type(model).__name__} is not causal: a changed last token changes earlier logits, "
             "as in an encoder. Choose a causal (decoder-only) language model"

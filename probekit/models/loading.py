@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +25,15 @@ from transformers import (
 )
 
 from probekit.errors import ModelError
+from probekit.models import adapters
+from probekit.models import quantization as quantized
 from probekit.models.devices import resolve_device, resolve_dtype
 from probekit.models.loading_errors import CONFIGURATION, TOKENIZER, WEIGHTS, stated
 from probekit.models.locations import ModelLocation, Origin, at_commit, find_location
 from probekit.models.objects import require_tokenizer, require_values, unwrapped
 
 # Settings that say how a model is loaded.
-LOADING = "revision", "dtype", "device", "trust_remote_code"
+LOADING = "revision", "dtype", "device", "trust_remote_code", "quantization"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Loaded:
         revision: The commit that was loaded, where the Hub says; else what was asked, or None.
         family: Its ladder in models.toml, or None.
         attention: The attention implementation, as loaded.
+        quantization: How its weights are quantized, or None.
+        adapter: Of an adapter, the model that it stands on and whether it is merged; or None.
     """
 
     model: PreTrainedModel
@@ -56,11 +61,13 @@ class Loaded:
     revision: str | None = None
     family: str | None = None
     attention: str = ""
+    quantization: str | None = None
+    adapter: str | None = None
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters, tied weights once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Number of parameters, tied weights once, packed ones as so many as they are of."""
+        return int(self.model.num_parameters())
 
     @property
     def dtype(self) -> str:
@@ -80,23 +87,26 @@ def load(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    quantization: str = "auto",
 ) -> Loaded:
     """Load a causal language model and its tokenizer, in eval mode, without gradients.
 
     Args:
-        name: A short name of models.toml, a repository of the Hub (`owner/name`) or a folder.
+        name: A short name of models.toml, a repository of the Hub (`owner/name`), a folder, of a
+            model or of an adapter of peft, or a file of gguf.
         revision: Branch, tag or commit on the Hub.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto`: float32 on the CPU,
             elsewhere what the checkpoint has.
         device: As torch names devices; `auto`: CUDA, else the CPU; `balanced` or
             `sequential` to spread a large model over all of them.
         trust_remote_code: Whether code in the repository may run.
+        quantization: `auto`: as the checkpoint is; `bnb-4bit` or `bnb-8bit` (bitsandbytes).
 
     Returns:
         The model and where it is from.
 
     Raises:
-        SettingsError: If dtype, device or revision is not allowed.
+        SettingsError: If dtype, device, revision or quantization is not allowed.
         ModelError: If there is no such model, or it is incomplete or not causal.
         UnreachableError: If its repository is gated or out of reach.
     """
@@ -108,7 +118,10 @@ def load(
     location = at_commit(location)
     options |= {"revision": location.revision}
     tokenizer = _tokenizer(location, options)
-    options |= {"dtype": resolve_dtype(dtype, chosen), "device_map": chosen}
+    dtype = resolve_dtype(dtype, chosen)
+    options |= {"dtype": dtype, "device_map": chosen}
+    packed = location.gguf is not None
+    options |= quantized.options(quantization, config, dtype, packed)
     model = _model(kind, location, options)
     return _loaded(location, model, tokenizer)
 
@@ -185,7 +198,10 @@ def _config(location: ModelLocation, options: dict[str, Any]) -> PretrainedConfi
 
 def _tokenizer(location: ModelLocation, options: dict[str, Any]) -> PreTrainedTokenizerBase:
     with stated(location, TOKENIZER):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location.path, **options)
+        path, own = location.path, location.adapter
+        if own is not None and (Path(own) / "tokenizer_config.json").is_file():
+            path, options = own, {**options, "revision": None}
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **options)
         # Some faults of its files show in its first use.
         tokenizer("a")
     return tokenizer
@@ -196,6 +212,9 @@ def _model(kind: Any, location: ModelLocation, options: dict[str, Any]) -> PreTr
     with stated(location, WEIGHTS):
         loaded = kind.from_pretrained(location.path, output_loading_info=True, **options)
         model, info = loaded
+        if location.adapter is not None:
+            merge = quantized.method(model.config) is None
+            model = adapters.applied(model, Path(location.adapter), merge=merge)
         model.requires_grad_(False)
     missing = sorted(info["missing_keys"])
     if missing:
@@ -231,6 +250,8 @@ def _loaded(
 ) -> Loaded:
     require_values(model, location.name)
     model.train(False)
+    how = quantized.method(model.config)
+    base = location.entry.name if location.entry else location.path
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -240,4 +261,6 @@ def _loaded(
         revision=location.revision,
         family=location.entry.family if location.entry else None,
         attention=str(model.config._attn_implementation),
+        quantization=how if location.gguf is None else f"{quantized.GGUF}, unpacked",
+        adapter=None if location.adapter is None else f"{'on' if how else 'merged into'} {base}",
     )

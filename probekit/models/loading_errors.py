@@ -58,6 +58,8 @@ def _reason(error: BaseException, part: str) -> str:
     # The first line says what, or the second if the first ends in a colon.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    if isinstance(error, ImportError):  # it says what to install
+        return first
     name = type(error).__name__
     shown = first if len(first.split()) > 2 else f"{name} {first}".strip()
     return f"{shown.rstrip('.')}. {_HINTS[part]}"

@@ -3,6 +3,7 @@
 import difflib
 import re
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from probekit.errors import ModelError, SettingsError, UnreachableError
+from probekit.models import adapters
 from probekit.models.catalogue import Entry, entries
 
 Origin = Literal["bundled", "folder", "hub", "python"]
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+GGUF = ".gguf"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Seconds until the Hub counts as out of reach: fewer where the model is here already.
 PATIENCE, PATIENCE_WHERE_CACHED = 30, 3
@@ -42,6 +45,8 @@ class ModelLocation:
         entry: Its entry in models.toml, if it has one.
         local: Whether to keep off the network: a folder, or a repository that is cached
             while the Hub is out of reach.
+        adapter: Folder of an adapter of peft that stands on this model, or None.
+        gguf: Name of the file of gguf in the folder, or None.
     """
 
     name: str
@@ -50,11 +55,14 @@ class ModelLocation:
     revision: str | None = None
     entry: Entry | None = None
     local: bool = True
+    adapter: str | None = None
+    gguf: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `from_pretrained` for this location."""
-        return {"revision": self.revision, "local_files_only": self.local}
+        found = {"revision": self.revision, "local_files_only": self.local}
+        return found if self.gguf is None else {**found, "gguf_file": self.gguf}
 
 
 def find_location(name: str, revision: str | None) -> ModelLocation:
@@ -70,8 +78,14 @@ def find_location(name: str, revision: str | None) -> ModelLocation:
             return _listed_location(model, revision)
     folder = _folder(name)
     if folder is not None and folder.is_dir():
+        if _is_adapter(folder):
+            return _adapter_location(name, folder, revision)
         _require_no_revision(name, revision)
         return _folder_location(name, folder, "folder")
+    file = Path(name)
+    if file.suffix == GGUF and file.is_file():
+        _require_no_revision(name, revision)
+        return _gguf_location(name, file)
     if _is_repository(name):
         return _hub_location(ModelLocation(name, name, "hub", revision), gated=False)
     raise ModelError(_no_such_model(name, folder))
@@ -116,7 +130,7 @@ def _no_such_model(name: str, folder: Path | None) -> str:
     hint = f"{_no_folder(folder)}. " if folder is not None else hint
     return (
         f"there is no model called {name!r}: {hint}A model is a short name (`probekit models` "
-        "lists them), a Hub repository (owner/name) or an existing folder"
+        "lists them), a Hub repository (owner/name), an existing folder or a file of gguf"
     )
 
 
@@ -153,22 +167,38 @@ def _folder_location(name: str, folder: Path, source: Origin) -> ModelLocation:
             f"the built-in model {name} is not in this installation ({folder}); install "
             "probekit again, or name another model"
         )
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} holds an adapter and no model: load it on its model with peft, save what "
-            "merge_and_unload() returns, and name that folder"
-        )
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} has no config.json, so it is no model folder; name the folder that "
-            "save_pretrained() wrote"
-        )
+        files = sorted(folder.glob(f"*{GGUF}"))
+        way_out = f"the file, {files[0]}" if files else "the folder that save_pretrained() wrote"
+        raise ModelError(f"{folder} has no config.json, so it is no model folder; name {way_out}")
     weights = [path for kind in ("safetensors", "bin") for path in folder.glob(f"*.{kind}")]
     if not weights:
         raise ModelError(
             f"{folder} has a config.json but no weights (*.safetensors or *.bin); copy them there"
         )
     return ModelLocation(name, str(folder), source)
+
+
+def _adapter_location(name: str, folder: Path, revision: str | None) -> ModelLocation:
+    """Return the location of the model that an adapter stands on, with it."""
+    base, its_revision = adapters.base_of(folder)
+    under = _folder(base)
+    if under is not None and _is_adapter(under):
+        raise ModelError(
+            f"{folder} holds an adapter on an adapter, {base}: merge that into its model first"
+        )
+    location = find_location(base, revision or its_revision)
+    return replace(location, name=name, adapter=str(folder))
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / adapters.FILE).is_file() and not (folder / "config.json").is_file()
+
+
+def _gguf_location(name: str, file: Path) -> ModelLocation:
+    if find_spec("gguf") is None:
+        raise ModelError(f"{file} needs one more package to be read: pip install gguf")
+    return ModelLocation(name, str(file.absolute().parent), "folder", gguf=file.name)
 
 
 def _hub_location(location: ModelLocation, *, gated: bool) -> ModelLocation:

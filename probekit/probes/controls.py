@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from probekit.data.targets import Targets
 from probekit.errors import ModelError, SettingsError
 from probekit.models.anatomy import Anatomy
+from probekit.models.quantization import method
 from probekit.readout import CONTROL
 from probekit.shapes import Mask, TokenIds
 
@@ -105,11 +106,12 @@ def random_model(model: PreTrainedModel, anatomy: Anatomy, seed: int) -> PreTrai
         ModelError: If the model is quantized: its kind of weights cannot be drawn.
     """
     config = copy.deepcopy(model.config)  # building a model writes to its configuration
-    if getattr(config, "quantization_config", None) is not None:
+    if method(config):
         raise ModelError(
             f"{type(model).__name__} is quantized, so it has no untrained counterpart. Load it "
             "without quantization, or do without this control"
         )
+    vars(config).pop("quantization_config", None)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed, which would seed the accelerators too.
         torch.default_generator.manual_seed(seed)

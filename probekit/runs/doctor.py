@@ -13,6 +13,7 @@ from probekit.checks import Check
 from probekit.errors import DataError, NumericalError
 from probekit.models.anatomy import Anatomy
 from probekit.models.loading import Loaded
+from probekit.models.quantization import noise
 from probekit.models.rounding import tolerance
 from probekit.shapes import Mask, TokenIds
 
@@ -78,8 +79,8 @@ def check_model(
         _finite(),
         _decoding(anatomy, resid, reference),
         _layers(resid, reference),
-        _batching(resid, one_by_one),
-        _causality(one_by_one, other_end),
+        _batching(resid, one_by_one, noise(model)),
+        _causality(one_by_one, other_end, noise(model)),
         _removed(hooks_left),
         _trained(reference.logits, token_ids, None if valid is None else valid[:BLOCKS, :TOKENS]),
     ]
@@ -184,7 +185,7 @@ def _with_another_end(token_ids: TokenIds, anatomy: Anatomy) -> TokenIds:
     return changed
 
 
-def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor]) -> Check:
+def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor], allowed: float) -> Check:
     """Compare the first half of the first block with the same before another second half."""
     earlier = other_end[0].shape[1] // 2
     measured = max(
@@ -196,15 +197,14 @@ def _causality(resid: dict[int, Tensor], other_end: dict[int, Tensor]) -> Check:
         "Later tokens change earlier states, as in an encoder: what a probe reads ahead would be "
         "what it was shown. Choose a causal (decoder-only) language model."
     )
-    return _check("causality", measured, tolerance(resid[0].dtype), says, otherwise)
+    return _check("causality", measured, allowed, says, otherwise)
 
 
-def _batching(resid: dict[int, Tensor], one_by_one: dict[int, Tensor]) -> Check:
+def _batching(resid: dict[int, Tensor], one_by_one: dict[int, Tensor], allowed: float) -> Check:
     last = resid[max(resid)]
     measured = _relative(one_by_one[max(resid)], last)
     says = "The batch size does not change activations (largest relative difference)."
     otherwise = "Activations depend on the batch size, so results would too. Use --dtype float32."
-    allowed = tolerance(last.dtype)
     return _check("batching", measured, allowed, says, otherwise)
 
 

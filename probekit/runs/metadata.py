@@ -88,6 +88,8 @@ def model_row(setup: Setup) -> dict[str, Any]:
         "d_model": anatomy.d_model,
         "vocab_size": anatomy.vocab_size,
         "n_parameters": loaded.n_parameters,
+        "quantization": loaded.quantization,
+        "adapter": loaded.adapter,
         "fingerprint": setup.fingerprint,
     }
 

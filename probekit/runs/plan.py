@@ -17,6 +17,7 @@ from probekit.activations.residual_stream import Store
 from probekit.marginalization.branch_engine import TOKENS_ON_ACCELERATOR, TOKENS_ON_CPU
 from probekit.models.anatomy import Anatomy
 from probekit.models.devices import free_bytes, processes_here
+from probekit.models.quantization import method
 from probekit.probes import waves
 from probekit.probes.convex import shortlist
 from probekit.probes.convex.cell_fit import DRAWN
@@ -77,7 +78,7 @@ class Plan:
             f"{self.n_probe_parameters // max(self.n_cells, 1):,} parameters, batches of "
             f"{self.batch_size} blocks, {shared}residuals {self.store} "
             f"({_size(self.store_bytes)}), {_size(self.fit_bytes)} for {_waves(self.n_waves)}"
-            f"{'' if self.another else ', no room for the control on an untrained model'}."
+            f"{'' if self.another else ', without the control on an untrained model'}."
         )
 
 
@@ -130,7 +131,9 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
 
 
 def room_for_another(model: PreTrainedModel) -> bool:
-    """Whether a second model of the same size fits into memory beside this one."""
+    """Whether a second model of the same kind can be made, and fits into memory beside this one."""
+    if method(model.config):
+        return False
     needed: Counter[torch.device] = Counter()
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         needed[tensor.device] += tensor.nbytes

@@ -253,4 +253,5 @@ def load_model(settings: RunSettings) -> Loaded:
         dtype=settings.dtype,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
+        quantization=settings.quantization,
     )

@@ -51,6 +51,32 @@ def tokens(**values: Any) -> Callable[[Path], list[str]]:
     return damaged(changed("tokenizer.json", **values))
 
 
+def adapter(base: str) -> Damage:
+    """Return what leaves of a model's folder an adapter that stands on another."""
+
+    def damage(folder: Path) -> None:
+        (folder / "config.json").unlink()
+        (folder / "adapter_config.json").write_text(f'{{"base_model_name_or_path": "{base}"}}')
+
+    return damage
+
+
+def packed(content: bytes) -> Callable[[Path], list[str]]:
+    """Return what writes a file of gguf, and the command."""
+
+    def make(folder: Path) -> list[str]:
+        (folder / "m.gguf").write_bytes(content)
+        return ["doctor", "./m.gguf"]
+
+    return make
+
+
+def quantized(how: dict[str, Any]) -> Callable[[Path], list[str]]:
+    """Return what says of a model that it is quantized, and the command that asks for it."""
+    make = configured(quantization_config=how)
+    return lambda folder: [*make(folder), "--quantization", "bnb-4bit"]
+
+
 CONFIGURATION = "the configuration of ./m could not be loaded from m: "
 WEIGHTS = "the weights of ./m could not be loaded from m: "
 TOKENIZER = "the tokenizer of ./m could not be loaded from m: "
@@ -127,6 +153,14 @@ CASES = (
     Case(
         "an adapter",
         damaged(lambda folder: (folder / "config.json").rename(folder / "adapter_config.json")),
-        "m holds an adapter and no model: load it on its model with peft",
+        "m holds an adapter, and its adapter_config.json does not say on which model it stands",
     ),
+    Case(
+        "an adapter on itself", damaged(adapter("./m")), "holds an adapter on an adapter, ./m: me"
+    ),
+    Case(
+        "an adapter on nothing", damaged(adapter("./none")), "no model called './none': There is no"
+    ),
+    Case("half a gguf", packed(b"GGUF\3\0"), "the configuration of ./m.gguf could not be loaded"),
+    Case("quantized twice", quantized({"quant_method": "gptq", "bits": 4}), "already (gptq)", 2),
 )

@@ -119,7 +119,7 @@ def test_a_second_model_is_left_out_where_twice_the_model_does_not_fit(
         assert plan.room_for_another(tiny_llama) == room
     made = plan.make(find_anatomy(tiny_llama), 10, 16, (0, 3), 3)
     assert "untrained" not in made.line()
-    assert "no room for the control on an untrained" in replace(made, another=False).line()
+    assert "without the control on an untrained" in replace(made, another=False).line()
 
 
 def test_of_several_processes_each_has_its_share_and_the_last_layer(anatomy: Anatomy) -> None:

@@ -48,4 +48,24 @@ MUTATIONS = (
             "::test_later_tokens_that_change_earlier_states_far_away_are_seen",
         ),
     ),
+    Mutation(
+        "an adapter is taken off its model instead of merged into it",
+        "probekit.models.adapters",
+        "adapted.merge_and_unload() if merge",
+        "adapted.unload() if merge",
+        (
+            "tests/models/test_checkpoints.py"
+            "::test_an_adapter_is_loaded_on_its_model_and_merged_into_it",
+        ),
+    ),
+    Mutation(
+        "the first token beyond the model is taken for one of its own",
+        "probekit.models.loading",
+        "if largest >= n_rows:",
+        "if largest > n_rows:",
+        (
+            "tests/models/test_loading.py"
+            "::test_a_token_that_the_model_has_no_row_for_is_refused_where_the_text_holds_it",
+        ),
+    ),
 )

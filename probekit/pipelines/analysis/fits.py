@@ -11,6 +11,7 @@ from probekit import files
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy, find_anatomy
+from probekit.models.quantization import method
 from probekit.probes import codelength, controls, linear, nonconvex, sklearn_reference
 from probekit.probes.files import read_probes, write_probes
 from probekit.probes.probe import Examples, Probe, ProbeKey, Probes
@@ -102,7 +103,7 @@ def planned(settings: Settings, layers: tuple[int, ...], untrained: bool = True)
 
 
 def left_out(settings: Settings, setup: Setup, done: Sequence[Fit]) -> Iterator[dict[str, str]]:
-    """Yield a warning of the control that there was no room for.
+    """Yield a warning of the control that was left out, for its room or for quantized weights.
 
     Args:
         settings: What was asked.
@@ -110,15 +111,19 @@ def left_out(settings: Settings, setup: Setup, done: Sequence[Fit]) -> Iterator[
         done: What was fitted.
     """
     if {fit.name for fit in planned(settings, setup.layers)} > {fit.name for fit in done}:
-        size = sum(parameter.nbytes for parameter in setup.loaded.model.parameters()) / 2**30
-        yield {
-            "code": "untrained-left-out",
-            "message": (
-                "The control on models with untrained blocks was left out: a second model of "
-                f"{size:,.1f} GiB did not fit into the free memory beside this one. More memory, "
-                "or the model in a narrower --dtype, brings it."
-            ),
-        }
+        loaded = setup.loaded
+        size = sum(parameter.nbytes for parameter in loaded.model.parameters()) / 2**30
+        why = (
+            f"a second model of {size:,.1f} GiB did not fit into the free memory beside this one. "
+            "More memory, or the model in a narrower --dtype, brings it."
+        )
+        if quantized := method(loaded.model.config):
+            why = (
+                f"weights of the kind {quantized} cannot be drawn. The checkpoint that is not "
+                "quantized brings it."
+            )
+        message = f"The control on models with untrained blocks was left out: {why}"
+        yield {"code": "untrained-left-out", "message": message}
 
 
 def unconverged(

@@ -51,7 +51,7 @@ class FigureRequest:
         text_field: Name of the text in a row of open-ended texts.
         fields: Names of source and target in a row of pairs.
         protocol: How it is scored.
-        loading: What `models.load` takes: dtype, device, trust_remote_code.
+        loading: What `models.load` takes: dtype, device, trust_remote_code, quantization.
 
     Raises:
         SettingsError: If the figure is unknown, or there is no model.

@@ -31,7 +31,7 @@ TABLE_1 = "table-1"
 SAMPLES = {"figure-1": 10, "figure-2": 10, TABLE_1: 50}
 OF_PROTOCOL = ("nucleus", "seed")
 FIELDS = ("source_field", "target_field")
-LOADING = ("device", "dtype", "trust_remote_code")
+LOADING = ("device", "dtype", "trust_remote_code", "quantization")
 OF_TRAINING = ("limit", "max_tokens", "block")  # for table-1
 
 
@@ -71,7 +71,7 @@ def reproduce(  # noqa: PLR0913 -- what the paper leaves open
         output: The folder; by default runs/reproduce-<figure>.
         say: Called with each line of progress; by default they are printed in IPython alone.
         **settings: text, text_field, source_field, target_field, nucleus, seed, device, dtype,
-            trust_remote_code; for table-1 those of `probekit.study_heads`.
+            trust_remote_code, quantization; for table-1 those of `probekit.study_heads`.
 
     Raises:
         ProbekitError: If something cannot be done as asked; the message says what to do.

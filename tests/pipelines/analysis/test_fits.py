@@ -140,7 +140,7 @@ def test_a_run_without_room_for_a_second_model_says_so(
     monkeypatch.setattr(plan, "free_bytes", lambda _: 10_000)  # the model has 20 kB
     said: list[str] = []
     run = probekit.analyze(**asked, marginal="off", output=tmp_path, say=said.append)
-    assert any("no room for the control on an untrained model" in line for line in said)
+    assert any("without the control on an untrained model" in line for line in said)
     assert "random" not in set(run.scores["readout"])
     assert "untrained-left-out" in {row["code"] for row in run.results["warnings"]}
     for row in run.results["controls"]:
