@@ -44,7 +44,7 @@ class RunSettings:
         batch_size: Blocks in a forward pass, or `auto`.
         trust_remote_code: Run code that comes with the model.
         quantization: `auto`: as the checkpoint is; `bnb-4bit` or `bnb-8bit` (bitsandbytes).
-        text: Texts as [NAME=]PATH; none for the built-in text.
+        text: Texts as [NAME=]PATH, or preset:NAME; none for the built-in text.
         text_field: Name of the text or chat in a JSONL object, parquet or Hub row.
         source_field: Name of the source in a row of pairs (`translation.de` goes into an object).
             A text whose first row has both is pairs: the target alone is trained on and scored.

@@ -3,6 +3,7 @@
 documents      `split`: no document, nor one of the same content, is in two splits
 builtin_text   the built-in text: documentation and source of the standard library
 formats        what a file is by its name, and what is read of it
+presets        texts of the Hub by name, each at one commit
 rows           rows of files, folders or a Hub data set, and their fields
 prompted       pairs, the source a prompt; chats, the assistant's answers the targets
 texts          open a text: documents, pairs or chats, as its first row says

@@ -4,6 +4,7 @@ rows         of JSON lines or parquet, in a file or a folder: a row is a documen
 folder       of plain text: a file is a document
 other file   the file is one document
 hub:...      a row of a Hub data set is a document (needs `datasets`)
+preset:...   the same, by name and at one commit (`probekit.data.presets`)
 python:...   given in Python, a row is a document
 builtin:...  a domain of the built-in text (`probekit.data.builtin_text`)
 """
@@ -85,7 +86,7 @@ class Source:
         name, equals, location = argument.partition("=")
         if not equals:
             location = argument
-            is_path = not argument.startswith((rows.BUILT_IN, rows.HUB))
+            is_path = not argument.startswith((rows.BUILT_IN, rows.HUB, rows.PRESET))
             name = kinds.stem(Path(argument)) if is_path else argument.split(":")[1]
         if not name or not location:
             raise DataError(f"--text must be PATH or NAME=PATH, got {argument!r}")

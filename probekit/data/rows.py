@@ -2,6 +2,7 @@
 
 files     JSON lines and parquet, or a folder of them (`probekit.data.formats`)
 hub:...   REPOSITORY[@CONFIG][:SPLIT], fetched row by row (needs `datasets`)
+preset:.. one of presets.toml, such a data set at one commit
 python:... given in Python (`probekit.data.formats.given`)
 
 Rows are read one by one, so that none is read behind the last one that is taken.
@@ -11,11 +12,12 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from probekit.data import presets
 from probekit.data.formats import given, kinds, lines, tables
 from probekit.data.formats.given import GIVEN
 from probekit.errors import DataError
 
-HUB, BUILT_IN = "hub:", "builtin:"
+HUB, BUILT_IN, PRESET = "hub:", "builtin:", "preset:"
 # Usual fields of a chat: a list of who said what.
 CHATS = ("messages", "conversations", "conversation", "chat")
 
@@ -31,7 +33,7 @@ def are_in(location: str) -> bool:
     Raises:
         DataError: If nothing is there, or it is of a format that is not read.
     """
-    if location.startswith((HUB, BUILT_IN, GIVEN)):
+    if location.startswith((HUB, BUILT_IN, PRESET, GIVEN)):
         return not location.startswith(BUILT_IN)
     _, path = kinds.files(kinds.path_of(location))[0]
     return kinds.kind(path) != "plain"
@@ -48,6 +50,11 @@ def read(location: str, fields: Sequence[str]) -> Iterator[tuple[str, Row]]:
     Raises:
         DataError: If it cannot be read, or a line is no JSON object.
     """
+    if location.startswith(PRESET):
+        preset = presets.named(location.removeprefix(PRESET))
+        place = f"{preset.repository}@{preset.config}:{preset.split}"
+        yield from preset.documents(_hub(place, preset.revision))
+        return
     if location.startswith(HUB):
         yield from _hub(location.removeprefix(HUB))
         return
@@ -115,7 +122,7 @@ def _no_text(row: Row, field: str, where: str, way_out: str) -> DataError:
     )
 
 
-def _hub(location: str) -> Iterator[tuple[str, Row]]:
+def _hub(location: str, revision: str | None = None) -> Iterator[tuple[str, Row]]:
     try:
         import datasets
     except ImportError:
@@ -126,7 +133,7 @@ def _hub(location: str) -> Iterator[tuple[str, Row]]:
     repository, _, config = data_set_name.partition("@")
     try:
         data_set: Iterable[Row] = datasets.load_dataset(
-            repository, config or None, split=split or "train", streaming=True
+            repository, config or None, split=split or "train", streaming=True, revision=revision
         )
         for number, row in enumerate(data_set, start=1):
             yield f"row {number}", row

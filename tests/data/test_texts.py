@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from probekit.data import presets
 from probekit.data.documents import Document, Source
 from probekit.data.prompted.pairs import USUAL_FIELDS, Pair
 from probekit.data.texts import Chats, Documents, Pairs, open_text
@@ -119,6 +120,30 @@ def test_a_hub_data_set_is_opened_once(
         (kind, "row 1"), (kind, "row 2"), (kind, "row 3"),
     ]  # fmt: skip
     assert len(fetched) == 3
+
+
+def test_a_preset_is_a_data_set_at_one_commit_and_its_articles_are_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, asked = [" = A = \n", "", " = = B = = \n", "b \n", " = C = \n", "c \n"], []
+
+    def rows(*place: str, **options: object) -> Iterator[dict[str, str]]:
+        asked.append((*place, options["split"], options["revision"]))
+        return iter({"text": line} for line in lines)
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=rows))
+    found = opened("preset:wikitext-2").take()
+    assert [(each.name, len(each.text)) for each in found if isinstance(each, Document)] == [
+        ("row 1", 8 + 12 + 3), ("row 5", 8 + 3),
+    ]  # fmt: skip
+    commit = "b08601e04326c79dfdd32d625aee71d232d685c3"
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "train", commit)]
+    assert Source.parse("preset:wikitext-2").domain == "wikitext-2"
+    assert all(len(preset.revision) == 40 for preset in presets.entries().values())
+    with pytest.raises(
+        DataError, match=r"presets of texts are wikitext-2, tinystories, .*'wikitex'"
+    ):
+        opened("preset:wikitex")
 
 
 class NoHub:

@@ -142,6 +142,7 @@ CASES = (
     Case("nobody's folder", given("~nobody-of-this-name/a.txt"), "no such user's folder"),
     Case("a long path", given("a=" + "x" * 5000), "cannot be read: File name too long"),
     Case("no name", given("=a.txt"), "--text must be PATH or NAME=PATH, got '=a.txt'"),
+    Case("no such preset", given("preset:x"), "presets of texts are wikitext-2, … got 'x'"),
     Case("nothing", given(""), "--text must be PATH or NAME=PATH, got ''"),
     Case(
         "a limit",

@@ -49,7 +49,7 @@ def path_of(location: str) -> Path:
         raise DataError(f"the text {location} cannot be read: {error.strerror}") from None
     raise DataError(
         f"no text at {location}: give a file (.txt, .jsonl, .parquet, ...), a folder of such "
-        "files, or hub:REPOSITORY[@CONFIG][:SPLIT]"
+        "files, hub:REPOSITORY[@CONFIG][:SPLIT] or preset:NAME"
     )
 
 
