@@ -64,6 +64,3 @@ def test_what_is_no_text_is_an_error_with_the_way_out() -> None:
         rows.text({"n": 1, "m": "x"}, "n", "a line 1", "Take m.")
     with pytest.raises(DataError, match="a line 1 holds half of a surrogate pair"):
         rows.text({"n": "\ud800"}, "n", "a line 1", "")
-    for field in ("text", "messages"):
-        with pytest.raises(DataError, match=r"a chat in 'messages', and chats are not read yet: "):
-            rows.text({"messages": [{"role": "user"}]}, field, "a line 1", "")
