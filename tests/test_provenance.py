@@ -73,7 +73,9 @@ def test_the_command_line_of_another_program_is_not_recorded(
 def test_every_package_that_is_imported_is_declared() -> None:
     root = ROOT
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["heads"] + extras["checkpoints"]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in wanted}
     sources = (root / "probekit").rglob("*.py")
     nodes = [n for path in sources for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

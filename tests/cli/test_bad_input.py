@@ -27,22 +27,22 @@ def damaged(model_folder: Path, tmp_path: Path) -> Path:
         ({"model": "lama"}, ModelError, "no model called 'lama': did you mean llama"),
         ({"model": "./nowhere"}, ModelError, "no model called './nowhere'"),
         ({"ofsets": 2}, SettingsError, "unknown setting 'ofsets'. Did you mean 'offsets'"),
-        ({"offsets": 0}, SettingsError, "--offsets must be at least 1, got 0"),
-        ({"offsets": 31}, SettingsError, r"--offsets must be in 1\.\.30 for blocks of 32 tokens"),
-        ({"layers": (0, 3)}, SettingsError, r"--layers must be in 0\.\.2 for this model .* got 3"),
+        ({"offsets": 0}, SettingsError, "^offsets must be at least 1, got 0"),
+        ({"offsets": 31}, SettingsError, r"^offsets must be in 1\.\.30 for blocks of 32 tokens"),
+        ({"layers": (0, 3)}, SettingsError, r"^layers must be in 0\.\.2 for this model .* got 3"),
         (
             {"layers": (0,), "site": "mlp_out"},
             SettingsError,
-            r"--layers must be in 1\.\.2 .*mlp_out",
+            r"^layers must be in 1\.\.2 .*mlp_out",
         ),
         ({"device": "abacus"}, SettingsError, "device must be auto"),
         ({"text": ("nowhere.txt",)}, DataError, r"no text at nowhere\.txt: give a file"),
-        ({"text_field": "body"}, DataError, r"no text field 'body'; .* with --text-field"),
-        ({"source_field": "de"}, DataError, r"no text field 'de'; .* with --source-field and --ta"),
-        ({"target_field": "en"}, DataError, r"no text field 'source'; .* with --source-field and"),
+        ({"text_field": "body"}, DataError, r"no text field 'body'; .* with text_field"),
+        ({"source_field": "de"}, DataError, r"no text field 'de'; .* with source_field and ta"),
+        ({"target_field": "en"}, DataError, r"no text field 'source'; .* with source_field and"),
         ({"limit": 2}, DataError, "need at least 3 different documents, 'words' has 2"),
         ({"text": ("all=a.txt",)}, SettingsError, "texts need different names, none of them 'all'"),
-        ({"text": ("a.txt", "b/a.txt")}, SettingsError, "texts need different names.*NAME=PATH"),
+        ({"text": ("a.txt", "b/a.txt")}, SettingsError, "texts need different names.*NAME: PATH"),
     ],
 )
 def test_what_is_asked_wrongly_is_named(
@@ -134,7 +134,7 @@ def test_an_output_that_cannot_be_written_is_named(asked: dict[str, Any], tmp_pa
 def test_an_output_that_holds_another_run_names_what_differs(
     asked: dict[str, Any], finished_run: Run
 ) -> None:
-    with pytest.raises(RunError, match=r"other settings: offsets\. Name another --output"):
+    with pytest.raises(RunError, match=r"other settings: offsets\. Name another output"):
         probekit.analyze(**{**asked, "offsets": 3}, output=finished_run.folder)
 
 

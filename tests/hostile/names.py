@@ -31,7 +31,7 @@ def pairs(template: str) -> Callable[[Path], list[str]]:
 
 NONE = "A model is a short name (`probekit models` lists them), a Hub repository"
 PRINTED = "the name of a text must be of 1..100 characters that can be printed, got "
-ONCE = "--pair-template must be auto, paper or a text with {source} in it once, got "
+ONCE = "--pair-template must be auto, paper or a text with {source} in it once, … got "
 
 CASES = (
     Case("a mistyped model", called("lama"), "no model called 'lama': did you mean llama"),
