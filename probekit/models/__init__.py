@@ -8,7 +8,6 @@ quantization  weights quantized as asked, or as the checkpoint has them
 adapters      an adapter of peft, on the model that it stands on
 loading       a model and its tokenizer, loaded
 objects       a model and a tokenizer given as objects, taken out of their wrappers
-products      large float32 products on a CPU
 as_found      what a caller set in torch and in his model, put aside for a call
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ

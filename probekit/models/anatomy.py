@@ -25,7 +25,6 @@ from probekit.models.output_path import (
     find_final_path,
     find_scale_and_softcap,
 )
-from probekit.models.products import linear
 from probekit.models.quantization import noise
 
 
@@ -99,7 +98,7 @@ class Anatomy:
         Returns:
             Logits, shape (..., vocab), in the dtype of `hidden`.
         """
-        return self.scaled(linear(hidden, self.unembedding, self.bias))
+        return self.scaled(nn.functional.linear(hidden, self.unembedding, self.bias))
 
     def scaled(self, logits: Float[Tensor, "*any vocab"]) -> Float[Tensor, "*any vocab"]:
         """Return the model's logits from what its output embeddings give: scale, then soft-cap."""

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 from probekit.errors import SettingsError
 from probekit.models.loading import LOADING, Loaded, wrap
 from probekit.models.objects import unwrapped
-from probekit.models.products import fast_linear_layers
 
 # An object may be wrapped, by torch.compile or data parallelism.
 Model = str | PathLike[str] | nn.Module
@@ -21,7 +20,7 @@ Model = str | PathLike[str] | nn.Module
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Run in torch as it is when it is imported, whatever the caller has set, but for products.
+    """Run in torch as it is when it is imported, whatever the caller has set.
 
     No autocast, no inference mode, gradients where they are asked for, float32 and the CPU where
     nothing else is said, and modules run as they are written: hooks on a compiled one would be
@@ -38,7 +37,6 @@ def plain_torch() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(fast_linear_layers())
         yield
 
 

@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
-from probekit.models.products import linear
 from probekit.probes.convex.affine_objective import scaled_unembedding
 from probekit.readout import (
     CONCAT,
