@@ -25,4 +25,4 @@ def test_pages_and_figures_have_the_same_bytes_in_another_process(tmp_path: Path
     assert done.returncode == 0, done.stderr
     told = dict(line.split() for line in done.stdout.splitlines())
     assert told == shared_pages.digests()
-    assert len(told) == 5 + (5 + 3 + 4) * 4  # pages; figures as SVG, PDF, PNG and CSV
+    assert len(told) == 5 + (6 + 3 + 4) * 4  # pages; figures as SVG, PDF, PNG and CSV
