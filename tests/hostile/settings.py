@@ -145,7 +145,7 @@ CASES = (
         2,
     ),
     Case("no models", asked(command="sweep"), "say either --family or --models, such as", 2),
-    Case("commas", asked("--models", ",", command="sweep"), "there is no model called ','"),
+    Case("commas", asked("--text", ","), "no text at ,: give a file"),
     Case(
         "a model twice",
         asked("--models", "tiny-s,tiny-s", command="sweep"),

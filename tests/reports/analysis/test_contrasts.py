@@ -40,6 +40,7 @@ def shown(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_controls_are_shown_with_numbers_and_intervals() -> None:
     run = run_of()
     table, shortened = control_table(index(run))
@@ -59,6 +60,7 @@ def test_controls_are_shown_with_numbers_and_intervals() -> None:
     assert "seed" not in table.caption
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_seeds_are_a_band_named_as_such() -> None:
     run = run_of(seeds=3)
     run["controls"].reverse()  # the run's own seed comes first wherever its rows are
@@ -129,6 +131,7 @@ def test_the_target_of_the_run_is_the_one_that_is_shown() -> None:
     assert (row["target"], row["top1"] == 0.777) == ("model", False)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_head_and_several_tokens_say_what_is_predicted() -> None:
     model, text = render(run_of(target="model")), render(run_of())
     head = "Target: the model's own greedy continuation."
@@ -166,6 +169,7 @@ def test_the_band_of_a_control_reaches_from_its_lowest_to_its_highest_seed() -> 
     assert (float(line[1]) - ys[0]) / (ys[1] - float(line[1])) == pytest.approx(2, abs=0.05)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_bits_given_the_token_are_a_metric_where_they_were_measured() -> None:
     run = run_of()
     assert 'id="map-metric-bits_given_token"' in render(run)
@@ -203,6 +207,7 @@ def test_what_was_not_run_follows_from_the_run() -> None:
     assert "Marginalization: without it there is no ceiling" in said
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_thresholds_in_words_are_those_that_were_applied() -> None:
     run = run_of()
     run["scores"] = [row for row in run["scores"] if row["readout"] != "marginal-adapted"]
@@ -212,6 +217,7 @@ def test_thresholds_in_words_are_those_that_were_applied() -> None:
     assert f"exceeds {MUCH_ADAPTATION_NATS} nats" in section(page, "not-run")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_hostile_names_are_spelled_out_in_every_section() -> None:
     page = render(results(Size(layers=2, offsets=2, hostile=True, seeds=2)))
     wanted = escape(clean(HOSTILE)).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from probekit.reports import render
 from probekit.reports.analysis.contrasts import codelength_table, family_tables, sequence_tables
 from probekit.reports.analysis.layer_maps import build_maps
@@ -32,6 +34,7 @@ def shown(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_one_family_has_no_section_of_families() -> None:
     page = render(run_of(families=("linear",)))
     assert section(page, "families") == ""
@@ -39,6 +42,7 @@ def test_a_run_of_one_family_has_no_section_of_families() -> None:
     assert "Other probe families: linear-full, linear-lowrank, concat" in section(page, "not-run")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_families_are_compared_at_their_best_layers() -> None:
     run = run_of(families=("linear", "concat", "linear-full"))
     (table,) = family_tables(index(run))
@@ -124,12 +128,14 @@ def test_what_was_never_right_before_says_why() -> None:
     assert rows["skip-bigram"][4].missing == "never right at all offsets before"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_next_tokens_alone_has_no_several_tokens() -> None:
     page = render(run_of(offsets=1))
     assert "Not measured: this run has no offset past t+1." in section(page, "sequences")
     assert "Several tokens at once" in section(page, "not-run")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_codelength_is_shown_where_it_was_measured() -> None:
     run = run_of(codelength=True)
     table, shortened = codelength_table(index(run))

@@ -36,6 +36,7 @@ def section(page: str) -> str:
     return found[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_tokens_and_entropy_stand_beside_the_branches_that_were_kept() -> None:
     run = run_of()
     run["branching"].reverse()  # the whole block is found wherever its row is
@@ -53,6 +54,7 @@ def test_tokens_and_entropy_stand_beside_the_branches_that_were_kept() -> None:
         assert text in shown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_share_that_was_counted_is_named_as_it_was() -> None:
     run = run_of()
     for row in run["branching"]:
@@ -61,6 +63,7 @@ def test_the_share_that_was_counted_is_named_as_it_was() -> None:
     assert "the tokens that hold 0.5 of the model's" in section(render(run))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_marginalization_the_cost_is_still_counted() -> None:
     run = run_of(marginal=False)
     rows = branching_table(index(run)).rows
@@ -73,6 +76,7 @@ def test_without_marginalization_the_cost_is_still_counted() -> None:
     assert "the ceiling above made do with" in section(render(run_of()))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_an_earlier_version_has_no_such_part() -> None:
     run = run_of()
     before = not_run(index(run))

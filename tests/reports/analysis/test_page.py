@@ -167,6 +167,7 @@ def test_a_missing_value_is_a_dash_with_a_reason_and_never_zero(value: float | N
     assert "nan" not in re.sub("<style.*?</script>", "", page, flags=re.DOTALL).lower()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_readouts_of_other_kinds_are_listed_with_what_they_see() -> None:
     run = results(Size(layers=2, offsets=2, domains=("prose",), marginal=False))
     row = next(r for r in run["scores"] if (r["offset"], r["domain"]) == (2, "prose"))
@@ -189,6 +190,7 @@ def test_a_run_without_probe_or_lens_is_still_a_page() -> None:
     assert "This report holds no verdict." in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_check_and_a_fit_that_did_not_converge_show() -> None:
     run = results(Size(layers=2, offsets=2, domains=("prose",), marginal=False))
     run["checks"][0]["passed"] = False
@@ -226,6 +228,7 @@ def test_importing_the_report_loads_no_drawing_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_seeds_do_not_mix() -> None:
     run = results(Size(layers=2, offsets=2, domains=("prose",), marginal=False))
     other: list[dict[str, Any]] = [dict(row, seed=1, top1=0.777) for row in run["scores"]]
