@@ -16,7 +16,9 @@ from probekit.settings import Settings
 )
 def doctor(
     settings: dict[str, Any],
-    model: Annotated[str, typer.Argument(help="Short name, repository or folder.")] = "tiny",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Short name, repository or folder.")
+    ] = "tiny",
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure models with known answers instead.")
     ] = False,

@@ -30,7 +30,10 @@ SHOWN = {"layers": "half, three quarters and all of the depth"}
 def draft(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     run: Annotated[
-        Path | None, typer.Argument(help="A finished analysis, whose model and probes are taken.")
+        Path | None,
+        typer.Argument(
+            metavar="RUN", help="A finished analysis, whose model and probes are taken."
+        ),
     ] = None,
     output: Annotated[
         Path | None, output_option("Run folder; by default runs/<model>-draft.")

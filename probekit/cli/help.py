@@ -55,6 +55,8 @@ def _write_parameters(parameters: Iterable[Any], ctx: Any, formatter: Any) -> No
         record = parameter.get_help_record(ctx)
         if record is not None:
             argument = parameter.param_type_name == "argument"
+            if argument:  # without its type: what it is stands beside it
+                record = (record[0].partition(" <")[0], record[1])
             panel = getattr(parameter, "rich_help_panel", None) or USUAL
             panels["Arguments" if argument else panel].append(record)
     if not ctx.meta.get(ALL):

@@ -192,7 +192,7 @@ def models() -> None:
 
 @command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     figures: Figures = False,
 ) -> None:
     """Render the report of a finished run, study of heads or measured draft again."""

@@ -11,7 +11,7 @@ from probekit.cli.printing import begin
 
 
 def push(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where it goes.")],
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     without_passages: Annotated[

@@ -53,7 +53,9 @@ Output = Annotated[Path | None, output_option("Folder; by default runs/reproduce
 )  # fmt: skip
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
-    figure: Annotated[Figure, typer.Argument(help="What of the paper to repeat.")],
+    figure: Annotated[
+        Figure, typer.Argument(metavar="FIGURE", help="What of the paper to repeat.")
+    ],
     models: Models = None,
     samples: Samples = None,
     extended: Extended = "2000",
