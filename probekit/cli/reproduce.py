@@ -54,7 +54,7 @@ Output = Annotated[Path | None, output_option("Folder; by default runs/reproduce
 def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     settings: dict[str, Any],
     figure: Annotated[
-        Figure, typer.Argument(metavar="FIGURE", help="What of the paper to repeat.")
+        Figure, typer.Argument(metavar="FIGURE", help="figure-1, figure-2 or table-1.")
     ],
     models: Models = None,
     samples: Samples = None,
