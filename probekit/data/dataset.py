@@ -209,16 +209,18 @@ def _copied_warning(domain: str, share: float) -> dict[str, str]:
 def _pairs_warning(
     source: Source, taken: Sequence[TokenizedDocument], template: str
 ) -> dict[str, str]:
-    n_tokens, n_targets = (
-        sum(len(document.ids) for document in taken),
-        sum(document.n_targets for document in taken),
-    )
+    n_tokens, n_targets = _counted(taken)
     return {
         "code": "pairs",
         "message": f"{source.domain}: of the {n_tokens:,} tokens of {len(taken):,} pairs the "
         f"{n_targets:,} of their targets alone are trained on and scored; the source is context, "
         f"in the template {template!r} (--pair-template), and no pair sees another.",
     }
+
+
+def _counted(taken: Sequence[TokenizedDocument]) -> tuple[int, int]:
+    """Return how many tokens documents have, and how many of them are targets."""
+    return sum(len(each.ids) for each in taken), sum(each.n_targets for each in taken)
 
 
 def _long_warning(source: Source, n_long: int, n_pairs: int, block: int) -> dict[str, str]:
@@ -232,8 +234,7 @@ def _long_warning(source: Source, n_long: int, n_pairs: int, block: int) -> dict
 def _chats_warning(
     source: Source, taken: Sequence[TokenizedDocument], turns: str
 ) -> dict[str, str]:
-    n_tokens = sum(len(document.ids) for document in taken)
-    n_targets = sum(document.n_targets for document in taken)
+    n_tokens, n_targets = _counted(taken)
     n_cut = sum(document.n_left_out > 0 for document in taken)
     said = "what the assistant says" if turns == "assistant" else "all but the first of each chat"
     return {
