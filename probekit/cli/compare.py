@@ -64,7 +64,7 @@ def compare(
     comparison.write(path)
     show(comparison.document, table(comparison.document))
     if figures:
-        write_figures(comparison.document, path.parent / "figures")
+        write_figures(comparison.document, path.parent)
     told("Comparison", path)
 
 
@@ -101,7 +101,7 @@ def sweep(  # noqa: PLR0913, PLR0917 -- one a flag
     if result.comparison is not None and result.page is not None:
         show(result.comparison.document, table(result.comparison.document))
         if figures:
-            write_figures(result.comparison.document, result.page.parent / "figures")
+            write_figures(result.comparison.document, result.page.parent)
         told("Comparison", result.page)
     else:
         typer.echo("Fewer than two runs are finished: there is nothing to compare.")

@@ -62,7 +62,7 @@ def draft(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     found = measured.run(loaded, record, output, overwrite, typer.echo)
     show(found.document, table(found.document))
     if figures:
-        write_figures(found.document, found.folder / "figures")
+        write_figures(found.document, found.folder)
     told("Report", found.report)
 
 

@@ -53,7 +53,7 @@ def heads(  # noqa: PLR0913, PLR0917 -- flags
     run = study_heads.run(loaded, record, output, overwrite, typer.echo)
     show(run.document, table(run.document))
     if figures:
-        write_figures(run.document, run.folder / "figures")
+        write_figures(run.document, run.folder)
     if export:
         told("Heads", export_heads(run.folder, export, loaded))
     told("Report", run.report)

@@ -171,7 +171,7 @@ def analyze(
     run = analyze.run(loaded, record, output, overwrite, typer.echo)
     show(run.results, _offsets(run.results["offsets"]))
     if figures:
-        write_figures(run.results, run.folder / "figures")
+        write_figures(run.results, run.folder)
     told("Report", run.report)
 
 
@@ -204,7 +204,7 @@ def report(
     folder = Path() if str(run).startswith(PREFIX) else run
     files.write_text(folder / "report.html", page)
     if figures:
-        write_figures(document, folder / "figures")
+        write_figures(document, folder)
     told("Report", folder / "report.html")
 
 

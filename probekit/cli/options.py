@@ -34,10 +34,12 @@ def models_option(text: str, **more: Any) -> Any:
     return typer.Option("--models", "--model", "-m", metavar="A,B,...", help=text, **more)
 
 
-def write_figures(document: Mapping[str, Any], folder: Path) -> None:
-    """Write the figures of a document into a folder, and print where they are."""
+def write_figures(document: Mapping[str, Any], beside: Path) -> None:
+    """Write the figures of a document into a folder beside its page, and print where they are."""
     from probekit import reports
+    from probekit.reports.cards import FIGURES
 
+    folder = beside / FIGURES
     written = reports.write_figures(document, folder)
     if written:
         told("Figures", folder, f" ({written} files)")

@@ -87,7 +87,7 @@ def reproduce(  # noqa: PLR0913, PLR0917 -- every parameter is a flag
     )
     typer.echo("\n" + "\n".join(terminal_lines(reproduction.document)) + "\n")
     if figures:
-        write_figures(reproduction.document, reproduction.folder / "figures")
+        write_figures(reproduction.document, reproduction.folder)
     told("Report", reproduction.report)
 
 
