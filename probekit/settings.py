@@ -4,20 +4,17 @@ A field's name, hyphenated, is its flag on the command line.
 """
 
 import dataclasses
-import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar
 
 from probekit import toml
 from probekit.errors import SettingsError
+from probekit.fields import LARGEST, kinds, require_kind, require_within
 
-# The largest that torch, numpy and TOML all take.
-LARGEST = LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = LARGEST
 # What a run.toml says first.
 COMMAND = "# Settings of probekit "
 
@@ -151,8 +148,8 @@ class RunSettings:
                 raise SettingsError(
                     f"unknown setting {key!r}. {hint}The settings are {', '.join(fields)}"
                 )
-            _require_kind(fields[key], value)
-            _require_within(fields[key], value, cls.least, cls.most)
+            require_kind(fields[key], value)
+            require_within(fields[key], value, cls.least, cls.most)
 
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
@@ -230,71 +227,5 @@ def from_file(path: Path, record: type[RunSettings]) -> dict[str, Any]:
     return values
 
 
-def flag(field: "dataclasses.Field[Any]") -> str:
-    """Return the flag of a field: its name, hyphenated, or what its metadata calls it."""
-    return "--" + str(field.metadata.get("flag", field.name)).replace("_", "-")
-
-
 def _as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
-
-
-def kinds(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the one type that an annotation is."""
-    in_union = get_origin(annotation) in (Union, UnionType)
-    return get_args(annotation) if in_union else (annotation,)
-
-
-def _require_kind(field: "dataclasses.Field[Any]", value: object) -> None:
-    allowed = kinds(field.type)
-    if not any(_is_kind(value, kind) for kind in allowed):
-        shown = " or ".join(_described(kind) for kind in allowed)
-        raise SettingsError(f"{flag(field)} must be {shown}, got {value!r}")
-
-
-def _require_within(
-    field: "dataclasses.Field[Any]",
-    value: object,
-    least: Mapping[str, int],
-    most: Mapping[str, int],
-) -> None:
-    if float in kinds(field.type) and not _is_finite(value):
-        raise SettingsError(f"{flag(field)} must be a finite number, got {reprlib.repr(value)}")
-    if isinstance(value, int) and field.name in least:
-        lowest, highest = least[field.name], most.get(field.name, LARGEST)
-        if value < lowest:
-            raise SettingsError(f"{flag(field)} must be at least {lowest}, got {value}")
-        if value > highest:
-            raise SettingsError(f"{flag(field)} must be at most {highest}, got {value}")
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, str) or math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
-
-
-def _is_kind(value: object, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        return isinstance(value, tuple) and all(_is_kind(item, inner) for item in value)
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    if kind is str and isinstance(value, str):
-        return not any("\ud800" <= each <= "\udfff" for each in value)  # bytes that are not UTF-8
-    return isinstance(value, kind)
-
-
-def _described(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    if get_origin(kind) is tuple:
-        return f"a list, each {_described(get_args(kind)[0])}"
-    if kind is float:
-        return "a number"
-    if kind is str:
-        return "text in UTF-8"
-    return "unset" if kind is NoneType else str(kind.__name__)

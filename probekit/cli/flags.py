@@ -15,7 +15,8 @@ import typer
 from probekit.cli import values
 from probekit.cli.help import MORE, USUAL
 from probekit.errors import SettingsError
-from probekit.settings import TOKENS_ELSEWHERE, RunSettings, flag, kinds
+from probekit.fields import flag, kinds
+from probekit.settings import TOKENS_ELSEWHERE, RunSettings
 
 # Settings that are given most often: the others are behind --help-all.
 MAIN = (

@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from probekit.data.dataset import CHARACTERS, CHARACTERS_A_TOKEN
 from probekit.data.formats import given
 from probekit.errors import ProbekitError, SettingsError
+from probekit.fields import flag, kinds
 from probekit.models.as_found import Model, borrowed
 from probekit.models.loading import Loaded
-from probekit.settings import RunSettings, flag, kinds
+from probekit.settings import RunSettings
 
 _FLAG = re.compile(r"--(no-)?([a-z][a-z0-9-]*)(?: ([A-Z]+)=([A-Z]+)| (-?\d[\d.,]*\b)| (\w+))?")
 _QUOTED = re.compile(r"(`[^`]*`)")

@@ -20,8 +20,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
 
 # What any package may import, and which import no package.
 WORDS = {
-    "errors", "shapes", "checks", "settings", "toml", "readout", "files", "privacy", "provenance",
-    "progress", "digests", "tensor_files", "hub",
+    "errors", "shapes", "checks", "fields", "settings", "toml", "readout", "files", "privacy",
+    "provenance", "progress", "digests", "tensor_files", "hub",
 }  # fmt: skip
 
 LIBRARY = ROOT / "probekit"

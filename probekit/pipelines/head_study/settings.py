@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from probekit.errors import SettingsError
+from probekit.fields import flag
 from probekit.heads.training.recipes import RECIPES
-from probekit.settings import RunSettings, flag
+from probekit.settings import RunSettings
 
 # The reference: the model finetuned, then marginalized. It is always among the strategies.
 BASELINE = "finetune"
