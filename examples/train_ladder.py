@@ -8,6 +8,8 @@ the way of Gloeckle et al. (2024): the last block serves the next token, and a b
 each further offset reads the same residual stream that the last block reads; final norm
 and unembedding are shared. Those blocks are kept in `heads.safetensors`.
 
+`--myopic` trains without gradients of later tokens (`probekit.models.myopic_attention`).
+
 Weights are those with the lowest loss on the `early-stop` part. A run that was stopped
 goes on from its last checkpoint when the same command is given again.
 """
@@ -16,7 +18,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from probekit.data import builtin_text
 from probekit.models.loading import fingerprint, load
+from probekit.models.myopic_attention import make_myopic
 
 VOCABULARY = 2_048
 END = "<|endoftext|>"
@@ -49,6 +52,7 @@ class Recipe:
     learning_rate: float
     epochs: int
     horizon: int = 1
+    myopic: bool = False
 
 
 RECIPES = {
@@ -128,10 +132,11 @@ def blocks(stream: Tensor, start: int, bos: int) -> Tensor:
 class Run:
     """The training of one model: its state, its checkpoint, its learning curve."""
 
-    def __init__(self, name: str, tokenizer: PreTrainedTokenizerFast, work: Path) -> None:
-        torch.manual_seed(0)
-        self.name, self.recipe, self.tokenizer = name, RECIPES[name], tokenizer
-        recipe = self.recipe
+    def __init__(
+        self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, checkpoint: Path, seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.tokenizer, self.seed = recipe, tokenizer, seed
         config = LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=recipe.width,
@@ -147,7 +152,10 @@ class Run:
         # Eager attention in compiled blocks took 0.6 of the time of uncompiled sdpa on a CPU.
         self.model.set_attn_implementation("eager")
         self.heads = FurtherHeads(self.model, recipe.horizon)
-        for block in [*self.model.model.layers, *self.heads.blocks.values()]:
+        blocks = [*self.model.model.layers, *self.heads.blocks.values()]
+        if recipe.myopic:
+            make_myopic(blocks)
+        for block in blocks:
             block.compile()
         self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
         matrices = [p for p in self.modules.parameters() if p.ndim > 1]
@@ -156,7 +164,7 @@ class Run:
             [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
             betas=(0.9, 0.95),
         )
-        self.checkpoint = work / f"{name}.pt"
+        self.checkpoint = checkpoint
         self.step, self.curve = 0, list[dict[str, float]]()
         self.best: dict[str, Tensor] = {}
         if self.checkpoint.exists():
@@ -190,7 +198,7 @@ class Run:
         held = blocks(early_stop, 0, bos)
         while self.step < total:
             epoch, first = divmod(self.step, per_epoch)
-            generator = torch.Generator().manual_seed(epoch)
+            generator = torch.Generator().manual_seed(1000 * self.seed + epoch)
             start = int(torch.randint(BLOCK - 1, (1,), generator=generator))
             data = blocks(train, start, bos)
             order = torch.randperm(len(data), generator=generator)
@@ -227,7 +235,7 @@ class Run:
         if all(point["nats_sum"] < other["nats_sum"] for other in self.curve):
             self.best = {k: v.clone() for k, v in self.modules.state_dict().items()}
         self.curve.append(point)
-        print(f"{self.name} step {self.step}/{total} {point}", flush=True)
+        print(f"{self.checkpoint.stem} step {self.step}/{total} {point}", flush=True)
 
     def export(self, folder: Path) -> None:
         """Write the best weights as a Hugging Face folder in bf16, with the learning curve."""
@@ -252,6 +260,9 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder of the trained models.")],
     work: Annotated[Path, typer.Option(help="Folder of checkpoints.")] = Path("ladder-work"),
     only: Annotated[list[str] | None, typer.Option(help="Train only these.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of first weights and order of the text.")] = 0,
+    myopic: Annotated[bool, typer.Option(help="Without gradients of later tokens.")] = False,
 ) -> None:
     """Train the ladder, one model after another."""
     work.mkdir(parents=True, exist_ok=True)
@@ -261,13 +272,16 @@ def main(
     }
     tokenizer = train_tokenizer(texts["train"])
     streams = {part: token_stream(tokenizer, of_part) for part, of_part in texts.items()}
+    print(f"tokens { ({part: len(stream) for part, stream in streams.items()}) }", flush=True)
     for name in only or RECIPES:
-        run = Run(name, tokenizer, work)
-        sizes = {part: len(stream) for part, stream in streams.items()}
-        print(f"{name}: {run.model.num_parameters():,} parameters, tokens {sizes}", flush=True)
+        recipe = RECIPES[name]
+        recipe = replace(recipe, epochs=epochs or recipe.epochs, myopic=myopic)
+        called = f"{name}-myopic" if myopic else name
+        called += f"-seed-{seed}" if seed else ""
+        run = Run(recipe, tokenizer, work / f"{called}.pt", seed)
         run.train(streams["train"], streams["early-stop"])
-        shutil.rmtree(output / name, ignore_errors=True)
-        run.export(output / name)
+        shutil.rmtree(output / called, ignore_errors=True)
+        run.export(output / called)
 
 
 if __name__ == "__main__":

@@ -12,5 +12,6 @@ as_found      what a caller set in torch and in his model, put aside for a call
 module_calls  which modules fire in one run, in what order, on what
 rounding      how far two computations of one number may differ
 output_path   from the last block to the logits: final path, scale, soft-cap
+myopic_attention  a Llama's attention, trained without gradients of later tokens
 anatomy       blocks, final norm, unembedding; `Anatomy.hidden` applies the final norm
 """

@@ -68,4 +68,14 @@ MUTATIONS = (
             "::test_a_token_that_the_model_has_no_row_for_is_refused_where_the_text_holds_it",
         ),
     ),
+    Mutation(
+        "myopic training leaves the values of past positions live",
+        "probekit.models.myopic_attention",
+        "self._by_head(self.v_proj(past))",
+        "self._by_head(self.v_proj(hidden_states))",
+        (
+            "tests/models/test_myopic_attention.py"
+            "::test_a_loss_reaches_its_own_position_as_ever_and_no_earlier_one",
+        ),
+    ),
 )
