@@ -6,7 +6,6 @@ offset.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from probekit.activations.backbone import Backbone
 from probekit.data.targets import text_targets
@@ -132,11 +131,11 @@ def _heads(settings: DraftSettings, setup: Setup) -> Iterator[Candidate]:
         yield _trained(OWN, head_files.load(own, anatomy, None).to(model.dtype), settings, setup)
     if settings.heads is None:
         return
-    folder = Path(settings.heads)
-    for name, files in study_heads.load(folder).document["weights"].items():
+    study = study_heads.load(settings.heads)
+    for name, files in study.document["weights"].items():
         if files["heads"] is None or RECIPES[name].joint or RECIPES[name].finetuned:
             continue
-        path = folder / files["heads"]
+        path = study.folder / files["heads"]
         if head_files.holds_heads(path):
             heads = head_files.load(path, anatomy, setup.fingerprint)
             yield _trained(f"head:{name}", heads, settings, setup)

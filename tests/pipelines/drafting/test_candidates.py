@@ -1,6 +1,5 @@
 """What drafts: the best layer of each offset, heads that come with a model or from a study."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,19 +19,12 @@ from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.probes.probe import Probe, ProbeKey
 from probekit.runs.setup import Setup, load_model, prepare
 from support.drafters import random_probes, shake
-from support.pages import synthetic_heads
+from support.head_runs import write_study
 
 
 def setup_of(asked: Mapping[str, Any], **more: Any) -> tuple[DraftSettings, Setup]:
     settings = DraftSettings.from_mapping({**asked, "offsets": 3, **more})
     return settings, prepare(load_model(settings), settings, (2,))
-
-
-def write_study(folder: Path, heads: Mapping[str, str | None]) -> None:
-    """Write the heads.json of a study, whose strategies have these files of heads."""
-    weights = {name: {"heads": file, "adapter": None} for name, file in heads.items()}
-    document = {**synthetic_heads.document(), "weights": weights}
-    (folder / "heads.json").write_text(json.dumps(document))
 
 
 def test_the_best_layer_of_each_offset_drafts(asked: dict[str, Any]) -> None:

@@ -2,18 +2,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
 import probekit
+from probekit import digests
 from probekit.errors import RunError
+from probekit.heads import files as heads_files
+from probekit.heads.heads import build
 from probekit.pipelines.analysis.finished import Run
+from probekit.pipelines.drafting.candidates import candidates
+from probekit.pipelines.drafting.settings import DraftSettings
 from probekit.pipelines.publishing import push
 from probekit.pipelines.publishing.push import Upload
-from probekit.runs.setup import load_model
+from probekit.runs.setup import load_model, prepare
 from support.commands import call
 from support.fake_hub import Hub, running
+from support.head_runs import write_study
 
 NAME = "someone/a-run"
 # Of huggingface_hub, in the way it calls httpx.
@@ -71,6 +78,25 @@ def test_a_run_goes_up_and_comes_down_as_it_was(
     assert probekit.load_probes(f"hub:{NAME}@main", loaded).probes.keys()
     with pytest.raises(RunError, match=r"hub:someone/none cannot be fetched: .*hub:owner/name@rev"):
         probekit.load("hub:someone/none")
+
+
+@pytest.mark.usefixtures("hub")
+def test_heads_of_a_study_draft_from_the_hub(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {**asked, "offsets": 2, "drafters": ("heads",), "heads": f"hub:{NAME}"}
+    settings = DraftSettings.from_mapping(chosen)
+    setup = prepare(load_model(settings), settings, (2,))
+    study = tmp_path / "study"
+    study.mkdir()
+    heads = build("medusa", setup.anatomy, (2,))
+    heads_files.save(heads, study / "heads-heads-only.safetensors", setup.fingerprint)
+    write_study(study, {"heads-only": "heads-heads-only.safetensors"})
+    digests.write(study, ["heads.json", "heads-heads-only.safetensors"], {})
+    monkeypatch.setattr(push, "lead_figure", lambda _: None)
+    push.push(push.gather(study, NAME))
+    (found,) = candidates(settings, setup, None, None)
+    assert (found.name, found.n_parameters) == ("head:heads-only", heads.n_values)
 
 
 @pytest.mark.usefixtures("hub")
