@@ -183,6 +183,9 @@ class Settings(RunSettings):
             at the last layer; `all` offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
         codelength: Also measure the online codelength of the linear probes.
+        causal: Also take out what a layer's probe reads of each offset from 2 on, and not of the
+            next token, and measure what that costs the model: at the `best` layer before the last,
+            at `all` of those read, or `none`.
         seeds: How many seeds, from `seed` on, for the readouts that depend on it: controls
             (untrained blocks are always drawn three times) and the families `mlp` and
             `linear-lowrank`.
@@ -194,6 +197,7 @@ class Settings(RunSettings):
     controls: Literal["default", "all", "none"] = "default"
     target: Literal["text", "model"] = "text"
     codelength: bool = False
+    causal: Literal["none", "best", "all"] = "none"
     seeds: int = 1
 
     least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "seeds": 1}

@@ -133,7 +133,7 @@ def _run(
         hook = partial(hooks.after, layer)
         handles.append(blocks[layer - 1].register_forward_hook(hook))
     try:
-        with _passed_over(skipped, hooks.pass_over):
+        with passed_over(skipped, hooks.pass_over):
             anatomy.decoder(input_ids=token_ids, use_cache=False)
     except _AllCaptured:
         pass
@@ -144,7 +144,7 @@ def _run(
 
 
 @contextmanager
-def _passed_over(blocks: Collection[nn.Module], instead: Callable[..., Any]) -> Iterator[None]:
+def passed_over(blocks: Collection[nn.Module], instead: Callable[..., Any]) -> Iterator[None]:
     """Let `instead` stand for the forward pass of these blocks."""
     patched = [block.__dict__.get("forward") for block in blocks]  # where somebody patched it
     try:

@@ -10,7 +10,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("activations",),
     ("scoring",),
     ("probes", "marginalization"),
-    ("heads",),
+    ("heads", "causal"),
     ("drafting",),
     ("runs", "paper"),
     ("reports",),

@@ -4,6 +4,16 @@ from support.planted_bug import Mutation
 
 MUTATIONS = (
     Mutation(
+        "later tokens of a branch do not see where it was changed",
+        "probekit.causal.rerun",
+        "own = (branch >= 0) & (branch == branch[:, None])",
+        "own = torch.eye(len(place), dtype=torch.bool)",
+        (
+            "tests/causal/test_rerun.py"
+            "::test_a_change_reaches_what_running_the_whole_model_says_it_reaches",
+        ),
+    ),
+    Mutation(
         "a token that training never saw gets next to nothing",
         "probekit.probes.ngram",
         "return probs(min(STRENGTHS, key=",

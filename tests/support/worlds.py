@@ -80,13 +80,20 @@ def marginals(
 class World:
     """A text with a known answer, its model, and blocks of it in three splits."""
 
-    def __init__(self, text: MarkovChain | Planted, horizon: int, sizes: Mapping[str, int]) -> None:
-        self.text, self.horizon, self.model = text, horizon, text.model()
+    def __init__(
+        self,
+        text: MarkovChain | Planted,
+        horizon: int,
+        sizes: Mapping[str, int],
+        model: LlamaForCausalLM | None = None,
+        first_seed: int = 0,
+    ) -> None:
+        self.text, self.horizon, self.model = text, horizon, model or text.model()
         self.anatomy: Anatomy = find_anatomy(self.model)
         self.layers = list(range(self.anatomy.n_layers + 1))
         self.parts: dict[str, Blocks] = {}
         self.n_documents = 0
-        for seed, (name, n) in enumerate(sizes.items()):
+        for seed, (name, n) in enumerate(sizes.items(), start=first_seed):
             self.parts[name] = sample_blocks(text, n, LENGTH, seeded(seed), self.n_documents)
             self.n_documents += n
         self.targets = {name: text_targets(part, horizon) for name, part in self.parts.items()}

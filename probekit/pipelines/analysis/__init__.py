@@ -9,10 +9,10 @@ measure           its stages in order: probes, scores, ceiling, codelength, pass
 fits              which probes are fitted, to what; the fitting itself is in probekit.probes
 ceilings          the model marginalized, and with its output adapted to the text
 learning          floor and best probe fitted to nested parts of the training text
+causality         whether what is read of later tokens is used by the model
 more_text         the same in words: whether more of it would move what is read
 breakdown         classes of targets, calibration
-passages          what readouts say, token by token
-inspect_passages  the same, of a run's readouts on a few test passages
+inspection        what readouts say, token by token, on a few passages
 verdict           what the scores say: rows, and the warnings; put together here
 sentences         the verdict in words
 by_offset         what was found at each offset, in cells

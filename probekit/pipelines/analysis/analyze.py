@@ -21,8 +21,8 @@ from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.as_found import Model
 from probekit.models.loading import Loaded, wrap
+from probekit.pipelines.analysis import causality, estimate, fits, more_text, verdict
 from probekit.pipelines.analysis import document as assembly
-from probekit.pipelines.analysis import estimate, fits, more_text, verdict
 from probekit.pipelines.analysis.finished import Run, load
 from probekit.pipelines.analysis.measure import Measured, measure, stage_count
 from probekit.pipelines.arguments import in_python
@@ -117,7 +117,7 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
         setup = prepare(loaded, settings, settings.layers, settings.site, folder, ranks)
         test = setup.blocks["test"]
         of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
-        checks = [*of_model, setup.parting.check]
+        checks = [*of_model, setup.parting.check, *causality.checks(setup, settings)]
         warnings = require_analysable(checks)
     if ranks.first:
         start(folder, settings)

@@ -6,7 +6,7 @@ from typing import Any
 
 from probekit import provenance
 from probekit.checks import Check
-from probekit.pipelines.analysis import more_text
+from probekit.pipelines.analysis import causality, more_text
 from probekit.pipelines.analysis.breakdown import within_words
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
@@ -52,6 +52,7 @@ def document(
             *findings.verdict,
             *more_text.sentences(measured.learning),
             *within_words(measured.breakdown["classes"]),
+            *causality.sentences(measured.causal),
         ],
         "offsets": findings.offsets,
         "scores": list(_scores(measured, findings)),
@@ -63,6 +64,7 @@ def document(
         "sequences": list(contrasts.sequences(measured.sums, measured.settings.target)),
         "codelength": measured.codelength,
         "learning": measured.learning,
+        "causal": measured.causal,
         **measured.breakdown,
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from probekit.pipelines.analysis import fits, inspect_passages, learning
+from probekit.causal import effects
+from probekit.pipelines.analysis import causality, fits, learning
+from probekit.pipelines.analysis.inspection import inspect_passages
 from probekit.readout import RANDOM
 from probekit.runs import ceiling, plan
 from probekit.runs.setup import Setup
@@ -19,6 +21,8 @@ from probekit.settings import Settings
 BRANCH_TOKENS, ADAPTED_TOKENS, KEPT_TOKENS = 2.9, 2.2, 1.8
 # A score over a loss with its gradient: no gradient, and ranks besides.
 LOSS_SHARE = 0.6
+# Blocks behind a layer, as a share of all, on average.
+BLOCKS_BEHIND = 0.5
 # The ceiling once more, with the output adapted to the text.
 ADAPTED = "adapted output"
 # From so many minutes on, the line says what would make it shorter.
@@ -29,6 +33,7 @@ HALVES = {
     "controls": "--controls none",
     "scores": "fewer --layers or --max-tokens",
     "learning": "half the --max-tokens",
+    "causal": "--causal best, or half the --max-tokens",
     "passages": "--marginal off, or half the --max-branches",
     "marginalization": "half the --marginal-positions",
 }
@@ -60,7 +65,16 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
         "scores": loss * read * (tokens["test"] + tokens["validation"]),
         "learning": cell * few,
     }
-    return found | _marginalization(setup, settings, token)
+    return found | _causal(setup, settings, token) | _marginalization(setup, settings, token)
+
+
+def _causal(setup: Setup, settings: Settings, token: float) -> dict[str, float]:
+    if settings.causal == "none":
+        return {}
+    n_positions = int(causality.drawn_positions(setup, settings.offsets, settings.seed).sum())
+    layers = len(setup.layers) - 1 if settings.causal == "all" else 1
+    tokens = effects.PARTS * n_positions + setup.blocks["test"].token_ids.numel()
+    return {"causal": BLOCKS_BEHIND * token * layers * tokens * sum(range(2, settings.offsets + 1))}
 
 
 def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str, float]:

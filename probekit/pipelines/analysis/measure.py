@@ -21,9 +21,10 @@ from probekit.data.targets import (
 )
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.greedy_targets import model_targets
-from probekit.pipelines.analysis import ceilings, fits, inspect_passages, learning
+from probekit.pipelines.analysis import causality, ceilings, fits, learning
 from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
+from probekit.pipelines.analysis.inspection import inspect_passages
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
 from probekit.probes.logit_lens import LogitLens, Model, divergences
@@ -59,6 +60,7 @@ class Measured:
         breakdown: Rows of `calibration` and `classes` in results.json.
         nucleus_sizes: Rows of `branching` in results.json: how many tokens the next might be.
         codelength: Rows of `codelength` in results.json.
+        causal: Rows of `causal` in results.json.
         learning: Rows of `learning` in results.json.
         passages: Content of passages.json.
         kept: By offset, the share of training positions where permuting leaves a target alone.
@@ -74,6 +76,7 @@ class Measured:
     nucleus_sizes: list[dict[str, Any]]
     breakdown: Rows
     codelength: list[dict[str, Any]]
+    causal: list[dict[str, Any]]
     learning: list[dict[str, Any]]
     passages: dict[str, Any]
     kept: Mapping[int, float]
@@ -146,6 +149,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         sums=sums,
         ceilings=marginalized,
         codelength=_codelength(inputs, settings, stages),
+        causal=causality.measured(inputs, settings, sums, whole[0], ngrams[0], stages),
         learning=learning.measured(inputs, settings, sums, whole, positions, stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
@@ -161,6 +165,7 @@ def stage_count(setup: Setup, settings: Settings) -> int:
     sometimes = (
         wanted(settings),
         settings.codelength,
+        settings.causal != "none",
         settings.target == "model",
         settings.site == SITE_OF_MODEL,
     )

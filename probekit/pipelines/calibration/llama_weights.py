@@ -148,17 +148,32 @@ def planted(
     current, previous, total, output = stream = planted_slots(n_tokens)
     model = _empty(stream, n_tokens, n_layers, n_neurons=n_tokens**2)
     _copy_previous(model, 1, current, previous)
-    for index in range(n_tokens**2):
-        before, now = divmod(index, n_tokens)
-        where = [previous.start + before, current.start + now]
-        symbol = total.start + (before + now) % n_tokens
-        _write(model, planted_layer, index, where, (total.nothing, symbol))
+    write_sum(model, planted_layer)
     _copy_previous(model, erased_layer, total, output)
     for index in range(n_tokens):
         symbol = total.start + index
         _write(model, erased_layer, index, [symbol], (symbol, total.nothing))
     _unembed(model, output, unembedding)
     return model
+
+
+@torch.no_grad()
+def write_sum(model: LlamaForCausalLM, layer: int) -> None:
+    """Let a block of `planted` write x_t + x_{t-1} into the slot of sums, where that is empty.
+
+    Where it does so once more behind the block that erased it, no later block reads it.
+
+    Args:
+        model: A model that `planted` wrote.
+        layer: The block, counted from 1, whose MLP writes nothing else.
+    """
+    n_tokens = model.config.vocab_size
+    current, previous, total, _ = planted_slots(n_tokens)
+    for index in range(n_tokens**2):
+        before, now = divmod(index, n_tokens)
+        where = [previous.start + before, current.start + now]
+        symbol = total.start + (before + now) % n_tokens
+        _write(model, layer, index, where, (total.nothing, symbol))
 
 
 def _empty(

@@ -1,5 +1,9 @@
-"""Tables of readouts set against each other: controls, families, several tokens, codelength."""
+"""Tables of readouts set against each other: controls, families, several tokens, codelength.
 
+And what it costs the model that what is read is taken out.
+"""
+
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,6 +53,14 @@ _FAMILIES = (
     _Column("top1", "Top-1 (%)", 100.0, 1),
     _Column("nats", "Cross-entropy (nats)"),
     _Column("bits_over_linear", "Bits over linear"),
+)
+_CAUSAL = (
+    _Column("probe_nats", "The probe loses (bits)", 1 / math.log(2)),
+    _Column("nats", "The model loses (nats)"),
+    _Column("random_nats", "Random, as many (nats)"),
+    _Column("alike_nats", "Random, as much variance (nats)"),
+    _Column("other_nats", "Another offset's (nats)", reason="there is no other offset"),
+    _Column("beyond_nats", "Beyond random (nats)"),
 )
 _TOP1 = _Column("top1", "Unconditional: right at t+k (%)", 100.0, 1)
 _JOINT = _Column("joint", "Joint: right at all of t+2 … t+k (%)", 100.0, 1)
@@ -169,6 +181,28 @@ def codelength_table(run: RunRows) -> tuple[Table, bool]:
     domain = next(iter(run.domains), "")
     kept = [row for row in given if every or row["layer"] in run.key_layers(row["offset"], domain)]
     return Table("Online codelength", _CODE_HEAD, [_code(row) for row in kept]), not every
+
+
+def causal_table(run: RunRows) -> tuple[Table, bool]:
+    """Return what it costs that what is read is taken out, and whether rows were left out."""
+    given = [row for row in run.results.get("causal") or () if row["domain"] in run.domains]
+    own = [row for row in given if row["scored_offset"] in (1, row["offset"])]
+    every = len(own) <= FEW_ROWS
+    kept = [row for row in own if every or (row["best"] and row["domain"] == run.domains[0])]
+    head = ("Offset", "Domain", "Layer", "Directions", "Scored", *_heads(_CAUSAL), "Verdict")
+    return Table("What is read, taken out", head, [_causal(row) for row in kept]), not every
+
+
+def _causal(row: Row) -> list[Cell]:
+    return [
+        mark(row["offset"]),
+        word(row["domain"]),
+        Cell(str(row["layer"])),
+        plain(row, "rank", "not recorded"),
+        word("t+1, now" if row["scored_offset"] == 1 else f"t+{row['offset']}, in its turn"),
+        *(column.cell(row) for column in _CAUSAL),
+        word(row["verdict"]),
+    ]
 
 
 _CODE_HEAD = (

@@ -63,6 +63,8 @@ def _probes(run: RunRows) -> Iterator[str]:
 def _rest(run: RunRows) -> Iterator[str]:
     if not run.results.get("codelength"):
         yield "The online codelength of the probes (--codelength)."
+    if not run.results.get("causal"):
+        yield "Whether the model uses what is read of later tokens (--causal best)."
     if not run.results.get("sequences"):
         yield "Several tokens at once (from --offsets 2 on)."
     if run.target != MODEL_TARGET:

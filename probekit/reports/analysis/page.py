@@ -9,6 +9,7 @@ from probekit.reports.analysis.breakdown import (
     reliability_figure,
 )
 from probekit.reports.analysis.contrasts import (
+    causal_table,
     codelength_table,
     control_table,
     families_run,
@@ -119,6 +120,7 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
     rows = run.results.get("controls") or ()
     draws = {row["random_draws"] for row in rows} or {0}
     codelength, few_codelength = codelength_table(run)
+    causal, few_causal = causal_table(run)
     return {
         "controls": controls,
         "few_controls": few_controls,
@@ -133,6 +135,8 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
         "calibration": calibration_table(run),
         "reliability": reliability_figure(run),
         "few_codelength": few_codelength,
+        "causal": causal,
+        "few_causal": few_causal,
     }
 
 

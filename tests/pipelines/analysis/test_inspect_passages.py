@@ -25,10 +25,11 @@ from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.analysis import analyze, inspect_passages
+from probekit.pipelines.analysis import analyze
 from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.fits import Fit
-from probekit.pipelines.analysis.passages import Passage, record
+from probekit.pipelines.analysis.inspection import inspect_passages
+from probekit.pipelines.analysis.inspection.passages import Passage, record
 from probekit.probes.logit_lens import LogitLens, Model
 from probekit.probes.probe import Probe, Probes
 from probekit.readout import Readout, Seen

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from probekit.data.blocks import Blocks, pack
 from probekit.data.targets import Targets
 from probekit.errors import DataError, NumericalError
-from probekit.pipelines.analysis import passages
-from probekit.pipelines.analysis.passages import MOST_TOKENS, Passage, choose, first, record
+from probekit.pipelines.analysis.inspection import passages
+from probekit.pipelines.analysis.inspection.passages import (
+    MOST_TOKENS,
+    Passage,
+    choose,
+    first,
+    record,
+)
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask
 from support import tiny_run

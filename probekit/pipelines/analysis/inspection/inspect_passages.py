@@ -6,8 +6,8 @@ from typing import Any
 
 from probekit.data.blocks import Blocks
 from probekit.data.targets import Targets
-from probekit.pipelines.analysis import passages
 from probekit.pipelines.analysis.fits import Fit
+from probekit.pipelines.analysis.inspection import passages
 from probekit.probes import logit_lens
 from probekit.probes.probe import Probes
 from probekit.readout import Readout
