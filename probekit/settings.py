@@ -25,6 +25,8 @@ TOKENS_ELSEWHERE = 200_000
 # two seconds of SmolLM2-135M's, 64 branches to four offsets.
 MARGINALIZED, MARGINALIZED_ON_CPU = 230, 100
 SMALL_PARAMETERS = 20_000_000
+# Offsets that are marginalized by default.
+MARGINALIZED_OFFSETS = 4
 
 AnySettings = TypeVar("AnySettings", bound="RunSettings")
 
@@ -120,6 +122,11 @@ class RunSettings:
                 f"got {self.offsets}: ask for fewer offsets or a longer --block"
             )
 
+    @property
+    def marginalized(self) -> int:
+        """The farthest offset that is marginalized; 1 where none is."""
+        return 1 if self.marginal == "off" else self.offsets
+
     @classmethod
     def from_mapping(cls: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:
         """Return settings from keys and values, lists taken as tuples.
@@ -182,6 +189,8 @@ class Settings(RunSettings):
         controls: `default`: permuted targets and untrained blocks at offset 2, in the middle and
             at the last layer; `all` offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
+        marginal_offsets: Marginalize t+2 … t+this. Unset, to t+4 at most: each offset more takes as
+            long again, and probes alone go as far as `offsets`.
         codelength: Also measure the online codelength of the linear probes.
         causal: Also take out what a layer's probe reads of each offset from 2 on, and not of the
             next token, and measure what that costs the model: at the `best` layer before the last,
@@ -196,11 +205,12 @@ class Settings(RunSettings):
     probe: tuple[Family, ...] = ("linear",)
     controls: Literal["default", "all", "none"] = "default"
     target: Literal["text", "model"] = "text"
+    marginal_offsets: int | None = None
     codelength: bool = False
     causal: Literal["none", "best", "all"] = "none"
     seeds: int = 1
 
-    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "seeds": 1}
+    least: ClassVar[Mapping[str, int]] = {**RunSettings.least, "marginal_offsets": 2, "seeds": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -209,6 +219,16 @@ class Settings(RunSettings):
             raise SettingsError(
                 f"--seed must be at most {largest} for {self.seeds} seeds, got {self.seed}"
             )
+        if self.marginal_offsets is not None and self.marginal_offsets > self.offsets:
+            raise SettingsError(
+                f"--marginal-offsets must be at most --offsets {self.offsets}, got "
+                f"{self.marginal_offsets}: ask for more offsets or marginalize fewer"
+            )
+
+    @property
+    def marginalized(self) -> int:
+        """The farthest offset that is marginalized; 1 where none is."""
+        return min(self.marginal_offsets or MARGINALIZED_OFFSETS, super().marginalized)
 
 
 def command_of(path: Path) -> str | None:

@@ -62,6 +62,7 @@ class Marginalization:
         engine: BranchEngine,
         truncation: Truncation | None = None,
         name: str = MARGINAL,
+        farthest: int | None = None,
     ):
         """Marginalize with an engine.
 
@@ -69,10 +70,12 @@ class Marginalization:
             engine: Runs the branches.
             truncation: Which paths are kept; by default `Truncation()`.
             name: Name of the readout.
+            farthest: The last offset that is predicted; None for all that are asked.
         """
         self.engine = engine
         self.truncation = truncation or Truncation()
         self.name = name
+        self.farthest = farthest
         self.records: list[Record] = []
         self.check: Check | None = None
 
@@ -94,7 +97,8 @@ class Marginalization:
         Raises:
             ModelError: If the engine's first check fails and it has no other route.
         """
-        masks = {k: v.to(self.engine.model.device) for k, v in sorted(valid.items()) if k > 1}
+        last, device = self.farthest or max(valid), self.engine.model.device
+        masks = {k: v.to(device) for k, v in sorted(valid.items()) if 1 < k <= last}
         # Of each True in a mask, its row in the result: how many stand before it.
         rows = {k: v.flatten().cumsum(0).view(v.shape) - 1 for k, v in masks.items()}
         results = {k: self._empty(int(v.sum())) for k, v in masks.items()}

@@ -58,7 +58,7 @@ class Ceiling:
 
 def wanted(settings: RunSettings) -> bool:
     """Whether there is a ceiling: at offset 1 it is the model itself."""
-    return settings.marginal != "off" and settings.offsets > 1
+    return settings.marginalized > 1
 
 
 def scored_positions(setup: Setup, settings: RunSettings) -> dict[str, Mask]:
@@ -71,7 +71,7 @@ def scored_positions(setup: Setup, settings: RunSettings) -> dict[str, Mask]:
 def marginalization(setup: Setup, settings: RunSettings, name: str) -> Marginalization:
     """Return the model, marginalized as asked for, as a readout."""
     truncation = Truncation(settings.marginal, settings.nucleus, settings.max_branches)
-    return Marginalization(setup.branches(), truncation, name)
+    return Marginalization(setup.branches(), truncation, name, settings.marginalized)
 
 
 def marginalize_drawn(

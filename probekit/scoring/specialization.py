@@ -5,6 +5,7 @@ forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
 floor           the better readout of the current token alone, by validation: a skip-bigram
                 or the probe at layer 0
 read_bits       floor minus best probe, on the positions where marginalization ran
+reach           the last offset up to which all are read clearly, on all test positions
 room_bits       floor minus marginal there: what the model knows beyond the current token
 recovered       read_bits / room_bits, where the room is not too small for a ratio
 saturation      offset 1: the first layer before the last from which on the lens has 95 % of
@@ -114,9 +115,7 @@ class DomainRates:
 
     def read_on_test(self, offset: int) -> float:
         """Return the bits that the best layer reads beyond the floor, on all test positions."""
-        floor = self.test.nats(*self.floor(offset), offset)
-        best = self.test.nats(LINEAR, self.best_layer(offset), offset)
-        return float(v_information_bits(floor, best)[0])
+        return float(self.read_everywhere(offset)[0])
 
     def _more_bits(self, layer: int, other: int, offset: int) -> Rate:
         """Return what the probe of a layer reads more than that of another, on test."""
@@ -154,14 +153,37 @@ class DomainRates:
         """Return the better readout of the current token alone, by validation, and its layer."""
         return self.validation.token_floor(offset)
 
+    def at(self, offset: int) -> Rates:
+        """Return the rates where marginalization ran; on all positions at an offset it left out."""
+        return self.test if self.ceiling(offset) is None else self.marginal
+
     def read_bits(self, offset: int) -> Rate:
-        """Return what the best probe reads beyond the floor, where marginalization ran."""
-        return self._bits_beyond_floor(LINEAR, self.best_layer(offset), offset)
+        """Return what the best probe reads beyond the floor, on the positions of `at`."""
+        return self._bits_beyond_floor(self.at(offset), LINEAR, self.best_layer(offset), offset)
+
+    def read_everywhere(self, offset: int) -> Rate:
+        """Return what the best probe reads beyond the floor, on all test positions."""
+        return self._bits_beyond_floor(self.test, LINEAR, self.best_layer(offset), offset)
+
+    def reach(self, farthest: int) -> int:
+        """Return the last offset up to which, from t+2 on, all are clearly read; 1 if t+2 is not.
+
+        Taken in order, stopping at the first that is not clear, all offsets together are one test:
+        where less is read than this says, that is chance in at most 25 of 1,000 cases.
+
+        Source: Maurer, Hothorn & Lehmacher (1995), on hypotheses ordered beforehand.
+        """
+        for offset in range(2, farthest + 1):
+            low = self.test.summary(self.read_everywhere(offset))[1]
+            if self.unread(offset) or not low > 0:
+                return offset - 1
+        return farthest
 
     def room_bits(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
         """Return what the model knows beyond the floor; None without a ceiling."""
-        scored = self.marginal.has(ceiling, None, offset)
-        return self._bits_beyond_floor(ceiling, None, offset) if scored else None
+        if not self.marginal.has(ceiling, None, offset):
+            return None
+        return self._bits_beyond_floor(self.marginal, ceiling, None, offset)
 
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
         """Return the share of the room that the best layer reads; None where there is none."""
@@ -190,13 +212,15 @@ class DomainRates:
             return None
         if room is None or not self.marginal.summary(room)[1] >= LEAST_ROOM_BITS:
             return None
-        read = self._bits_beyond_floor(LINEAR, layer, offset)
+        read = self._bits_beyond_floor(self.marginal, LINEAR, layer, offset)
         share: Rate = read / np.where(room > 0, room, np.nan)
         return share
 
-    def _bits_beyond_floor(self, readout: str, layer: int | None, offset: int) -> Rate:
-        floor = self.marginal.nats(*self.floor(offset), offset)
-        return v_information_bits(floor, self.marginal.nats(readout, layer, offset))
+    def _bits_beyond_floor(
+        self, rates: Rates, readout: str, layer: int | None, offset: int
+    ) -> Rate:
+        floor = rates.nats(*self.floor(offset), offset)
+        return v_information_bits(floor, rates.nats(readout, layer, offset))
 
     def lens_shares(self) -> dict[int, float]:
         """Return by layer the lens's accuracy as a share of the model's at the next token."""

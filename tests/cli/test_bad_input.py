@@ -28,6 +28,7 @@ def damaged(model_folder: Path, tmp_path: Path) -> Path:
         ({"model": "./nowhere"}, ModelError, "no model called './nowhere'"),
         ({"ofsets": 2}, SettingsError, "unknown setting 'ofsets'. Did you mean 'offsets'"),
         ({"offsets": 0}, SettingsError, "^offsets must be at least 1, got 0"),
+        ({"marginal_offsets": 3}, SettingsError, "at most offsets=2, got 3: ask for more"),
         ({"offsets": 31}, SettingsError, r"^offsets must be in 1\.\.30 for blocks of 32 tokens"),
         ({"layers": (0, 3)}, SettingsError, r"^layers must be in 0\.\.2 for this model .* got 3"),
         (

@@ -19,7 +19,9 @@ from probekit.scoring.specialization import LEAST_ROOM_BITS, DomainRates
 def by_offset(
     domain: DomainRates, rows: Sequence[Mapping[str, Any]], ceiling_errors: Mapping[int, float]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the cells of each offset of one domain, all measured where the ceiling is known.
+    """Yield the cells of each offset of one domain, measured where its ceiling is known.
+
+    Of an offset without a ceiling they are measured on all test positions.
 
     Args:
         domain: Its rates.
@@ -50,10 +52,12 @@ def _read(domain: DomainRates, offset: int) -> str:
         return "no layer reads it: no probe beats the unigram"
     if domain.floor(offset) == (LINEAR, domain.best_layer(offset)):
         return "no layer reads more than the current token tells"
-    value, low, high = read = domain.marginal.summary(domain.read_bits(offset))
+    value, low, high = read = domain.at(offset).summary(domain.read_bits(offset))
+    digits = 3 if domain.ceiling(offset) is None and high < 0.1 else 2  # far ahead it is little
     if high < 0:
-        return f"less than the floor, by {bits((-value, -high, -low))}"
-    return f"{bits(read)}, not clear of nothing" if low <= 0 else bits(read)
+        return f"less than the floor, by {bits((-value, -high, -low), digits)}"
+    told = bits(read, digits)
+    return f"{told}, not clear of nothing" if low <= 0 else told
 
 
 def _known(domain: DomainRates, offset: int, error: float) -> str:
@@ -79,7 +83,7 @@ def _share(domain: DomainRates, offset: int) -> str:
     """Return the share of what the model knows that is read, in words; empty if it is not told."""
     ceiling = domain.ceiling(offset)
     share = None if ceiling is None else domain.recovered(offset, ceiling)
-    read = domain.marginal.summary(domain.read_bits(offset))
+    read = domain.at(offset).summary(domain.read_bits(offset))
     clear = not domain.unread(offset) and read[1] > 0
     if clear and share is not None and offset == 1 and bool((share == 1).all()):
         return "100 %, as the last layer's is the model's own output"
@@ -88,7 +92,7 @@ def _share(domain: DomainRates, offset: int) -> str:
 
 def _accuracies(domain: DomainRates, offset: int) -> dict[str, float | None]:
     """Return the top-1 accuracies of floor, best probe and ceiling, of the probe with its ends."""
-    at, best, ceiling = domain.marginal, domain.best_layer(offset), domain.ceiling(offset)
+    at, best, ceiling = domain.at(offset), domain.best_layer(offset), domain.ceiling(offset)
     room = known_room(domain, offset)
     known = ceiling is not None and room is not None and not at.summary(room)[2] < 0
     return {

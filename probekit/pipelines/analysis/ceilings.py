@@ -74,7 +74,8 @@ def _ceiling(
     drawn: Mask,
     name: str,
 ) -> Ceiling:
-    setup, targets, ranks = inputs.streams.setup, inputs.targets["test"], stages.ranks
+    setup, ranks = inputs.streams.setup, stages.ranks
+    targets = inputs.targets["test"].only(range(1, settings.marginalized + 1))
     notes = stages.path(f"{name}-checks.json")
 
     def measured() -> pd.DataFrame:

@@ -66,6 +66,7 @@ def document(
         "learning": measured.learning,
         "causal": measured.causal,
         **measured.breakdown,
+        **({"horizon": findings.horizon} if findings.horizon else {}),
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }

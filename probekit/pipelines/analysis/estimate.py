@@ -81,7 +81,7 @@ def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str
     if not ceiling.wanted(settings):
         return {}
     n_positions = int(ceiling.scored_positions(setup, settings)["marginal"].sum())
-    each = token * settings.max_branches * (settings.offsets - 1)
+    each = token * settings.max_branches * (settings.marginalized - 1)
     found = {"marginalization": each * n_positions * BRANCH_TOKENS}
     if setup.anatomy.softcap is None and settings.site == SITE_OF_MODEL:
         # Only where the probe of the last layer turns out to beat the output by much.

@@ -9,6 +9,7 @@ from probekit.scoring.specialization import LEAST_LOSS_BITS
 # A gain from the second half of the text is said that is a larger share of what is read, and
 # larger than a late loss that is not worth mentioning.
 MUCH = 0.1
+MOST_NAMED = 3  # offsets
 
 
 def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -27,11 +28,13 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if rising:
         amounts = ", ".join(
             f"{row['read_gain_bits']:.2f} bits {_ends(row, 'read_gain_bits')} at t+{row['offset']}"
-            for row in rising
+            for row in rising[:MOST_NAMED]
         )
+        further = len(rising) - MOST_NAMED
+        others = f", and as clearly more at {further} other offsets" if further > 0 else ""
         return [
             "What the best probe reads beyond the floor is at least that, and still rising: the "
-            f"second half of the training text gave {amounts} of it."
+            f"second half of the training text gave {amounts} of it{others}."
         ]
     falling = [row for row in best if row["positions"] == "all" and _moves(row, "gain_nats")]
     return [_falling(row) for row in falling[:1]]

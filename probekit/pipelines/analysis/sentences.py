@@ -1,7 +1,7 @@
 """What was found, in words: how far layers see, then offset by offset."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM, UNIGRAM
@@ -35,7 +35,11 @@ def say(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> list
         more_text: What more text would do to what is read, in words, by offset.
     """
     said = [*behind_counting(domain, horizon)]
-    said += [_how_far(domain, horizon, more_text)] if horizon > 1 else []
+    known = [k for k in range(2, horizon + 1) if domain.ceiling(k) is not None]
+    if horizon > 1 and horizon not in known:
+        said += [_horizon(domain, horizon), *_of_last_known(domain, known[-1:], more_text)]
+    elif horizon > 1:
+        said += [_how_far(domain, horizon, more_text)]
     return [*said, *next_token(domain)]
 
 
@@ -95,6 +99,50 @@ def known_room(domain: DomainRates, offset: int) -> Rate | None:
     return domain.room_bits(offset, ceiling)
 
 
+def _horizon(domain: DomainRates, horizon: int) -> str:
+    """Say up to which offset all are read, on all test positions, ceiling or not."""
+    reached = domain.reach(horizon)
+    spans = {k: domain.test.summary(domain.read_everywhere(k)) for k in range(2, horizon + 1)}
+    far, end = f"Layers see to t+{reached}", ""
+    if reached < horizon:
+        why = "not clear of nothing" if spans[reached + 1][1] <= 0 else "no more than the unigram"
+        end = f"of t+{reached + 1} {bits(spans[reached + 1], 3)}, {why}"
+    if reached == 1:
+        return (
+            f"Layers see no further than the next token: beyond the current token they read {end}."
+        )
+    if reached == horizon:
+        far = f"Layers see at least to t+{reached}, the farthest that was asked"
+    each, there = "of it", ""
+    if reached > 2:
+        each, there = "of each token from t+2 to there", f"of t+{reached} "
+    return (
+        f"{far}: {each} the best probe reads more than the current token tells, {there}"
+        f"{bits(spans[reached], 3)} (layer {domain.best_layer(reached)} of {domain.n_layers})"
+        f"{'; ' + end if end else ''}."
+    )
+
+
+def _of_last_known(
+    domain: DomainRates, last: Sequence[int], more_text: Mapping[int, str]
+) -> Iterator[str]:
+    """Yield how much is read of what the model knows at the last offset with a ceiling."""
+    if not last:
+        yield "What the model itself knows of tokens ahead was not measured."
+    for offset in last:
+        read = domain.marginal.summary(domain.read_bits(offset))
+        if not domain.unread(offset) and read[1] > 0:
+            yield (
+                f"Of t+{offset}, the farthest that was marginalized, the probe at layer "
+                f"{domain.best_layer(offset)} reads {_of_known(domain, offset, read)}"
+                f"{_more(more_text, offset)}."
+            )
+
+
+def _more(more_text: Mapping[int, str], offset: int) -> str:
+    return f"; {more_text[offset]}" if offset in more_text else ""
+
+
 def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> str:
     """Say at which offset something is read at all, where, and how much of what is known."""
     ahead = [k for k in range(2, horizon + 1) if not domain.unread(k)]
@@ -108,10 +156,9 @@ def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) ->
     how_far = f"Layers see at least to t+{farthest}, the farthest that was asked."
     if farthest < horizon:
         how_far = f"Layers see to t+{farthest}; beyond it nothing is clear."
-    more = more_text.get(farthest)
     return (
         f"{how_far} There the probe at layer {domain.best_layer(farthest)} of {domain.n_layers} "
-        f"reads {_of_known(domain, farthest, read[farthest])}{'; ' + more if more else ''}."
+        f"reads {_of_known(domain, farthest, read[farthest])}{_more(more_text, farthest)}."
     )
 
 

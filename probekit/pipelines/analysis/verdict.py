@@ -42,6 +42,7 @@ class Findings:
         offsets: What was found at each offset, in cells.
         shares: By domain, layer and offset, the columns `share` of what the model knows.
         warnings: Code and message of what a reader must know.
+        horizon: `horizon` of results.json, where offsets go beyond those marginalized.
     """
 
     rows: list[dict[str, Any]]
@@ -49,6 +50,7 @@ class Findings:
     offsets: list[dict[str, Any]]
     shares: Mapping[tuple[str, int, int], dict[str, float | None]]
     warnings: list[dict[str, str]]
+    horizon: list[dict[str, Any]]
 
 
 def findings(
@@ -85,7 +87,20 @@ def findings(
         verdict += [looks(horizon, len(domains))] if horizon > 1 else []
     warnings = list(_warnings(domains, horizon))
     table = list(by_offset(first, rows[:horizon], beside.ceiling_errors))
-    return Findings(rows, verdict, table, _shares(domains, horizon), warnings)
+    beyond = list(_horizons(domains, horizon))
+    return Findings(rows, verdict, table, _shares(domains, horizon), warnings, beyond)
+
+
+def _horizons(domains: list[DomainRates], farthest: int) -> Iterator[dict[str, Any]]:
+    """Yield what is read at each offset from 2 on, where the last has no ceiling."""
+    for domain in domains if farthest > 1 else ():
+        if domain.test.shortage or domain.ceiling(farthest) is not None:
+            continue
+        reached = domain.reach(farthest)
+        for offset in range(2, farthest + 1):
+            read = domain.test.columns("read_bits", domain.read_everywhere(offset))
+            place = {"domain": domain.name, "offset": offset, "layer": domain.best_layer(offset)}
+            yield place | read | {"within": offset <= reached}
 
 
 def _shares(

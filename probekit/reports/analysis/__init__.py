@@ -8,6 +8,7 @@ specialization  readout gap, late loss, the next token
 breakdown     classes of targets and calibration
 contrasts     controls, probe families, several tokens, codelength
 curves        curves over layers and the lens' divergence
+horizon       bits against offset
 learning      loss by training positions
 nucleus_size  how many tokens the next one might be
 layer_maps    layers by offsets as HTML tables

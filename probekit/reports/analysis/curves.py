@@ -64,10 +64,11 @@ def _size(run: RunRows) -> tuple[tuple[float, float], tuple[float, float, float,
 
 
 def panels(run: RunRows, metric: Metric, positions: str) -> dict[str, LayerPanel]:
-    """Return the panel of each domain; all have one scale, so that they can be compared."""
+    """Return the panel of each domain that has values; all have one scale, to be compared."""
     by_domain = {domain: _panel(run, metric, (domain, positions)) for domain in run.domains}
     span = _span(list(by_domain.values()))
-    return {domain: replace(panel, span=span) for domain, panel in by_domain.items()}
+    drawn = {d: replace(p, span=span) for d, p in by_domain.items() if not p.empty}
+    return drawn or dict(list(by_domain.items())[:1])
 
 
 def of_probes(panel: LayerPanel) -> LayerPanel:
@@ -83,7 +84,7 @@ def curve_metrics(run: RunRows) -> tuple[Metric, ...]:
     panels = len(run.domains) * len(run.positions())
     points = len(_layers(run)) + len(run.contrasted(RANDOM))
     metrics = with_share(run, scored_metrics(run))
-    return fitting(metrics, points * len(run.offsets) * panels, MOST_POINTS)
+    return fitting(metrics, points * len(run.few_offsets) * panels, MOST_POINTS)
 
 
 def with_share(run: RunRows, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
@@ -95,7 +96,7 @@ def curve_message(run: RunRows, metric: Metric, where: tuple[str, str]) -> str:
     """Say in words what a panel of curves shows."""
     domain, positions = where
     which = "the positions with a ceiling" if positions == "marginal" else "all test positions"
-    parts = [_offset_message(run, metric, offset, where) for offset in run.offsets]
+    parts = [_offset_message(run, metric, offset, where) for offset in run.few_offsets]
     return f"{domain}: {metric.short} of {run.probe} by layer, on {which}. " + " ".join(parts)
 
 
@@ -136,16 +137,16 @@ def _layers(run: RunRows) -> tuple[int, ...]:
 def _panel(run: RunRows, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     curves = [
         _curve(run, metric, (kind, name, offset), where)
-        for offset in run.offsets
+        for offset in run.few_offsets
         for kind, name in (("probe", run.probe or ""), (LENS, LENS))
         if run.layers(name) and (kind == "probe" or metric is not SHARE)
     ]
     curves += [
         _untrained(run, metric, offset, where)
-        for offset in run.offsets
+        for offset in run.few_offsets
         if run.contrasted(RANDOM, offset) and metric is not SHARE
     ]
-    levels = [level for offset in run.offsets for level in _levels(run, metric, offset, where)]
+    levels = [level for offset in run.few_offsets for level in _levels(run, metric, offset, where)]
     return LayerPanel(metric.label, curves, levels, (0.0, 1.0))
 
 

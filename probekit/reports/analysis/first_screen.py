@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from probekit.readout import MARGINAL_ADAPTED, SKIP_BIGRAM
+from probekit.readout import MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
 from probekit.reports.analysis.curves import SHARE, curve_message, drawn_by, of_probes, panels
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel
@@ -17,14 +17,13 @@ from probekit.reports.components.waterfall import Step, draw_waterfall
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_OFFSETS = 8  # of waterfalls; the table has all
 _SIZE, _EDGES = (4.9, 3.05), (0.115, 0.915, 0.975, 0.15)
 _STEP_SIZE, _STEP_EDGES = (2.75, 1.62), (0.335, 0.965, 0.985, 0.26)
 
 
 def offset_table(run: RunRows) -> Table | None:
     """Return what was found at each offset of the first domain; None without a probe."""
-    rows = run.results["offsets"]
+    rows = [row for row in run.results["offsets"] if row["offset"] in run.few_offsets]
     head = ("Ahead", "Best layer", "Read of what the model knows", "Top-1 accuracy", "Later layers")
     return Table(run.domains[0], head, [_found(row) for row in rows]) if rows else None
 
@@ -80,18 +79,24 @@ def depth_figure(run: RunRows) -> PageFigure | None:
 
 def depth_shown(run: RunRows) -> tuple[Metric, tuple[str, str]]:
     """Return the metric of `depth_figure`, and the domain and positions that it is of."""
-    known = {key[2] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
+    first = run.domains[0]
+    known = {
+        key[2]
+        for key, row in run.scores.items()
+        if key[3] == first and row.get(SHARE.name) is not None
+    }
     metric = (
         SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
     )
-    return metric, (run.domains[0], run.positions()[0])
+    # Without a ceiling there is no reason to leave positions out.
+    return metric, (first, run.positions()[0 if run.has(MARGINAL) else -1])
 
 
 def waterfalls(run: RunRows) -> list[PageFigure]:
     """Return one waterfall an offset: floor, layer 0, best layer, last layer, ceiling, in bits."""
     if run.probe is None:
         return []
-    found = {offset: _steps(run, offset) for offset in run.offsets[:MOST_OFFSETS]}
+    found = {offset: _steps(run, offset) for offset in run.few_offsets}
     ahead = [step.bits for offset, steps in found.items() if offset > 1 for step in steps]
     return [
         PageFigure(
@@ -117,6 +122,8 @@ def _falling(
 def _steps(run: RunRows, offset: int) -> Sequence[Step]:
     """Return the steps of one offset, of those that were scored on the same positions."""
     where = (run.domains[0], run.positions()[0])
+    if not run.score(ceiling(offset), None, offset, where):
+        where = (where[0], "all")
     best = run.special(offset, where[0]).get("best_layer")
     probe, last = run.probe or "", run.n_layers
     adapted = run.has(MARGINAL_ADAPTED) and offset > 1

@@ -32,7 +32,7 @@ def learning_lines(run: RunRows) -> list[LearningLine]:
     """Return a line an offset and role, on all test positions of the first domain."""
     rows = _rows(run)
     lines = []
-    for offset in dict.fromkeys(row["offset"] for row in rows):
+    for offset in dict.fromkeys(row["offset"] for row in rows if row["offset"] in run.few_offsets):
         for role in ROLES:
             own = [row for row in rows if (row["offset"], row["role"]) == (offset, role)]
             own.sort(key=lambda row: row["n_train"])

@@ -20,7 +20,14 @@ def _ceilings(run: RunRows) -> Iterator[str]:
             "Marginalization: without it there is no ceiling from t+2 on (--marginal nucleus "
             "runs it where --offsets is 2 or more)."
         )
-    elif not run.has(MARGINAL_ADAPTED):
+        return
+    beyond = [k for k in run.offsets if not run.branching(k, run.domains[0], MARGINAL) and k > 1]
+    if beyond:
+        yield (
+            f"Marginalization beyond t+{beyond[0] - 1}: no share is told of the offsets from there "
+            f"on (--marginal-offsets {beyond[-1]})."
+        )
+    if not run.has(MARGINAL_ADAPTED):
         yield (
             "The ceiling with the adapted output layer (it runs where adaptation exceeds "
             f"{MUCH_ADAPTATION_NATS} nats)."

@@ -17,12 +17,14 @@ from probekit.reports.analysis.contrasts import (
     sequence_tables,
 )
 from probekit.reports.analysis.curves import (
+    SHARE,
     curve_figures,
     curve_metrics,
     depth_curve,
     depth_is_as_in_paper,
 )
 from probekit.reports.analysis.first_screen import depth_figure, offset_table, waterfalls
+from probekit.reports.analysis.horizon import horizon_figure
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.learning import learning_figure
 from probekit.reports.analysis.not_run import not_run
@@ -89,7 +91,9 @@ def _shown(run: RunRows) -> dict[str, Any]:
         "rough_nats": ROUGH_NATS,
         "of_model": run.target == MODEL_TARGET,
         "curve_metrics": curve_metrics(run),
-        "offset_options": [(offset, f"t+{offset}") for offset in run.offsets],
+        "offset_options": [(offset, f"t+{offset}") for offset in run.few_offsets],
+        "without_share": _without_share(run),
+        "horizon": horizon_figure(run),
         "any_estimate": any(run.is_estimate(k, d) for k in run.offsets for d in run.domains),
         "numbered": enumerate,
         "choices": _choices,
@@ -112,6 +116,12 @@ def _shown(run: RunRows) -> dict[str, Any]:
         "light_dark": list(zip(*offset_colours(max(run.offsets, default=1)), strict=True)),
         "steps": list(zip(*map_steps(), strict=True)),
     }
+
+
+def _without_share(run: RunRows) -> list[str]:
+    """Return the domains of which no share of what the model knows can be told, if any can."""
+    shared = {key[3] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
+    return [domain for domain in run.domains if shared and domain not in shared]
 
 
 def _contrasted(run: RunRows) -> dict[str, Any]:

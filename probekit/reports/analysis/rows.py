@@ -17,6 +17,7 @@ from probekit.runs.folder import SCHEMA
 from probekit.scoring.rates import ROUGH_NATS
 
 OUTPUT_SITE = "resid_post"  # the only site whose last layer the model predicts from
+MOST_DRAWN = 8  # offsets whose lines can still be told apart
 TEXT_TARGET, MODEL_TARGET = "text", "model"  # what is predicted in a run
 ScoreKey = tuple[str, int | None, int, str, str]
 
@@ -99,6 +100,14 @@ class RunRows:
         seen = sorted({"blind" if row["blind"] else "token-fed" for row in rows})
         size = self.parameters(readout)
         return ", ".join([readout, *([f"{size} parameters"] if size else []), *seen])
+
+    @property
+    def few_offsets(self) -> tuple[int, ...]:
+        """Offsets that figures show: all, or where they are many the first, some, and the last."""
+        if len(self.offsets) <= MOST_DRAWN:
+            return self.offsets
+        kept = {1, 2, 3, 4, 8, 16, 32, self.offsets[-1]}
+        return tuple(offset for offset in self.offsets if offset in kept)
 
     def positions(self) -> tuple[str, ...]:
         """Return the sets of positions, those with a ceiling first."""

@@ -1,11 +1,13 @@
 """Colours of offsets, of runs and of the map's steps; the line styles of numbered series."""
 
+import math
 from collections.abc import Sequence
 
 Dashes = str | tuple[int, Sequence[float]]  # matplotlib's name, or offset and lengths
 # Of series by number, and of their keys in legends; the fifth has the first style again.
 DASHES: Sequence[Dashes] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 LIGHT, DARK = "#fdfdfc", "#14171c"  # the page's background in either scheme
+MOST_EVEN = 8  # offsets whose colours are spaced evenly
 STEPS = 12  # of the map; finer steps cannot be told apart in a cell
 
 
@@ -13,7 +15,8 @@ def offset_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return colours of offsets 1 .. count on a light and on a dark page.
 
     The scale is ordered by lightness, so that order survives colour blindness and grey print;
-    its ends are cut so that every line keeps a contrast of 3:1 with the page.
+    its ends are cut so that every line keeps a contrast of 3:1 with the page. Of many offsets
+    those nearest stand apart, as figures show these.
 
     Args:
         count: How many offsets, 1 or more.
@@ -21,7 +24,10 @@ def offset_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Returns:
         Hex colours for the light and for the dark page.
     """
-    return _cut("plasma", count, 0.02, 0.63), _cut("plasma", count, 0.47, 0.95)
+    places = [i / max(count - 1, 1) for i in range(count)]
+    if count > MOST_EVEN:
+        places = [math.log(i + 1, count) for i in range(count)]
+    return _cut("plasma", places, 0.02, 0.63), _cut("plasma", places, 0.47, 0.95)
 
 
 def run_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -36,7 +42,8 @@ def run_colours(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Returns:
         Hex colours for the light and for the dark page.
     """
-    return _cut("mako", count, 0.63, 0.2), _cut("mako", count, 0.44, 0.97)
+    places = [i / max(count - 1, 1) for i in range(count)]
+    return _cut("mako", places, 0.63, 0.2), _cut("mako", places, 0.44, 0.97)
 
 
 def map_steps() -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
@@ -73,13 +80,13 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def _cut(palette: str, count: int, start: float, end: float) -> tuple[str, ...]:
-    """Return `count` colours of a palette, evenly spaced from `start` to `end` of it."""
+def _cut(palette: str, places: Sequence[float], start: float, end: float) -> tuple[str, ...]:
+    """Return the colours of a palette at places between 0, its `start`, and 1, its `end`."""
     import matplotlib as mpl
     import seaborn  # noqa: F401  its palettes are registered by its import
     from matplotlib.colors import to_hex
 
-    shares = [start + (end - start) * i / max(count - 1, 1) for i in range(count)]
+    shares = [start + (end - start) * place for place in places]
     return tuple(to_hex(mpl.colormaps[palette](share)) for share in shares)
 
 

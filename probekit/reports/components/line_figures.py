@@ -74,6 +74,11 @@ class LayerPanel:
     levels: Sequence[Level]
     span: tuple[float, float]
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has no value to draw."""
+        return not self.levels and not any(_are(y) for c in self.curves for y in c.values)
+
 
 def draw_curves(axes: "Axes", panel: LayerPanel) -> None:
     """Draw the curves of a panel, their levels and the names of their offsets.
@@ -101,9 +106,11 @@ def share_ends(axes: "Axes") -> None:
     ends = ((0.0, 1, "the current token alone"), (100.0, 0, "all of it"))
     for height, side, name in ends:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=KIND_DASHES["ceiling"])
-        text = axes.annotate(name, (side, height), (3 - 6 * side, 3), textcoords="offset points")
+        # Both inside: over the upper end stands the name of the panel.
+        apart = (3 - 6 * side, 6 * side - 3)
+        text = axes.annotate(name, (side, height), apart, textcoords="offset points")
         text.xycoords = ("axes fraction", "data")
-        text.set(fontsize=8, color=INK, ha=("left", "right")[side])
+        text.set(fontsize=8, color=INK, ha=("left", "right")[side], va=("top", "bottom")[side])
 
 
 def draw_depths(axes: "Axes", depths: Sequence[float], series: Sequence[Sequence[float]]) -> None:
@@ -125,6 +132,18 @@ def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
         _series(axes, places, values, number)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
+
+
+def draw_offsets(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
+    """Draw bits beyond the current token by offset, with intervals, one line style a series."""
+    dress(axes, "Offset", "Bits beyond the current token")
+    whole_ticks(axes)
+    axes.axhline(0.0, color=INK, linewidth=0.9)
+    for number, points in enumerate(series):
+        places, values, low, high = zip(*points, strict=True)
+        band = axes.fill_between(places, low, high, color=INK, alpha=0.14, linewidth=0)
+        band.set_gid(f"{MARK}band")
+        _series(axes, places, values, number)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from probekit.reports.analysis.curves import (
     with_share,
 )
 from probekit.reports.analysis.first_screen import depth_shown
+from probekit.reports.analysis.horizon import SERIES, horizon_lines
 from probekit.reports.analysis.learning import ROLES, learning_lines
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
@@ -25,6 +26,7 @@ from probekit.reports.components.line_figures import (
     LearningLine,
     draw_depths,
     draw_learning,
+    draw_offsets,
     draw_positions,
 )
 from probekit.reports.components.numbers import Metric
@@ -60,8 +62,8 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
     for metric in with_share(run, scored_metrics(run)):
         for positions in positions_of(run, metric):
             yield _curves(run, metric, positions, inks)
-    for each in (_divergence(run, inks), _entropy(run, inks), _learning(run, inks)):
-        yield from each
+    for each in (_divergence, _horizon, _entropy, _learning):
+        yield from each(run, inks)
     yield from map_drawings(run, inks)
 
 
@@ -73,7 +75,7 @@ def _specialization(run: RunRows, inks: Sequence[str]) -> Drawing:
     # A name over the only panel would stand in the way of that of its upper end.
     words = _words(run, {"": panel})
     return replace(
-        found, draw=partial(curves_figure, {"": panel}, run.offsets, words, drawn_by(metric))
+        found, draw=partial(curves_figure, {"": panel}, run.few_offsets, words, drawn_by(metric))
     )
 
 
@@ -98,7 +100,8 @@ def _layers(
         for domain, panel in by_domain.items()
         for row in _curve_rows(run, panel)
     ]  # fmt: skip
-    draw = partial(curves_figure, by_domain, run.offsets, _words(run, by_domain), drawn_by(metric))
+    words = _words(run, by_domain)
+    draw = partial(curves_figure, by_domain, run.few_offsets, words, drawn_by(metric))
     return Drawing(name, draw, rows, inks)
 
 
@@ -192,6 +195,20 @@ def _divergence(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
     draw = partial(draw_depths, depths=lens.depths, series=list(lens.series.values()))
     figure = partial(_series_figure, draw, list(lens.series), {})
     yield Drawing("lens-divergence", figure, rows, inks)
+
+
+def _horizon(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
+    lines = dict(zip(SERIES, horizon_lines(run), strict=False))
+    if not lines:
+        return
+    rows = [
+        {"domain": run.domains[0], "metric": "bits_given_token", "unit": "bits", "kind": kind,
+         "offset": int(offset), "value": value, "low": low, "high": high}
+        for kind, points in lines.items()
+        for offset, value, low, high in points
+    ]  # fmt: skip
+    draw = partial(draw_offsets, series=list(lines.values()))
+    yield Drawing("horizon", partial(_series_figure, draw, list(lines), {}), rows, inks)
 
 
 def _entropy(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:

@@ -73,6 +73,7 @@ def everything(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
             probe=tuple(FORMS),
             controls="all",
             target="model",
+            marginal_offsets=2,
             seeds=2,
             codelength=True,
             output=tmp_path_factory.mktemp("everything"),
@@ -90,6 +91,11 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     assert again == {"mlp", "linear-lowrank", "control", "random"}
     assert set(scores[scores["seed"] == 2]["readout"]) == {"random"}
     assert scores["n_parameters"][scores["readout"] == "concat"].min() > 0
+    assert {row["offset"] for row in everything.results["marginal"]} == {2}
+    assert [row["offset"] for row in everything.results["horizon"]] == [2, 3]
+    page = everything.report.read_text(encoding="utf-8")
+    assert "Marginalization beyond t+2: no share is told" in page
+    assert "Bits against offset" in page
 
 
 @pytest.mark.slow
