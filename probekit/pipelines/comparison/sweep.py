@@ -140,9 +140,9 @@ def _one_by_one(
 ) -> dict[str, str]:
     """Do something with each planned run; return the errors of models that failed."""
     failed = {}
-    for run in planned:
+    for number, run in enumerate(planned, start=1):
         model = run.settings.model
-        say(f"{model} → {run.folder}")
+        say(f"{model} → {run.folder} (model {number} of {len(planned)})")
         try:
             do(run)
         except ProbekitError as error:

@@ -161,10 +161,12 @@ def _run(
         setup = prepare(loaded, settings, settings.layers, scratch=folder)
     results.start(folder, settings, FILE)
     stages = Stages.of_run(folder, journal, setup, settings)
+    fits_probes = LINEAR in settings.drafters and settings.run is None
+    journal.expected = len(set(setup.domains)) + fits_probes + 4  # prepare, targets, cost, score
     with torch.no_grad():
         tried = _tried(setup, settings, stages)
     document = draft_document(tried, journal)
-    if LINEAR in settings.drafters and settings.run is None:
+    if fits_probes:
         files.write(folder / PROBES, partial(shutil.copyfile, stages.path(PROBES)))
     files.write_text(folder / "report.html", render_draft(document))
     results.finish(folder, FILE, document)

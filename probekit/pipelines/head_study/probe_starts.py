@@ -55,12 +55,16 @@ def starts(probes: Probes, layer: int) -> Starts:
     }
 
 
+def fitted_in_sweep(study: Study) -> bool:
+    """Return whether the sweep fits the probes of the layer that strategies read."""
+    same = study.read_layer in study.swept and study.settings.offsets == SWEPT_OFFSET
+    return study.sweeps and same
+
+
 def of_read_layer(study: Study) -> Probes:
     """Return the probes of the layer that strategies read, at all offsets beyond the first."""
     read, offsets = study.read_layer, tuple(range(2, study.settings.offsets + 1))
-    # The sweep fits these too, where it reads the layer at the same offsets.
-    shared = study.sweeps and read in study.swept and offsets == (SWEPT_OFFSET,)
-    probes = fitted(study, study.swept if shared else (read,), offsets)
+    probes = fitted(study, study.swept if fitted_in_sweep(study) else (read,), offsets)
     return replace(
         probes, probes={at: probe for at, probe in probes.probes.items() if at[0] == read}
     )

@@ -19,7 +19,7 @@ from probekit.heads import files, native
 from probekit.heads.heads import HeadReadout
 from probekit.heads.training.recipes import Recipe
 from probekit.models.anatomy import find_anatomy
-from probekit.pipelines.head_study.probe_starts import of_read_layer
+from probekit.pipelines.head_study.probe_starts import fitted_in_sweep, of_read_layer
 from probekit.pipelines.head_study.settings import BASELINE
 from probekit.pipelines.head_study.study import Study
 from probekit.pipelines.head_study.train_strategies import load_trained, train_strategy
@@ -47,6 +47,16 @@ def strategies(study: Study) -> dict[str, dict[str, Any]]:
             found = Recipe(**notes[name]["recipe"] | {"rates": ()})
             notes[name]["again"].append(_trained_and_scored(again, name, found))
     return notes
+
+
+def stage_count(study: Study) -> int:
+    """Return how many stages a study has, the one that prepares it included."""
+    trained = 2 * len(_order(study)) * study.settings.seeds
+    # Linear probes are fitted and scored, of the layer that is read and of those of the sweep.
+    probed = 0 if study.settings.kind == "native" else 2 - fitted_in_sweep(study)
+    swept = len(study.swept) + 2 if study.sweeps else 0
+    brought = (own_heads(study) is not None) + brings_layers(study)
+    return trained + probed + swept + brought + len(("prepare", BASE))
 
 
 def _trained_and_scored(study: Study, name: str, found: Recipe | None = None) -> dict[str, Any]:

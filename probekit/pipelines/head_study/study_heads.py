@@ -123,6 +123,7 @@ def _run(
         failed = require_analysable(checks)
     results.start(folder, settings, FILE)
     say(plan_line(study))
+    journal.expected = score_strategies.stage_count(study)
     trained = score_strategies.strategies(study)
     references = score_strategies.references(study)
     swept = layer_sweep.sweep(study) if study.sweeps else None

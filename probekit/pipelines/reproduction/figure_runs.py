@@ -102,10 +102,14 @@ def run(request: FigureRequest, folder: Path, say: Say) -> Row:
     """
     rows: list[Row] = []
     texts = [_read(source, request) for source in sources(request.text)]
-    for name in dict.fromkeys(request.models):
+    names = list(dict.fromkeys(request.models))
+    number = 0
+    for name in names:
         loaded = models.load(name, **request.loading)
         digest = models.fingerprint(loaded)
         for setting in _settings(loaded, texts, request.protocol):
+            number += 1
+            say(f"  {_about(setting)} ({number} of {len(names) * len(texts)})")
             rows += _rows(setting, request, digest, folder / "stages", say)
     return document(request.figure, rows, [each.source for each in texts], request.protocol.samples)
 
@@ -159,7 +163,7 @@ def _rows(
     causes = [request.figure, protocol, fingerprint, device, setting.columns(), tokens]
     kept = Stages.of(stages, Journal(stages.parent / "log.jsonl", lambda _: None), causes)
     name = setting.loaded.name.replace("/", "--")[-40:]
-    done = kept.path(f"{name}.json").exists()
-    say(f"  {_about(setting)}{', kept from before' if done else ''}")
+    if kept.path(f"{name}.json").exists():
+        say("  kept from before")
     rows: list[Row] = kept.json(name, partial(MEASURED[request.figure], setting, request.protocol))
     return rows

@@ -70,6 +70,7 @@ def test_a_model_that_fails_takes_no_other_with_it(within: list[str], tmp_path: 
     assert swept.page == tmp_path / "compare.html"
     assert swept.page.is_file()
     assert "analyzed two" in lines
+    assert f"two → {tmp_path / 'two'} (model 3 of 3)" in lines
 
 
 def test_of_several_processes_each_takes_whole_models_and_the_first_compares(

@@ -1,6 +1,7 @@
 """A measured draft: what is written, from what, and that foretold and counted are one thing."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,21 @@ def settings(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**asked, **QUICK, **more}
 
 
+SAID: list[str] = []
+
+
 @pytest.fixture(scope="module")
 def drafted(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> DraftRun:
     folder = tmp_path_factory.mktemp("draft")
-    return probekit.draft(**settings(asked, drafters=DRAFTERS), output=folder)
+    chosen = settings(asked, drafters=DRAFTERS)
+    return probekit.draft(**chosen, output=folder, say=SAID.append)
+
+
+@pytest.mark.usefixtures("drafted")
+def test_stages_are_counted_to_the_last() -> None:
+    places = re.findall(r"\((\d+) of (\d+)\)", "\n".join(SAID))
+    assert places[0] == ("2", str(len(places) + 1))
+    assert places[-1][0] == places[-1][1]
 
 
 def test_draft_json_is_what_the_schema_says(drafted: DraftRun) -> None:

@@ -32,6 +32,8 @@ from probekit.settings import MARGINALIZED
 from support import tiny_run
 from support.head_runs import QUICK, rows
 
+SAID: list[str] = []
+
 
 @pytest.fixture(scope="module")
 def asked_heads(asked: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +42,15 @@ def asked_heads(asked: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def study(asked_heads: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> HeadRun:
-    return study_heads(**asked_heads, output=tmp_path_factory.mktemp("heads") / "run")
+    folder = tmp_path_factory.mktemp("heads") / "run"
+    return study_heads(**asked_heads, output=folder, say=SAID.append)
+
+
+@pytest.mark.usefixtures("study")
+def test_stages_are_counted_to_the_last() -> None:
+    places = re.findall(r"\((\d+) of (\d+)\)", "\n".join(SAID))
+    assert places == [(str(number), places[-1][1]) for number in range(2, len(places) + 2)]
+    assert places[-1][0] == places[-1][1]
 
 
 def by_hand(run: HeadRun, strategy: str, offset: int, positions: str, column: str) -> float:
