@@ -1,10 +1,11 @@
 """Held-out loss of the built-in models, and whether the ladder is in order.
 
-    python benchmarks/ladder.py [--max-tokens 100000]
+    python benchmarks/ladder.py [MODEL ...] [--max-tokens 100000]
 
 Scores the next token on the part of the built-in text that no model was trained on, the
 same documents for all, and prints nats per token by domain with 95 % intervals, then the
-paired difference of each size to the next smaller one.
+paired difference of each model to the next one. Models are names or folders, with the
+tokenizer of the built-in ones.
 """
 
 from dataclasses import replace
@@ -62,19 +63,22 @@ def rates(name: str, max_tokens: int) -> tuple[loading.Loaded, dict[str, Rates]]
 
 
 def main(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="The smallest first; by default the ladder.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens a domain.")] = 100_000,
 ) -> None:
     """Print the table."""
     print("| model | parameters |" + "".join(f" {d}, nats |" for d in builtin_text.DOMAINS))
     print("|---|---|" + "---|" * len(builtin_text.DOMAINS))
     nats = {}
-    for name in (*LADDER, "tiny-mtp"):
+    for name in models or (*LADDER, "tiny-mtp"):
         loaded, by_domain = rates(name, max_tokens)
         nats[name] = {domain: r.nats("model", None, 1) for domain, r in by_domain.items()}
         cells = [_shown(by_domain[domain], rate) for domain, rate in nats[name].items()]
         print(f"| {name} | {loaded.n_parameters:,} | " + " | ".join(cells) + " |")
-    print("\nSmaller minus larger, paired over documents (above zero: the ladder is in order):\n")
-    for small, large in pairwise(LADDER):
+    print("\nEach minus the next, paired over documents (above zero: the ladder is in order):\n")
+    for small, large in pairwise(models or LADDER):
         gaps = [
             # The documents are the same for all models.
             f"{domain} {_shown(by_domain[domain], nats[small][domain] - nats[large][domain])}"
