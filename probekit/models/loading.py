@@ -5,6 +5,7 @@ A model that cannot be loaded is an error with the way out; no other is ever put
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from probekit.models.objects import require_tokenizer, require_values, unwrapped
 
 # Settings that say how a model is loaded.
 LOADING = "revision", "dtype", "device", "trust_remote_code", "quantization"
+# The name of a weight of a block: what stands before the block's number, and the number.
+BLOCK = re.compile(r"(.*?\.)(\d+)\.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +225,28 @@ def _model(kind: Any, location: ModelLocation, options: dict[str, Any]) -> PreTr
             f"the checkpoint of {location.name} lacks {len(missing)} weights, which would stay "
             f"random: {', '.join(missing[:3])}. Take a complete checkpoint of a causal model"
         )
+    _require_all_blocks(location, model, info["unexpected_keys"])
     return model
+
+
+def _require_all_blocks(
+    location: ModelLocation, model: PreTrainedModel, unused: Iterable[str]
+) -> None:
+    """Raise if a checkpoint has more blocks than its configuration makes."""
+    held = {f".{found[0]}" for found in map(BLOCK.match, model.state_dict()) if found}
+
+    def holds(block: str) -> bool:
+        return any(each.endswith(f".{block}") for each in held)
+
+    named = [found for found in map(BLOCK.match, unused) if found]
+    left_out = [int(b[2]) for b in named if holds(f"{b[1]}0.") and not holds(b[0])]
+    if left_out:
+        count, n_layers = max(left_out) + 1, model.config.get_text_config().num_hidden_layers
+        raise ModelError(
+            f"the checkpoint of {location.name} has {count} blocks, and its config.json makes a "
+            f"model of {n_layers}, without the others: set num_hidden_layers to {count} there, or "
+            "save the shorter model on its own"
+        )
 
 
 def _class(location: ModelLocation, config: PretrainedConfig) -> Any:

@@ -114,6 +114,9 @@ CASES = (
     Case(
         "another layer", configured(num_hidden_layers=4), "lacks 9 weights, which would stay random"
     ),
+    Case(
+        "a layer less", configured(num_hidden_layers=2), "has 3 blocks, and its config.json makes a"
+    ),
     Case("a word for its length", configured(max_position_embeddings="64"), VALIDATED),
     Case(
         "no length",

@@ -143,6 +143,13 @@ def test_damaged_weights_are_named(folder: Path) -> None:
         load(str(folder), device="cpu")
 
 
+def test_a_weight_of_no_use_in_a_block_that_the_model_has_is_left_out(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load(str(folder), device="cpu").model.config.num_hidden_layers == 3
+
+
 def test_a_weight_that_is_not_in_the_checkpoint_is_not_made_up(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.norm.weight"]
