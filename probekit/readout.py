@@ -15,6 +15,9 @@ MODEL, LENS, UNIGRAM, SKIP_BIGRAM = "model", "lens", "unigram", "skip-bigram"
 LINEAR, CONCAT, LINEAR_FULL, LINEAR_LOWRANK = "linear", "concat", "linear-full", "linear-lowrank"
 MLP, SKLEARN, CONTROL, RANDOM = "mlp", "sklearn", "control", "random"
 MARGINAL, MARGINAL_ADAPTED = "marginal", "marginal-adapted"
+# Further readouts of layers that are no probes, each run where `--readout` asks for it.
+JACOBIAN_LENS = "jacobian-lens"
+FURTHER = (JACOBIAN_LENS,)
 
 
 @dataclass(frozen=True)

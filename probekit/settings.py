@@ -19,6 +19,7 @@ LARGEST_SEED = LARGEST
 COMMAND = "# Settings of probekit "
 
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
+Further = Literal["jacobian-lens"]
 
 TOKENS_ELSEWHERE = 200_000
 # Positions of each text that are marginalized by default, and fewer where each takes a CPU long:
@@ -161,7 +162,7 @@ class RunSettings:
     def as_toml(self) -> str:
         """Return the settings as a run.toml from which the run can be repeated.
 
-        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-7])
+        >>> print(Settings(layers=(0, 6)).as_toml().splitlines()[-9])
         layers = [0, 6]
         """
         lines = [f"{COMMAND}{self.command}"]
@@ -186,6 +187,7 @@ class Settings(RunSettings):
             model whose unembedding is large, from the first to the last.
         site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
         probe: Families of probes; `linear`, of which the findings are made, is always among them.
+        readout: Further readouts, from the model alone: `jacobian-lens`.
         controls: `default`: permuted targets and untrained blocks at offset 2, in the middle and
             at the last layer; `all` offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
@@ -203,6 +205,7 @@ class Settings(RunSettings):
     layers: tuple[int, ...] | Literal["all"] = ()
     site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
     probe: tuple[Family, ...] = ("linear",)
+    readout: tuple[Further, ...] = ()
     controls: Literal["default", "all", "none"] = "default"
     target: Literal["text", "model"] = "text"
     marginal_offsets: int | None = None
@@ -223,6 +226,11 @@ class Settings(RunSettings):
             raise SettingsError(
                 f"--marginal-offsets must be at most --offsets {self.offsets}, got "
                 f"{self.marginal_offsets}: ask for more offsets or marginalize fewer"
+            )
+        if self.readout and self.site != "resid_post":
+            raise SettingsError(
+                f"--readout {self.readout[0]} reads the residual stream: it needs --site "
+                f"resid_post, got {self.site}"
             )
 
     @property

@@ -8,5 +8,6 @@ reproduction  `probekit reproduce`: the paper's figures and table 1, measured ag
 publishing    `probekit push` and `report`: a finished job, whichever it is, read and put on the Hub
 arguments     arguments of Python calls: texts, lists, errors in words of Python
 fitted        the probes of a run, applied to any text
+further       the readouts that `--readout` asks for, beside probes and logit lens
 calibration   `probekit doctor --calibrate`: texts with known answers
 """

@@ -11,6 +11,7 @@ nonconvex            `fit`: mlp and linear-lowrank, by AdamW
 nonconvex_families   where these start, and what they compute
 sklearn_reference    `fit`: a logistic regression by scikit-learn, to compare with
 logit_lens           the logit lens, the model itself, and KL(layer || last layer)
+jacobian_lens        the Jacobian lens: a layer carried to the last one, then decoded
 ngram                unigram and skip-bigram, which see tokens alone
 controls             permuted targets, and models with untrained blocks
 codelength           online codelength: the bits that a text takes while a probe is learned

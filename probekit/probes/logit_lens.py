@@ -5,10 +5,11 @@ is figure 2 of Mehra, Alonso Garcia and Mauch (2025): KL(p_l || p_final), in nat
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from probekit.models.anatomy import Anatomy
@@ -27,10 +28,15 @@ class LogitLens:
     Attributes:
         read: Layers to read.
         anatomy: How the model decodes its residual stream.
+        name: Name of the readout.
+        transport: By layer, a map from its residual stream to the last one's, shape
+            (model, model), applied before decoding; none where a layer is read as it is.
     """
 
     read: Sequence[int]
     anatomy: Anatomy
+    name: str = LENS
+    transport: Mapping[int, Float[Tensor, "model model"]] = field(default_factory=dict)
 
     @property
     def layers(self) -> frozenset[int]:
@@ -50,7 +56,10 @@ class LogitLens:
     def decoded(self, seen: Seen, wanted: Mask) -> Iterator[tuple[Cell, Logits]]:
         """Yield the model's own decoding of each layer at some positions."""
         for layer in self.read:
-            yield Cell(LENS, 1, layer), self.anatomy.decode(seen.resid[layer][wanted]).float()
+            resid = seen.resid[layer][wanted]
+            if layer in self.transport:
+                resid = (resid.float() @ self.transport[layer].T).to(resid.dtype)
+            yield Cell(self.name, 1, layer), self.anatomy.decode(resid).float()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from support import (
     planted_bugs_of_input,
     planted_bugs_of_method,
     planted_bugs_of_models,
+    planted_bugs_of_readouts,
 )
 from support.planted_bug import Mutation
 
@@ -253,4 +254,5 @@ MUTATIONS = (
     *planted_bugs_of_models.MUTATIONS,
     *planted_bugs_of_folders.MUTATIONS,
     *planted_bugs_of_input.MUTATIONS,
+    *planted_bugs_of_readouts.MUTATIONS,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from probekit.causal import effects
+from probekit.pipelines import further
 from probekit.pipelines.analysis import causality, fits, learning
 from probekit.pipelines.analysis.inspection import inspect_passages
 from probekit.readout import RANDOM
@@ -34,6 +35,7 @@ HALVES = {
     "scores": "fewer --layers or --max-tokens",
     "learning": "half the --max-tokens",
     "causal": "--causal best, or half the --max-tokens",
+    "Jacobian lens": "--layers from the middle on",
     "passages": "--marginal off, or half the --max-branches",
     "marginalization": "half the --marginal-positions",
 }
@@ -58,13 +60,14 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
     few = (settings.offsets - 1) * 2 * sum(1 / part for part in learning.PARTS[:-1])
     drawn = sum(fit.name == RANDOM for fit in planned) * sum(tokens.values()) * token
     # The lens has one distribution for all offsets.
-    read = len(setup.layers) + sum(n_cells.values())
+    read = len(setup.layers) * (1 + len(settings.readout)) + sum(n_cells.values())
     found = {
         "probes": cell * n_cells[own],
         "controls": cell * sum(n_cells[fit] for fit in others) + drawn,
         "scores": loss * read * (tokens["test"] + tokens["validation"]),
         "learning": cell * few,
     }
+    found |= further.seconds(settings, setup, token)
     return found | _causal(setup, settings, token) | _marginalization(setup, settings, token)
 
 

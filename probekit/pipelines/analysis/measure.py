@@ -13,24 +13,20 @@ import pandas as pd
 import torch
 
 from probekit.data.documents import Split
-from probekit.data.targets import (
-    Targets,
-    read_targets,
-    text_targets,
-    write_targets,
-)
+from probekit.data.targets import Targets, read_targets, text_targets, write_targets
 from probekit.marginalization import nucleus_size
 from probekit.marginalization.greedy_targets import model_targets
 from probekit.pipelines.analysis import causality, ceilings, fits, learning
 from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.pipelines.analysis.inspection import inspect_passages
+from probekit.pipelines.further import further
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
 from probekit.probes.logit_lens import LogitLens, Model, divergences
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
-from probekit.readout import SKIP_BIGRAM, UNIGRAM, Readout, Seen
+from probekit.readout import JACOBIAN_LENS, SKIP_BIGRAM, UNIGRAM, Readout, Seen
 from probekit.runs.ceiling import Ceiling, scored_positions, wanted
 from probekit.runs.setup import Setup
 from probekit.runs.stages import Stages
@@ -103,6 +99,8 @@ class Measured:
         if fit is not None:
             return self.probes[fit].probes[layer, offset].n_parameters
         unigram, skip_bigram = self.ngrams
+        if readout == JACOBIAN_LENS:
+            return self.setup.anatomy.d_model**2 if layer != self.setup.anatomy.n_layers else 0
         if readout == UNIGRAM:
             return len(unigram.probs[offset])
         return int(skip_bigram.counts[offset].nnz) if readout == SKIP_BIGRAM else 0
@@ -126,7 +124,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     inputs = Inputs(Streams(setup, own, settings.site), _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers, setup.plan.another))
-    scored = partial(_Scorer(inputs, positions, stages, settings.seed).table, ngrams, planned)
+    scored = partial(_Scorer(inputs, positions, stages, settings).table, ngrams, planned)
     order = ["turn", "split", "layer", "offset", "positions", "document"]
     scores = stages.shared_table("scores", scored, order).drop(columns="turn")
     # As it was scored: where a run goes on, there may be more room than there was.
@@ -203,7 +201,7 @@ class _Scorer:
     inputs: Inputs
     positions: Mapping[str, Mask]
     stages: Stages
-    seed: int
+    settings: Settings
 
     def table(self, ngrams: Sequence[Readout], planned: Sequence[Fit]) -> pd.DataFrame:
         """Return the sums by document of all that this rank has but the ceilings."""
@@ -228,13 +226,17 @@ class _Scorer:
         if own := ranks.share(streams.setup.layers):
             lens = [LogitLens(own, anatomy)]
             table = self._scored("test", lens, streams.read("test"), targets["test"])
-            yield table.assign(seed=self.seed, turn=1)
+            yield table.assign(seed=self.settings.seed, turn=1)
+            readouts = list(further(self.settings, streams.setup, own))
+            for split in SCORED if readouts else ():
+                table = self._scored(split, readouts, *self.inputs.part(split))
+                yield table.assign(seed=self.settings.seed, turn=1)
         if ranks.first:
             table = self._scored("test", [Model(anatomy)], streams.finals("test"), targets["test"])
-            yield table.assign(seed=self.seed, turn=0)
+            yield table.assign(seed=self.settings.seed, turn=0)
             for split in SCORED:
                 table = self._scored(split, ngrams, *self.inputs.part(split))
-                yield table.assign(seed=self.seed, turn=2)
+                yield table.assign(seed=self.settings.seed, turn=2)
 
     def _scored(
         self, split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from probekit.readout import LENS, MARGINAL, RANDOM, SKIP_BIGRAM, UNIGRAM
+from probekit.readout import FURTHER, LENS, MARGINAL, RANDOM, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import MOST_POINTS, fitting, scored_metrics
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import EDGES, SIZE, one_panel, span_of
@@ -138,7 +138,7 @@ def _panel(run: RunRows, metric: Metric, where: tuple[str, str]) -> LayerPanel:
     curves = [
         _curve(run, metric, (kind, name, offset), where)
         for offset in run.few_offsets
-        for kind, name in (("probe", run.probe or ""), (LENS, LENS))
+        for kind, name in (("probe", run.probe or ""), *((n, n) for n in (LENS, *FURTHER)))
         if run.layers(name) and (kind == "probe" or metric is not SHARE)
     ]
     curves += [
@@ -194,8 +194,9 @@ def _levels(run: RunRows, metric: Metric, offset: int, where: tuple[str, str]) -
 
 
 def _span(panels: Sequence[LayerPanel]) -> tuple[float, float]:
-    """Return the range of all but the lens, whose lines far below the floor may leave it."""
-    lines = [curve for panel in panels for curve in panel.curves if curve.kind != LENS]
+    """Return the range of all but lenses, whose lines far below the floor may leave it."""
+    unfitted = {LENS, *FURTHER}
+    lines = [curve for panel in panels for curve in panel.curves if curve.kind not in unfitted]
     values = [y for curve in lines for y in (*curve.values, *curve.low, *curve.high)]
     values += [level.value for panel in panels for level in panel.levels]
     return span_of(values, room=0.05)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probekit.readout import CONCAT, LENS, SKIP_BIGRAM, UNIGRAM
+from probekit.readout import CONCAT, FURTHER, LENS, SKIP_BIGRAM, UNIGRAM
 from probekit.reports.analysis.page_budget import MOST_CELLS, fitting, scored_metrics
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.colours import STEPS
@@ -129,7 +129,9 @@ def map_scale(run: RunRows, readout: str, metric: Metric, domain: str) -> tuple[
     scored = (known(run.score(readout, *cell, where).get(metric.name)) for cell in cells)
     values = [value for value in scored if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
-    if readout == LENS and values:  # a lens far below every floor would take the whole scale
+    if (
+        readout in (LENS, *FURTHER) and values
+    ):  # a lens far below every floor would take the whole scale
         floor = [known(run.score(UNIGRAM, None, k, where).get(metric.name)) for k in run.offsets]
         floors = [value for value in floor if value is not None]
         low, high = _clip((low, high), floors, metric)

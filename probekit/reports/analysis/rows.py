@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probekit.readout import LENS, MARGINAL
+from probekit.readout import FURTHER, LENS, MARGINAL
 from probekit.reports.components.rows import (
     CONTRASTS,
     Row,
@@ -83,6 +83,18 @@ class RunRows:
         names = dict.fromkeys(key[0] for key in self.scores if key[1] is not None)
         first = [name for name in (self.probe, LENS) if name in names]
         return tuple(dict.fromkeys([*first, *names]))
+
+    def further(self) -> tuple[str, ...]:
+        """Return the readouts of `--readout` that were scored."""
+        return tuple(name for name in FURTHER if self.has(name))
+
+    def best_layer(self, readout: str, offset: int, domain: str) -> int | None:
+        """Return the layer of its lowest cross-entropy on validation, None if there is none."""
+        about = (readout, offset, domain, "validation")
+        names = ("readout", "offset", "domain", "split")
+        rows = (row for row in self.results["scores"] if tuple(row[n] for n in names) == about)
+        best: Row = min(rows, key=lambda row: row["nats"], default={})
+        return best.get("layer")
 
     def has(self, readout: str) -> bool:
         """Return whether a readout was scored anywhere."""

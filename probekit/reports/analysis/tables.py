@@ -65,14 +65,14 @@ def comparison_tables(run: RunRows) -> list[Table]:
 
 def _comparison(run: RunRows, metric: Metric, positions: str) -> Table:
     rows = []
-    adapted = run.has(MARGINAL_ADAPTED)
     for offset in run.offsets:
         for domain in run.domains:
             cells = _compared(run, metric, offset, (domain, positions))
-            rows.append([mark(offset), word(domain), *(cells if adapted else cells[:-1])])
+            rows.append([mark(offset), word(domain), *cells])
     head = ["Offset", "Domain", "Unigram", "Skip-bigram", f"{run.probe}, layer 0"]
     head += [f"{run.probe}, best layer", f"{run.probe}, layer {run.n_layers}", "Ceiling"]
-    head += ["Ceiling, adapted"] if adapted else []
+    head += ["Ceiling, adapted"] if run.has(MARGINAL_ADAPTED) else []
+    head += [f"{name}, best layer" for name in run.further()]
     return Table(f"{metric.label}; probe: {run.describe(run.probe or '')}", head, rows, metric.name)
 
 
@@ -87,8 +87,12 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
         (probe, best, "no best layer"),
         (probe, run.n_layers, "not scored here"),
         (top, None, NO_CEILING if offset > 1 else "not scored here"),
-        (MARGINAL_ADAPTED, None, "not needed at t+1" if offset == 1 else NO_CEILING),
     ]
+    if run.has(MARGINAL_ADAPTED):
+        why = "not needed at t+1" if offset == 1 else NO_CEILING
+        columns.append((MARGINAL_ADAPTED, None, why))
+    for name in run.further():
+        columns.append((name, run.best_layer(name, offset, where[0]), "not scored here"))
     return [
         score_cell(run.score(name, layer, offset, where), metric, why)
         for name, layer, why in columns

@@ -18,6 +18,7 @@ _MOST_MARKS = 12
 # Of lines by kind; those of other kinds are solid.
 KIND_DASHES: Mapping[str, Dashes] = {
     "lens": (0, (4, 2)),
+    "jacobian-lens": DASHES[3],
     "ceiling": (0, (7, 1.5)),
     "estimate": (0, (7, 1.5, 1, 1.5)),
     "skip-bigram": (0, (1, 2.2)),
@@ -30,7 +31,7 @@ class Curve:
     """A line over layers with its band.
 
     Attributes:
-        kind: "probe", "lens" or "random".
+        kind: "probe", "random", or the name of a readout with a dash of its own, as "lens".
         offset: Whose colour it has.
         layers: Layers, ascending.
         values: One value a layer, in shown units.
@@ -199,10 +200,10 @@ def _series(axes: "Axes", places: Sequence[float], values: Sequence[float], numb
 
 def _curve(axes: "Axes", curve: Curve) -> None:
     colour, name = ink(curve.offset), f"o o{curve.offset}"
-    if curve.kind == "lens":
+    if curve.kind in KIND_DASHES:
         line = axes.plot(curve.layers, curve.values, color=colour, linewidth=0.9)[0]
-        line.set(linestyle=KIND_DASHES["lens"])
-        line.set_gid(f"{MARK}{name} lens")
+        line.set(linestyle=KIND_DASHES[curve.kind])
+        line.set_gid(f"{MARK}{name} {'lens' if curve.kind == 'lens' else 'further'}")
         mark_alone(line)
         return
     name = name if curve.kind == "probe" else f"{name} {curve.kind}"

@@ -6,6 +6,7 @@ from typing import Any
 from probekit.errors import RunError
 from probekit.readout import (
     CONTROL,
+    FURTHER,
     LENS,
     LINEAR,
     MARGINAL,
@@ -17,7 +18,7 @@ from probekit.scoring.rates import ALL
 
 Row = Mapping[str, Any]  # a row of a table, or any other object, of a JSON document
 CONTRASTS = (RANDOM, CONTROL)  # drawn beside the probe, never in its place
-_NOT_PROBES = {LENS, MODEL, MARGINAL, MARGINAL_ADAPTED, *CONTRASTS}
+_NOT_PROBES = {LENS, *FURTHER, MODEL, MARGINAL, MARGINAL_ADAPTED, *CONTRASTS}
 
 
 def require_schema(document: Row, schema: str, reader: str, way_out: str) -> None:

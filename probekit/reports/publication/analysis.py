@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from probekit.readout import LENS, MODEL, RANDOM
+from probekit.readout import LENS, MODEL
 from probekit.reports.analysis.curves import (
     divergence,
     drawn_by,
@@ -113,12 +113,18 @@ def _printed(panel: LayerPanel) -> LayerPanel:
 
 
 def _curve_rows(run: RunRows, panel: LayerPanel) -> Iterator[dict[str, object]]:
-    names = {"probe": run.probe, LENS: LENS, RANDOM: RANDOM}
+    names = {"probe": run.probe}
     for curve in panel.curves:
         band = {"probe": "95 % interval", "random": "lowest and highest seed"}.get(curve.kind, "")
         for points in zip(curve.layers, curve.values, curve.low, curve.high, strict=True):
             if points[1] == points[1]:  # NaN differs from itself
-                entries = (curve.kind, names[curve.kind], curve.offset, *points, band)
+                entries = (
+                    curve.kind,
+                    names.get(curve.kind, curve.kind),
+                    curve.offset,
+                    *points,
+                    band,
+                )
                 yield dict(zip(_CURVE_COLUMNS, entries, strict=True))
     for level in panel.levels:
         readout = ceiling(level.offset) if level.kind in {"ceiling", "estimate"} else level.kind
@@ -138,6 +144,7 @@ def _words(run: RunRows, by_domain: Mapping[str, LayerPanel]) -> dict[str, str]:
         "probe": f"{drawable([run.probe or ''])[0]} probe ({seen})",
         "band": "95 % interval",
         "lens": "logit lens",
+        "jacobian-lens": "Jacobian lens",
         "ceiling": "ceiling",
         "estimate": "ceiling, an estimate",
         "skip-bigram": "skip-bigram floor",

@@ -36,6 +36,10 @@ def test_parts_are_counted_by_what_takes_them(
     assert not {"marginalization", "adapted output", "passages"} & set(
         of(setup, asked, marginal="off")
     )
+    # Each of 16 rows from 4 prompts of 32 tokens.
+    assert "Jacobian lens" not in found
+    lens = of(setup, asked, readout=["jacobian-lens"])["Jacobian lens"]
+    assert lens == pytest.approx(16 * 4 * 32 * 0.0011)
     assert "adapted output" not in of(setup, asked, site="attn_out")
     assert of(setup, asked, controls="all")["controls"] > of(setup, asked)["controls"] > 0
 

@@ -1,7 +1,7 @@
 """What is fitted, and a run in which everything is."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -11,9 +11,10 @@ from probekit.errors import RunError
 from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.fits import planned, unconverged
 from probekit.probes.probe import FORMS, Probe, ProbeKey
+from probekit.readout import FURTHER
 from probekit.runs import plan
 from probekit.runs.reading import json_schema
-from probekit.settings import Settings
+from probekit.settings import Further, Settings
 
 LAYERS = (0, 1, 2, 3)
 
@@ -71,6 +72,7 @@ def everything(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
         return probekit.analyze(
             **asked | {"offsets": 3, "layers": (0,)},
             probe=tuple(FORMS),
+            readout=get_args(Further),
             controls="all",
             target="model",
             marginal_offsets=2,
@@ -84,7 +86,8 @@ def everything(asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> None:
     Draft202012Validator(json_schema()).validate(dict(everything.results))
     scores = everything.scores
-    assert {*FORMS, "control", "random", "marginal", "lens", "model"} < set(scores["readout"])
+    floors = {"control", "random", "marginal", "lens", "model"}
+    assert {*FORMS, *FURTHER, *floors} < set(scores["readout"])
     assert set(scores[scores["readout"] != "control"]["target"]) == {"model"}
     assert set(scores[scores["readout"] == "control"]["target"]) == {"control"}
     again = set(scores[scores["seed"] == 1]["readout"])

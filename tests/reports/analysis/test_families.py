@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from probekit.readout import JACOBIAN_LENS
 from probekit.reports import render
 from probekit.reports.analysis.contrasts import codelength_table, family_tables, sequence_tables
 from probekit.reports.analysis.layer_maps import build_maps
 from probekit.reports.analysis.rows import index
-from probekit.reports.analysis.tables import readout_tables
+from probekit.reports.analysis.tables import comparison_tables, readout_tables
 from probekit.reports.components.tables import Table
 from support.pages.synthetic_run import Size, results
 
@@ -40,6 +41,26 @@ def test_a_run_of_one_family_has_no_section_of_families() -> None:
     assert section(page, "families") == ""
     assert 'href="#families"' not in page
     assert "Other probe families: linear-full, linear-lowrank, concat" in section(page, "not-run")
+
+
+def test_further_readouts_stand_beside_the_probe_at_their_best_layer() -> None:
+    results = run_of(families=("linear", JACOBIAN_LENS), layers=3)
+    run = index(results)
+    assert (run.probe, run.further()) == ("linear", (JACOBIAN_LENS,))
+    table = comparison_tables(run)[0]
+    assert list(table.head)[-1] == "jacobian-lens, best layer"
+    best = min(
+        (row["nats"], row["layer"])
+        for row in results["scores"]
+        if (row["readout"], row["split"], row["offset"], row["domain"])
+        == (JACOBIAN_LENS, "validation", 2, "prose")
+    )
+    shown = run.score(JACOBIAN_LENS, best[1], 2, ("prose", "marginal"))["top1"]
+    assert texts(table)[1][-1].startswith(f"{100 * shown:.1f}")
+    page = render(results)
+    assert page.count('class="o o2 further') == page.count('class="o o2 lens')
+    assert '<i class="key s3"></i>Jacobian lens' in section(page, "curves")
+    assert "<dt>Jacobian lens</dt>" in section(page, "reading")
 
 
 @pytest.mark.usefixtures("undrawn")

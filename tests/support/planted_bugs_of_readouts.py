@@ -1,0 +1,27 @@
+"""Bugs in further readouts; joined to the table of planted bugs."""
+
+from support.planted_bug import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "the Jacobian lens carries a layer by the transpose of the Jacobian",
+        "probekit.probes.logit_lens",
+        "@ self.transport[layer].T)",
+        "@ self.transport[layer])",
+        (
+            "tests/probes/test_jacobian_lens.py"
+            "::test_on_a_linear_model_it_is_the_product_of_its_matrices"
+            "_and_reads_what_the_model_says",
+        ),
+    ),
+    Mutation(
+        "the Jacobian to later positions reaches those that do not count",
+        "probekit.probes.jacobian_lens",
+        "last.shape[-1])[:, None] * at[..., None]",
+        "last.shape[-1])[:, None] * torch.ones_like(at)[..., None]",
+        (
+            "tests/probes/test_jacobian_lens.py"
+            "::test_what_reaches_later_positions_is_added_where_it_lies_among_the_positions",
+        ),
+    ),
+)
