@@ -23,6 +23,9 @@ PLACE = ["block", "position"]
 DECILES = 10
 # Above this share of all that is read, a class is said to be where it is read.
 MOST = 0.5
+# From this probability on of the likeliest token the model is near certain of the next one.
+NEAR_CERTAIN = 0.9
+CERTAIN, OPEN = "next token near certain", "next token open"
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -56,7 +59,7 @@ def break_down(
     drawn = table.loc[table["readout"] == CEILING, PLACE].drop_duplicates().assign(marginal=True)
     table = table.merge(drawn, on=PLACE, how="left")
     table["marginal"] = table["marginal"].eq(True)
-    kinds = _kinds(inputs, table, entropies)
+    kinds = _kinds(inputs, table, entropies).assign(next=certainty(table, scored[MODEL]))
     setup = inputs.streams.setup
     classes = Classes(
         pd.concat([table, kinds], axis=1), kinds.columns.tolist(), setup.domains, sums.seed
@@ -108,6 +111,50 @@ def _kinds(inputs: Inputs, places: pd.DataFrame, entropies: pd.DataFrame) -> pd.
     nats = places[PLACE].merge(entropies[[*PLACE, "nats"]], on=PLACE, how="left")["nats"]
     decile = np.searchsorted(edges, nats.to_numpy()) + 1
     return kinds.assign(entropy=[f"decile {number:02d}" for number in decile])
+
+
+def certainty(places: pd.DataFrame, model: pd.DataFrame) -> list[str]:
+    """Return for rows of block and position whether the model is near certain of the next token.
+
+    Args:
+        places: Rows with columns block and position.
+        model: The model's scores at these positions: block, position and confidence.
+    """
+    confidence = places[PLACE].merge(model[[*PLACE, "confidence"]], on=PLACE, how="left")
+    sure = confidence["confidence"] >= NEAR_CERTAIN
+    return [CERTAIN if each else OPEN for each in sure]
+
+
+def disguised(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how much of what is read of t+2 is read where the next token is near certain.
+
+    There t+2 is the next token of a text that is a token longer. Nothing is said where nothing is
+    clearly read, or where the share is uncertain by as much as all of it.
+
+    Args:
+        classes: Rows of `classes`, those of all domains first.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    for row in classes:
+        if (row["kind"], row["offset"]) == ("next", 2):
+            rows.setdefault(row["class"], row)
+    if not any((row["read_bits_low"] or 0) > 0 for row in rows.values()):
+        return []
+    if CERTAIN not in rows:
+        return [
+            "Nothing that is read of t+2 is the next token in disguise: nowhere does the model "
+            f"give one token {NEAR_CERTAIN:g} or more."
+        ]
+    share, low, high = (rows[CERTAIN][f"share{end}"] for end in ("", "_low", "_high"))
+    if low is None or high - low >= 1:
+        return []
+    span = f"{100 * share:.0f} % [{100 * low:.0f} %, {100 * high:.0f} %]"
+    return [
+        f"{span} of what is read of t+2 beyond the current token is read where the model is near "
+        "certain of the next token "
+        f"({NEAR_CERTAIN:g} or more), {100 * rows[CERTAIN]['share_of_positions']:.0f} % of the "
+        "positions: there t+2 is the next token in disguise."
+    ]
 
 
 def within_words(classes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ _KINDS = {
     "piece": "Place in a word",
     "repeated": "Repeats",
     "frequency": "Frequency in training",
+    "next": "Certainty of the next token",
     ENTROPY: "Next-token entropy, low to high",
 }
 _UNKNOWN = "no position of the class, or none with a ceiling"
