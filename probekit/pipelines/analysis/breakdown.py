@@ -125,6 +125,11 @@ def certainty(places: pd.DataFrame, model: pd.DataFrame) -> list[str]:
     return [CERTAIN if each else OPEN for each in sure]
 
 
+def by_class(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in which class of positions t+2 is read, from rows of `classes`."""
+    return [*within_words(classes), *disguised(classes)]
+
+
 def disguised(classes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say how much of what is read of t+2 is read where the next token is near certain.
 

@@ -7,7 +7,7 @@ from typing import Any
 from probekit import provenance
 from probekit.checks import Check
 from probekit.pipelines.analysis import causality, more_text
-from probekit.pipelines.analysis.breakdown import disguised, within_words
+from probekit.pipelines.analysis.breakdown import by_class
 from probekit.pipelines.analysis.measure import Measured
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.progress import Journal
@@ -51,8 +51,7 @@ def document(
         "verdict": [
             *findings.verdict,
             *more_text.sentences(measured.learning),
-            *within_words(measured.breakdown["classes"]),
-            *disguised(measured.breakdown["classes"]),
+            *by_class(measured.breakdown["classes"]),
             *causality.sentences(measured.causal),
         ],
         "offsets": findings.offsets,
