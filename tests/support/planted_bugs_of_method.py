@@ -293,14 +293,4 @@ MUTATIONS = (
             "::test_it_is_the_sum_of_products_of_conditional_acceptances",
         ),
     ),
-    Mutation(
-        "the horizon passes over an offset at which nothing is read",
-        "probekit.scoring.specialization",
-        "                return offset - 1",
-        "                continue",
-        (
-            "tests/scoring/test_horizon.py"
-            "::test_the_horizon_of_a_chain_of_lag_nine_is_where_its_closed_form_ends",
-        ),
-    ),
 )

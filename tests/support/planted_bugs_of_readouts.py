@@ -1,4 +1,4 @@
-"""Bugs in further readouts; joined to the table of planted bugs."""
+"""Bugs in further readouts and offsets; joined to the table of planted bugs."""
 
 from support.planted_bug import Mutation
 
@@ -22,6 +22,16 @@ MUTATIONS = (
         (
             "tests/probes/test_jacobian_lens.py"
             "::test_what_reaches_later_positions_is_added_where_it_lies_among_the_positions",
+        ),
+    ),
+    Mutation(
+        "the horizon passes over an offset at which nothing is read",
+        "probekit.scoring.specialization",
+        "                return offset - 1",
+        "                continue",
+        (
+            "tests/scoring/test_horizon.py"
+            "::test_the_horizon_of_a_chain_of_lag_nine_is_where_its_closed_form_ends",
         ),
     ),
 )

@@ -48,12 +48,7 @@ def document(
         "run": run_row(setup, measured.settings, journal) | {"attention": loaded.attention},
         "model": model_row(setup) | of_analysis,
         "text": setup.text,
-        "verdict": [
-            *findings.verdict,
-            *more_text.sentences(measured.learning),
-            *by_class(measured.breakdown["classes"]),
-            *causality.sentences(measured.causal),
-        ],
+        "verdict": list(_sentences(measured, findings)),
         "offsets": findings.offsets,
         "scores": list(_scores(measured, findings)),
         "marginal": [row for ceiling in measured.ceilings for row in ceiling.rows],
@@ -70,6 +65,13 @@ def document(
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }
+
+
+def _sentences(measured: Measured, findings: Findings) -> Iterator[str]:
+    yield from findings.verdict
+    yield from more_text.sentences(measured.learning)
+    yield from by_class(measured.breakdown["classes"])
+    yield from causality.sentences(measured.causal)
 
 
 def _scores(measured: Measured, findings: Findings) -> Iterator[dict[str, Any]]:
