@@ -6,9 +6,13 @@ And what it costs the model that what is read is taken out.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from probekit.readout import CONCAT, LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
 from probekit.reports.analysis.rows import RunRows
+from probekit.reports.components.axes import one_panel
+from probekit.reports.components.figure import PageFigure
+from probekit.reports.components.line_figures import Curve, LayerPanel, draw_curves
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
@@ -191,6 +195,40 @@ def causal_table(run: RunRows) -> tuple[Table, bool]:
     kept = [row for row in own if every or (row["best"] and row["domain"] == run.domains[0])]
     head = ("Offset", "Domain", "Layer", "Directions", "Scored", *_heads(_CAUSAL), "Verdict")
     return Table("What is read, taken out", head, [_causal(row) for row in kept]), not every
+
+
+def causal_figure(run: RunRows) -> PageFigure | None:
+    """Return what it costs in its turn beyond random parts, by layer; None for the best alone."""
+    first = [
+        row
+        for row in run.results.get("causal") or ()
+        if row["domain"] == run.domains[0] and row["scored_offset"] == row["offset"]
+    ]
+    if all(row["best"] for row in first):
+        return None
+    curves = []
+    for offset in sorted({row["offset"] for row in first}):
+        own = sorted(
+            (row for row in first if row["offset"] == offset), key=lambda row: int(row["layer"])
+        )
+        value, low, high = (
+            [math.nan if row[name] is None else float(row[name]) for row in own]
+            for name in ("beyond_nats", "beyond_nats_low", "beyond_nats_high")
+        )
+        curves.append(Curve("probe", offset, [row["layer"] for row in own], value, low, high))
+    used = [
+        f"t+{row['offset']} at layer {row['layer']}" for row in first if row["verdict"] == "used"
+    ]
+    ends = [
+        end for curve in curves for end in (*curve.low, *curve.high, 0.0) if not math.isnan(end)
+    ]
+    panel = LayerPanel("Nats beyond random", curves, (), (min(ends), max(ends)))
+    return PageFigure(
+        "causal",
+        f"Used: {', '.join(used)}." if used else "Used at no layer.",
+        partial(one_panel, partial(draw_curves, panel=panel)),
+        domain=run.domains[0],
+    )
 
 
 def _causal(row: Row) -> list[Cell]:

@@ -9,6 +9,7 @@ from probekit.reports.analysis.breakdown import (
     reliability_figure,
 )
 from probekit.reports.analysis.contrasts import (
+    causal_figure,
     causal_table,
     codelength_table,
     control_table,
@@ -146,6 +147,7 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
         "reliability": reliability_figure(run),
         "few_codelength": few_codelength,
         "causal": causal,
+        "causal_figure": causal_figure(run),
         "few_causal": few_causal,
     }
 
