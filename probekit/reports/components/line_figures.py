@@ -103,9 +103,10 @@ def draw_shares(axes: "Axes", panel: LayerPanel) -> None:
 
 
 def share_ends(axes: "Axes") -> None:
-    """Draw where none of what the model knows is read, and where all of it is, in per cent."""
+    """Draw where none, and where all, of what the model knows is read, if within the axes."""
     ends = ((0.0, 1, "the current token alone"), (100.0, 0, "all of it"))
-    for height, side, name in ends:
+    lowest, highest = axes.get_ylim()
+    for height, side, name in [end for end in ends if lowest <= end[0] <= highest]:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=KIND_DASHES["ceiling"])
         # Both inside: over the upper end stands the name of the panel.
         apart = (3 - 6 * side, 6 * side - 3)
@@ -126,11 +127,7 @@ def draw_depths(axes: "Axes", depths: Sequence[float], series: Sequence[Sequence
 def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     """Draw the next token's entropy by position in the block, one line style a series."""
     dress(axes, "Position in the block", "Entropy of the next token (nats)")
-    for number, points in enumerate(series):
-        places, values, low, high = zip(*points, strict=True)
-        band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
-        band.set_gid(f"{MARK}band")
-        _series(axes, places, values, number)
+    _banded(axes, series)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
 
@@ -140,9 +137,13 @@ def draw_offsets(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     dress(axes, "Offset", "Bits beyond the current token")
     whole_ticks(axes)
     axes.axhline(0.0, color=INK, linewidth=0.9)
+    _banded(axes, series)
+
+
+def _banded(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     for number, points in enumerate(series):
         places, values, low, high = zip(*points, strict=True)
-        band = axes.fill_between(places, low, high, color=INK, alpha=0.14, linewidth=0)
+        band = axes.fill_between(places, low, high, color=INK, alpha=0.1, linewidth=0)
         band.set_gid(f"{MARK}band")
         _series(axes, places, values, number)
 

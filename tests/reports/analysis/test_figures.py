@@ -10,7 +10,13 @@ from probekit.reports.analysis.curves import curve_message
 from probekit.reports.analysis.rows import index
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.colours import DARK, LIGHT, contrast, map_steps, offset_colours
-from probekit.reports.components.line_figures import Curve, LayerPanel, Level, draw_curves
+from probekit.reports.components.line_figures import (
+    Curve,
+    LayerPanel,
+    Level,
+    draw_curves,
+    draw_shares,
+)
 from probekit.reports.components.numbers import METRICS
 from probekit.reports.components.svg import inline
 from support.pages import shared_pages
@@ -155,3 +161,14 @@ def test_the_first_figure_is_of_shares_only_where_a_share_of_tokens_ahead_is_kno
         row["share"] = row["share"] if row["offset"] == 1 else None
     labels = [a["aria-label"] or "" for _, a in Page(render(run)).tags if a.get("role") == "img"]
     assert labels[0].startswith(f"prose: {unit}")
+
+
+@pytest.mark.parametrize(("span", "named"), [((40.0, 105.0), False), ((-5.0, 105.0), True)])
+def test_an_end_of_the_shares_that_is_not_drawn_is_not_named(
+    span: tuple[float, float], named: bool
+) -> None:
+    curve = Curve("probe", 1, (1, 2), (50.0, 90.0), (45.0, 85.0), (55.0, 95.0))
+    panel = LayerPanel("Read (%)", [curve], (), span)
+    (axes,) = one_panel(partial(draw_shares, panel=panel)).axes
+    texts = {text.get_text() for text in axes.texts}
+    assert ("the current token alone" in texts, "all of it" in texts) == (named, True)
