@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*", "examples/**/*")
+KEPT = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*", "examples/**/*", "probekit/**/*.toml")
 NEITHER = ("docs/site/*.py",)
 
 
