@@ -16,8 +16,8 @@ LINEAR, CONCAT, LINEAR_FULL, LINEAR_LOWRANK = "linear", "concat", "linear-full",
 MLP, SKLEARN, CONTROL, RANDOM = "mlp", "sklearn", "control", "random"
 MARGINAL, MARGINAL_ADAPTED = "marginal", "marginal-adapted"
 # Further readouts of layers that are no probes, each run where `--readout` asks for it.
-JACOBIAN_LENS = "jacobian-lens"
-FURTHER = (JACOBIAN_LENS,)
+JACOBIAN_LENS, MASK_TOKEN = "jacobian-lens", "mask-token"
+FURTHER = (JACOBIAN_LENS, MASK_TOKEN)
 
 
 @dataclass(frozen=True)

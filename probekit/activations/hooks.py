@@ -53,10 +53,21 @@ def partial_forward(
     Returns:
         The residual streams, in the model's dtype, with gradient where that is enabled.
     """
-    hooks = _run(anatomy, token_ids, layers, last_call=last_call, clone=False)
+    return pass_of({"input_ids": token_ids}, anatomy, layers, last_call=last_call)
+
+
+def pass_of(
+    inputs: Mapping[str, Any],
+    anatomy: Anatomy,
+    layers: Collection[int],
+    *,
+    last_call: bool = False,
+) -> PartialPass:
+    """Run a model no further than what is to be captured, on any arguments of its decoder."""
+    hooks = _run(inputs, anatomy, layers, last_call=last_call, clone=False)
     if any(resid._version != version for resid, version in hooks.resid.values()):
         # A later block wrote into the stream that it was handed: copy each before that.
-        hooks = _run(anatomy, token_ids, layers, last_call=last_call, clone=True)
+        hooks = _run(inputs, anatomy, layers, last_call=last_call, clone=True)
     return PartialPass({layer: hooks.resid[layer][0] for layer in sorted(hooks.resid)}, hooks.call)
 
 
@@ -113,8 +124,8 @@ class _Hooks:
 
 
 def _run(
+    inputs: Mapping[str, Any],
     anatomy: Anatomy,
-    token_ids: TokenIds,
     layers: Collection[int],
     *,
     last_call: bool,
@@ -134,7 +145,7 @@ def _run(
         handles.append(blocks[layer - 1].register_forward_hook(hook))
     try:
         with passed_over(skipped, hooks.pass_over):
-            anatomy.decoder(input_ids=token_ids, use_cache=False)
+            anatomy.decoder(**inputs, use_cache=False)
     except _AllCaptured:
         pass
     finally:

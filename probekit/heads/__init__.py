@@ -6,6 +6,7 @@ heads       heads that read a backbone, each for its own offset, and their reado
 files       heads as safetensors
 export      Medusa heads as a serving engine reads them
 queries     learned embeddings that ask the frozen model for later tokens
+mask_tokens queries that learned nothing, read at every depth
 native      multi-token layers that a model brings along
 training    heads trained, alone or jointly with the model
 """

@@ -6,7 +6,7 @@ model's full depth. All branches of a block run in one forward pass, kept apart 
 no token sees a query: at offset 1 there is the model itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from probekit.activations.backbone import probe_ids
+from probekit.activations.hooks import pass_of
 from probekit.errors import ModelError, SettingsError
 from probekit.marginalization.branch_routes import additive, objection, windows
 from probekit.models.anatomy import Anatomy
 from probekit.models.loading import longest
-from probekit.models.module_calls import residual_out
 from probekit.models.rounding import within_rounding
 from probekit.readout import Cell, Seen
 from probekit.shapes import Logits, Mask, Resid, TokenIds
@@ -97,6 +97,11 @@ class QueryHeads(nn.Module):
             each of shape (batch, pos, model); gradients flow to the queries. Where the token
             that a query asks for would lie beyond the block, its number means nothing.
         """
+        last = self.anatomy.n_layers
+        return QueryReading(self.streams(token_ids, [last])[last])
+
+    def streams(self, token_ids: TokenIds, layers: Collection[int]) -> dict[int, dict[int, Resid]]:
+        """Return what `read` does, of several layers: the residual streams by layer and offset."""
         token_ids = token_ids.to(self.model.device)
         batch, length = token_ids.shape
         # Level 0 are the tokens, level k the query m_k behind each of them, at position t + k.
@@ -112,13 +117,16 @@ class QueryHeads(nn.Module):
             kind: additive(visible(length, len(level), window, token_ids.device), self.model.dtype)
             for kind, window in windows(self.model).items()
         }
-        resid = self._last(
+        found = self._run(
+            layers,
             inputs_embeds=embedded,
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             position_ids=positions.expand(batch, -1),
         )
-        levels = resid.unflatten(1, (len(level), length)).unbind(dim=1)
-        return QueryReading(dict(enumerate(levels, start=1)))
+        return {
+            layer: dict(enumerate(resid.unflatten(1, (-1, length)).unbind(dim=1), start=1))
+            for layer, resid in found.items()
+        }
 
     def hidden(self, reading: QueryReading, offset: int) -> Float[Tensor, "batch pos hidden"]:
         """Return what enters the unembedding at an offset, shape (batch, pos, hidden)."""
@@ -146,19 +154,9 @@ class QueryHeads(nn.Module):
         embedded: Tensor = embed(token_ids)
         return embedded
 
-    def _last(self, **inputs: Any) -> Resid:
-        """Return the residual stream after the last block, from whatever goes in."""
-        outputs: list[Tensor] = []
-
-        def keep(_: nn.Module, __: Any, output: Any) -> None:
-            outputs.append(residual_out(output))
-
-        handle = self.anatomy.blocks[-1].register_forward_hook(keep)
-        try:
-            self.anatomy.decoder(use_cache=False, **inputs)
-        finally:
-            handle.remove()
-        return outputs[0]
+    def _run(self, layers: Collection[int], **inputs: Any) -> dict[int, Resid]:
+        """Return the residual stream at some layers, from whatever goes in."""
+        return pass_of(inputs, self.anatomy, layers).resid
 
     @torch.no_grad()
     def _verify(self) -> None:
@@ -171,7 +169,8 @@ class QueryHeads(nn.Module):
         whole = torch.cat(
             [self._embed(token_ids), self.embeddings[None].to(self.model.dtype)], dim=1
         )
-        expected = self._last(inputs_embeds=whole)[:, token_ids.shape[1] - 1 :]
+        last = self.anatomy.n_layers
+        expected = self._run([last], inputs_embeds=whole)[last][:, token_ids.shape[1] - 1 :]
         packed = torch.stack([resid[:, -1] for resid in reading.resid.values()], dim=1)
         if not within_rounding(packed, expected):
             raise ModelError(_refusal(self.model, "packed, it computes other numbers"))

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from probekit.heads.mask_tokens import MaskTokens
+from probekit.heads.queries import mean_queries
 from probekit.probes import jacobian_lens
-from probekit.readout import JACOBIAN_LENS, Readout
+from probekit.readout import JACOBIAN_LENS, MASK_TOKEN, Readout
 from probekit.runs.setup import Setup
 from probekit.settings import Settings
 
@@ -21,6 +23,9 @@ def further(settings: Settings, setup: Setup, layers: Sequence[int]) -> Iterator
     """
     if JACOBIAN_LENS in settings.readout:
         yield jacobian_lens.fit(setup.anatomy, setup.blocks["train"], layers, settings.seed)
+    if MASK_TOKEN in settings.readout:
+        queries = mean_queries(setup.loaded.model, setup.anatomy, settings.offsets)
+        yield MaskTokens(queries, layers)
 
 
 def seconds(settings: Settings, setup: Setup, token: float) -> dict[str, float]:

@@ -34,4 +34,14 @@ MUTATIONS = (
             "::test_the_horizon_of_a_chain_of_lag_nine_is_where_its_closed_form_ends",
         ),
     ),
+    Mutation(
+        "a mask token is read one place too early",
+        "probekit.heads.mask_tokens",
+        "streams[layer][offset]",
+        "streams[layer][offset - 1]",
+        (
+            "tests/heads/test_mask_tokens.py"
+            "::test_they_say_what_the_model_says_behind_a_prefix_and_mean_embeddings",
+        ),
+    ),
 )

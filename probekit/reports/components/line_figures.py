@@ -19,6 +19,7 @@ _MOST_MARKS = 12
 KIND_DASHES: Mapping[str, Dashes] = {
     "lens": (0, (4, 2)),
     "jacobian-lens": DASHES[3],
+    "mask-token": (0, (9, 3)),
     "ceiling": (0, (7, 1.5)),
     "estimate": (0, (7, 1.5, 1, 1.5)),
     "skip-bigram": (0, (1, 2.2)),

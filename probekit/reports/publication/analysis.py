@@ -145,6 +145,7 @@ def _words(run: RunRows, by_domain: Mapping[str, LayerPanel]) -> dict[str, str]:
         "band": "95 % interval",
         "lens": "logit lens",
         "jacobian-lens": "Jacobian lens",
+        "mask-token": "mask token",
         "ceiling": "ceiling",
         "estimate": "ceiling, an estimate",
         "skip-bigram": "skip-bigram floor",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probekit.readout import JACOBIAN_LENS
+from probekit.readout import FURTHER, JACOBIAN_LENS
 from probekit.reports import render
 from probekit.reports.analysis.contrasts import codelength_table, family_tables, sequence_tables
 from probekit.reports.analysis.layer_maps import build_maps
@@ -44,11 +44,11 @@ def test_a_run_of_one_family_has_no_section_of_families() -> None:
 
 
 def test_further_readouts_stand_beside_the_probe_at_their_best_layer() -> None:
-    results = run_of(families=("linear", JACOBIAN_LENS), layers=3)
+    results = run_of(families=("linear", *FURTHER), layers=3)
     run = index(results)
-    assert (run.probe, run.further()) == ("linear", (JACOBIAN_LENS,))
+    assert (run.probe, run.further()) == ("linear", FURTHER)
     table = comparison_tables(run)[0]
-    assert list(table.head)[-1] == "jacobian-lens, best layer"
+    assert list(table.head)[-len(FURTHER) :] == [f"{name}, best layer" for name in FURTHER]
     best = min(
         (row["nats"], row["layer"])
         for row in results["scores"]
@@ -56,9 +56,9 @@ def test_further_readouts_stand_beside_the_probe_at_their_best_layer() -> None:
         == (JACOBIAN_LENS, "validation", 2, "prose")
     )
     shown = run.score(JACOBIAN_LENS, best[1], 2, ("prose", "marginal"))["top1"]
-    assert texts(table)[1][-1].startswith(f"{100 * shown:.1f}")
+    assert texts(table)[1][-len(FURTHER)].startswith(f"{100 * shown:.1f}")
     page = render(results)
-    assert page.count('class="o o2 further') == page.count('class="o o2 lens')
+    assert page.count('class="o o2 further') == len(FURTHER) * page.count('class="o o2 lens')
     assert '<i class="key s3"></i>Jacobian lens' in section(page, "curves")
     assert "<dt>Jacobian lens</dt>" in section(page, "reading")
 
