@@ -40,4 +40,5 @@ def seconds(settings: Settings, setup: Setup, token: float) -> dict[str, float]:
         return {}
     prompt = min(jacobian_lens.PROMPT_TOKENS, settings.block)
     rows = setup.anatomy.d_model * jacobian_lens.PROMPTS_A_ROW
-    return {"Jacobian lens": rows * prompt * token * BACKWARD_TOKENS}
+    passed = 1 - min(setup.layers) / setup.anatomy.n_layers
+    return {"Jacobian lens": rows * prompt * token * BACKWARD_TOKENS * passed}
