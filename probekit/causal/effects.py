@@ -6,7 +6,7 @@ the part of another offset. Scored are the tokens of the text: that at t+1, pred
 and those at t+2 … t+k when their turns come, the tokens between being as they were.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,7 +20,7 @@ from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
 from probekit.probes.probe import Examples, Probe, Probes
 from probekit.readout import Seen
-from probekit.scoring.losses import losses
+from probekit.scoring.losses import losses, product_length
 from probekit.scoring.score import SUMS
 from probekit.shapes import Mask
 
@@ -127,23 +127,26 @@ def effects(
         taken out the columns `read_offset`, `rank`, `variance_share` and `probe_nats`.
     """
     where = where & targets.valid[chosen.offset]
-    columns: dict[tuple[str, int], list[Tensor]] = {}
-    numbers = []
+    # At t + step - 1 stands the prediction of the token at t + step.
+    steps = range(1, chosen.offset + 1)
+    found, numbers = [], []
     for seen in stream:
         for row, token_ids in enumerate(seen.token_ids):
             block = seen.first_block + row
             positions = where[block].nonzero()[:, 0]
             if len(positions):
-                numbers.append(documents[block, positions])
-                resid = seen.resid[chosen.layer][row]
-                # At t + step - 1 stands the prediction of the token at t + step.
-                steps = range(1, chosen.offset + 1)
                 ids = torch.stack([targets.ids[k][block, positions] for k in steps], dim=1)
-                for name, hidden in _removed(chosen, rerun, token_ids, resid, positions):
-                    found = _losses(rerun.anatomy, hidden, ids)
-                    for step, of_step in zip(steps, found.unbind(dim=1), strict=True):
-                        columns.setdefault((name, step), []).append(of_step)
-    tables = [_table(*key, torch.cat(found), torch.cat(numbers)) for key, found in columns.items()]
+                hidden = _removed(
+                    chosen, rerun, token_ids, seen.resid[chosen.layer][row], positions
+                )
+                found.append(_losses(rerun.anatomy, hidden, ids))
+                numbers.append(documents[block, positions])
+    names, of_all = (WHOLE, *chosen.parts), torch.cat(found, dim=1)
+    tables = [
+        _table(name, step, of_all[part, :, step - 1], torch.cat(numbers))
+        for part, name in enumerate(names)
+        for step in steps
+    ]
     return pd.concat(tables, ignore_index=True).assign(
         layer=chosen.layer,
         read_offset=chosen.offset,
@@ -155,26 +158,29 @@ def effects(
 
 def _removed(
     chosen: Chosen, rerun: Rerun, token_ids: Tensor, resid: Tensor, positions: Tensor
-) -> Iterator[tuple[str, Float[Tensor, "n step hidden"]]]:
-    """Yield what enters the unembedding at t … t+k-1, by what was taken out at t."""
+) -> Float[Tensor, "part n step hidden"]:
+    """Return what enters the unembedding at t … t+k-1: nothing taken out, then each part."""
     at = positions.to(resid.device)
     own = resid[at]
-    changed = {WHOLE: own} | {name: part.removed(own) for name, part in chosen.parts.items()}
-    hidden = rerun.hidden(
-        token_ids, resid, at.repeat(len(changed)), torch.cat(list(changed.values())), chosen.offset
-    )
-    yield from zip(changed, hidden.split(len(at)), strict=True)
+    changed = [own, *(part.removed(own) for part in chosen.parts.values())]
+    repeated = at.repeat(len(changed))
+    hidden = rerun.hidden(token_ids, resid, repeated, torch.cat(changed), chosen.offset)
+    by_part: Tensor = hidden.unflatten(0, (len(changed), -1))
+    return by_part
 
 
 def _losses(
-    anatomy: Anatomy, hidden: Float[Tensor, "n step hidden"], ids: Tensor
-) -> Float[Tensor, "n step 3"]:
+    anatomy: Anatomy, hidden: Float[Tensor, "part n step hidden"], ids: Tensor
+) -> Float[Tensor, "part n step 3"]:
     """Return nats, top-1 and top-5 of each prediction."""
-    logits = anatomy.logits(hidden.flatten(0, 1)).float()
-    found = losses(logits, ids.flatten().to(hidden.device))
-    columns = torch.stack([found.nats, found.top1, found.top5], dim=1).double().cpu()
-    by_step: Tensor = columns.unflatten(0, ids.shape)
-    return by_step
+    rows, each = hidden.flatten(0, 2), ids.to(hidden.device).expand(hidden.shape[:3]).flatten()
+    length = product_length(anatomy.vocab_size, hidden.device)
+    parts = []
+    for some, wanted in zip(rows.split(length), each.split(length), strict=True):
+        found = losses(anatomy.logits(some).float(), wanted)
+        parts.append(torch.stack([found.nats, found.top1, found.top5], dim=1).double().cpu())
+    by_part: Tensor = torch.cat(parts).unflatten(0, hidden.shape[:3])
+    return by_part
 
 
 def _table(name: str, offset: int, found: Tensor, documents: Tensor) -> pd.DataFrame:

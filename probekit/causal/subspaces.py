@@ -188,9 +188,13 @@ def smallest(losses: Sequence[tuple[int, float]], share: float) -> int:
 
     >>> smallest([(1, 0.1), (2, 0.75), (4, 0.8)], 0.9)
     2
+    >>> smallest([(1, -0.2), (2, -0.1)], 0.9)
+    2
     """
     most = max(loss for _, loss in losses)
-    return next(rank for rank, loss in losses if loss >= share * most)
+    # Where any removal is a gain, that of the least gain.
+    enough = min(most, share * most)
+    return next(rank for rank, loss in losses if loss >= enough)
 
 
 def _orthonormal(columns: Tensor) -> Directions:
