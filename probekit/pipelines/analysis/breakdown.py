@@ -143,13 +143,9 @@ def disguised(classes: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in classes:
         if (row["kind"], row["offset"]) == ("next", 2):
             rows.setdefault(row["class"], row)
-    if not any((row["read_bits_low"] or 0) > 0 for row in rows.values()):
+    read = any((row["read_bits_low"] or 0) > 0 for row in rows.values())
+    if not read or CERTAIN not in rows:
         return []
-    if CERTAIN not in rows:
-        return [
-            "Nothing that is read of t+2 is the next token in disguise: nowhere does the model "
-            f"give one token {NEAR_CERTAIN:g} or more."
-        ]
     share, low, high = (rows[CERTAIN][f"share{end}"] for end in ("", "_low", "_high"))
     if low is None or high - low >= 1:
         return []
