@@ -1,17 +1,56 @@
 """Would more text help: loss of floor and best probe against training positions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from probekit.reports.analysis.rows import RunRows
-from probekit.reports.components.axes import one_panel
+from probekit.reports.components.axes import dress, one_panel
+from probekit.reports.components.colours import DASHES
 from probekit.reports.components.figure import PageFigure
-from probekit.reports.components.line_figures import LearningLine, draw_learning
 from probekit.reports.components.numbers import compact, fixed
 from probekit.reports.components.rows import Row
+from probekit.reports.components.svg import MARK, ink
 from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 ROLES = {"best": "best probe", "floor": "floor"}
+
+
+@dataclass(frozen=True)
+class LearningLine:
+    """The loss of one readout by how much text it was fitted to.
+
+    Attributes:
+        offset: Whose colour it has.
+        role: "best" or "floor".
+        places: Training positions, ascending.
+        nats: Cross-entropy on test text.
+    """
+
+    offset: int
+    role: str
+    places: Sequence[float]
+    nats: Sequence[float]
+
+
+def draw_learning(axes: "Axes", lines: Sequence[LearningLine]) -> None:
+    """Draw losses by training positions on a logarithmic axis: a floor dashed, the best solid."""
+    from matplotlib.ticker import NullLocator
+
+    dress(axes, "Training positions", "Cross-entropy on test text (nats)")
+    axes.set_xscale("log")
+    for line in lines:
+        style = DASHES[line.role == "floor"]
+        drawn = axes.plot(line.places, line.nats, color=ink(line.offset), linewidth=1.6)[0]
+        drawn.set(linestyle=style, marker="o", markersize=3)
+        drawn.set_gid(f"{MARK}o o{line.offset} {line.role}")
+    places = sorted({place for line in lines[:1] for place in line.places})
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(places, [f"{place:,.0f}" for place in places])
 
 
 def learning_figure(run: RunRows) -> PageFigure | None:

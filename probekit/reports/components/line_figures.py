@@ -149,39 +149,6 @@ def _banded(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
         _series(axes, places, values, number)
 
 
-@dataclass(frozen=True)
-class LearningLine:
-    """The loss of one readout by how much text it was fitted to.
-
-    Attributes:
-        offset: Whose colour it has.
-        role: "best" or "floor".
-        places: Training positions, ascending.
-        nats: Cross-entropy on test text.
-    """
-
-    offset: int
-    role: str
-    places: Sequence[float]
-    nats: Sequence[float]
-
-
-def draw_learning(axes: "Axes", lines: Sequence[LearningLine]) -> None:
-    """Draw losses by training positions on a logarithmic axis: a floor dashed, the best solid."""
-    from matplotlib.ticker import NullLocator
-
-    dress(axes, "Training positions", "Cross-entropy on test text (nats)")
-    axes.set_xscale("log")
-    for line in lines:
-        style = DASHES[line.role == "floor"]
-        drawn = axes.plot(line.places, line.nats, color=ink(line.offset), linewidth=1.6)[0]
-        drawn.set(linestyle=style, marker="o", markersize=3)
-        drawn.set_gid(f"{MARK}o o{line.offset} {line.role}")
-    places = sorted({place for line in lines[:1] for place in line.places})
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(places, [f"{place:,.0f}" for place in places])
-
-
 def draw_reliability(axes: "Axes", series: Sequence[Sequence[tuple[float, float]]]) -> None:
     """Draw accuracy by confidence, one line style a readout; the diagonal is as sure as right."""
     dress(axes, "Confidence", "Top-1 accuracy")

@@ -16,16 +16,14 @@ from probekit.reports.analysis.curves import (
 )
 from probekit.reports.analysis.first_screen import depth_shown
 from probekit.reports.analysis.horizon import SERIES, horizon_lines
-from probekit.reports.analysis.learning import ROLES, learning_lines
+from probekit.reports.analysis.learning import ROLES, LearningLine, draw_learning, learning_lines
 from probekit.reports.analysis.nucleus_size import by_position, point
 from probekit.reports.analysis.page_budget import scored_metrics
 from probekit.reports.analysis.rows import RunRows, index
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import (
     LayerPanel,
-    LearningLine,
     draw_depths,
-    draw_learning,
     draw_offsets,
     draw_positions,
 )
