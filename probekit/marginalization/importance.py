@@ -13,6 +13,10 @@ estimate stays unbiased. Two halves of the paths are drawn independently: -log o
 biased by half the variance of p, which 2 (-log mean) - mean (-log) removes (the jackknife), and
 their difference measures the error.
 
+Where one half misses a path that matters, and the other has it, that difference is no measure and
+the correction is as large. So each half is held within what is proven of p, where something is:
+the paths of a truncated mixture have part of p, and the mass that they leave bounds the rest.
+
 Sources: Fearnhead and Clifford (2003), "On-line inference for hidden Markov models via particle
 filters", for the threshold; Chirkova et al. (2023), "Should you marginalize over possible
 tokenizations?", for importance sampling of a language model's marginals.
@@ -121,6 +125,7 @@ class TargetSampler:
         positions: Targets1d,
         targets: Int[Tensor, "n offsets"],
         uniform: Float[Tensor, "halves n offsets"],
+        proven: Float[Tensor, "n offsets ends"] | None = None,
     ) -> Iterator[TargetNats]:
         """Yield the cross-entropies of targets at offsets 2, 3, ….
 
@@ -129,6 +134,8 @@ class TargetSampler:
             positions: Positions in it, shape (n,).
             targets: Their targets at offsets 2, 3, …, shape (n, offsets).
             uniform: Uniform random numbers in [0, 1), shape (2, n, offsets).
+            proven: The least and the most that each target's probability can be, shape
+                (n, offsets, 2); None where nothing is known.
         """
         owners = positions.repeat(2)  # the two halves, each with its own paths
         targets, uniform = targets.repeat(2, 1), uniform.flatten(0, 1)
@@ -152,7 +159,10 @@ class TargetSampler:
                     at = targets[:, step + 1], uniform[:, step + 1]
                     deeper.append(self._free(log_probs, paths[rows], nodes, *at))
                     deeper.append(self._bound(piece, nodes, target, at[1]))
-            yield TargetNats.of_halves(step + 2, *sums.view(2, 2, -1))
+            free, bound = sums.view(2, 2, -1)
+            if proven is not None:
+                free = free.clamp(*proven[:, step].unbind(dim=1))
+            yield TargetNats.of_halves(step + 2, free, bound)
             if not last:
                 paths = _Paths.joined(deeper)
 

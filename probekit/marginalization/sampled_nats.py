@@ -39,7 +39,12 @@ class NatsSampler:
 
     @torch.no_grad()
     def nats(
-        self, stream: Iterable[Seen], targets: Targets, drawn: Mask, own: Mask | None = None
+        self,
+        stream: Iterable[Seen],
+        targets: Targets,
+        drawn: Mask,
+        own: Mask | None = None,
+        proven: Float[Tensor, "block pos offsets ends"] | None = None,
     ) -> pd.DataFrame:
         """Return the cross-entropies of the targets at offsets 2, 3, … from some positions.
 
@@ -50,6 +55,8 @@ class NatsSampler:
             own: Those of some of their blocks, from which alone there are rows; all by default.
                 What is taken from all is what the model expects, so that rows do not depend on
                 which these are.
+            proven: The least and the most that the probability of each target at offsets 2, 3, …
+                can be, shape (block, pos, offsets, 2), float64; None where nothing is known.
 
         Returns:
             Rows of block, position and offset, and in nats: nats, joint_nats and variance, as
@@ -69,7 +76,9 @@ class NatsSampler:
             uniform = torch.from_numpy(random.random((2, len(positions), len(offsets))))
             for start in range(0, len(positions), POSITIONS):
                 few = slice(start, start + POSITIONS)
-                at = positions[few], ids[block, positions[few]], uniform[:, few]
+                places = positions[few]
+                at = [places, ids[block, places], uniform[:, few]]
+                at += [] if proven is None else [proven[block, places]]
                 for nats in sampler.nats(prefix, *(x.to(model.device) for x in at)):
                     tables.append(_table(block, positions[few].tolist(), nats))
         return pd.concat(tables, ignore_index=True)

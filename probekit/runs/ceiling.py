@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
@@ -20,6 +23,8 @@ from probekit.settings import MARGINALIZED, RunSettings
 from probekit.shapes import Mask
 
 PLACE = ["block", "position", "offset"]
+# Of what is proven, for the float32 that it was computed in.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,24 @@ def positions(
     table = table.rename(columns={"nats": "truncated_nats"})
     bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 2)
     sampler = NatsSampler(readout.engine, bos, n_paths, settings.seed)
-    nats = sampler.nats(stream, targets, drawn, own)
-    for more in (_kept(readout.records, targets), nats):
-        table = table.merge(more, on=PLACE)
+    table = table.merge(_kept(readout.records, targets), on=PLACE)
+    table = table.merge(sampler.nats(stream, targets, drawn, own, _proven(table, own)), on=PLACE)
     return table, [readout.check] if readout.check is not None else []
+
+
+def _proven(table: pd.DataFrame, own: Mask) -> Float[Tensor, "block pos offsets ends"]:
+    """Return the least and the most that the probability of each target can be.
+
+    The paths that were kept give the least; what they leave out might all be the target's.
+    """
+    last = int(table["offset"].max())
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat(*own.shape, last - 1, 1)
+    mass = table["retained_mass"].to_numpy()
+    least = mass * np.exp(-table["truncated_nats"].to_numpy()) * (1 - ROUNDING)
+    most = np.minimum(least + 1 - mass + ROUNDING, 1.0)
+    places = [torch.from_numpy(table[name].to_numpy(copy=True)) for name in PLACE]
+    ends[places[0], places[1], places[2] - 2] = torch.from_numpy(np.stack([least, most], axis=1))
+    return ends
 
 
 def _kept(records: Sequence[Record], targets: Targets) -> pd.DataFrame:

@@ -90,6 +90,23 @@ def test_halves_are_combined_by_the_jackknife() -> None:
     assert float(variance) == pytest.approx((math.log(2) / 2) ** 2)
 
 
+def test_a_half_that_misses_what_is_proven_is_held_to_it() -> None:
+    n_draws, far = 2000, sharp_chain(TOKENS, seed=8)
+    tokens = walk(CHAIN, torch.tensor([5, 9]), 2, seed=2).repeat_interleave(n_draws, dim=0)
+    right = exact(tokens, 2)
+    proven = torch.stack([(-right).exp() * 0.7, (-right).exp() * 1.5], dim=1)[:, None]
+    sampler = TargetSampler(continuations(far), 2)
+    draw = torch.Generator().manual_seed(1)
+    uniform = torch.rand(2, len(tokens), 1, generator=draw, dtype=torch.float64)
+    at = ChainPrefix(CHAIN), tokens[:, 0], tokens[:, 2:], uniform
+    (free,), (held,) = sampler.nats(*at), sampler.nats(*at, proven.double())
+    errors = [(nats.nats - right).abs() for nats in (free, held)]
+    assert float(errors[0].max()) > 1  # the fault that it is for
+    assert float(errors[1].max()) < 0.5
+    assert float(errors[1].mean()) < float(errors[0].mean()) / 2
+    assert torch.equal(held.joint_nats, free.joint_nats)
+
+
 def population(n: int) -> tuple[Tensor, dict[int, float]]:
     """Return walks from the stationary distribution, and the exact ceilings at offsets 2 and 3."""
     stationary = power(200)[0]
