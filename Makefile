@@ -4,6 +4,7 @@
 # make accuracy   measure models with known answers, and write docs/accuracy.md again
 # make mutations  plant bugs in copies of the code and see the tests catch each
 # make gallery   the pages in examples/gallery, made again
+# make results   measure what docs/results.md says, and write it again
 # make docs    the site, in site/: docs, gallery, and Python by docstrings; every link is checked
 # make readme  write the lists of the README and of docs again
 # make clean   remove what the other targets made, but no run folder
@@ -14,7 +15,7 @@ VENV ?= .venv
 # Idle OpenMP threads that spin slow down everything else on a machine with few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test check accuracy mutations gallery docs readme clean
+.PHONY: demo test check accuracy mutations gallery results docs readme clean
 
 demo: $(VENV)/.installed
 	@$(VENV)/bin/probekit analyze
@@ -35,6 +36,9 @@ mutations: $(VENV)/.installed-test
 
 gallery: $(VENV)/.installed-test
 	$(VENV)/bin/python examples/gallery.py
+
+results: $(VENV)/.installed
+	$(VENV)/bin/python examples/results.py
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
