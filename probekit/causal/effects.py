@@ -18,7 +18,7 @@ from probekit.causal.rerun import Rerun
 from probekit.causal.subspaces import Layer, Part, smallest
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
-from probekit.probes.probe import Examples, Probe, Probes
+from probekit.probes.probe import Examples, Probes
 from probekit.readout import Seen
 from probekit.scoring.losses import losses, product_length
 from probekit.scoring.score import SUMS
@@ -84,10 +84,11 @@ def choose(
     """
     next_token = layer.read_by(probes.probes[at, 1])
     directions = layer.read_beyond(probes.probes[at, offset], next_token)
-    held = _held_out(validation, at, offset, seed)
-    probe = probes.probes[at, offset]
+    resid, ids = _held_out(validation, at, offset, seed)
+    alone = Probes({(0, 1): probes.probes[at, offset]}, probes.anatomy, 0)
+    before = _mean_nats(alone, resid, ids)
     costs = [
-        (rank, _probe_cost(probes, probe, held, layer.part(directions[:, :rank])))
+        (rank, _mean_nats(alone, layer.part(directions[:, :rank]).removed(resid), ids) - before)
         for rank in _ranks(directions.shape[1])
     ]
     rank = smallest(costs, ENOUGH)
@@ -209,13 +210,8 @@ def _held_out(validation: Examples, layer: int, offset: int, seed: int) -> tuple
     return torch.cat([resid for resid, _ in parts]), torch.cat([ids for _, ids in parts])
 
 
-def _probe_cost(probes: Probes, probe: Probe, held: tuple[Tensor, Tensor], part: Part) -> float:
-    """Return what a probe loses more per position where a part is taken out of what it reads."""
-    resid, ids = held
-    means = []
-    for each in (resid, part.removed(resid)):
-        seen = Seen(ids[None], {0: each[None]})
-        alone = Probes({(0, 1): probe}, probes.anatomy, 0)
-        ((_, logits),) = alone.predict(seen, {1: torch.ones_like(ids, dtype=torch.bool)[None]})
-        means.append(float(losses(logits, ids.to(logits.device)).nats.double().mean()))
-    return means[1] - means[0]
+def _mean_nats(alone: Probes, resid: Tensor, ids: Tensor) -> float:
+    """Return the mean cross-entropy of a single probe on residual streams of its layer."""
+    seen = Seen(ids[None], {0: resid[None]})
+    ((_, logits),) = alone.predict(seen, {1: torch.ones_like(ids, dtype=torch.bool)[None]})
+    return float(losses(logits, ids.to(logits.device)).nats.double().mean())

@@ -12,6 +12,7 @@ how frequent tokens are, is twice the nats that they tell, to second order.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -156,11 +157,10 @@ class Layer:
         drawn = torch.randn(len(self.mean), rank, generator=generator, dtype=torch.float64)
         if variance is None:
             return _orthonormal(drawn - outside @ (outside.T @ drawn))
-        spread, axes = torch.linalg.eigh(self.covariance)
-        spread = spread.clamp_min(LEAST_SHARE * spread.max())
+        spread, axes = self._spread
 
         def drawn_with(exponent: float) -> Directions:
-            along = axes @ ((spread / spread.max()).pow(exponent / 2)[:, None] * drawn)
+            along = axes @ (spread.pow(exponent / 2)[:, None] * drawn)
             return _orthonormal(along - outside @ (outside.T @ along))
 
         low, high = LEAST_EXPONENT, LARGEST_EXPONENT
@@ -171,6 +171,12 @@ class Layer:
             else:
                 high = middle
         return drawn_with(high)
+
+    @cached_property
+    def _spread(self) -> tuple[Tensor, Tensor]:
+        """Variance along each axis of r, as a share of the largest, and the axes as columns."""
+        spread, axes = torch.linalg.eigh(self.covariance)
+        return (spread / spread.max()).clamp_min(LEAST_SHARE), axes
 
     def _ordered(self, slope: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Return functionals of what a map reads as columns, and the nats that each tells."""
