@@ -83,8 +83,10 @@ def measured(
     scored = partial(_scored, inputs, settings.seed, linear, unigram, own)
     table = stages.shared_table("causal", scored, ["layer", "read_offset", "readout", "document"])
     found: list[dict[str, Any]] = []
-    for layer, offset in cells:
+    for layer, offset in cells if len(table) else ():
         of_cell = table[(table["layer"] == layer) & (table["read_offset"] == offset)]
+        if of_cell.empty:
+            continue
         of_cell = of_cell.reset_index(drop=True).assign(split="test", seed=settings.seed)
         of_part = DocumentSums(of_cell, setup.domains, setup.bytes_per_token, settings.seed)
         found += (row | {"best": layer == best[offset]} for row in used.rows(of_part))
@@ -107,8 +109,10 @@ def _scored(
         rerun = Rerun(setup.loaded.model, setup.anatomy, at)
         for offset in (offset for of, offset in cells if of == at):
             chosen = effects.choose(layer, at, offset, linear, inputs.part("validation"), seed)
-            tables.append(effects.effects(chosen, rerun, *inputs.part("test"), where, documents))
-    return pd.concat(tables, ignore_index=True)
+            if chosen.rank:  # a probe that reads nothing leaves nothing to take out
+                part = inputs.part("test")
+                tables.append(effects.effects(chosen, rerun, *part, where, documents))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def drawn_positions(setup: Setup, horizon: int, seed: int) -> Mask:

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import probekit
+from probekit.causal.subspaces import Layer
 from probekit.errors import SettingsError
 from probekit.pipelines.analysis.causality import sentences
 
@@ -35,6 +37,19 @@ def test_every_layer_before_the_last_is_checked_and_the_page_says_so(
         assert row["best"] == (row["layer"] == rival["late_rival"])
     assert "Used or only readable" in run.report.read_text(encoding="utf-8")
     assert set(sentences(rows)) < set(run.results["verdict"])
+
+
+@pytest.mark.slow
+def test_a_probe_that_reads_nothing_has_no_row_and_the_run_ends(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads_nothing(self: Layer, _: object, __: object) -> torch.Tensor:
+        return torch.zeros(len(self.mean), 0, dtype=torch.float64)
+
+    monkeypatch.setattr(Layer, "read_beyond", reads_nothing)
+    run = probekit.analyze(**asked | QUICK, output=tmp_path)
+    assert run.results["causal"] == []
+    assert 'id="causal"' not in run.report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
