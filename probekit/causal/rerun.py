@@ -25,6 +25,7 @@ from probekit.errors import ModelError
 from probekit.marginalization.branch_routes import additive, objection, windows
 from probekit.models.anatomy import Anatomy
 from probekit.models.module_calls import residual_out
+from probekit.models.rounding import log_prob_tolerance
 
 # Tokens of branches that run at once: beyond, the mask is what fills the memory.
 TOKENS = 1_024
@@ -87,10 +88,10 @@ class Rerun:
             token_ids: Tokens of one block, shape (pos,), at least 3.
 
         Returns:
-            The largest absolute difference of log-probabilities, in nats. Allowed are 1e-4, or 64
-            units of rounding where the model's dtype is coarser.
+            The largest absolute difference of log-probabilities, in nats. Allowed is what rounding
+            in the model's dtype explains.
         """
-        allowed = max(1e-4, 64 * torch.finfo(self.model.dtype).eps)
+        allowed = log_prob_tolerance(self.model.dtype)
         layers = sorted({self.layer, self.anatomy.n_layers})
         streams = resid_post(self.anatomy, layers, token_ids[None])
         first, last = (streams[at][0] for at in (layers[0], layers[-1]))

@@ -21,6 +21,7 @@ from probekit.errors import SettingsError
 from probekit.marginalization.branch_routes import ROUTES, choose, objection
 from probekit.marginalization.branch_tree import Runner, Tree
 from probekit.models.anatomy import Anatomy, find_anatomy
+from probekit.models.rounding import log_prob_tolerance
 from probekit.shapes import Logits
 
 # A forward pass of 256 branch tokens keeps the products large and the mask small on a CPU;
@@ -90,10 +91,9 @@ class BranchEngine(Runner):
 
         Returns:
             Of the route in use: the largest absolute difference of log-probabilities, nats.
-            Allowed are 1e-4, or 64 units of rounding where the model's dtype is coarser.
+            Allowed is what rounding in the model's dtype explains.
         """
-        # 64 units: room for logits of a few tens that are rounded at each layer.
-        allowed = max(1e-4, 64 * torch.finfo(self.model.dtype).eps)
+        allowed = log_prob_tolerance(self.model.dtype)
         history: list[str] = []
         measured, outcome = _difference(self, token_ids)
         while self.automatic and not measured <= allowed:  # nan is a failure too

@@ -17,6 +17,18 @@ def tolerance(dtype: torch.dtype) -> float:
     return max(4 * torch.finfo(dtype).eps, 1e-5)
 
 
+def log_prob_tolerance(dtype: torch.dtype) -> float:
+    """Return the largest difference of log-probabilities in nats that rounding in `dtype` explains.
+
+    1e-4, or 64 roundings of a coarser dtype: room for logits of a few tens that are rounded at
+    each layer.
+
+    >>> log_prob_tolerance(torch.float32), log_prob_tolerance(torch.bfloat16)
+    (0.0001, 0.5)
+    """
+    return max(1e-4, 64 * torch.finfo(dtype).eps)
+
+
 def within_rounding(
     value: Float[Tensor, "*any"],
     reference: Float[Tensor, "*others"],
