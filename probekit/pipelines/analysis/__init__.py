@@ -7,6 +7,7 @@ analyze           the job, from settings to the run folder; load_probes
 estimate          how long it will take, part by part
 measure           its stages in order: probes, scores, ceiling, codelength, passages
 fits              which probes are fitted, to what; the fitting itself is in probekit.probes
+scores            what readouts lose on the text
 ceilings          the model marginalized, and with its output adapted to the text
 learning          floor and best probe fitted to nested parts of the training text
 causality         whether what is read of later tokens is used by the model

@@ -4,7 +4,7 @@ A finished stage is kept in the run folder, so that a run that was stopped conti
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,23 +20,19 @@ from probekit.pipelines.analysis import causality, ceilings, fits, learning
 from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.pipelines.analysis.inspection import inspect_passages
-from probekit.pipelines.further import further
+from probekit.pipelines.analysis.scores.scorer import Scorer
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
-from probekit.probes.logit_lens import LogitLens, Model, divergences
+from probekit.probes.logit_lens import divergences
 from probekit.probes.ngram import SkipBigram, Unigram
 from probekit.probes.probe import Probes
-from probekit.readout import JACOBIAN_LENS, SKIP_BIGRAM, UNIGRAM, Readout, Seen
+from probekit.readout import JACOBIAN_LENS, SKIP_BIGRAM, UNIGRAM
 from probekit.runs.ceiling import Ceiling, scored_positions, wanted
 from probekit.runs.setup import Setup
 from probekit.runs.stages import Stages
 from probekit.runs.streams import SITE_OF_MODEL, Streams
 from probekit.scoring.rates import ALL, DocumentSums
-from probekit.scoring.score import score
 from probekit.settings import Settings
-from probekit.shapes import Mask
-
-SCORED: tuple[Split, ...] = ("validation", "test")
 
 KlByLayer = Mapping[tuple[str, int], float]  # by domain and layer
 
@@ -124,7 +120,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
     inputs = Inputs(Streams(setup, own, settings.site), _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers, setup.plan.another))
-    scored = partial(_Scorer(inputs, positions, stages, settings).table, ngrams, planned)
+    scored = partial(Scorer(inputs, positions, stages, settings).table, ngrams, planned)
     order = ["turn", "split", "layer", "offset", "positions", "document"]
     scores = stages.shared_table("scores", scored, order).drop(columns="turn")
     # As it was scored: where a run goes on, there may be more room than there was.
@@ -192,58 +188,6 @@ def _ngrams(inputs: Inputs) -> tuple[Unigram, SkipBigram]:
     train = setup.blocks["train"].token_ids, targets["train"]
     validation = setup.blocks["validation"].token_ids, targets["validation"]
     return ngram.fit(train, validation, setup.anatomy.vocab_size)
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """Fits and scores this rank's readouts; what is scored has a `turn`, whoever scores it."""
-
-    inputs: Inputs
-    positions: Mapping[str, Mask]
-    stages: Stages
-    settings: Settings
-
-    def table(self, ngrams: Sequence[Readout], planned: Sequence[Fit]) -> pd.DataFrame:
-        """Return the sums by document of all that this rank has but the ceilings."""
-        tables = [*self._fitted(planned), *self._given(ngrams)]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-    def _fitted(self, planned: Sequence[Fit]) -> Iterator[pd.DataFrame]:
-        setup = self.inputs.streams.setup
-        for turn, fit in enumerate(planned, start=3):
-            share = fit.share(self.stages.ranks, setup.layers)
-            if share is not None:
-                # An untrained model is alive no longer than it is read.
-                inputs = fits.inputs_of(share, self.inputs)
-                probes = fits.fit_or_recall(share, inputs, setup, self.stages)
-                for split in SCORED:
-                    table = self._scored(split, [probes], *inputs.part(split))
-                    yield table.assign(seed=fit.seed, turn=turn)
-
-    def _given(self, ngrams: Sequence[Readout]) -> Iterator[pd.DataFrame]:
-        streams, targets = self.inputs.streams, self.inputs.targets
-        ranks, anatomy = self.stages.ranks, streams.setup.anatomy
-        if own := ranks.share(streams.setup.layers):
-            lens = [LogitLens(own, anatomy)]
-            table = self._scored("test", lens, streams.read("test"), targets["test"])
-            yield table.assign(seed=self.settings.seed, turn=1)
-            readouts = list(further(self.settings, streams.setup, own))
-            for split in SCORED if readouts else ():
-                table = self._scored(split, readouts, *self.inputs.part(split))
-                yield table.assign(seed=self.settings.seed, turn=1)
-        if ranks.first:
-            table = self._scored("test", [Model(anatomy)], streams.finals("test"), targets["test"])
-            yield table.assign(seed=self.settings.seed, turn=0)
-            for split in SCORED:
-                table = self._scored(split, ngrams, *self.inputs.part(split))
-                yield table.assign(seed=self.settings.seed, turn=2)
-
-    def _scored(
-        self, split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
-    ) -> pd.DataFrame:
-        documents = self.inputs.streams.setup.blocks[split].documents
-        where = self.positions if split == "test" else {"all": documents >= 0}
-        return score(readouts, stream, targets, where, documents).assign(split=split)
 
 
 def _lens_kl(inputs: Inputs, stages: Stages) -> KlByLayer:

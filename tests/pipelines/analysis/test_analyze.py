@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on_behind_its_finished_stages(
     finished_run: Run, asked: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probekit.pipelines.analysis.measure.LogitLens", interrupt)
+        patch.setattr("probekit.pipelines.analysis.scores.scorer.LogitLens", interrupt)
         with pytest.raises(InterruptionError):
             probekit.analyze(**asked, output=tmp_path)
     assert not (tmp_path / "results.json").exists()

@@ -1,0 +1,72 @@
+"""Fits and scores the readouts of one rank: sums by document, of which all rates are made."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from probekit.data.documents import Split
+from probekit.data.targets import Targets
+from probekit.pipelines.analysis import fits
+from probekit.pipelines.analysis.fits import Fit, Inputs
+from probekit.pipelines.further import further
+from probekit.probes.logit_lens import LogitLens, Model
+from probekit.readout import Readout, Seen
+from probekit.runs.stages import Stages
+from probekit.scoring.score import score
+from probekit.settings import Settings
+from probekit.shapes import Mask
+
+SCORED: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Fits and scores this rank's readouts; what is scored has a `turn`, whoever scores it."""
+
+    inputs: Inputs
+    positions: Mapping[str, Mask]
+    stages: Stages
+    settings: Settings
+
+    def table(self, ngrams: Sequence[Readout], planned: Sequence[Fit]) -> pd.DataFrame:
+        """Return the sums by document of all that this rank has but the ceilings."""
+        tables = [*self._fitted(planned), *self._given(ngrams)]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+    def _fitted(self, planned: Sequence[Fit]) -> Iterator[pd.DataFrame]:
+        setup = self.inputs.streams.setup
+        for turn, fit in enumerate(planned, start=3):
+            share = fit.share(self.stages.ranks, setup.layers)
+            if share is not None:
+                # An untrained model is alive no longer than it is read.
+                inputs = fits.inputs_of(share, self.inputs)
+                probes = fits.fit_or_recall(share, inputs, setup, self.stages)
+                for split in SCORED:
+                    table = self._scored(split, [probes], *inputs.part(split))
+                    yield table.assign(seed=fit.seed, turn=turn)
+
+    def _given(self, ngrams: Sequence[Readout]) -> Iterator[pd.DataFrame]:
+        streams, targets = self.inputs.streams, self.inputs.targets
+        ranks, anatomy = self.stages.ranks, streams.setup.anatomy
+        if own := ranks.share(streams.setup.layers):
+            lens = [LogitLens(own, anatomy)]
+            table = self._scored("test", lens, streams.read("test"), targets["test"])
+            yield table.assign(seed=self.settings.seed, turn=1)
+            readouts = list(further(self.settings, streams.setup, own))
+            for split in SCORED if readouts else ():
+                table = self._scored(split, readouts, *self.inputs.part(split))
+                yield table.assign(seed=self.settings.seed, turn=1)
+        if ranks.first:
+            table = self._scored("test", [Model(anatomy)], streams.finals("test"), targets["test"])
+            yield table.assign(seed=self.settings.seed, turn=0)
+            for split in SCORED:
+                table = self._scored(split, ngrams, *self.inputs.part(split))
+                yield table.assign(seed=self.settings.seed, turn=2)
+
+    def _scored(
+        self, split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
+    ) -> pd.DataFrame:
+        documents = self.inputs.streams.setup.blocks[split].documents
+        where = self.positions if split == "test" else {"all": documents >= 0}
+        return score(readouts, stream, targets, where, documents).assign(split=split)
