@@ -6,10 +6,10 @@ first_screen  the table of offsets, the specialization curve, the waterfall
 tables        marginalization, floor to ceiling, all readouts
 specialization  readout gap, late loss, the next token
 breakdown     classes of targets and calibration
-contrasts     controls, probe families, several tokens, codelength
+contrasts     controls, probe families, several tokens
 curves        curves over layers and the lens' divergence
 horizon       bits against offset
-learning      loss by training positions
+learning      loss by training positions, codelength
 nucleus_size  how many tokens the next one might be
 layer_maps    layers by offsets as HTML tables
 not_run       what was not part of the run

@@ -1,4 +1,4 @@
-"""Tables of readouts set against each other: controls, families, several tokens, codelength.
+"""Tables of readouts set against each other: controls, families, several tokens.
 
 And what it costs the model that what is read is taken out.
 """
@@ -176,17 +176,6 @@ def _sequence(row: Row) -> list[Cell]:
     ]
 
 
-def codelength_table(run: RunRows) -> tuple[Table, bool]:
-    """Return the online codelength of each probe, and whether layers were left out."""
-    given = sorted(
-        run.results.get("codelength") or (), key=lambda row: (row["offset"], row["layer"])
-    )
-    every = len(given) <= FEW_ROWS
-    domain = next(iter(run.domains), "")
-    kept = [row for row in given if every or row["layer"] in run.key_layers(row["offset"], domain)]
-    return Table("Online codelength", _CODE_HEAD, [_code(row) for row in kept]), not every
-
-
 def causal_table(run: RunRows) -> tuple[Table, bool]:
     """Return what it costs that what is read is taken out, and whether rows were left out."""
     given = [row for row in run.results.get("causal") or () if row["domain"] in run.domains]
@@ -240,27 +229,6 @@ def _causal(row: Row) -> list[Cell]:
         word("t+1, now" if row["scored_offset"] == 1 else f"t+{row['offset']}, in its turn"),
         *(column.cell(row) for column in _CAUSAL),
         word(row["verdict"]),
-    ]
-
-
-_CODE_HEAD = (
-    "Offset", "Layer", "Probe", "Targets", "Unigram code, bits a target",
-    "Online code, bits a target", "Compression to the unigram code", "Compression to equal shares",
-)  # fmt: skip
-
-
-def _code(row: Row) -> list[Cell]:
-    n, unigram = known(row.get("n")), known(row.get("unigram_bits"))
-    plainly = None if not n or unigram is None else unigram / n
-    return [
-        mark(row["offset"]),
-        Cell(str(row["layer"])),
-        word(row["readout"]),
-        plain(row, "n", "not recorded"),
-        valued({"bits": plainly}, "bits", 3, "not recorded"),
-        valued(row, "bits_per_target", 3, "not recorded"),
-        valued(row, "compression_to_unigram", 2, "not recorded"),
-        valued(row, "compression", 2, "not recorded"),
     ]
 
 

@@ -1,15 +1,16 @@
-"""Would more text help: loss of floor and best probe against training positions."""
+"""Would more text help: loss against training positions, and the codelength of the targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probekit.reports.analysis.contrasts import FEW_ROWS
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import dress, one_panel
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.figure import PageFigure
-from probekit.reports.components.numbers import compact, fixed
+from probekit.reports.components.numbers import compact, fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.svg import MARK, ink
 from probekit.reports.components.tables import Cell, Table, mark, plain, valued, word
@@ -17,6 +18,10 @@ from probekit.reports.components.tables import Cell, Table, mark, plain, valued,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_CODE_HEAD = (
+    "Offset", "Layer", "Probe", "Targets", "Unigram code, bits a target",
+    "Online code, bits a target", "Compression to the unigram code", "Compression to equal shares",
+)  # fmt: skip
 ROLES = {"best": "best probe", "floor": "floor"}
 
 
@@ -124,3 +129,29 @@ def _table(run: RunRows) -> Table:
 def _named(row: Row) -> str:
     layer = "" if row["layer"] is None else f", layer {row['layer']}"
     return f"{ROLES[row['role']]} ({row['readout']}{layer})"
+
+
+def codelength_table(run: RunRows) -> tuple[Table, bool]:
+    """Return the online codelength of each probe, and whether layers were left out."""
+    given = sorted(
+        run.results.get("codelength") or (), key=lambda row: (row["offset"], row["layer"])
+    )
+    every = len(given) <= FEW_ROWS
+    domain = next(iter(run.domains), "")
+    kept = [row for row in given if every or row["layer"] in run.key_layers(row["offset"], domain)]
+    return Table("Online codelength", _CODE_HEAD, [_code(row) for row in kept]), not every
+
+
+def _code(row: Row) -> list[Cell]:
+    n, unigram = known(row.get("n")), known(row.get("unigram_bits"))
+    plainly = None if not n or unigram is None else unigram / n
+    return [
+        mark(row["offset"]),
+        Cell(str(row["layer"])),
+        word(row["readout"]),
+        plain(row, "n", "not recorded"),
+        valued({"bits": plainly}, "bits", 3, "not recorded"),
+        valued(row, "bits_per_target", 3, "not recorded"),
+        valued(row, "compression_to_unigram", 2, "not recorded"),
+        valued(row, "compression", 2, "not recorded"),
+    ]

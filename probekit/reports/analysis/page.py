@@ -11,7 +11,6 @@ from probekit.reports.analysis.breakdown import (
 from probekit.reports.analysis.contrasts import (
     causal_figure,
     causal_table,
-    codelength_table,
     control_table,
     families_run,
     family_tables,
@@ -27,7 +26,7 @@ from probekit.reports.analysis.curves import (
 from probekit.reports.analysis.first_screen import depth_figure, offset_table, waterfalls
 from probekit.reports.analysis.horizon import horizon_figure
 from probekit.reports.analysis.layer_maps import build_maps
-from probekit.reports.analysis.learning import learning_figure
+from probekit.reports.analysis.learning import codelength_table, learning_figure
 from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored_metrics

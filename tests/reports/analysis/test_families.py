@@ -7,8 +7,9 @@ import pytest
 
 from probekit.readout import FURTHER, JACOBIAN_LENS
 from probekit.reports import render
-from probekit.reports.analysis.contrasts import codelength_table, family_tables, sequence_tables
+from probekit.reports.analysis.contrasts import family_tables, sequence_tables
 from probekit.reports.analysis.layer_maps import build_maps
+from probekit.reports.analysis.learning import codelength_table
 from probekit.reports.analysis.rows import index
 from probekit.reports.analysis.tables import comparison_tables, readout_tables
 from probekit.reports.components.tables import Table
