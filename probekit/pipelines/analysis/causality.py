@@ -132,18 +132,20 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     now = {(row["layer"], row["offset"]): row for row in first if row["scored_offset"] == 1}
     said = [_sentence(row, now[row["layer"], row["offset"]]) for row in own if row["best"]]
     others = [row for row in own if not row["best"]]
-    if others:
-        places = [f"layer {row['layer']} at t+{row['offset']}" for row in others if _is_used(row)]
-        where = f"at {len(places)} ({', '.join(places)})" if places else "at none"
-        said.append(
-            f"Of {len(others)} other layers and offsets, what is read is used {where}; each is "
-            "right 95 times in 100."
-        )
-    return said
+    return [*said, _of_others(others)] if others else said
 
 
-def _is_used(row: Mapping[str, Any]) -> bool:
-    return bool(row["verdict"] == used.USED)
+def _of_others(rows: Sequence[Mapping[str, Any]]) -> str:
+    of = f"{len(rows)} other layers and offsets"
+    untold = sum(row["verdict"] == used.UNKNOWN for row in rows)
+    if untold == len(rows):
+        return f"Whether what is read is used cannot be told at any of {of}."
+    places = [
+        f"layer {row['layer']} at t+{row['offset']}" for row in rows if row["verdict"] == used.USED
+    ]
+    where = f"at {len(places)} ({', '.join(places)})" if places else "at none"
+    where += f", and at {untold} it cannot be told" if untold else ""
+    return f"Of {of}, what is read is used {where}; each verdict is right 95 times in 100."
 
 
 def _sentence(row: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 
 from probekit.readout import CONCAT, LINEAR, MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
 from probekit.reports.analysis.rows import RunRows
-from probekit.reports.components.axes import one_panel
+from probekit.reports.components.axes import one_panel, span_of
 from probekit.reports.components.figure import PageFigure
 from probekit.reports.components.line_figures import Curve, LayerPanel, draw_curves
 from probekit.reports.components.numbers import fixed, known
@@ -20,6 +20,7 @@ from probekit.reports.components.tables import Cell, Table, mark, plain, valued,
 OF_ALL = "targets changed places across all texts together"
 NO_ROOM = "there was no room for a second model"
 FEW_ROWS = 30  # above it, a table of layers keeps those that matter
+_WIDE_LEFT = (0.19, 0.91, 0.975, 0.135)  # edges of axes whose ticks have four digits
 
 
 @dataclass(frozen=True)
@@ -205,18 +206,41 @@ def causal_figure(run: RunRows) -> PageFigure | None:
             for name in ("beyond_nats", "beyond_nats_low", "beyond_nats_high")
         )
         curves.append(Curve("probe", offset, [row["layer"] for row in own], value, low, high))
-    used = [
-        f"t+{row['offset']} at layer {row['layer']}" for row in first if row["verdict"] == "used"
-    ]
     ends = [
-        end for curve in curves for end in (*curve.low, *curve.high, 0.0) if not math.isnan(end)
+        end for curve in curves for line in (curve.values, curve.low, curve.high) for end in line
     ]
-    panel = LayerPanel("Nats beyond random", curves, (), (min(ends), max(ends)))
+    panel = LayerPanel("Beyond random (nats)", curves, (), span_of([0.0, *ends], room=0.05))
     return PageFigure(
         "causal",
-        f"Used: {', '.join(used)}." if used else "Used at no layer.",
-        partial(one_panel, partial(draw_curves, panel=panel)),
+        _where_used(first),
+        partial(one_panel, partial(draw_curves, panel=panel), edges=_WIDE_LEFT),
         domain=run.domains[0],
+    )
+
+
+def _where_used(rows: Sequence[Row]) -> str:
+    """Say where what is read is used, and how often that cannot be told."""
+    own = [row for row in rows if row["verdict"] != "nothing of its own"]
+    if not own:
+        return "No layer reads anything of a later token that it does not read of t+1."
+    unknown = [row for row in own if row["verdict"] == "cannot tell"]
+    if unknown == own:
+        few = all(row["beyond_nats_low"] is None for row in own)
+        why = "documents are too few for an interval" if few else "the intervals are too wide"
+        return f"Cannot tell at any layer: {why}."
+    layers: dict[int, list[int]] = {}
+    for row in own:
+        if row["verdict"] == "used":
+            layers.setdefault(row["offset"], []).append(row["layer"])
+    places = [
+        f"t+{offset} at layer{'s' * (len(of) > 1)} {', '.join(map(str, of))}"
+        for offset, of in layers.items()
+    ]
+    said = f"Used: {'; '.join(places)}." if places else "Found used at no layer."
+    return (
+        f"{said} Cannot tell at {len(unknown)} of {len(own)} layers and offsets."
+        if unknown
+        else said
     )
 
 

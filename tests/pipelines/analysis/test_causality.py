@@ -88,3 +88,20 @@ def test_sentences_say_what_was_found() -> None:
         (said,) = sentences([now, row(verdict=verdict)])
         assert said.startswith(start)
     assert sentences([]) == []
+
+
+def test_other_layers_of_which_it_cannot_be_told_are_not_called_unused() -> None:
+    def said(*verdicts: str) -> str:
+        others = [
+            row(layer=layer, best=False, verdict=verdict, scored_offset=scored)
+            for layer, verdict in enumerate(verdicts)
+            for scored in (1, 2)
+        ]
+        (only,) = sentences(others)
+        return only
+
+    assert said("cannot tell", "cannot tell") == (
+        "Whether what is read is used cannot be told at any of 2 other layers and offsets."
+    )
+    assert "is used at none, and at 1 it cannot be told;" in said("not used", "cannot tell")
+    assert "is used at none; each verdict is right" in said("not used", "nothing of its own")

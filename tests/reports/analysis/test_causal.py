@@ -43,14 +43,57 @@ def test_the_best_layer_alone_is_a_table() -> None:
     assert "Whether the model uses" not in page
 
 
-def test_several_layers_are_a_figure_that_says_where_it_is_used() -> None:
+def test_several_layers_are_a_figure_whose_axis_is_named() -> None:
     figure = causal_figure(index(checked((0, 1, 2), best=2, used=1)))
     assert figure is not None
     assert figure.message == "Used: t+2 at layer 1."
     assert figure.svg.count("probe") == 1
-    figure = causal_figure(index(checked((0, 2), best=2, used=9)))
+    assert "Beyond random (nats)" in figure.svg
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        (("used", "not used", "used"), "Used: t+2 at layers 0, 2."),
+        (
+            ("used", "cannot tell"),
+            "Used: t+2 at layer 0. Cannot tell at 1 of 2 layers and offsets.",
+        ),
+        (
+            ("not used", "cannot tell"),
+            "Found used at no layer. Cannot tell at 1 of 2 layers and offsets.",
+        ),
+        (("not used", "nothing of its own"), "Found used at no layer."),
+        (
+            ("cannot tell", "nothing of its own"),
+            "Cannot tell at any layer: the intervals are too wide.",
+        ),
+        (
+            ("nothing of its own",) * 2,
+            "No layer reads anything of a later token that it does not read of t+1.",
+        ),
+    ],
+)
+def test_its_caption_says_where_it_is_used_and_what_cannot_be_told(
+    verdicts: tuple[str, ...], message: str
+) -> None:
+    run = checked(tuple(range(len(verdicts))), best=9, used=9)
+    for row in run["causal"]:
+        row["verdict"] = verdicts[row["layer"]]
+    figure = causal_figure(index(run))
     assert figure is not None
-    assert figure.message == "Used at no layer."
+    assert figure.message == message
+
+
+def test_without_intervals_it_is_drawn_and_nothing_can_be_told() -> None:
+    run = checked((0, 1), best=9, used=9)
+    for row in run["causal"]:
+        row |= {"beyond_nats_low": None, "beyond_nats_high": None, "verdict": "cannot tell"}
+    figure = causal_figure(index(run))
+    assert figure is not None
+    assert figure.message == "Cannot tell at any layer: documents are too few for an interval."
+    assert "Layer" in figure.svg
 
 
 @pytest.mark.usefixtures("undrawn")
