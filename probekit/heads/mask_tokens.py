@@ -38,7 +38,7 @@ class MaskTokens:
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield logits in float32, layer by layer and offset by offset."""
-        offsets = [offset for offset in self.queries.offsets if offset in valid]
+        offsets = self.queries.asked(valid)
         if not offsets:
             return
         rows: dict[tuple[int, int], list[Tensor]] = {

@@ -86,6 +86,10 @@ class QueryHeads(nn.Module):
         """The offsets, ascending: 2 … horizon."""
         return tuple(range(2, len(self.embeddings) + 2))
 
+    def asked(self, valid: Mapping[int, Mask]) -> list[int]:
+        """Return those offsets that are wanted, ascending."""
+        return [offset for offset in self.offsets if offset in valid]
+
     def read(self, token_ids: TokenIds) -> QueryReading:
         """Run the tokens and all queries.
 
@@ -239,7 +243,7 @@ class QueryReadout:
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
         """Yield logits in float32, offset by offset."""
-        offsets = [offset for offset in self.queries.offsets if offset in valid]
+        offsets = self.queries.asked(valid)
         if not offsets:
             return
         reading = self.queries.read(seen.token_ids)
