@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probekit.causal.rerun import Rerun
-from probekit.causal.subspaces import Layer, Part, smallest
+from probekit.causal.subspaces import Directions, Layer, Part, smallest
 from probekit.data.targets import Targets
 from probekit.models.anatomy import Anatomy
 from probekit.probes.probe import Examples, Probes
@@ -66,7 +66,7 @@ class Chosen:
 
 def choose(
     layer: Layer,
-    at: int,
+    next_token: Directions,
     offset: int,
     probes: Probes,
     validation: Examples,
@@ -76,13 +76,13 @@ def choose(
 
     Args:
         layer: What is known of the layer on training text.
-        at: Its number.
+        next_token: The directions that its probe of the next token reads.
         offset: The offset, 2 or more.
-        probes: Linear probes of the layer, at offset 1, this one and maybe others.
+        probes: Linear probes of the layer, at this offset and maybe others.
         validation: A stream that holds the layer, and targets.
         seed: Seed of the random parts and of the validation positions.
     """
-    next_token = layer.read_by(probes.probes[at, 1])
+    at = layer.number
     directions = layer.read_beyond(probes.probes[at, offset], next_token)
     resid, ids = _held_out(validation, at, offset, seed)
     alone = Probes({(0, 1): probes.probes[at, offset]}, probes.anatomy, 0)

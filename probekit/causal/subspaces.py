@@ -62,57 +62,65 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What is known of one layer's residual stream on the training text.
+class Decoding:
+    """How a model decodes, and so what a direction tells: the same for all its layers.
 
     Attributes:
-        mean: Mean of r, float64.
-        covariance: Covariance of r.
-        read: Covariance of z, what enters the unembedding.
-        to_read: D: z is D r and a constant, up to a factor.
+        anatomy: How the model decodes its residual stream.
+        to_read: D: z, what enters the unembedding, is D r and a constant, up to a factor.
         fisher: Root of the covariance of the unembedding's rows under the unigram.
     """
 
-    mean: Float[Tensor, " model"]
-    covariance: Float[Tensor, "model model"]
-    read: Float[Tensor, "hidden hidden"]
+    anatomy: Anatomy
     to_read: Float[Tensor, "hidden model"]
     fisher: Float[Tensor, "hidden hidden"]
 
     @classmethod
     @torch.no_grad()
-    def of(
-        cls,
-        stream: Iterable[Seen],
-        anatomy: Anatomy,
-        layer: int,
-        valid: Mask,
-        unigram: Float[Tensor, " vocab"],
-    ) -> "Layer":
+    def of(cls, anatomy: Anatomy, unigram: Float[Tensor, " vocab"]) -> "Decoding":
+        """Compute both from the model's weights and the probability of each token."""
+        return cls(anatomy, _to_read(anatomy), _fisher(anatomy, unigram))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is known of one layer's residual stream on the training text.
+
+    Attributes:
+        decoding: How the model decodes.
+        number: The layer.
+        mean: Mean of r, float64.
+        covariance: Covariance of r.
+        read: Covariance of z, what enters the unembedding.
+    """
+
+    decoding: Decoding
+    number: int
+    mean: Float[Tensor, " model"]
+    covariance: Float[Tensor, "model model"]
+    read: Float[Tensor, "hidden hidden"]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, stream: Iterable[Seen], decoding: Decoding, number: int, valid: Mask) -> "Layer":
         """Read a layer's residual stream once.
 
         Args:
             stream: Holds the layer.
-            anatomy: How the model decodes its residual stream.
-            layer: The layer.
+            decoding: How the model decodes.
+            number: The layer.
             valid: Positions to count, shape (block, pos).
-            unigram: Probability of each token.
         """
         moments, read = Moments(), Moments()
         for seen in stream:
-            resid = seen.resid[layer][valid[seen.blocks].to(seen.token_ids.device)]
+            resid = seen.resid[number][valid[seen.blocks].to(seen.token_ids.device)]
             wide = resid.float()
             r = wide / wide.square().mean(dim=1, keepdim=True).sqrt()
-            z = anatomy.hidden(resid).float()
+            z = decoding.anatomy.hidden(resid).float()
             moments.update(r, r[:, :0])
             read.update(z, z[:, :0])
-        return cls(
-            moments.mean_x.cpu(),
-            moments.covariance.cpu(),
-            read.covariance.cpu(),
-            _to_read(anatomy),
-            _fisher(anatomy, unigram),
-        )
+        mean, covariance = moments.mean_x.cpu(), moments.covariance.cpu()
+        return cls(decoding, number, mean, covariance, read.covariance.cpu())
 
     def part(self, directions: Directions) -> Part:
         """Return the part that some directions span."""
@@ -132,11 +140,11 @@ class Layer:
         functionals, nats = self._ordered(slope, self.read)
         left = nats.flip(0).cumsum(0).flip(0)  # what each and those after it tell
         kept = left > max(LEFT_NATS, LEFT_SHARE * float(nats.sum()))
-        return _orthonormal(self.to_read.T @ functionals[:, kept])
+        return _orthonormal(self.decoding.to_read.T @ functionals[:, kept])
 
     def read_beyond(self, probe: Probe, other: Others) -> Directions:
         """Return what a linear probe reads outside other directions, the most telling first."""
-        slope = probe.tensors["A"].double().cpu() @ self.to_read
+        slope = probe.tensors["A"].double().cpu() @ self.decoding.to_read
         functionals, told = self._ordered(slope - slope @ other @ other.T, self.covariance)
         kept = told > LEAST_SHARE * told.max().clamp_min(torch.finfo(told.dtype).tiny)
         most = self.covariance.shape[0] - other.shape[1]
@@ -180,7 +188,7 @@ class Layer:
 
     def _ordered(self, slope: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Return functionals of what a map reads as columns, and the nats that each tells."""
-        root = slope.T @ self.fisher
+        root = slope.T @ self.decoding.fisher
         told, mixes = torch.linalg.eigh(root.T @ covariance @ root)
         return root @ mixes.flip(1), told.flip(0).clamp_min(0) / 2
 

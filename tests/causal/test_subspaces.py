@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from probekit.causal.subspaces import Layer
+from probekit.causal.subspaces import Decoding, Layer
 from probekit.models.anatomy import Anatomy, find_anatomy
 from probekit.probes.probe import Probe, final_hidden
 from probekit.readout import Seen
@@ -16,7 +16,8 @@ def known(name: str, read: torch.Tensor) -> tuple[Anatomy, Layer]:
     seen = Seen(torch.zeros(1, len(read), dtype=torch.long), {1: read[None]})
     valid = torch.ones(1, len(read), dtype=torch.bool)
     frequent = torch.rand(VOCABULARY, generator=seeded(2))
-    return anatomy, Layer.of([seen], anatomy, 1, valid, frequent / frequent.sum())
+    decoding = Decoding.of(anatomy, frequent / frequent.sum())
+    return anatomy, Layer.of([seen], decoding, 1, valid)
 
 
 def probe(anatomy: Anatomy, rank: int, seed: int) -> Probe:

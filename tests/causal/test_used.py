@@ -11,7 +11,7 @@ import torch
 from probekit.causal import effects, used
 from probekit.causal.effects import ALIKE, DRAWS, RANDOM, READ, WHOLE
 from probekit.causal.rerun import Rerun
-from probekit.causal.subspaces import Layer
+from probekit.causal.subspaces import Decoding, Layer
 from probekit.pipelines.calibration import llama_weights
 from probekit.pipelines.calibration.planted_signal import Planted
 from probekit.probes.probe import Probes
@@ -34,9 +34,11 @@ def checked(of: World, probes: Probes, layer: int, offset: int) -> list[dict[str
     """Return the rows of the causal check, by scored offset."""
     train, test = of.batches("train"), of.batches("test")
     unigram = torch.full((TEXT.n_tokens,), 1 / TEXT.n_tokens)
-    known = Layer.of(train, of.anatomy, layer, of.targets["train"].valid[1], unigram)
+    decoding = Decoding.of(of.anatomy, unigram)
+    known = Layer.of(train, decoding, layer, of.targets["train"].valid[1])
     held = of.batches("validation"), of.targets["validation"]
-    chosen = effects.choose(known, layer, offset, probes, held, seed=0)
+    next_token = known.read_by(probes.probes[layer, 1])
+    chosen = effects.choose(known, next_token, offset, probes, held, seed=0)
     where = of.positions("test", per_document=4)
     rerun = Rerun(of.model, of.anatomy, layer)
     table = effects.effects(

@@ -10,7 +10,7 @@ import torch
 
 from probekit.causal import effects, used
 from probekit.causal.rerun import Rerun
-from probekit.causal.subspaces import Layer
+from probekit.causal.subspaces import Decoding, Layer
 from probekit.checks import Check
 from probekit.data.targets import draw_positions
 from probekit.errors import SettingsError
@@ -102,13 +102,15 @@ def _scored(
     inputs = inputs.holding([layer for layer, _ in cells])
     documents, valid = setup.blocks["test"].documents, targets["train"].valid[1]
     where = drawn_positions(setup, max(targets["test"].valid), seed)
-    frequent = torch.from_numpy(unigram.probs[1])
+    decoding = Decoding.of(setup.anatomy, torch.from_numpy(unigram.probs[1]))
     tables = []
     for at in sorted({layer for layer, _ in cells}):
-        layer = Layer.of(inputs.streams.read("train"), setup.anatomy, at, valid, frequent)
+        layer = Layer.of(inputs.streams.read("train"), decoding, at, valid)
+        next_token = layer.read_by(linear.probes[at, 1])
         rerun = Rerun(setup.loaded.model, setup.anatomy, at)
         for offset in (offset for of, offset in cells if of == at):
-            chosen = effects.choose(layer, at, offset, linear, inputs.part("validation"), seed)
+            held_out = inputs.part("validation")
+            chosen = effects.choose(layer, next_token, offset, linear, held_out, seed)
             if chosen.rank:  # a probe that reads nothing leaves nothing to take out
                 part = inputs.part("test")
                 tables.append(effects.effects(chosen, rerun, *part, where, documents))
