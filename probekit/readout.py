@@ -18,6 +18,9 @@ MARGINAL, MARGINAL_ADAPTED = "marginal", "marginal-adapted"
 # Further readouts of layers that are no probes, each run where `--readout` asks for it.
 JACOBIAN_LENS, MASK_TOKEN = "jacobian-lens", "mask-token"
 FURTHER = (JACOBIAN_LENS, MASK_TOKEN)
+# Those that are token-fed, and so never stand beside what is blind.
+TRANSPLANT, PROMPT_ALONE = "transplant", "transplant-none"
+FED = (TRANSPLANT, PROMPT_ALONE)
 
 
 @dataclass(frozen=True)

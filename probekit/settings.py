@@ -19,7 +19,7 @@ LARGEST_SEED = LARGEST
 COMMAND = "# Settings of probekit "
 
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
-Further = Literal["jacobian-lens", "mask-token"]
+Further = Literal["jacobian-lens", "mask-token", "transplant"]
 
 TOKENS_ELSEWHERE = 200_000
 # Positions of each text that are marginalized by default, and fewer where each takes a CPU long:
@@ -187,7 +187,8 @@ class Settings(RunSettings):
             model whose unembedding is large, from the first to the last.
         site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
         probe: Families of probes; `linear`, of which the findings are made, is always among them.
-        readout: Further readouts, from the model alone: `jacobian-lens`, `mask-token`.
+        readout: Further readouts, from the model alone: `jacobian-lens`, `mask-token` and, of the
+            positions that are marginalized, `transplant`, which is fed the tokens between.
         controls: `default`: permuted targets and untrained blocks at offset 2, in the middle and
             at the last layer; `all` offsets and layers; or `none`.
         target: Predicted tokens: of the `text`, or the greedy continuation of the `model`.
@@ -231,6 +232,11 @@ class Settings(RunSettings):
             raise SettingsError(
                 f"--readout {self.readout[0]} reads the residual stream: it needs --site "
                 f"resid_post, got {self.site}"
+            )
+        if "mask-token" in self.readout and self.offsets == 1:
+            raise SettingsError(
+                "--readout mask-token predicts the tokens from t+2 on: it needs --offsets 2 or "
+                "more, got 1. The model itself is what is read of t+1"
             )
 
     @property

@@ -7,6 +7,7 @@ files       heads as safetensors
 export      Medusa heads as a serving engine reads them
 queries     learned embeddings that ask the frozen model for later tokens
 mask_tokens queries that learned nothing, read at every depth
+transplants residual streams put behind a fixed prompt, token-fed
 native      multi-token layers that a model brings along
 training    heads trained, alone or jointly with the model
 """

@@ -43,7 +43,12 @@ class QueryHeads(nn.Module):
     """
 
     def __init__(
-        self, model: PreTrainedModel, anatomy: Anatomy, horizon: int, seed: int = 0
+        self,
+        model: PreTrainedModel,
+        anatomy: Anatomy,
+        horizon: int,
+        seed: int = 0,
+        way_out: str = "Use block, medusa or linear heads",
     ) -> None:
         """Start each query as the embedding of a token drawn at random.
 
@@ -52,6 +57,7 @@ class QueryHeads(nn.Module):
             anatomy: Its anatomy.
             horizon: Largest offset, at least 2.
             seed: Seed of the draw.
+            way_out: What to do where the model takes no queries: the end of the message.
 
         Raises:
             SettingsError: If the horizon is too small.
@@ -64,7 +70,7 @@ class QueryHeads(nn.Module):
             )
         why_not = objection(model, "packed")
         if why_not is not None:
-            raise ModelError(_refusal(model, why_not))
+            raise ModelError(_refusal(model, why_not, way_out))
         self._held = (model,)  # in a tuple: torch would take it for a part of this module
         self.anatomy = anatomy
         generator = torch.Generator().manual_seed(seed)
@@ -74,7 +80,7 @@ class QueryHeads(nn.Module):
         # Steps of the optimizer would be lost in the rounding of a narrower dtype.
         wide = torch.promote_types(drawn.dtype, torch.float32)
         self.embeddings = nn.Parameter(drawn.to(wide, copy=True))
-        self._verify()
+        self._verify(way_out)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -163,13 +169,14 @@ class QueryHeads(nn.Module):
         return pass_of(inputs, self.anatomy, layers).resid
 
     @torch.no_grad()
-    def _verify(self) -> None:
+    def _verify(self, way_out: str) -> None:
         """Compare the last position's branch with the tokens and queries run as one sequence."""
         token_ids = probe_ids(self.anatomy)
         try:
             reading = self.read(token_ids)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(_refusal(self.model, f"it takes no mask for them: {error}")) from error
+            why = f"it takes no mask for them: {error}"
+            raise ModelError(_refusal(self.model, why, way_out)) from error
         whole = torch.cat(
             [self._embed(token_ids), self.embeddings[None].to(self.model.dtype)], dim=1
         )
@@ -177,7 +184,8 @@ class QueryHeads(nn.Module):
         expected = self._run([last], inputs_embeds=whole)[last][:, token_ids.shape[1] - 1 :]
         packed = torch.stack([resid[:, -1] for resid in reading.resid.values()], dim=1)
         if not within_rounding(packed, expected):
-            raise ModelError(_refusal(self.model, "packed, it computes other numbers"))
+            why = "packed, it computes other numbers"
+            raise ModelError(_refusal(self.model, why, way_out))
 
 
 @torch.no_grad()
@@ -189,9 +197,12 @@ def mean_queries(model: PreTrainedModel, anatomy: Anatomy, horizon: int) -> Quer
         anatomy: Its anatomy.
         horizon: Largest offset, at least 2.
 
+    Raises:
+        ModelError: If branches cannot be kept apart by a mask in this model.
+
     Source: Goel et al. (2026), arXiv 2603.17942.
     """
-    queries = QueryHeads(model, anatomy, horizon)
+    queries = QueryHeads(model, anatomy, horizon, way_out="Leave out --readout mask-token")
     # Through the module: some models scale what they look up.
     ids = torch.arange(anatomy.vocab_size, device=anatomy.unembedding.device)
     queries.embeddings.copy_(queries._embed(ids).float().mean(dim=0))
@@ -253,8 +264,5 @@ class QueryReadout:
             yield Cell(self.name, offset), self.queries.logits(rows, offset).float()
 
 
-def _refusal(model: PreTrainedModel, why: str) -> str:
-    return (
-        f"queries cannot be kept apart in {type(model).__name__}: {why}. Use block, medusa or "
-        "linear heads"
-    )
+def _refusal(model: PreTrainedModel, why: str, way_out: str) -> str:
+    return f"queries cannot be kept apart in {type(model).__name__}: {why}. {way_out}"

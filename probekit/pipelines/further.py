@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from probekit.data.targets import Targets
+from probekit.errors import ModelError
 from probekit.heads.mask_tokens import MaskTokens
 from probekit.heads.queries import mean_queries
+from probekit.heads.transplants import Transplants, prompt_ids
+from probekit.models.loading import longest, require_rows
 from probekit.probes import jacobian_lens
-from probekit.readout import JACOBIAN_LENS, MASK_TOKEN, Readout
+from probekit.readout import JACOBIAN_LENS, MASK_TOKEN, TRANSPLANT, Readout
+from probekit.runs.ceiling import scored_positions
 from probekit.runs.setup import Setup
 from probekit.settings import Settings
 
@@ -13,8 +18,28 @@ from probekit.settings import Settings
 BACKWARD_TOKENS = 1.1
 
 
-def further(settings: Settings, setup: Setup, layers: Sequence[int]) -> Iterator[Readout]:
-    """Yield what was asked for, each fitted where there is something to fit.
+def require(settings: Settings, setup: Setup) -> None:
+    """Raise, before anything is fitted, if the model cannot give what was asked for.
+
+    Raises:
+        ModelError: If so; the message names the readout.
+    """
+    if MASK_TOKEN in settings.readout:
+        mean_queries(setup.loaded.model, setup.anatomy, settings.offsets)
+    if TRANSPLANT in settings.readout:
+        prompt = prompt_ids(setup.loaded.tokenizer)
+        require_rows(setup.loaded, prompt)
+        most, needed = longest(setup.loaded.model), len(prompt) + settings.offsets - 1
+        if most is not None and needed > most:
+            raise ModelError(
+                f"--readout transplant runs a prompt of {len(prompt)} tokens and those up to the "
+                f"offset, {needed} for --offsets {settings.offsets}; {setup.loaded.name} takes "
+                f"{most}. Ask for fewer offsets, or leave it out"
+            )
+
+
+def blind(settings: Settings, setup: Setup, layers: Sequence[int]) -> Iterator[Readout]:
+    """Yield the blind ones that were asked for, each fitted where there is something to fit.
 
     Args:
         settings: What was asked.
@@ -28,17 +53,36 @@ def further(settings: Settings, setup: Setup, layers: Sequence[int]) -> Iterator
         yield MaskTokens(queries, layers)
 
 
+def transplants(setup: Setup, targets: Targets, layers: Sequence[int | None]) -> Transplants:
+    """Return transplants on test text.
+
+    Args:
+        setup: Model and text.
+        targets: What is predicted, and fed from t+2 on: the text, or its continuation by the model.
+        layers: Layers to transplant at; None for the prompt alone.
+    """
+    return Transplants(setup.anatomy, prompt_ids(setup.loaded.tokenizer), targets.ids, layers)
+
+
 def seconds(settings: Settings, setup: Setup, token: float) -> dict[str, float]:
-    """Return the seconds that fitting them is expected to take, by readout.
+    """Return the seconds that fitting and running them is expected to take, by readout.
 
     Args:
         settings: What was asked.
         setup: Model and text.
         token: Seconds of a token in a forward pass.
     """
-    if JACOBIAN_LENS not in settings.readout:
-        return {}
-    prompt = min(jacobian_lens.PROMPT_TOKENS, settings.block)
-    rows = setup.anatomy.d_model * jacobian_lens.PROMPTS_A_ROW
-    passed = 1 - min(setup.layers) / setup.anatomy.n_layers
-    return {"Jacobian lens": rows * prompt * token * BACKWARD_TOKENS * passed}
+    found = {}
+    if JACOBIAN_LENS in settings.readout:
+        prompt = min(jacobian_lens.PROMPT_TOKENS, settings.block)
+        rows = setup.anatomy.d_model * jacobian_lens.PROMPTS_A_ROW
+        passed = 1 - min(setup.layers) / setup.anatomy.n_layers
+        found["Jacobian lens"] = rows * prompt * token * BACKWARD_TOKENS * passed
+    if MASK_TOKEN in settings.readout:
+        scored = sum(setup.blocks[part].token_ids.numel() for part in ("validation", "test"))
+        found["mask tokens"] = scored * settings.offsets * token
+    if TRANSPLANT in settings.readout:
+        n_positions = int(scored_positions(setup, settings)["marginal"].sum())
+        fed = len(prompt_ids(setup.loaded.tokenizer)) + settings.offsets - 1
+        found["transplants"] = n_positions * (len(setup.layers) + 1) * fed * token
+    return found

@@ -6,6 +6,7 @@ families    the best probe of each family against the best linear one
 sequences   several offsets together: top-1 at each, at all so far, and given those before; how
             many tokens in a row are right, which is how many of a draft are accepted; the
             ceiling's total correlation is what no independent predictions of them can know
+transplants transplants against the prompt and the tokens fed alone
 """
 
 import math
@@ -14,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from probekit.readout import CONTROL, LINEAR, MARGINAL, MARGINAL_ADAPTED, RANDOM, UNIGRAM
+from probekit.readout import (
+    CONTROL,
+    LINEAR,
+    MARGINAL,
+    MARGINAL_ADAPTED,
+    PROMPT_ALONE,
+    RANDOM,
+    TRANSPLANT,
+    UNIGRAM,
+)
 from probekit.scoring.accepted_length import accepted_length
 from probekit.scoring.losses import v_information_bits
 from probekit.scoring.rates import DocumentSums, Rate, Rates
@@ -144,8 +154,9 @@ def sequences(sums: DocumentSums, target: str) -> Iterator[dict[str, Any]]:
     """
     for domain in sums.groups:
         rates = sums.rates(domain, "test", "marginal")
-        for readout, layer, offset in rates.cells:
-            if offset > 1 and readout not in (CONTROL, RANDOM):
+        for (readout, layer, offset), blind in rates.cells.items():
+            # What is fed the tokens between cannot draft them.
+            if offset > 1 and blind and readout not in (CONTROL, RANDOM):
                 where = {"readout": readout, "layer": layer, "offset": offset, "domain": domain}
                 yield where | {"target": target} | _sequence(rates, readout, layer, offset)
 
@@ -167,3 +178,27 @@ def _sequence(rates: Rates, readout: str, layer: int | None, offset: int) -> dic
         | rates.columns("joint_nats", joint_nats)
         | rates.columns("total_correlation", correlation)
     )
+
+
+def transplants(sums: DocumentSums) -> Iterator[dict[str, Any]]:
+    """Yield `transplants` of results.json: one row a layer, offset and domain.
+
+    Args:
+        sums: What was scored on test, positions `marginal`.
+    """
+    for domain in sums.groups if (sums.table["readout"] == TRANSPLANT).any() else ():
+        rates = sums.rates(domain, "test", "marginal")
+        for (readout, layer, offset), blind in rates.cells.items():
+            if readout == TRANSPLANT:
+                own, alone = (
+                    {name: rates.rate(name, *cell, offset) for name in ("top1", "nats")}
+                    for cell in ((TRANSPLANT, layer), (PROMPT_ALONE, None))
+                )
+                where = {"layer": layer, "offset": offset, "domain": domain, "blind": bool(blind)}
+                yield (
+                    where
+                    | rates.columns("top1", own["top1"])
+                    | rates.columns("top1_alone", alone["top1"])
+                    | rates.columns("top1_gained", own["top1"] - alone["top1"])
+                    | rates.columns("bits_gained", v_information_bits(alone["nats"], own["nats"]))
+                )

@@ -21,6 +21,7 @@ from probekit.models import loading
 from probekit.models.anatomy import find_anatomy
 from probekit.models.as_found import Model
 from probekit.models.loading import Loaded, wrap
+from probekit.pipelines import further
 from probekit.pipelines.analysis import causality, estimate, fits, more_text, verdict
 from probekit.pipelines.analysis import document as assembly
 from probekit.pipelines.analysis.finished import Run, load
@@ -119,6 +120,7 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
         of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         checks = [*of_model, setup.parting.check, *causality.checks(setup, settings)]
         warnings = require_analysable(checks)
+        further.require(settings, setup)
     if ranks.first:
         start(folder, settings)
         say(f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}")
@@ -167,6 +169,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = _resolved(settings, loaded)
     setup = prepare(loaded, settings, settings.layers, settings.site, Path.cwd())
+    further.require(settings, setup)
     plan = f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}"
     return [plan, *setup.lines]
 

@@ -39,6 +39,7 @@ def document(
     engine_checks = [check for ceiling in measured.ceilings for check in ceiling.checks]
     setup = measured.setup
     loaded = setup.loaded
+    transplants = list(contrasts.transplants(measured.sums))
     of_analysis = {
         "softcap": setup.anatomy.softcap,
         "tokenizer": provenance.tokenizer_digest(loaded.tokenizer),
@@ -62,6 +63,7 @@ def document(
         "causal": measured.causal,
         **measured.breakdown,
         **({"horizon": findings.horizon} if findings.horizon else {}),
+        **({"transplants": transplants} if transplants else {}),
         "checks": [asdict(check) for check in [*checks, *engine_checks]],
         "warnings": [*warnings, *setup.warnings, *findings.warnings],
     }

@@ -10,7 +10,7 @@ from probekit.causal import effects
 from probekit.pipelines import further
 from probekit.pipelines.analysis import causality, fits, learning
 from probekit.pipelines.analysis.inspection import inspect_passages
-from probekit.readout import RANDOM
+from probekit.readout import JACOBIAN_LENS, MASK_TOKEN, RANDOM
 from probekit.runs import ceiling, plan
 from probekit.runs.setup import Setup
 from probekit.runs.streams import SITE_OF_MODEL
@@ -36,6 +36,8 @@ HALVES = {
     "learning": "half the --max-tokens",
     "causal": "--causal best, or half the --max-tokens",
     "Jacobian lens": "--layers from the middle on",
+    "mask tokens": "half the --offsets or --max-tokens",
+    "transplants": "half the --marginal-positions",
     "passages": "--marginal off, or half the --max-branches",
     "marginalization": "half the --marginal-positions",
 }
@@ -59,8 +61,10 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
     own, *others = planned
     few = (settings.offsets - 1) * 2 * sum(1 / part for part in learning.PARTS[:-1])
     drawn = sum(fit.name == RANDOM for fit in planned) * sum(tokens.values()) * token
-    # The lens has one distribution for all offsets.
-    read = len(setup.layers) * (1 + len(settings.readout)) + sum(n_cells.values())
+    # A lens has one distribution for all offsets; of the next token the model itself has one.
+    lenses = 1 + (JACOBIAN_LENS in settings.readout)
+    queried = (settings.offsets - 1) * (MASK_TOKEN in settings.readout)
+    read = len(setup.layers) * (lenses + queried) + sum(n_cells.values())
     found = {
         "probes": cell * n_cells[own],
         "controls": cell * sum(n_cells[fit] for fit in others) + drawn,

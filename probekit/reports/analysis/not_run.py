@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import get_args
 
-from probekit.readout import FURTHER, LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED
+from probekit.readout import FURTHER, LENS, LINEAR, MARGINAL, MARGINAL_ADAPTED, TRANSPLANT
 from probekit.reports.analysis.rows import MODEL_TARGET, RunRows
 from probekit.scoring.rates import MUCH_ADAPTATION_NATS
 from probekit.settings import Family
@@ -63,7 +63,7 @@ def _probes(run: RunRows) -> Iterator[str]:
         yield f"Layers other than {_listed(layers)} (--layers)."
     if LENS not in ran:
         yield "The logit lens."
-    further = [name for name in FURTHER if name not in ran]
+    further = [name for name in (*FURTHER, TRANSPLANT) if name not in ran]
     if further:
         yield f"Further readouts: {_listed(further)} (--readout)."
     if not any(name.startswith("head:") for name in ran):

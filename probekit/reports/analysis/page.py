@@ -38,6 +38,7 @@ from probekit.reports.analysis.tables import (
     marginal_table,
     readout_tables,
     text_table,
+    transplant_tables,
 )
 from probekit.reports.components.colours import map_steps, offset_colours
 from probekit.reports.components.facts import how_it_was_made
@@ -148,6 +149,7 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
         "causal": causal,
         "causal_figure": causal_figure(run),
         "few_causal": few_causal,
+        "transplants": transplant_tables(run),
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probekit.readout import FURTHER, LENS, MARGINAL
+from probekit.readout import FED, FURTHER, LENS, MARGINAL
 from probekit.reports.components.rows import (
     CONTRASTS,
     Row,
@@ -29,7 +29,7 @@ class RunRows:
     Attributes:
         results: The content of results.json.
         scores: Score rows of the main target, seed, split and site, by (readout, layer,
-            offset, domain, positions); not those of `CONTRASTS`.
+            offset, domain, positions); not those of `CONTRASTS`, and none that are token-fed.
         contrasts: Score rows of `CONTRASTS` by the same keys, the run's own seed first.
         target: What everything but a control is fitted to and scored against.
         offsets: Offsets, ascending.
@@ -170,7 +170,8 @@ def index(results: Mapping[str, Any]) -> RunRows:
     way_out = "run the analysis again with this version of probekit"
     require_schema(results, SCHEMA, "the report reads results", way_out)
     target = (results["run"].get("settings") or {}).get("target", TEXT_TARGET)
-    tested = _of_site(_prefer(results["scores"], "split", "test"))
+    unfed = [row for row in results["scores"] if row["readout"] not in FED]
+    tested = _of_site(_prefer(unfed, "split", "test"))
     rows = _main_rows(tested, target, results["run"].get("seed"))
     scores = {_key(row): row for row in reversed(rows)}  # the first of equals wins
     scores = dict(reversed(scores.items()))

@@ -99,6 +99,36 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
     ]
 
 
+def transplant_tables(run: RunRows) -> list[Table]:
+    """Return what transplants say, layer by layer, and the prompt alone; one table a domain."""
+    rows = run.results.get("transplants") or ()
+    head = ["Layer"]
+    for k in run.few_offsets:
+        head += [f"t+{k}, {'token-fed, ' if k > 1 else ''}right (%)", f"t+{k}, gained (points)"]
+    tables = []
+    for domain in run.domains if rows else ():
+        found = {(r["layer"], r["offset"]): r for r in rows if r["domain"] == domain}
+        layers = sorted({layer for layer, _ in found})
+        alone = [word("none: the prompt alone")]
+        for k in run.few_offsets:
+            alone += [_points(found[layers[0], k], "top1_alone"), absent("nothing is transplanted")]
+        cells = [
+            [plain(found[layer, k], "layer", "") for k in run.few_offsets[:1]]
+            + [
+                _points(found[layer, k], name)
+                for k in run.few_offsets
+                for name in ("top1", "top1_gained")
+            ]
+            for layer in layers
+        ]
+        tables.append(Table(domain, head, [alone, *cells]))
+    return tables
+
+
+def _points(row: Row, name: str) -> Cell:
+    return valued(row, name, 1, "not scored", 100.0)
+
+
 _COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
     "Readout": lambda row: word(row["readout"]),
     "Offset": lambda row: mark(row["offset"]),

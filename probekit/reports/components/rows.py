@@ -6,6 +6,7 @@ from typing import Any
 from probekit.errors import RunError
 from probekit.readout import (
     CONTROL,
+    FED,
     FURTHER,
     LENS,
     LINEAR,
@@ -18,7 +19,7 @@ from probekit.scoring.rates import ALL
 
 Row = Mapping[str, Any]  # a row of a table, or any other object, of a JSON document
 CONTRASTS = (RANDOM, CONTROL)  # drawn beside the probe, never in its place
-_NOT_PROBES = {LENS, *FURTHER, MODEL, MARGINAL, MARGINAL_ADAPTED, *CONTRASTS}
+_NOT_PROBES = {LENS, *FURTHER, *FED, MODEL, MARGINAL, MARGINAL_ADAPTED, *CONTRASTS}
 
 
 def require_schema(document: Row, schema: str, reader: str, way_out: str) -> None:

@@ -7,11 +7,11 @@ import pandas as pd
 
 from probekit.data.documents import Split
 from probekit.data.targets import Targets
+from probekit.pipelines import further
 from probekit.pipelines.analysis import fits
 from probekit.pipelines.analysis.fits import Fit, Inputs
-from probekit.pipelines.further import further
 from probekit.probes.logit_lens import LogitLens, Model
-from probekit.readout import Readout, Seen
+from probekit.readout import TRANSPLANT, Readout, Seen
 from probekit.runs.stages import Stages
 from probekit.scoring.score import score
 from probekit.settings import Settings
@@ -53,9 +53,14 @@ class Scorer:
             lens = [LogitLens(own, anatomy)]
             table = self._scored("test", lens, streams.read("test"), targets["test"])
             yield table.assign(seed=self.settings.seed, turn=1)
-            readouts = list(further(self.settings, streams.setup, own))
+            readouts = list(further.blind(self.settings, streams.setup, own))
             for split in SCORED if readouts else ():
                 table = self._scored(split, readouts, *self.inputs.part(split))
+                yield table.assign(seed=self.settings.seed, turn=1)
+            if TRANSPLANT in self.settings.readout:
+                put = (*own, None) if ranks.first else own  # the prompt alone is of no layer
+                readout = further.transplants(streams.setup, targets["test"], put)
+                table = self._scored("test", [readout], *self.inputs.part("test"), only="marginal")
                 yield table.assign(seed=self.settings.seed, turn=1)
         if ranks.first:
             table = self._scored("test", [Model(anatomy)], streams.finals("test"), targets["test"])
@@ -65,8 +70,14 @@ class Scorer:
                 yield table.assign(seed=self.settings.seed, turn=2)
 
     def _scored(
-        self, split: Split, readouts: Sequence[Readout], stream: Iterable[Seen], targets: Targets
+        self,
+        split: Split,
+        readouts: Sequence[Readout],
+        stream: Iterable[Seen],
+        targets: Targets,
+        only: str | None = None,
     ) -> pd.DataFrame:
         documents = self.inputs.streams.setup.blocks[split].documents
         where = self.positions if split == "test" else {"all": documents >= 0}
+        where = {only: where[only]} if only else where
         return score(readouts, stream, targets, where, documents).assign(split=split)
