@@ -44,4 +44,21 @@ MUTATIONS = (
             "::test_they_say_what_the_model_says_behind_a_prefix_and_mean_embeddings",
         ),
     ),
+    Mutation(
+        "a transplant is fed the token that it predicts",
+        "probekit.heads.transplants",
+        "last[mask[wanted], offset - 1]",
+        "last[mask[wanted], min(offset, last.shape[1] - 1)]",
+        (
+            "tests/heads/test_transplants.py"
+            "::test_in_a_chain_it_knows_what_tokens_fed_and_residual_tell",
+        ),
+    ),
+    Mutation(
+        "what is fed the tokens between is counted as a draft",
+        "probekit.scoring.contrasts",
+        "offset > 1 and blind and readout",
+        "offset > 1 and readout",
+        ("tests/scoring/test_transplants.py::test_no_finding_takes_what_is_token_fed",),
+    ),
 )
