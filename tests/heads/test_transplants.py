@@ -38,15 +38,19 @@ def seen(model: PreTrainedModel, ids: Tensor = IDS) -> Seen:
 @pytest.mark.parametrize("name", each(quick=("gpt2", "gemma2", "mamba")))
 def test_onto_itself_it_is_the_model_on_the_prompt_and_the_tokens(name: str) -> None:
     model = build(name)
-    # The text is the prompt, so that its last position is transplanted onto itself.
-    ids = torch.cat([torch.tensor(PROMPT).expand(4, -1), IDS[:, :4]], dim=1)
+    # The text begins with the prompt, whose last position is so transplanted onto itself; what is
+    # fed is not how the text goes on.
+    ids, fed = (
+        torch.cat([torch.tensor(PROMPT).expand(4, -1), rest], dim=1)
+        for rest in (IDS[:, :4], IDS[:, 4:8])
+    )
     at = torch.zeros(4, 9, dtype=torch.bool)
     at[:, len(PROMPT) - 1] = True
-    between = {k: ids.roll(-k, dims=1) for k in (1, 2)}
+    between = {k: fed.roll(-k, dims=1) for k in (1, 2)}
     readout = Transplants(find_anatomy(model), PROMPT, between, (None, *LAYERS))
     cells = dict(readout.predict(seen(model, ids), dict.fromkeys((1, 2, 3), at)))
     with torch.no_grad():
-        expected = model(ids).logits.log_softmax(-1)
+        expected = model(fed).logits.log_softmax(-1)
     assert list(cells) == [
         Cell("transplant-none" if layer is None else "transplant", offset, layer, blind=offset == 1)
         for layer in (None, *LAYERS)

@@ -11,7 +11,7 @@ from probekit.errors import RunError
 from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.analysis.fits import planned, unconverged
 from probekit.probes.probe import FORMS, Probe, ProbeKey
-from probekit.readout import FURTHER
+from probekit.readout import FED, FURTHER
 from probekit.runs import plan
 from probekit.runs.reading import json_schema
 from probekit.settings import Further, Settings
@@ -87,7 +87,7 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     Draft202012Validator(json_schema()).validate(dict(everything.results))
     scores = everything.scores
     floors = {"control", "random", "marginal", "lens", "model"}
-    assert {*FORMS, *FURTHER, *floors} < set(scores["readout"])
+    assert {*FORMS, *FURTHER, *FED, *floors} < set(scores["readout"])
     assert set(scores[scores["readout"] != "control"]["target"]) == {"model"}
     assert set(scores[scores["readout"] == "control"]["target"]) == {"control"}
     again = set(scores[scores["seed"] == 1]["readout"])
@@ -96,6 +96,15 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     assert scores["n_parameters"][scores["readout"] == "concat"].min() > 0
     assert {row["offset"] for row in everything.results["marginal"]} == {2}
     assert [row["offset"] for row in everything.results["horizon"]] == [2, 3]
+    # Layers 0 and L at three offsets; behind the last layer only t+1 hangs on what is put there.
+    transplants = everything.results["transplants"]
+    assert len(transplants) == 6
+    behind = [row["top1_gained"] for row in transplants if row["layer"]]
+    assert behind[0] > 0
+    assert behind[1:] == [0, 0]
+    fed = scores[scores["readout"].isin(FED)]
+    assert set(zip(fed["split"], fed["positions"], strict=True)) == {("test", "marginal")}
+    assert (fed["blind"] == (fed["offset"] == 1)).all()
     page = everything.report.read_text(encoding="utf-8")
     assert "Marginalization beyond t+2: no share is told" in page
     assert "Bits against offset" in page
