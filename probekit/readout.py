@@ -19,8 +19,9 @@ MARGINAL, MARGINAL_ADAPTED = "marginal", "marginal-adapted"
 JACOBIAN_LENS, MASK_TOKEN = "jacobian-lens", "mask-token"
 FURTHER = (JACOBIAN_LENS, MASK_TOKEN)
 # Those that are token-fed, and so never stand beside what is blind.
-TRANSPLANT, PROMPT_ALONE = "transplant", "transplant-none"
-FED = (TRANSPLANT, PROMPT_ALONE)
+TRANSPLANT = "transplant"
+PROMPT_ALONE, TOKEN_ALONE = "transplant-none", "transplant-token"
+FED = (TRANSPLANT, PROMPT_ALONE, TOKEN_ALONE)
 
 
 @dataclass(frozen=True)

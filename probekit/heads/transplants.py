@@ -5,7 +5,8 @@
 At one layer the residual stream of the prompt's last token gives way to that of position t, and
 the model runs on from there. From t+2 on the tokens between stand behind the prompt, so that a
 transplant is token-fed: what it says may come from them alone. So the prompt is also run with
-nothing transplanted, and what a transplant tells beyond that is the position's.
+nothing transplanted, and with the token at t as its last one: what a transplant tells beyond that
+is what the residual stream holds of the context.
 
 Positions are the prompt's, not those of the text: the prompt begins as a block does.
 
@@ -28,7 +29,7 @@ from probekit.activations.hooks import Arguments, partial_forward
 from probekit.errors import ModelError
 from probekit.models.anatomy import Anatomy
 from probekit.models.module_calls import residual_in, residual_out
-from probekit.readout import PROMPT_ALONE, TRANSPLANT, Cell, Seen
+from probekit.readout import PROMPT_ALONE, TOKEN_ALONE, TRANSPLANT, Cell, Seen
 from probekit.shapes import Logits, Mask, Resid, TokenIds
 
 PROMPT = 'Hello! Could you please tell me more about "'
@@ -54,25 +55,30 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Transplants:
-    """Transplants as a readout called `transplant`; where nothing is, `transplant-none`.
+    """Transplants as a readout called `transplant`, and what they are compared with.
+
+    Where nothing is transplanted it is `transplant-none`, and `transplant-token` where the prompt
+    ends in the token at t.
 
     Attributes:
         anatomy: The model's anatomy.
         prompt: Token ids of the prompt, at least one.
         between: What is fed: by offset, the token there of each position of all blocks, shape
             (block, pos); from 1 to one below the largest offset.
-        read: Layers to transplant at; None for the prompt alone.
+        read: Layers to transplant at.
+        alone: Whether what they are compared with is run too; it comes first.
     """
 
     anatomy: Anatomy
     prompt: Sequence[int]
     between: Mapping[int, TokenIds]
-    read: Sequence[int | None]
+    read: Sequence[int]
+    alone: bool = True
 
     @property
     def layers(self) -> frozenset[int]:
         """Layers to transplant at."""
-        return frozenset(layer for layer in self.read if layer is not None)
+        return frozenset(self.read)
 
     @torch.no_grad()
     def predict(self, seen: Seen, valid: Mapping[int, Mask]) -> Iterator[tuple[Cell, Logits]]:
@@ -80,15 +86,24 @@ class Transplants:
         wanted = torch.stack(list(valid.values())).any(dim=0)
         if not wanted.any():
             return
-        tokens = self._tokens(seen, wanted, max(valid))
-        for layer in self.read:
-            put = None if layer is None else (layer, seen.resid[layer][wanted])
-            last = self._last(tokens, put)
+        for name, layer, last in self._run(seen, wanted, max(valid)):
             for offset, mask in valid.items():
                 rows = last[mask[wanted], offset - 1]
-                name = PROMPT_ALONE if layer is None else TRANSPLANT
                 cell = Cell(name, offset, layer, blind=offset == 1)
                 yield cell, self.anatomy.decode(rows).float()
+
+    def _run(
+        self, seen: Seen, wanted: Mask, horizon: int
+    ) -> Iterator[tuple[str, int | None, Float[Tensor, "n offset model"]]]:
+        """Yield name, layer and last residual streams of all that is run."""
+        tokens = self._tokens(seen, wanted, horizon)
+        if self.alone:
+            yield PROMPT_ALONE, None, self._last(tokens)
+            ends_in_token = tokens.clone()
+            ends_in_token[:, len(self.prompt) - 1] = seen.token_ids[wanted]
+            yield TOKEN_ALONE, None, self._last(ends_in_token)
+        for layer in self.read:
+            yield TRANSPLANT, layer, self._last(tokens, (layer, seen.resid[layer][wanted]))
 
     def _tokens(self, seen: Seen, wanted: Mask, horizon: int) -> Int[Tensor, "n fed"]:
         """Return prompt and tokens between of each position, shape (n, fed).
@@ -101,7 +116,7 @@ class Transplants:
         return torch.cat([prompt, *fed], dim=1).to(device)
 
     def _last(
-        self, tokens: Int[Tensor, "n fed"], put: tuple[int, Float[Tensor, "n model"]] | None
+        self, tokens: Int[Tensor, "n fed"], put: tuple[int, Float[Tensor, "n model"]] | None = None
     ) -> Float[Tensor, "n offset model"]:
         """Return the last residual stream at the prompt's last token and at those behind it."""
         last, place = self.anatomy.n_layers, len(self.prompt) - 1

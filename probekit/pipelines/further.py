@@ -53,15 +53,17 @@ def blind(settings: Settings, setup: Setup, layers: Sequence[int]) -> Iterator[R
         yield MaskTokens(queries, layers)
 
 
-def transplants(setup: Setup, targets: Targets, layers: Sequence[int | None]) -> Transplants:
+def transplants(setup: Setup, targets: Targets, layers: Sequence[int], alone: bool) -> Transplants:
     """Return transplants on test text.
 
     Args:
         setup: Model and text.
         targets: What is predicted, and fed from t+2 on: the text, or its continuation by the model.
-        layers: Layers to transplant at; None for the prompt alone.
+        layers: Layers to transplant at.
+        alone: Whether what they are compared with is run too.
     """
-    return Transplants(setup.anatomy, prompt_ids(setup.loaded.tokenizer), targets.ids, layers)
+    prompt = prompt_ids(setup.loaded.tokenizer)
+    return Transplants(setup.anatomy, prompt, targets.ids, layers, alone)
 
 
 def seconds(settings: Settings, setup: Setup, token: float) -> dict[str, float]:
@@ -84,5 +86,5 @@ def seconds(settings: Settings, setup: Setup, token: float) -> dict[str, float]:
     if TRANSPLANT in settings.readout:
         n_positions = int(scored_positions(setup, settings)["marginal"].sum())
         fed = len(prompt_ids(setup.loaded.tokenizer)) + settings.offsets - 1
-        found["transplants"] = n_positions * (len(setup.layers) + 1) * fed * token
+        found["transplants"] = n_positions * (len(setup.layers) + 2) * fed * token
     return found

@@ -6,7 +6,7 @@ families    the best probe of each family against the best linear one
 sequences   several offsets together: top-1 at each, at all so far, and given those before; how
             many tokens in a row are right, which is how many of a draft are accepted; the
             ceiling's total correlation is what no independent predictions of them can know
-transplants transplants against the prompt and the tokens fed alone
+transplants transplants against the same tokens behind the prompt, the one at t in its place
 """
 
 import math
@@ -22,6 +22,7 @@ from probekit.readout import (
     MARGINAL_ADAPTED,
     PROMPT_ALONE,
     RANDOM,
+    TOKEN_ALONE,
     TRANSPLANT,
     UNIGRAM,
 )
@@ -190,15 +191,17 @@ def transplants(sums: DocumentSums) -> Iterator[dict[str, Any]]:
         rates = sums.rates(domain, "test", "marginal")
         for (readout, layer, offset), blind in rates.cells.items():
             if readout == TRANSPLANT:
-                own, alone = (
-                    {name: rates.rate(name, *cell, offset) for name in ("top1", "nats")}
-                    for cell in ((TRANSPLANT, layer), (PROMPT_ALONE, None))
+                top1, token, alone = (
+                    rates.rate("top1", *cell, offset)
+                    for cell in ((TRANSPLANT, layer), (TOKEN_ALONE, None), (PROMPT_ALONE, None))
                 )
+                nats = (rates.nats(TOKEN_ALONE, None, offset), rates.nats(readout, layer, offset))
                 where = {"layer": layer, "offset": offset, "domain": domain, "blind": bool(blind)}
                 yield (
                     where
-                    | rates.columns("top1", own["top1"])
-                    | rates.columns("top1_alone", alone["top1"])
-                    | rates.columns("top1_gained", own["top1"] - alone["top1"])
-                    | rates.columns("bits_gained", v_information_bits(alone["nats"], own["nats"]))
+                    | rates.columns("top1", top1)
+                    | rates.columns("top1_alone", alone)
+                    | rates.columns("top1_token", token)
+                    | rates.columns("top1_gained", top1 - token)
+                    | rates.columns("bits_gained", v_information_bits(*nats))
                 )

@@ -26,7 +26,7 @@ LAYERS = (0, 1, 2, 3)
 
 @torch.no_grad()
 def found(model: PreTrainedModel, seen: Seen, valid: dict[int, Tensor]) -> dict[Cell, Tensor]:
-    readout = Transplants(find_anatomy(model), PROMPT, BETWEEN, (None, *LAYERS))
+    readout = Transplants(find_anatomy(model), PROMPT, BETWEEN, LAYERS)
     assert isinstance(readout, Readout)
     return dict(readout.predict(seen, valid))
 
@@ -47,13 +47,17 @@ def test_onto_itself_it_is_the_model_on_the_prompt_and_the_tokens(name: str) -> 
     at = torch.zeros(4, 9, dtype=torch.bool)
     at[:, len(PROMPT) - 1] = True
     between = {k: fed.roll(-k, dims=1) for k in (1, 2)}
-    readout = Transplants(find_anatomy(model), PROMPT, between, (None, *LAYERS))
+    readout = Transplants(find_anatomy(model), PROMPT, between, LAYERS)
     cells = dict(readout.predict(seen(model, ids), dict.fromkeys((1, 2, 3), at)))
     with torch.no_grad():
         expected = model(fed).logits.log_softmax(-1)
     assert list(cells) == [
-        Cell("transplant-none" if layer is None else "transplant", offset, layer, blind=offset == 1)
-        for layer in (None, *LAYERS)
+        Cell(name, offset, layer, blind=offset == 1)
+        for name, layer in (
+            ("transplant-none", None),
+            ("transplant-token", None),
+            *(("transplant", layer) for layer in LAYERS),
+        )
         for offset in (1, 2, 3)
     ]
     for cell, logits in cells.items():
@@ -61,7 +65,7 @@ def test_onto_itself_it_is_the_model_on_the_prompt_and_the_tokens(name: str) -> 
         torch.testing.assert_close(logits.log_softmax(-1), own, atol=1e-5, rtol=1e-5)
 
 
-def test_behind_the_last_layer_it_is_the_logit_lens_and_then_the_prompt_alone(
+def test_at_layer_0_it_is_the_token_and_behind_the_last_the_logit_lens_then_the_prompt_alone(
     tiny_llama: PreTrainedModel,
 ) -> None:
     at = seen(tiny_llama)
@@ -71,6 +75,8 @@ def test_behind_the_last_layer_it_is_the_logit_lens_and_then_the_prompt_alone(
     for k in (2, 3):
         alone = cells[Cell("transplant-none", k, None, blind=False)]
         assert torch.equal(cells[Cell("transplant", k, 3, blind=False)], alone)
+        token = cells[Cell("transplant-token", k, None, blind=False)]
+        torch.testing.assert_close(cells[Cell("transplant", k, 0, blind=False)], token)
         before = cells[Cell("transplant", k, 2, blind=False)]
         assert not torch.allclose(before, alone, atol=1e-2)
 
@@ -80,7 +86,7 @@ def test_batches_and_other_positions_change_nothing(
 ) -> None:
     at = seen(tiny_llama)
     whole = found(tiny_llama, at, VALID)
-    assert len(whole) == 15
+    assert len(whole) == 18
     monkeypatch.setattr(transplants, "TOKENS_AT_ONCE", 35)
     for cell, logits in found(tiny_llama, at, VALID).items():
         torch.testing.assert_close(logits, whole[cell], atol=1e-5, rtol=1e-5)
@@ -94,19 +100,23 @@ def test_batches_and_other_positions_change_nothing(
 @pytest.mark.parametrize(
     ("order", "unknown"),
     [
-        (1, {(None, 1)}),
+        (1, {("transplant-none", 1)}),
         # At layer 0 lies x_t, and not yet what came before it. Behind the only block lies all that
         # t+1 hangs on, and no later token sees it.
-        (2, {(None, 1), (None, 2), (0, 1), (1, 2)}),
+        (
+            2,
+            {("transplant-none", 1), ("transplant-none", 2), ("transplant-token", 1)}
+            | {(0, 1), (1, 2)},
+        ),
     ],
 )
 def test_in_a_chain_it_knows_what_tokens_fed_and_residual_tell(
-    order: int, unknown: set[tuple[int | None, int]]
+    order: int, unknown: set[tuple[int | str, int]]
 ) -> None:
     world = World(chain(5, order), 3, {"test": 12})
     targets, inside = world.targets["test"], world.positions("test", 3)
     (at,) = world.batches("test")
-    readout = Transplants(world.anatomy, (2, 4), targets.ids, (None, *world.layers))
+    readout = Transplants(world.anatomy, (2, 4), targets.ids, world.layers)
     own = world.anatomy.decode(at.resid[1]).log_softmax(-1)
     block, place = inside.nonzero(as_tuple=True)
     missed = set()
@@ -116,7 +126,7 @@ def test_in_a_chain_it_knows_what_tokens_fed_and_residual_tell(
         # What the model loses when the tokens between are there.
         expected = -own[block, place + cell.offset - 1, target]
         if not torch.allclose(nats, expected, atol=1e-5):
-            missed.add((cell.layer, cell.offset))
+            missed.add((cell.readout if cell.layer is None else cell.layer, cell.offset))
     assert missed == unknown
 
 

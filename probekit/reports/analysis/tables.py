@@ -21,6 +21,7 @@ from probekit.reports.components.tables import (
     word,
 )
 
+NOTHING = "nothing is transplanted"
 NO_CEILING = "marginalization did not run"
 BEYOND, SEED = "Bits given the token", "Seed"
 FEW_ROWS = 400  # above it, the table of readouts keeps the layers that matter
@@ -109,9 +110,15 @@ def transplant_tables(run: RunRows) -> list[Table]:
     for domain in run.domains if rows else ():
         found = {(r["layer"], r["offset"]): r for r in rows if r["domain"] == domain}
         layers = sorted({layer for layer, _ in found})
-        alone = [word("none: the prompt alone")]
-        for k in run.few_offsets:
-            alone += [_points(found[layers[0], k], "top1_alone"), absent("nothing is transplanted")]
+        alone = [
+            [word(name)]
+            + [
+                cell
+                for k in run.few_offsets
+                for cell in (_points(found[layers[0], k], column), absent(NOTHING))
+            ]
+            for name, column in (("none", "top1_alone"), ("none, but the token", "top1_token"))
+        ]
         cells = [
             [plain(found[layer, k], "layer", "") for k in run.few_offsets[:1]]
             + [
@@ -121,7 +128,7 @@ def transplant_tables(run: RunRows) -> list[Table]:
             ]
             for layer in layers
         ]
-        tables.append(Table(domain, head, [alone, *cells]))
+        tables.append(Table(domain, head, [*alone, *cells]))
     return tables
 
 

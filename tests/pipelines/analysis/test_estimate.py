@@ -40,13 +40,13 @@ def test_parts_are_counted_by_what_takes_them(
     assert "Jacobian lens" not in found
     lens = of(setup, asked, readout=["jacobian-lens"])["Jacobian lens"]
     assert lens == pytest.approx(16 * 4 * 32 * 0.0011)
-    # The scored text as often as there are offsets; 24 positions, run at layers 0 to 2 and as the
-    # prompt is: BOS and its nine words, and of the offsets up to the third the tokens before.
+    # The scored text as often as there are offsets; 24 positions, run at layers 0 to 2 and
+    # twice without: BOS and nine words of a prompt, and the tokens before the third offset.
     names = ["mask-token", "transplant"]
     found = of(setup, asked, readout=names, offsets=3)
     scored = sum(setup.blocks[part].token_ids.numel() for part in ("validation", "test"))
     assert found["mask tokens"] == pytest.approx(scored * 3 * 0.001)
-    assert found["transplants"] == pytest.approx(24 * 4 * (10 + 2) * 0.001)
+    assert found["transplants"] == pytest.approx(24 * 5 * (10 + 2) * 0.001)
     assert "adapted output" not in of(setup, asked, site="attn_out")
     assert of(setup, asked, controls="all")["controls"] > of(setup, asked)["controls"] > 0
 

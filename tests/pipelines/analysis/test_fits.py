@@ -99,9 +99,11 @@ def test_a_run_of_everything_is_valid_and_has_all_readouts(everything: Run) -> N
     # Layers 0 and L at three offsets; behind the last layer only t+1 hangs on what is put there.
     transplants = everything.results["transplants"]
     assert len(transplants) == 6
-    behind = [row["top1_gained"] for row in transplants if row["layer"]]
-    assert behind[0] > 0
-    assert behind[1:] == [0, 0]
+    behind = [row for row in transplants if row["layer"]]
+    assert behind[0]["top1"] > behind[0]["top1_alone"]
+    assert all(row["top1"] == row["top1_alone"] for row in behind[1:])
+    first = [row["top1_gained"] for row in transplants if not row["layer"]]
+    assert first == pytest.approx([0, 0, 0])
     fed = scores[scores["readout"].isin(FED)]
     assert set(zip(fed["split"], fed["positions"], strict=True)) == {("test", "marginal")}
     assert (fed["blind"] == (fed["offset"] == 1)).all()

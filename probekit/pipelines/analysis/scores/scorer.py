@@ -58,8 +58,8 @@ class Scorer:
                 table = self._scored(split, readouts, *self.inputs.part(split))
                 yield table.assign(seed=self.settings.seed, turn=1)
             if TRANSPLANT in self.settings.readout:
-                put = (*own, None) if ranks.first else own  # the prompt alone is of no layer
-                readout = further.transplants(streams.setup, targets["test"], put)
+                # What they are compared with reads no layer: one rank runs it.
+                readout = further.transplants(streams.setup, targets["test"], own, ranks.first)
                 table = self._scored("test", [readout], *self.inputs.part("test"), only="marginal")
                 yield table.assign(seed=self.settings.seed, turn=1)
         if ranks.first:
