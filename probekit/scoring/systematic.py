@@ -27,10 +27,10 @@ def inclusion(sizes: Candidates, n: int) -> Candidates:
     >>> inclusion(torch.tensor([[8.0, 1.0, 1.0, 0.0]]).double(), 2)
     tensor([[1.0000, 0.5000, 0.5000, 0.0000]], dtype=torch.float64)
     """
-    top, places = sizes.topk(min(n, sizes.shape[1]), dim=1)
+    top, places = _largest(sizes, min(n, sizes.shape[1]))
     # Where the j largest are certain, tau is what the others sum to over the n - j places left;
     # small ones are summed by themselves, not as what is left of a large sum.
-    rest = sizes.scatter(1, places, 0).sum(1, keepdim=True, dtype=torch.float64)
+    rest = _stretches(sizes.scatter(1, places, 0)).sum(2).sum(1, keepdim=True, dtype=torch.float64)
     top = top.double()
     others = rest + top.flip(1).cumsum(1).flip(1)
     tau = others / (n - torch.arange(top.shape[1], device=top.device))
@@ -80,7 +80,7 @@ def drawn_of_many(
         Row and place of each candidate drawn, ascending, and its probability in float64.
     """
     chances = inclusion(sizes, n)
-    stretches = pad(chances, (0, -chances.shape[1] % STRETCH)).unflatten(1, (-1, STRETCH))
+    stretches = _stretches(chances)
     ends = uniform[:, None] + stretches.sum(2, dtype=torch.float64).cumsum(1)
     starts = torch.cat([uniform[:, None], ends[:, :-1]], dim=1)
     row, stretch = ((ends.floor() > starts.floor()) | (stretches.amax(2) >= 1)).nonzero(
@@ -89,3 +89,20 @@ def drawn_of_many(
     within = stretches[row, stretch].double()
     picked, place = drawn(within, starts[row, stretch]).nonzero(as_tuple=True)
     return row[picked], stretch[picked] * STRETCH + place, within[picked, place]
+
+
+def _stretches(
+    candidates: Candidates, beyond: float = 0.0
+) -> Float[Tensor, "rows stretches stretch"]:
+    padded = pad(candidates, (0, -candidates.shape[1] % STRETCH), value=beyond)
+    stretches: Tensor = padded.unflatten(1, (-1, STRETCH))
+    return stretches
+
+
+def _largest(sizes: Candidates, n: int) -> tuple[Float[Tensor, "rows n"], Int[Tensor, "rows n"]]:
+    """Return the `n` largest and their places: they lie in the `n` stretches of largest maxima."""
+    stretches = _stretches(sizes, beyond=-1.0)
+    best = stretches.amax(2).topk(min(n, stretches.shape[1]), dim=1).indices
+    within = stretches.gather(1, best[:, :, None].expand(-1, -1, STRETCH)).flatten(1)
+    top, places = within.topk(n, dim=1)
+    return top, best.gather(1, places // STRETCH) * STRETCH + places % STRETCH
