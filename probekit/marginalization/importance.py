@@ -1,21 +1,19 @@
 """The model's own cross-entropy of a token further on, without the bias of truncation.
 
 One number is needed at a position: p = p(x_{t+k} = target | x_<=t), the sum over paths y of
-k - 1 tokens of w(y) q(target | y). Paths are chosen, level by level, by how much they can matter
-for the target of their level, and weighted such that the estimate of p is unbiased:
+k - 1 tokens of w(y) q(target | y). The paths that a `Truncation` keeps are summed exactly. Of all
+others some are drawn, level by level, by how much they can matter for the target of their level,
+and weighted such that the estimate of p is unbiased:
 
     size(y) = w(y) (1/2 + 1/2 g(target | last token of y) / mean of g)
-    a path of size tau or more is kept; of the rest each stays with probability size / tau,
-    by systematic sampling, and then has weight w(y) tau / size; tau gives n paths in all
+    a path of size tau or more is drawn; of the rest each is with probability size / tau, by
+    systematic sampling, and then has weight w(y) tau / size; tau gives n paths in all
 
 g is what the model expects after the last token alone (`Continuations`); whatever it is, the
-estimate stays unbiased. Two halves of the paths are drawn independently: -log of their mean is
-biased by half the variance of p, which 2 (-log mean) - mean (-log) removes (the jackknife), and
-their difference measures the error.
-
-Where one half misses a path that matters, and the other has it, that difference is no measure and
-the correction is as large. So each half is held within what is proven of p, where something is:
-the paths of a truncated mixture have part of p, and the mass that they leave bounds the rest.
+estimate stays unbiased. Two halves are drawn independently: -log of their mean is biased by half
+the variance of p, which 2 (-log mean) - mean (-log) removes (the jackknife), and their difference
+measures the error. No half misses a path that is kept: where it did, the difference would be no
+measure, and the correction as large.
 
 Sources: Fearnhead and Clifford (2003), "On-line inference for hidden Markov models via particle
 filters", for the threshold; Chirkova et al. (2023), "Should you marginalize over possible
@@ -31,13 +29,13 @@ from torch import Tensor
 
 from probekit.marginalization.branch_tree import Prefix
 from probekit.marginalization.continuations import Continuations
-from probekit.marginalization.joint_paths import grouped, places
+from probekit.marginalization.joint_paths import Truncation, grouped, most_probable, places
 from probekit.scoring.losses import SMALLEST
 from probekit.scoring.systematic import drawn, drawn_of_many, inclusion
 from probekit.shapes import Logits, PerPosition, Targets1d
 
 # Of the paths of a half, the share that follows the text, for the joint probability.
-SHARE_OF_JOINT = 1 / 4
+SHARE_OF_JOINT = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -86,18 +84,32 @@ class _Paths:
     """Weighted paths of one level, in order of owner and parent.
 
     `free` paths estimate the marginal. `bound` ones, whose tokens from t + 2 on are those of
-    the text, estimate the joint probability. Paths of one token do both.
+    the text, estimate the joint probability. Paths of one token do both. `half` is 1 or 2, and 0
+    for the paths that are in both.
     """
 
     owner: Targets1d
     parent: Targets1d
     token: Targets1d
     weight: PerPosition
+    half: Targets1d
     free: Bool[Tensor, " paths"]
     bound: Bool[Tensor, " paths"]
 
     def __getitem__(self, rows: slice | Tensor) -> "_Paths":
         return _Paths(*(x[rows] for x in vars(self).values()))
+
+    def within(self, half: int) -> Bool[Tensor, " paths"]:
+        """Return which of them a half has."""
+        return (self.half == 0) | (self.half == half)
+
+    def then(
+        self, rows: Targets1d, token: Targets1d, weight: PerPosition, half: int, bound: bool
+    ) -> "_Paths":
+        """Return paths of the next level; `rows` are those that they extend, by one token each."""
+        is_bound = torch.full_like(rows, bound, dtype=torch.bool)
+        halves = torch.full_like(rows, half)
+        return _Paths(self.owner[rows], rows, token, weight, halves, ~is_bound, is_bound)
 
     @classmethod
     def joined(cls, parts: Sequence["_Paths"]) -> "_Paths":
@@ -113,10 +125,12 @@ class TargetSampler:
 
     Attributes:
         continuations: The guess of what follows a token.
-        n_paths: Paths of a half at one position and level, at least 1.
+        truncation: Which paths are summed exactly.
+        n_paths: Paths of a half at one position and level, beside these, at least 1.
     """
 
     continuations: Continuations
+    truncation: Truncation
     n_paths: int
 
     def nats(
@@ -124,8 +138,7 @@ class TargetSampler:
         prefix: Prefix,
         positions: Targets1d,
         targets: Int[Tensor, "n offsets"],
-        uniform: Float[Tensor, "halves n offsets"],
-        proven: Float[Tensor, "n offsets ends"] | None = None,
+        uniform: Float[Tensor, "2 n offsets"],
     ) -> Iterator[TargetNats]:
         """Yield the cross-entropies of targets at offsets 2, 3, ….
 
@@ -134,35 +147,32 @@ class TargetSampler:
             positions: Positions in it, shape (n,).
             targets: Their targets at offsets 2, 3, …, shape (n, offsets).
             uniform: Uniform random numbers in [0, 1), shape (2, n, offsets).
-            proven: The least and the most that each target's probability can be, shape
-                (n, offsets, 2); None where nothing is known.
         """
-        owners = positions.repeat(2)  # the two halves, each with its own paths
-        targets, uniform = targets.repeat(2, 1), uniform.flatten(0, 1)
-        index, yes = torch.arange(len(owners), device=owners.device), torch.ones_like(owners).bool()
-        root = _Paths(index, index, index, yes.double(), yes, ~yes)
-        paths = self._free(prefix.log_probs(owners), root, index, targets[:, 0], uniform[:, 0])
+        index, yes = torch.arange(len(positions), device=positions.device), positions >= 0
+        root = _Paths(index, index, index, yes.double(), 0 * index, yes, ~yes)
+        first = self._free(prefix.log_probs(positions), root, targets[:, 0], uniform[..., 0])
+        paths = _Paths.joined(list(first))
         paths = replace(paths, bound=paths.free)
-        tree = prefix.tree(owners)
+        tree = prefix.tree(positions)
         for step in range(targets.shape[1]):
             deeper, last = [], step + 1 == targets.shape[1]
-            sums = torch.zeros(2, len(owners), dtype=torch.float64, device=owners.device)
+            sums = torch.zeros(2, 3, len(positions), dtype=torch.float64, device=positions.device)
             for rows, log_probs in tree.grow(paths.parent, paths.token, keep=not last):
                 piece = paths[rows]
                 target = targets[piece.owner, step]
                 of_target = log_probs.gather(1, target[:, None])[:, 0].double().exp()
-                piece = replace(piece, weight=piece.weight * of_target)  # of path and target
+                reached = replace(piece, weight=piece.weight * of_target)  # path and target
                 for total, chosen in zip(sums, (piece.free, piece.bound), strict=True):
-                    total.index_add_(0, piece.owner, piece.weight * chosen)
+                    at = reached.half, reached.owner
+                    total.index_put_(at, reached.weight * chosen, accumulate=True)
                 if not last:
-                    nodes = torch.arange(rows.start, rows.stop, device=owners.device)
-                    at = targets[:, step + 1], uniform[:, step + 1]
-                    deeper.append(self._free(log_probs, paths[rows], nodes, *at))
-                    deeper.append(self._bound(piece, nodes, target, at[1]))
-            free, bound = sums.view(2, 2, -1)
-            if proven is not None:
-                free = free.clamp(*proven[:, step].unbind(dim=1))
-            yield TargetNats.of_halves(step + 2, free, bound)
+                    draws = uniform[..., step + 1]
+                    more = (
+                        *self._free(log_probs, piece, targets[:, step + 1], draws),
+                        *self._bound(reached, target, draws),
+                    )
+                    deeper += [replace(each, parent=each.parent + rows.start) for each in more]
+            yield TargetNats.of_halves(step + 2, *(sums[:, :1] + sums[:, 1:]))
             if not last:
                 paths = _Paths.joined(deeper)
 
@@ -170,15 +180,42 @@ class TargetSampler:
         self,
         log_probs: Logits,
         paths: _Paths,
-        nodes: Targets1d,
+        targets: Int[Tensor, " owners"],
+        uniform: Float[Tensor, "2 owners"],
+    ) -> Iterator[_Paths]:
+        """Yield extensions of free paths: those kept, then by half those drawn of the others."""
+        whole = (paths.half == 0).nonzero()[:, 0]
+        kept, token = most_probable(
+            log_probs[whole], paths.owner[whole], paths.weight[whole], self.truncation
+        )
+        kept = whole[kept]
+        weight = paths.weight[kept] * log_probs[kept, token].double().exp()
+        yield paths.then(kept, token, weight, half=0, bound=False)
+        # Extensions by path and token: w(y) p(x | y); those that are kept are not drawn.
+        sizes = log_probs.exp().mul_(paths.weight.float()[:, None])
+        sizes[kept, token] = 0
+        for half in (1, 2):
+            rows = (paths.free & paths.within(half)).nonzero()[:, 0]
+            row, token, chance = self._drawn(
+                sizes[rows], paths.owner[rows], targets, uniform[half - 1]
+            )
+            row = rows[row]
+            weight = paths.weight[row] * log_probs[row, token].double().exp() / chance
+            yield paths.then(row, token, weight, half=half, bound=False)
+
+    def _drawn(
+        self,
+        sizes: Float[Tensor, "paths vocab"],
+        owner: Targets1d,
         targets: Int[Tensor, " owners"],
         uniform: Float[Tensor, " owners"],
-    ) -> _Paths:
-        """Draw extensions of free paths by what they can matter for their owner's next target."""
-        log_probs, paths, nodes = log_probs[paths.free], paths[paths.free], nodes[paths.free]
-        owners, slot, counts = grouped(paths.owner)
-        # Extensions by path, token: w(y) p(x | y), then how much each may matter.
-        sizes = log_probs.exp().mul_(paths.weight.float()[:, None])
+    ) -> tuple[Int[Tensor, " drawn"], Int[Tensor, " drawn"], Float[Tensor, " drawn"]]:
+        """Draw extensions by what they can matter for their owner's next target.
+
+        Returns:
+            Row of `sizes`, token and chance of each.
+        """
+        owners, slot, counts = grouped(owner)
         relevance = self._relevance(sizes, slot, targets[owners])
         # All extensions of an owner into one row: those of its path i go to table[owner, i].
         starts, path = places(slot, counts)
@@ -186,10 +223,7 @@ class TargetSampler:
         table[slot, path] = sizes
         table[:, :, self.continuations.tokens] *= relevance[:, None]
         row, place, chance = drawn_of_many(table.flatten(1), self.n_paths, uniform[owners])
-        parent, token = starts[row] + place // sizes.shape[1], place % sizes.shape[1]
-        weight = paths.weight[parent] * log_probs[parent, token].double().exp() / chance
-        yes = torch.ones_like(parent).bool()
-        return _Paths(paths.owner[parent], nodes[parent], token, weight, yes, ~yes)
+        return starts[row] + place // sizes.shape[1], place % sizes.shape[1], chance
 
     def _relevance(self, mass: Tensor, slot: Tensor, targets: Tensor) -> Tensor:
         """Return 1/2 + 1/2 g / mean of g, shape (n, tokens); of tokens without a g it is 1.
@@ -205,23 +239,20 @@ class TargetSampler:
         return 0.5 + 0.5 * guess / mean.clamp_min(SMALLEST)[:, None]
 
     def _bound(
-        self,
-        paths: _Paths,
-        nodes: Targets1d,
-        targets: Targets1d,
-        uniform: Float[Tensor, " owners"],
-    ) -> _Paths:
-        """Extend bound paths by the target itself; drawn by weight where they are too many.
+        self, paths: _Paths, targets: Targets1d, uniform: Float[Tensor, "2 owners"]
+    ) -> Iterator[_Paths]:
+        """Yield, by half, extensions of bound paths by the target itself, drawn by weight.
 
         `paths` have the weight of path and target.
         """
-        paths, nodes, targets = paths[paths.bound], nodes[paths.bound], targets[paths.bound]
-        owners, slot, counts = grouped(paths.owner)
-        _, place = places(slot, counts)
-        table = paths.weight.new_zeros(len(counts), int(counts.max()))
-        table[slot, place] = paths.weight
-        chances = inclusion(table, max(1, int(self.n_paths * SHARE_OF_JOINT)))
-        picked = drawn(chances, uniform[owners])[slot, place]
-        weight = (paths.weight / chances[slot, place])[picked]
-        no = torch.zeros_like(nodes[picked]).bool()
-        return _Paths(paths.owner[picked], nodes[picked], targets[picked], weight, no, ~no)
+        for half in (1, 2):
+            rows = (paths.bound & paths.within(half)).nonzero()[:, 0]
+            owners, slot, counts = grouped(paths.owner[rows])
+            _, place = places(slot, counts)
+            table = paths.weight.new_zeros(len(counts), int(counts.max()))
+            table[slot, place] = paths.weight[rows]
+            chances = inclusion(table, max(1, int(self.n_paths * SHARE_OF_JOINT)))
+            picked = drawn(chances, uniform[half - 1, owners])[slot, place]
+            weight = (paths.weight[rows] / chances[slot, place])[picked]
+            rows = rows[picked]
+            yield paths.then(rows, targets[rows], weight, half=half, bound=True)

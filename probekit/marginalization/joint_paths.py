@@ -162,22 +162,31 @@ def _mode(
 
 def _extended(log_probs: Logits, paths: Paths, nodes: Targets1d, truncation: Truncation) -> Paths:
     """Return the paths kept at the next level; `nodes` are the indices of `paths` in this one."""
-    row, token = _most_probable(log_probs, paths, truncation)
+    row, token = most_probable(log_probs, paths.owner, paths.mass, truncation)
     # p(y, x) = p(y) p(x | y), in float64: a product of many small factors.
     mass = paths.mass[row] * log_probs[row, token].double().exp()
     tokens = torch.cat([paths.tokens[row], token[:, None]], dim=1)
     return Paths(paths.owner[row], nodes[row], tokens, mass)
 
 
-def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> tuple[Kept, Kept]:
-    """Return row and token of the extensions kept, ascending in row."""
+def most_probable(
+    log_probs: Logits, owner: Targets1d, mass: PerPosition, truncation: Truncation
+) -> tuple[Kept, Kept]:
+    """Return row and token of the extensions kept, ascending in row.
+
+    Args:
+        log_probs: Of the next token after each path, shape (paths, vocab).
+        owner: Index of the position of each path, ascending, shape (paths,).
+        mass: Joint probability of each path, shape (paths,).
+        truncation: Which extensions are kept.
+    """
     # No position keeps more than max_branches extensions, so no path needs more of its tokens.
     width = min(truncation.max_branches, log_probs.shape[1])
     best, tokens = log_probs.topk(width, dim=1)
-    joint = paths.mass[:, None] * best.double().exp()
+    joint = mass[:, None] * best.double().exp()
     # All extensions of a position into one row, (positions, paths · width), padded with zeros:
     # path i of the position in slot s goes to table[s, i].
-    _, slot, counts = grouped(paths.owner)
+    _, slot, counts = grouped(owner)
     starts, index = places(slot, counts)
     table = joint.new_zeros(len(counts), int(counts.max()), width)
     table[slot, index] = joint
@@ -185,7 +194,7 @@ def _most_probable(log_probs: Logits, paths: Paths, truncation: Truncation) -> t
     kept = values > 0  # neither padding nor tokens that cannot come
     if truncation.route == "nucleus" and truncation.nucleus < 1:
         # Keep what stands before the share is reached; the extension that crosses it included.
-        above = paths.mass.new_zeros(len(counts)).index_add_(0, slot, paths.mass)
+        above = mass.new_zeros(len(counts)).index_add_(0, slot, mass)
         before = values.cumsum(1) - values
         kept &= before < truncation.nucleus * above[:, None]
     # Back from table[s].flatten()[j] to path j // width of the position and its token j % width.

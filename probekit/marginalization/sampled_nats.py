@@ -13,11 +13,12 @@ from probekit.data.targets import Targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.continuations import Continuations
 from probekit.marginalization.importance import TargetNats, TargetSampler
+from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import POSITIONS_AT_ONCE
 from probekit.readout import Seen
 from probekit.shapes import Mask
 
-# Each position stands for two trees, one a half.
+# A position has nearly twice the paths that it has where those kept are all.
 POSITIONS = POSITIONS_AT_ONCE // 2
 
 
@@ -28,12 +29,14 @@ class NatsSampler:
     Attributes:
         engine: Runs the branches.
         bos: Token that stands before a document, if any.
-        n_paths: Paths of each of two halves at one position and level, at least 1.
+        truncation: Which paths are summed exactly.
+        n_paths: Paths of each of two halves at one position and level, beside these, at least 1.
         seed: Seed of the draws; those of one block do not depend on the others.
     """
 
     engine: BranchEngine
     bos: int | None
+    truncation: Truncation
     n_paths: int
     seed: int
 
@@ -44,7 +47,6 @@ class NatsSampler:
         targets: Targets,
         drawn: Mask,
         own: Mask | None = None,
-        proven: Float[Tensor, "block pos offsets ends"] | None = None,
     ) -> pd.DataFrame:
         """Return the cross-entropies of the targets at offsets 2, 3, … from some positions.
 
@@ -55,8 +57,6 @@ class NatsSampler:
             own: Those of some of their blocks, from which alone there are rows; all by default.
                 What is taken from all is what the model expects, so that rows do not depend on
                 which these are.
-            proven: The least and the most that the probability of each target at offsets 2, 3, …
-                can be, shape (block, pos, offsets, 2), float64; None where nothing is known.
 
         Returns:
             Rows of block, position and offset, and in nats: nats, joint_nats and variance, as
@@ -66,9 +66,8 @@ class NatsSampler:
         ids = torch.stack([targets.ids[offset] for offset in offsets], dim=-1)
         expected = _expected(self.engine, stream, drawn)
         model = self.engine.model
-        sampler = TargetSampler(
-            Continuations.of(self.engine, self.bos, ids[drawn].flatten(), expected), self.n_paths
-        )
+        continuations = Continuations.of(self.engine, self.bos, ids[drawn].flatten(), expected)
+        sampler = TargetSampler(continuations, self.truncation, self.n_paths)
         tables = []
         for block, token_ids in _blocks(stream, drawn if own is None else own):
             prefix, positions = self.engine.read(token_ids), drawn[block].nonzero()[:, 0]
@@ -77,8 +76,7 @@ class NatsSampler:
             for start in range(0, len(positions), POSITIONS):
                 few = slice(start, start + POSITIONS)
                 places = positions[few]
-                at = [places, ids[block, places], uniform[:, few]]
-                at += [] if proven is None else [proven[block, places]]
+                at = places, ids[block, places], uniform[:, few]
                 for nats in sampler.nats(prefix, *(x.to(model.device) for x in at)):
                     tables.append(_table(block, positions[few].tolist(), nats))
         return pd.concat(tables, ignore_index=True)

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
@@ -23,8 +20,6 @@ from probekit.settings import MARGINALIZED, RunSettings
 from probekit.shapes import Mask
 
 PLACE = ["block", "position", "offset"]
-# Of what is proven, for the float32 that it was computed in.
-ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def positions(
     """Marginalize the model at some of the drawn test positions.
 
     Ranks are those of the distribution over the paths kept. Its cross-entropy would be biased by
-    what is left out: that comes from two halves of as many paths, drawn for the targets.
+    what is left out: that comes from these paths, and from others that are drawn for the targets.
 
     Args:
         name: Name of the readout.
@@ -116,26 +111,11 @@ def positions(
     documents = setup.blocks["test"].documents
     table = score_positions([readout], stream, targets, own, documents)
     table = table.rename(columns={"nats": "truncated_nats"})
-    bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 2)
-    sampler = NatsSampler(readout.engine, bos, n_paths, settings.seed)
+    bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 4)
+    sampler = NatsSampler(readout.engine, bos, readout.truncation, n_paths, settings.seed)
     table = table.merge(_kept(readout.records, targets), on=PLACE)
-    table = table.merge(sampler.nats(stream, targets, drawn, own, _proven(table, own)), on=PLACE)
+    table = table.merge(sampler.nats(stream, targets, drawn, own), on=PLACE)
     return table, [readout.check] if readout.check is not None else []
-
-
-def _proven(table: pd.DataFrame, own: Mask) -> Float[Tensor, "block pos offsets ends"]:
-    """Return the least and the most that the probability of each target can be.
-
-    The paths that were kept give the least; what they leave out might all be the target's.
-    """
-    last = int(table["offset"].max())
-    ends = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat(*own.shape, last - 1, 1)
-    mass = table["retained_mass"].to_numpy()
-    least = mass * np.exp(-table["truncated_nats"].to_numpy()) * (1 - ROUNDING)
-    most = np.minimum(least + 1 - mass + ROUNDING, 1.0)
-    places = [torch.from_numpy(table[name].to_numpy(copy=True)) for name in PLACE]
-    ends[places[0], places[1], places[2] - 2] = torch.from_numpy(np.stack([least, most], axis=1))
-    return ends
 
 
 def _kept(records: Sequence[Record], targets: Targets) -> pd.DataFrame:

@@ -2,15 +2,14 @@
 
 import torch
 
-from probekit.marginalization.joint_paths import Paths, Truncation, _most_probable
+from probekit.marginalization.joint_paths import Truncation, most_probable
 
 
 def extended_by_hand(truncation: Truncation) -> set[tuple[int, int]]:
     """Two paths of one position, of mass .6 and .2, and one of another, of mass 1."""
     probs = torch.tensor([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.98, 0.01, 0.01]])
     mass = torch.tensor([0.6, 0.2, 1.0], dtype=torch.float64)
-    index = torch.tensor([0, 0, 1])
-    row, token = _most_probable(probs.log(), Paths(index, index, index[:, None], mass), truncation)
+    row, token = most_probable(probs.log(), torch.tensor([0, 0, 1]), mass, truncation)
     assert row.tolist() == sorted(row.tolist())
     return set(zip(row.tolist(), token.tolist(), strict=True))
 

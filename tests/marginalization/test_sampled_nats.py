@@ -46,7 +46,8 @@ def drawn(*places: tuple[int, int]) -> Tensor:
 
 def nats(mask: Tensor, n_paths: int, seed: int = 0) -> pd.DataFrame:
     ids, targets = text()
-    sampler = NatsSampler(BranchEngine(sharp()), BOS, n_paths, seed)
+    top = Truncation("top", max_branches=n_paths)
+    sampler = NatsSampler(BranchEngine(sharp()), BOS, top, n_paths, seed)
     table = sampler.nats([Seen(ids[:1], {}), Seen(ids[1:], {}, first_block=1)], targets, mask)
     return table.set_index(["block", "position", "offset"])
 

@@ -80,8 +80,8 @@ MUTATIONS = (
     Mutation(
         "a sampled path keeps its own weight, whatever its chance was",
         "probekit.marginalization.importance",
-        "log_probs[parent, token].double().exp() / chance",
-        "log_probs[parent, token].double().exp()",
+        "log_probs[row, token].double().exp() / chance",
+        "log_probs[row, token].double().exp()",
         (
             "tests/marginalization/test_importance.py"
             "::test_the_probability_is_unbiased_whatever_the_guess[right]",

@@ -61,4 +61,14 @@ MUTATIONS = (
         "offset > 1 and readout",
         ("tests/scoring/test_transplants.py::test_no_finding_takes_what_is_token_fed",),
     ),
+    Mutation(
+        "a path that is kept may be drawn as well",
+        "probekit.marginalization.importance",
+        "sizes[kept, token] = 0",
+        "pass",
+        (
+            "tests/marginalization/test_importance.py"
+            "::test_where_all_paths_are_looked_at_the_sum_is_exact[1-343]",
+        ),
+    ),
 )

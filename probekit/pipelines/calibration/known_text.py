@@ -137,7 +137,8 @@ class KnownTextRun:
 
     def sampled(self, n_paths: int) -> pd.DataFrame:
         """Return the model's cross-entropies at the marginalized positions, by sampled paths."""
-        sampler = NatsSampler(BranchEngine(self.model), None, n_paths, self.seed)
+        top = Truncation("top", max_branches=n_paths)
+        sampler = NatsSampler(BranchEngine(self.model), None, top, n_paths, self.seed)
         return sampler.nats(self.streams["test"], self.targets["test"], self.marginalized)
 
     def measure(self) -> DocumentSums:
