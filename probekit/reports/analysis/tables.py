@@ -101,34 +101,24 @@ def _compared(run: RunRows, metric: Metric, offset: int, where: tuple[str, str])
 
 
 def transplant_tables(run: RunRows) -> list[Table]:
-    """Return what transplants say, layer by layer, and the prompt alone; one table a domain."""
-    rows = run.results.get("transplants") or ()
+    """Return what the tokens fed say alone, and transplants by layer; one table a domain."""
     head = ["Layer"]
     for k in run.few_offsets:
-        head += [f"t+{k}, {'token-fed, ' if k > 1 else ''}right (%)", f"t+{k}, gained (points)"]
+        fed = "token-fed, " if k > 1 else ""
+        head += [f"t+{k}, {fed}right (%)", f"t+{k}, gained (points)", f"t+{k}, gained (bits)"]
     tables = []
+    rows = run.results.get("transplants") or ()
     for domain in run.domains if rows else ():
         found = {(r["layer"], r["offset"]): r for r in rows if r["domain"] == domain}
         layers = sorted({layer for layer, _ in found})
-        alone = [
-            [word(name)]
-            + [
-                cell
-                for k in run.few_offsets
-                for cell in (_points(found[layers[0], k], column), absent(NOTHING))
-            ]
-            for name, column in (("none", "top1_alone"), ("none, but the token", "top1_token"))
-        ]
-        cells = [
-            [plain(found[layer, k], "layer", "") for k in run.few_offsets[:1]]
-            + [
-                _points(found[layer, k], name)
-                for k in run.few_offsets
-                for name in ("top1", "top1_gained")
-            ]
-            for layer in layers
-        ]
-        tables.append(Table(domain, head, [*alone, *cells]))
+        lines = [[word("none")], [word("none, but the token")], *([Cell(str(n))] for n in layers)]
+        for k in run.few_offsets:
+            for line, name in zip(lines, ("top1_alone", "top1_token"), strict=False):
+                line += [_points(found[layers[0], k], name), *2 * [absent(NOTHING)]]
+            for line, layer in zip(lines[2:], layers, strict=True):
+                bits = valued(found[layer, k], "bits_gained", 2, "not scored")
+                line += [*(_points(found[layer, k], n) for n in ("top1", "top1_gained")), bits]
+        tables.append(Table(domain, head, lines))
     return tables
 
 

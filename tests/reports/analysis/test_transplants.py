@@ -29,6 +29,7 @@ def run_of(fed: bool) -> dict[str, Any]:
                 **{f"top1{end}": 0.25 for end in ("", "_low", "_high")},
                 **{f"top1_alone{end}": 0.125 for end in ("", "_low", "_high")},
                 **{f"top1_token{end}": 0.1875 for end in ("", "_low", "_high")},
+                **{f"bits_gained{end}": 0.5 for end in ("", "_low", "_high")},
                 **{f"top1_gained{end}": 0.125 for end in ("", "_low", "_high")},
             }
             for row in lens
@@ -41,9 +42,9 @@ def test_they_stand_in_a_table_of_their_own_behind_what_the_tokens_tell() -> Non
     assert "t+2, token-fed, right (%)" in table.head
     assert "t+1, right (%)" in table.head
     texts = [[cell.text for cell in row] for row in table.rows]
-    assert texts[0] == ["none", "12.5", DASH, "12.5", DASH]
-    assert texts[1] == ["none, but the token", "18.8", DASH, "18.8", DASH]
-    assert texts[2:] == [[str(layer), "25.0", "12.5", "25.0", "12.5"] for layer in (0, 1, 2)]
+    assert texts[0] == ["none", *["12.5", DASH, DASH] * 2]
+    assert texts[1] == ["none, but the token", *["18.8", DASH, DASH] * 2]
+    assert texts[2:] == [[str(layer), *["25.0", "12.5", "0.50"] * 2] for layer in (0, 1, 2)]
     assert transplant_tables(index(run_of(fed=False))) == []
 
 
