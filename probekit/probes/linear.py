@@ -123,6 +123,7 @@ def fit(  # noqa: PLR0913 -- the data, what to read, and how: each of the last h
         n_passes += _descend(train, anatomy, fits)
         n_passes += _certify(train, anatomy, fits, seed)
         probes |= _chosen(validation, anatomy, fits, seed)
+        del fits  # before the next wave takes as much again
     return Probes(probes, anatomy, n_passes, family, cells[0].read if family == CONCAT else ())
 
 

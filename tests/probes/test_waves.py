@@ -1,6 +1,9 @@
 """Cells in waves: as many at once as memory takes, and each the same in any wave."""
 
+import gc
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch import nn
 
 from probekit.errors import SettingsError
 from probekit.probes import linear, waves
+from probekit.probes.convex.cell_fit import CellFit
 from probekit.probes.grid import grid_cells
 from support.planted_parts import IDENTITY, part
 
@@ -42,6 +46,31 @@ def test_a_cell_takes_what_its_map_and_what_it_reads_take() -> None:
     assert waves.cell_bytes(large) == 4 * (32 * (400 + 500) + 4 * 400)
     assert waves.cell_bytes(large, 3, "concat") == 4 * (32 * (1200 + 500) + 4 * 3600)
     assert waves.cell_bytes(large, 1, "linear-full") == 4 * (32 * (10_000 + 500) + 4 * 400)
+
+
+def test_nothing_is_left_of_a_wave_when_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[CellFit]] = []
+    left = []
+    init, objectives = CellFit.__init__, linear._objectives
+
+    def note(fit: CellFit, *args: Any) -> None:
+        made.append(weakref.ref(fit))
+        init(fit, *args)
+
+    def begin(*args: Any) -> Any:
+        left.append(sum(ref() is not None for ref in made))
+        return objectives(*args)
+
+    monkeypatch.setattr(CellFit, "__init__", note)
+    monkeypatch.setattr(linear, "_objectives", begin)
+    monkeypatch.setattr(waves, "wave_size", lambda *_: 1)
+    gc.disable()  # it comes by when it likes, and tensors are few and large
+    try:
+        linear.fit(part(12, 0), part(4, 1), IDENTITY, [0])
+    finally:
+        gc.enable()
+    assert (len(made), left) == (2, [0, 0])
+    assert all(ref() is None for ref in made)
 
 
 def test_a_cell_is_the_same_bits_in_any_wave(monkeypatch: pytest.MonkeyPatch) -> None:

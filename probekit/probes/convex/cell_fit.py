@@ -79,7 +79,7 @@ class CellFit:
     def _descend_from(self, start: Point, tolerance_nats: float) -> None:
         share = 1.0 if self.tokens.whole else SHORT_SHARE
         self.tolerance = tolerance_nats
-        self.descent = Descent(start, self._newton, share * tolerance_nats)
+        self.descent = Descent(start, share * tolerance_nats)
 
     def _newton(self, gradient: Point) -> Point:
         assert self.curvature is not None
@@ -90,7 +90,7 @@ class CellFit:
         if self.curvature is None:
             self.curvature = self.short.curvature(evaluation)
             self.penalty = self.penalty or self.whole.usual_penalty(self.curvature)
-        self.descent.tell(evaluation.value, evaluation.gradient)
+        self.descent.tell(evaluation.value, evaluation.gradient, self._newton)
         if self.descent.gradient is evaluation.gradient:
             self.at_best = evaluation
         # The curvature at the start is that of predictions that know little yet.

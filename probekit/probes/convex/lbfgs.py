@@ -37,18 +37,17 @@ class Descent:
         best: The last accepted point.
         excess: Estimate of the value at `best` above the minimum: half the Newton
             decrement, with the inverse Hessian that L-BFGS has built.
-        converged: Whether `excess` is within the tolerance.
+        converged: Whether `excess` is within the tolerance. What converged forgets its pairs of
+            steps, the larger part of what it holds: it would begin anew if it were told more.
     """
 
     def __init__(
         self,
         start: Point,
-        precondition: Callable[[Point], Point],
         tolerance: float,
         memory: int = 6,
     ) -> None:
         self.trial = self.best = start
-        self.precondition = precondition
         self.tolerance = tolerance
         self.value = float("inf")
         self.excess = float("inf")
@@ -68,8 +67,8 @@ class Descent:
         """Whether the best point is within the tolerance of the minimum."""
         return self.excess <= self.tolerance
 
-    def tell(self, value: float, gradient: Point) -> None:
-        """Take value and gradient at `trial`; choose the next trial."""
+    def tell(self, value: float, gradient: Point, precondition: Callable[[Point], Point]) -> None:
+        """Take value and gradient at `trial`, and the preconditioner; choose the next trial."""
         # Armijo's condition. NaN is not below anything, so that such a trial is rejected too.
         promised = self.value + DECREASE * self.size * self.slope + NOISE * abs(self.value)
         if self.gradient and not value <= promised:
@@ -82,10 +81,12 @@ class Descent:
             if curvature > 0:
                 self.pairs.append((moved, bent, curvature))
         self.best, self.value, self.gradient = self.trial, value, gradient
-        self.direction = tuple(-x for x in self._inverse_hessian(gradient))
+        self.direction = tuple(-x for x in self._inverse_hessian(gradient, precondition))
         # slope = -gᵀ H⁻¹ g; a Newton step would lower a quadratic by half of gᵀ H⁻¹ g.
         self.slope = dot(gradient, self.direction)
         self.excess = -self.slope / 2
+        if self.converged:
+            self.pairs.clear()
         self.size = 1.0
         self.trial = step(self.best, self.size, self.direction)
 
@@ -97,18 +98,18 @@ class Descent:
         self.size *= min(max(share, 0.1), 0.5)
         self.trial = step(self.best, self.size, self.direction)
 
-    def _inverse_hessian(self, vector: Point) -> Point:
+    def _inverse_hessian(self, vector: Point, precondition: Callable[[Point], Point]) -> Point:
         # The two-loop recursion: s = moved, y = bent, curvature = sᵀ y.
         weights = []
         for moved, bent, curvature in reversed(self.pairs):
             weight = dot(moved, vector) / curvature
             weights.append(weight)
             vector = step(vector, -weight, bent)
-        vector = self.precondition(vector)
+        vector = precondition(vector)
         if self.pairs:
             # The usual scale of the initial inverse Hessian P: sᵀ y / yᵀ P y of the last pair.
             _, bent, curvature = self.pairs[-1]
-            scale = curvature / dot(bent, self.precondition(bent))
+            scale = curvature / dot(bent, precondition(bent))
             vector = tuple(scale * x for x in vector)
         for (moved, bent, curvature), weight in zip(self.pairs, reversed(weights), strict=True):
             vector = step(vector, weight - dot(bent, vector) / curvature, moved)
