@@ -30,7 +30,7 @@ def class_tables(run: RunRows) -> list[Table]:
     Two tables an offset: classes of tokens, and tenths of the positions by entropy.
     """
     rows = [row for row in run.results.get("classes") or () if row["domain"] == run.domains[0]]
-    offsets = sorted({row["offset"] for row in rows})
+    offsets = sorted({row["offset"] for row in rows}.intersection(run.few_offsets))
     head = (
         "Class", "Kind", "Share of positions (%)", "Top-1 (%)", "Read beyond the floor (bits)",
         "Share of all that is read (%)", "Room to the ceiling (bits)", "Recovered (%)",

@@ -76,7 +76,7 @@ def learning_lines(run: RunRows) -> list[LearningLine]:
     """Return a line an offset and role, on all test positions of the first domain."""
     rows = _rows(run)
     lines = []
-    for offset in dict.fromkeys(row["offset"] for row in rows if row["offset"] in run.few_offsets):
+    for offset in dict.fromkeys(row["offset"] for row in rows):
         for role in ROLES:
             own = [row for row in rows if (row["offset"], row["role"]) == (offset, role)]
             own.sort(key=lambda row: row["n_train"])
@@ -89,7 +89,8 @@ def _rows(run: RunRows) -> list[Row]:
     # Runs of earlier versions have no such part.
     rows: Sequence[Row] = run.results.get("learning") or ()
     first = [row for row in rows if row["domain"] == rows[0]["domain"]]
-    return [row for row in first if row["positions"] == "all"]
+    few = [row for row in first if row["offset"] in run.few_offsets]
+    return [row for row in few if row["positions"] == "all"]
 
 
 def _message(line: LearningLine) -> str:

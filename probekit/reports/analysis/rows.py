@@ -115,11 +115,19 @@ class RunRows:
 
     @property
     def few_offsets(self) -> tuple[int, ...]:
-        """Offsets that figures show: all, or where they are many the first, some, and the last."""
+        """Offsets that figures and long tables show: all, or where they are many the first, some, and the last."""
         if len(self.offsets) <= MOST_DRAWN:
             return self.offsets
         kept = {1, 2, 3, 4, 8, 16, 32, self.offsets[-1]}
         return tuple(offset for offset in self.offsets if offset in kept)
+
+    @property
+    def few_told(self) -> str:
+        """Say which offsets long tables show where they do not show all."""
+        if self.few_offsets == self.offsets:
+            return ""
+        *first, last = (f"t+{offset}" for offset in self.few_offsets)
+        return f"Shown are {', '.join(first)} and {last}; all offsets are in results.json."
 
     def positions(self) -> tuple[str, ...]:
         """Return the sets of positions, those with a ceiling first."""

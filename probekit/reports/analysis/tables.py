@@ -151,7 +151,7 @@ def readout_tables(run: RunRows) -> tuple[list[Table], bool]:
     """Return every readout on test text, one table a domain, and whether layers were left out.
 
     Where all would be too many, readouts of layers keep layer 0, the best layer and the last,
-    further families their best alone, and further seeds go. Those scored on both sets of
+    further families their best alone, and further seeds and many of very many offsets go. Those scored on both sets of
     positions are shown on all.
     """
     rows = _shown_rows(run.results["scores"], run.domains)
@@ -189,7 +189,8 @@ def _cell_of(row: Row) -> tuple[Any, ...]:
 
 
 def _matters(run: RunRows, row: Row) -> bool:
-    if row.get("seed") != run.results["run"].get("seed"):
+    own = row.get("seed") == run.results["run"].get("seed")
+    if not own or row["offset"] not in run.few_offsets:
         return False
     kept = run.key_layers(row["offset"], row["domain"])
     family = run.family(row["readout"], row["offset"], row["domain"])

@@ -1,7 +1,7 @@
 """How numbers are shown: units, digits, intervals, and what is missing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,18 @@ METRICS = {
         Metric("nats", "Nats", "Cross-entropy (nats)", "cross-entropy", 1.0, 3, " nats", False),
     )
 }
+
+
+def offset_range(offsets: Sequence[int]) -> str:
+    """Return offsets in few words.
+
+    >>> offset_range([1, 2, 3]), offset_range([2]), offset_range([1, 3])
+    ('t+1 to t+3', 't+2', 't+1, t+3')
+    """
+    ends = list(offsets)
+    if len(ends) > 1 and ends == [*range(ends[0], ends[-1] + 1)]:
+        return f"t+{ends[0]} to t+{ends[-1]}"
+    return ", ".join(f"t+{offset}" for offset in ends)
 
 
 def fixed(value: float, digits: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from probekit.reports.components.numbers import offset_range
 from probekit.reports.components.visible_text import clean
 
 
@@ -17,7 +18,7 @@ from probekit.reports.components.visible_text import clean
 def environment() -> Environment:
     """Return the environment of all templates: everything is escaped, and cleaned before.
 
-    The filter `svg` lets a figure through as it is.
+    The filter `svg` lets a figure through as it is; `offset_range` says offsets in few words.
     """
     templates = Environment(
         loader=PackageLoader("probekit.reports"),
@@ -28,6 +29,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["svg"] = Markup  # figures hold none of the run's text
+    templates.filters["offset_range"] = offset_range
     return templates
 
 

@@ -16,6 +16,7 @@ CEILING = "ceiling"  # the model at t+1 and its marginal from t+2 on: one choice
 _TARGET_BITS = 24  # of nats and rank at a position
 _PROB_BITS = 8
 _ROW_BYTES = 40  # of a reading's name, layer, offset and punctuation
+_PLACE_BYTES = 5  # of a token's or a target's place in the vocabulary, and its comma
 ReadingKey = tuple[str, int | None, int]
 
 
@@ -173,7 +174,9 @@ def _entry(parts: Sequence[str]) -> str | Sequence[str]:
 def _fit(passages: Passages) -> int:
     """Return from how many tokens of each passage the first choices are kept."""
     rows, depth = len(passages.readings), _depth(passages)
-    fixed = rows * (packed_bytes(sum(passages.lengths) * _TARGET_BITS) + _ROW_BYTES)
+    n_tokens, lines = sum(passages.lengths), 1 + len({key[2] for key in passages.readings})
+    fixed = rows * (packed_bytes(n_tokens * _TARGET_BITS) + _ROW_BYTES)
+    fixed += lines * n_tokens * _PLACE_BYTES
     seen = set(_words(passages, 0))
     spelled = _spelled_bytes(passages, seen)
     for kept in range(max(passages.lengths, default=0)):
