@@ -147,7 +147,7 @@ def sequence_tables(run: RunRows) -> list[Table]:
     for domain in run.domains:
         keys = (
             (readout, layer, offset, domain)
-            for offset in run.offsets
+            for offset in run.few_offsets
             for readout, layer in _drafters(run, offset, domain).items()
         )
         rows = [_sequence(given[key]) for key in keys if key in given]

@@ -115,7 +115,7 @@ class RunRows:
 
     @property
     def few_offsets(self) -> tuple[int, ...]:
-        """Offsets that figures and long tables show: all, or where they are many the first, some, and the last."""
+        """Offsets that figures and long tables show: all, or of many the first, some, the last."""
         if len(self.offsets) <= MOST_DRAWN:
             return self.offsets
         kept = {1, 2, 3, 4, 8, 16, 32, self.offsets[-1]}

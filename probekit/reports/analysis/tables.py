@@ -66,7 +66,7 @@ def comparison_tables(run: RunRows) -> list[Table]:
 
 def _comparison(run: RunRows, metric: Metric, positions: str) -> Table:
     rows = []
-    for offset in run.offsets:
+    for offset in run.few_offsets:
         for domain in run.domains:
             cells = _compared(run, metric, offset, (domain, positions))
             rows.append([mark(offset), word(domain), *cells])
@@ -151,8 +151,8 @@ def readout_tables(run: RunRows) -> tuple[list[Table], bool]:
     """Return every readout on test text, one table a domain, and whether layers were left out.
 
     Where all would be too many, readouts of layers keep layer 0, the best layer and the last,
-    further families their best alone, and further seeds and many of very many offsets go. Those scored on both sets of
-    positions are shown on all.
+    further families their best alone, and further seeds go, and some of many offsets. Those
+    scored on both sets of positions are shown on all.
     """
     rows = _shown_rows(run.results["scores"], run.domains)
     every = len(rows) <= FEW_ROWS

@@ -15,6 +15,7 @@ import pytest
 
 from probekit.errors import RunError
 from probekit.reports import render
+from probekit.reports.analysis.page_budget import MOST_PAGE
 from probekit.reports.components.visible_text import clean
 from support.pages import shared_pages
 from support.pages.parsed_pages import Page
@@ -134,6 +135,19 @@ def test_a_large_run_stays_under_two_megabytes() -> None:
     page = render(run, passages(size, Held(others=3000)))
     assert len(page.encode()) < 1_900_000
     assert re.search(r"kept for the first \d+ tokens of each passage", page)
+
+
+@pytest.mark.slow
+def test_of_many_offsets_long_tables_show_some_and_the_map_and_the_readout_gap_all() -> None:
+    size = Size(layers=7, offsets=32, seeds=0, families=("linear",))
+    html = render(results(size), passages(size, Held(tokens=150)))
+    assert len(html.encode()) < MOST_PAGE
+    assert "offsets t+1 to t+32 ·" in html
+    told = "Shown are t+1, t+2, t+3, t+4, t+8, t+16 and t+32; all offsets are in results.json."
+    assert html.count(told) == 4
+    for name, offsets in (("map", 32), ("specialization", 32), ("domains", 7), ("sequences", 6)):
+        part = html.split(f'id="h-{name}"')[1].split("<h2 ")[0]
+        assert len({*re.findall(r">(t\+\d+)<", part)}) == offsets, name
 
 
 @pytest.mark.slow
