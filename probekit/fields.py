@@ -32,7 +32,9 @@ def require_kind(field: Field[Any], value: object) -> None:
     """
     allowed = kinds(field.type)
     if not any(_is_kind(value, kind) for kind in allowed):
-        shown = " or ".join(_described(kind) for kind in allowed)
+        # What a list may hold may stand alone: that is said once.
+        items = [get_args(kind)[0] for kind in allowed if get_origin(kind) is tuple]
+        shown = " or ".join(_described(kind) for kind in allowed if kind not in items)
         raise SettingsError(f"{flag(field)} must be {shown}, got {value!r}")
 
 

@@ -20,6 +20,7 @@ COMMAND = "# Settings of probekit "
 
 Family = Literal["linear", "linear-full", "linear-lowrank", "concat", "mlp", "sklearn"]
 Further = Literal["jacobian-lens", "mask-token", "transplant"]
+Site = Literal["resid_post", "resid_mid", "attn_out", "mlp_out"]
 
 TOKENS_ELSEWHERE = 200_000
 # Positions of each text that are marginalized by default, and fewer where each takes a CPU long:
@@ -185,7 +186,8 @@ class Settings(RunSettings):
     Attributes:
         layers: Layers to read, or `all`. Unset, all are read, but on a CPU no more than eleven of a
             model whose unembedding is large, from the first to the last.
-        site: Where in a block: `resid_post`, `resid_mid`, `attn_out` or `mlp_out`.
+        site: Where in a block: `resid_post`, `resid_mid`, `attn_out`, `mlp_out`, or several. All is
+            measured at the first; at the others are linear probes alone, set beside its own.
         probe: Families of probes; `linear`, of which the findings are made, is always among them.
         readout: Further readouts, from the model alone: `jacobian-lens`, `mask-token` and, of the
             positions that are marginalized, `transplant`, which is fed the tokens between.
@@ -204,7 +206,7 @@ class Settings(RunSettings):
     """
 
     layers: tuple[int, ...] | Literal["all"] = ()
-    site: Literal["resid_post", "resid_mid", "attn_out", "mlp_out"] = "resid_post"
+    site: tuple[Site, ...] | Site = "resid_post"
     probe: tuple[Family, ...] = ("linear",)
     readout: tuple[Further, ...] = ()
     controls: Literal["default", "all", "none"] = "default"
@@ -218,6 +220,13 @@ class Settings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.sites or len(set(self.sites)) < len(self.sites):
+            raise SettingsError(
+                f"--site must name one place in a block or several, each once, got {self.site}"
+            )
+        if len(self.sites) == 1:
+            # One place has one spelling: the same run has the same settings.
+            object.__setattr__(self, "site", self.sites[0])
         largest = LARGEST_SEED - self.seeds + 1
         if self.seed > largest:
             raise SettingsError(
@@ -228,16 +237,21 @@ class Settings(RunSettings):
                 f"--marginal-offsets must be at most --offsets {self.offsets}, got "
                 f"{self.marginal_offsets}: ask for more offsets or marginalize fewer"
             )
-        if self.readout and self.site != "resid_post":
+        if self.readout and self.sites[0] != "resid_post":
             raise SettingsError(
                 f"--readout {self.readout[0]} reads the residual stream: it needs --site "
-                f"resid_post, got {self.site}"
+                f"resid_post, or that place first of several, got {','.join(self.sites)}"
             )
         if "mask-token" in self.readout and self.offsets == 1:
             raise SettingsError(
                 "--readout mask-token predicts the tokens from t+2 on: it needs --offsets 2 or "
                 "more, got 1. The model itself is what is read of t+1"
             )
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The places in a block that are read, the run's own first."""
+        return self.site if isinstance(self.site, tuple) else (self.site,)
 
     @property
     def marginalized(self) -> int:

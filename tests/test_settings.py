@@ -57,6 +57,14 @@ def test_settings_come_back_from_run_toml(given_: dict[str, Any]) -> None:
     assert Settings.from_mapping(tomllib.loads(settings.as_toml())) == settings
 
 
+def test_one_site_is_written_as_it_always_was_and_several_as_a_list() -> None:
+    one, same = Settings(site="mlp_out"), Settings.from_mapping({"site": ["mlp_out"]})
+    assert (one, 'site = "mlp_out"' in one.as_toml()) == (same, True)
+    several = Settings(site=("mlp_out", "attn_out"), readout=())
+    assert several.sites == ("mlp_out", "attn_out")
+    assert Settings.from_mapping(tomllib.loads(several.as_toml())) == several
+
+
 def test_differing_fields_are_named() -> None:
     assert Settings(offsets=2, seed=1).differing(Settings(seed=2)) == ["offsets", "seed"]
 
@@ -83,6 +91,15 @@ def test_an_unknown_key_gets_the_nearest() -> None:
         ({"seed": 2**63}, "--seed must be at most"),
         ({"limit": 10**30}, f"--limit must be at most {2**63 - 1}, got 1000"),
         ({"block": 10**8}, "--block must be at most 1048576, got 100000000"),
+        (
+            {"site": ["mlp_out", "mlp_out"]},
+            r"--site .* several, each once, got \('mlp_out', 'mlp_out'",
+        ),
+        ({"site": []}, r"--site must name one place in a block or several"),
+        (
+            {"site": ["attn_out", "resid_post"], "readout": ["mask-token"]},
+            "that place first of several, got attn_out,resid_post",
+        ),
         ({"model": "caf\udce9"}, r"--model must be text in UTF-8, got 'caf\\udce9'"),
     ],
 )
@@ -98,6 +115,11 @@ KINDS: dict[str, tuple[Any, str]] = {
     "text": ("a.txt", "--text must be a list, each text in UTF-8, got 'a.txt'"),
     "limit": ("a", "--limit must be int or unset, got 'a'"),
     "nucleus": ("a", "--nucleus must be a number, got 'a'"),
+    "site": (
+        ["resid"],
+        "--site must be a list, each one of resid_post, resid_mid, attn_out, mlp_out, got "
+        "('resid',)",
+    ),
     "marginal": ("none", "--marginal must be one of nucleus, top, off, got 'none'"),
 }
 

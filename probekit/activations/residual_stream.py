@@ -32,9 +32,9 @@ from probekit.activations.transformer_bridge import bridged
 from probekit.errors import RunError, SettingsError
 from probekit.models.anatomy import Anatomy
 from probekit.readout import Seen
+from probekit.settings import Site
 from probekit.shapes import Resid, TokenIds
 
-Site = Literal["resid_post", "resid_mid", "attn_out", "mlp_out"]
 Store = Literal["live", "memory", "device", "disk"]
 
 

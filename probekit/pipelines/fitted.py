@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 import pandas as pd
 import torch
 
-from probekit.activations.residual_stream import Site, stream
+from probekit.activations.residual_stream import stream
 from probekit.data.token_text import spell
 from probekit.errors import DataError
 from probekit.models.as_found import plain_torch
 from probekit.models.loading import Loaded, longest
 from probekit.probes.probe import Probes
+from probekit.settings import Site
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -92,6 +92,7 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
     batch_size: int | Literal["auto"] = "auto",
     scratch: Path | None = None,
     n_ranks: int = 1,
+    n_sites: int = 1,
 ) -> Plan:
     """Plan a run.
 
@@ -104,6 +105,8 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
         batch_size: Blocks in a forward pass; `auto` for as many as suit the memory.
         scratch: An existing folder for residuals that memory has no room for.
         n_ranks: Processes that share the layers.
+        n_sites: Places in a block; the further ones are read one after another, beside the first,
+            from layer 1 on.
     """
     device = anatomy.unembedding.device
     logits = block * anatomy.vocab_size * 4 * LOGIT_COPIES
@@ -112,7 +115,8 @@ def make(  # noqa: PLR0913 -- what is read, how far, and what the machine has ro
     share = math.ceil(len(layers) / n_ranks)
     captured = min(len(layers), share + 1)  # the last layer is everyone's
     kept = n_blocks * block * captured * anatomy.d_model * anatomy.unembedding.element_size()
-    cells = len(layers) * offsets
+    kept *= min(n_sites, 2)
+    cells = (len(layers) + (n_sites - 1) * sum(layer > 0 for layer in layers)) * offsets
     parameters = cells * (anatomy.d_hidden**2 + anatomy.d_hidden + anatomy.vocab_size)
     each = waves.cell_bytes(anatomy)
     wave = waves.wave_size(share * offsets, each, anatomy)

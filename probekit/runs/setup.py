@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from probekit.activations.residual_stream import ResidualStream, Site, stream
+from probekit.activations.residual_stream import ResidualStream, stream
 from probekit.checks import Check
 from probekit.data import dataset
 from probekit.data.blocks import Blocks, TokenizedDocument, blocks_by_split, shortened
@@ -26,6 +26,7 @@ from probekit.settings import (
     TOKENS_ELSEWHERE,
     AnySettings,
     RunSettings,
+    Site,
 )
 
 # What is read by default on a CPU of a model whose unembedding has more values than this; GPT-2's
@@ -121,7 +122,7 @@ def prepare(
     loaded: Loaded,
     settings: RunSettings,
     layers: Sequence[int] | Literal["all"] = (),
-    site: Site = "resid_post",
+    sites: Sequence[Site] = ("resid_post",),
     scratch: Path | None = None,
     ranks: Ranks | None = None,
 ) -> Setup:
@@ -131,17 +132,17 @@ def prepare(
         loaded: Model and tokenizer.
         settings: Settings of the run.
         layers: Layers to read; `all`, or none, for all.
-        site: Where in a block they are read.
+        sites: Where in a block they are read; what layers there are, the first decides.
         scratch: An existing folder for residuals that memory has no room for.
         ranks: This process among those that share the work: they go by the plan of the first.
 
     Raises:
-        ModelError: If the model is not understood or takes no block this long.
+        ModelError: If the model is not understood, takes no block this long or has no such site.
         DataError: If the text cannot be used as asked.
         SettingsError: If layers or offsets are out of range.
     """
     anatomy = find_anatomy(loaded.model)
-    layers = _layers(layers, site, anatomy.n_layers)
+    layers = _layers(layers, sites[0], anatomy.n_layers)
     block = _block(loaded, settings)
     documents, rows, warnings = dataset.read(loaded.tokenizer, settings, block)
     ends = loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id
@@ -150,17 +151,26 @@ def prepare(
     block = shortened(block, documents, loaded.tokenizer)
     parting = separator.choose(loaded, documents, settings, block)
     blocks = blocks_by_split(documents, parting.separator, block, settings.offsets)
+    _require_sites(loaded, anatomy, blocks["test"], sites)
     n_blocks = sum(len(part.token_ids) for part in blocks.values())
     size = settings.batch_size
     ranks = ranks or Ranks()
     made = plan.make(
         anatomy, n_blocks, block, layers, settings.offsets,
-        batch_size=size, scratch=scratch, n_ranks=ranks.count,
+        batch_size=size, scratch=scratch, n_ranks=ranks.count, n_sites=len(sites),
     )  # fmt: skip
     # A batch of another size would round differently.
     another = plan.room_for_another(loaded.model)
     made = ranks.same(lambda: replace(made, another=another))
     return Setup(loaded, anatomy, documents, blocks, rows, warnings, layers, made, parting, scratch)
+
+
+def _require_sites(loaded: Loaded, anatomy: Anatomy, test: Blocks, sites: Sequence[Site]) -> None:
+    """Raise unless one block can be read at each site, before anything else is measured there."""
+    for site in sites:
+        if site != "resid_post":
+            block, last = test.token_ids[:1], (anatomy.n_layers,)
+            next(iter(stream(loaded.model, anatomy, block, last, batch_size=1, site=site)))
 
 
 def require_analysable(checks: Sequence[Check]) -> list[dict[str, str]]:

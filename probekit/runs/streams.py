@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from probekit.activations.residual_stream import ResidualStream, Site
+from probekit.activations.residual_stream import ResidualStream
 from probekit.data.documents import Split
 from probekit.progress import bar
 from probekit.readout import Seen
 from probekit.runs.ranks import number_and_count
 from probekit.runs.setup import Setup
+from probekit.settings import Site
 
 SITE_OF_MODEL: Site = "resid_post"
 

@@ -3,6 +3,7 @@
 controls    probe against the same probe on permuted targets, and on models whose blocks are
             untrained
 families    the best probe of each family against the best linear one
+sites       the best linear probe at each place in a block against that at the first
 sequences   several offsets together: top-1 at each, at all so far, and given those before; how
             many tokens in a row are right, which is how many of a draft are accepted; the
             ceiling's total correlation is what no independent predictions of them can know
@@ -141,6 +142,32 @@ def _best(validation: Rates, readout: str, offset: int) -> int | None:
     if not validation.layers(readout, offset):
         return None
     return validation.best_layer(readout, offset)
+
+
+def sites(sums: DocumentSums, readouts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield `sites` of results.json: the best layer at each place in a block against the first's.
+
+    The layer is chosen on validation; the floor is the same for all.
+
+    Args:
+        sums: What was scored on validation and test.
+        readouts: By site, the readout that its probes are; the first is what others are set beside.
+    """
+    own = next(iter(readouts.values()))
+    for domain in sums.groups:
+        validation, test = (sums.rates(domain, split, "all") for split in ("validation", "test"))
+        for offset in sorted({k for name, _, k in test.cells if name == own}):
+            floor = test.nats(*validation.token_floor(offset), offset)
+            first = test.nats(own, validation.best_layer(own, offset), offset)
+            for site, readout in readouts.items():
+                layer = validation.best_layer(readout, offset)
+                nats = test.nats(readout, layer, offset)
+                yield (
+                    {"site": site, "layer": layer, "offset": offset, "domain": domain}
+                    | test.columns("nats", nats)
+                    | test.columns("bits_given_token", v_information_bits(floor, nats))
+                    | test.columns("bits_over_first", v_information_bits(first, nats))
+                )
 
 
 def sequences(sums: DocumentSums, target: str) -> Iterator[dict[str, Any]]:

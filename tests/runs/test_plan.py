@@ -30,6 +30,14 @@ def test_a_plan_counts_by_hand(anatomy: Anatomy) -> None:
     assert made.store_bytes == 160 * 2 * d * 4
 
 
+def test_further_sites_are_planned_from_layer_1_on_one_beside_the_first(anatomy: Anatomy) -> None:
+    one, three = (
+        plan.make(anatomy, 10, 16, (0, 1, 3), offsets=2, batch_size=4, n_sites=n) for n in (1, 3)
+    )
+    assert (one.n_cells, three.n_cells) == (6, 6 + 2 * 4)
+    assert three.store_bytes == 2 * one.store_bytes
+
+
 def test_the_batch_follows_free_memory(anatomy: Anatomy, monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(free: int) -> plan.Plan:
         monkeypatch.setattr(plan, "free_bytes", lambda _: free)

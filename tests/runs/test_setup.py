@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from probekit.checks import Check
 from probekit.errors import ModelError
+from probekit.models.loading import wrap
 from probekit.runs.setup import (
     Setup,
     load_model,
@@ -19,6 +20,7 @@ from probekit.runs.setup import (
 )
 from probekit.settings import Settings
 from support import tiny_run
+from support.architectures import build
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def prepared(asked: dict[str, Any]) -> Any:
     def prepared(**more: Any) -> Setup:
         settings = Settings.from_mapping({**asked, **more})
         settings = with_machine_defaults(settings, loaded)
-        return prepare(loaded, settings, settings.layers, settings.site)
+        return prepare(loaded, settings, settings.layers, settings.sites)
 
     return prepared
 
@@ -36,6 +38,7 @@ def prepared(asked: dict[str, Any]) -> Any:
 def test_all_layers_are_read_unless_told_and_the_last_one_always(prepared: Any) -> None:
     assert prepared().layers == (0, 1, 2)
     assert prepared(site="attn_out").layers == (1, 2)
+    assert prepared(site=("resid_post", "attn_out")).layers == (0, 1, 2)
     assert prepared(layers="all").layers == (0, 1, 2)
     assert prepared(layers=(0,)).layers == (0, 2)
 
@@ -92,3 +95,12 @@ def test_a_failed_check_forbids_an_analysis_unless_it_is_advice() -> None:
     fatal = Check("decoding", False, 2.0, 1.0, "Not its logits.")
     with pytest.raises(ModelError, match=r"cannot be analysed: Not its logits\."):
         require_analysable([advice, fatal])
+
+
+def test_a_further_site_that_a_model_does_not_have_is_refused_before_anything_is_measured(
+    asked: dict[str, Any],
+) -> None:
+    settings = Settings.from_mapping({**asked, "site": ["resid_post", "resid_mid"]})
+    parallel = wrap(build("gpt_neox"), tiny_run.tokenizer())
+    with pytest.raises(ModelError, match=r"does not name resid_mid in .* parallel"):
+        prepare(parallel, with_machine_defaults(settings, parallel), (), settings.sites)

@@ -107,6 +107,26 @@ def test_the_layer_of_a_family_is_chosen_on_validation() -> None:
     assert gains == pytest.approx([0, 1, -1])
 
 
+def test_the_layer_of_a_site_is_chosen_on_validation_and_set_beside_the_first_site() -> None:
+    bit = math.log(2)
+    found = sums(
+        both({
+            ("linear", 1): (2.0, 2.0), ("linear", 2): (3.0, 1.0), ("skip-bigram", None): (3.0, 3.0),
+            ("attn_out", 1): (2.4, 2.0 + bit), ("attn_out", 2): (2.5, 1.0),
+            ("mlp_out", 1): (2.5, 9.0), ("mlp_out", 2): (2.4, 2.0 - bit),
+        })
+    )  # fmt: skip
+    names = {"resid_post": "linear", "attn_out": "attn_out", "mlp_out": "mlp_out"}
+    table = {row["site"]: row for row in contrasts.sites(found, names)}
+    assert [table[site]["layer"] for site in names] == [1, 1, 2]
+    more = [table[site]["bits_over_first"] for site in names]
+    assert more == pytest.approx([0, -1, 1])
+    beyond = [table[site]["bits_given_token"] * bit for site in names]
+    assert beyond == pytest.approx([1, 1 - bit, 1 + bit])
+    # Paired: documents of different difficulty make no doubt of a constant difference.
+    assert table["mlp_out"]["bits_over_first_low"] == pytest.approx(1)
+
+
 def test_a_conditional_accuracy_is_a_share_of_those_that_were_right_before() -> None:
     at: dict[str, Any] = {"positions": "marginal"}
     found = sums(

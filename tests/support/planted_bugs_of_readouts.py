@@ -71,4 +71,24 @@ MUTATIONS = (
             "::test_where_all_paths_are_looked_at_the_sum_is_exact[1-343]",
         ),
     ),
+    Mutation(
+        "a further site is read at the run's own",
+        "probekit.pipelines.analysis.scores.sites",
+        "Inputs(Streams(setup, own, site), inputs.targets)",
+        "Inputs(Streams(setup, own, settings.sites[0]), inputs.targets)",
+        (
+            "tests/pipelines/analysis/test_sites.py"
+            "::test_each_site_reads_what_was_planted_there_and_nothing_else",
+        ),
+    ),
+    Mutation(
+        "the layer of a site is chosen on test",
+        "probekit.scoring.contrasts",
+        "                layer = validation.best_layer(readout, offset)",
+        "                layer = test.best_layer(readout, offset)",
+        (
+            "tests/scoring/test_contrasts.py"
+            "::test_the_layer_of_a_site_is_chosen_on_validation_and_set_beside_the_first_site",
+        ),
+    ),
 )

@@ -109,13 +109,13 @@ def _run(loaded: Loaded, settings: Settings, folder: Path, overwrite: bool, say:
     ranks = joined()
     if ranks.same(lambda: is_finished(folder, settings, overwrite)):
         finished = load(folder)
-        now = prepare(loaded, settings, settings.layers, settings.site)
+        now = prepare(loaded, settings, settings.layers, settings.sites)
         require_unchanged(folder, finished.results, now.fingerprint, now.text)
         say(f"{folder} holds this run already")
         return finished
     journal = Journal(folder / "log.jsonl" if ranks.first else None, say)
     with journal.stage("prepare"):
-        setup = prepare(loaded, settings, settings.layers, settings.site, folder, ranks)
+        setup = prepare(loaded, settings, settings.layers, settings.sites, folder, ranks)
         test = setup.blocks["test"]
         of_model = doctor.check_model(loaded, setup.anatomy, test.token_ids, test.valid(1))
         checks = [*of_model, setup.parting.check, *causality.checks(setup, settings)]
@@ -144,13 +144,13 @@ def _report(
     settings, journal = measured.settings, stages.journal
     left_out = fits.left_out(settings, measured.setup, list(measured.probes))
     fitted = ((fit.name, probes.probes) for fit, probes in measured.probes.items())
-    warnings = [*warnings, *left_out, *fits.unconverged(fitted)]
+    warnings = [*warnings, *left_out, *fits.unconverged(fitted), *measured.sites.warnings]
     findings = verdict.findings(
         measured.sums,
         measured.setup.anatomy.n_layers,
         settings.offsets,
         verdict.Beside(measured.ceiling_errors, more_text.clauses(measured.learning)),
-        at_output=settings.site == SITE_OF_MODEL,
+        at_output=settings.sites[0] == SITE_OF_MODEL,
         target=settings.target,
     )
     document = assembly.document(measured, findings, checks, warnings, journal)
@@ -162,13 +162,13 @@ def _report(
 def _resolved(settings: Settings, loaded: Loaded) -> Settings:
     """Return settings with what depends on machine and model made plain."""
     settings = with_machine_defaults(settings, loaded)
-    return replace(settings, layers=settings.layers or spread_layers(loaded, settings.site))
+    return replace(settings, layers=settings.layers or spread_layers(loaded, settings.sites[0]))
 
 
 def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
     """Return what a run would take, line by line, without running it."""
     settings = _resolved(settings, loaded)
-    setup = prepare(loaded, settings, settings.layers, settings.site, Path.cwd())
+    setup = prepare(loaded, settings, settings.layers, settings.sites, Path.cwd())
     further.require(settings, setup)
     plan = f"{setup.plan.line()} {estimate.line(estimate.seconds(setup, settings))}"
     return [plan, *setup.lines]
@@ -177,7 +177,7 @@ def dry_run(loaded: Loaded, settings: Settings) -> list[str]:
 def examine(loaded: Loaded, settings: Settings) -> list[Check]:
     """Check every assumption on this model, and the branch engine on its first test block."""
     settings = _resolved(settings, loaded)
-    setup = prepare(loaded, settings, settings.layers, settings.site)
+    setup = prepare(loaded, settings, settings.layers, settings.sites)
     token_ids = setup.blocks["test"].token_ids
     checks = doctor.check_model(loaded, setup.anatomy, token_ids)
     of_text = [setup.parting.check, *lost_text.checks(setup.documents)]
@@ -190,7 +190,7 @@ def _write(folder: Path, measured: Measured, document: dict[str, Any], page: str
     for fit in measured.probes:
         # Where a family is fitted with several seeds, the first one's probes are kept.
         if fit.name == fit.family and fit.seed == measured.settings.seed:
-            about = fits.notes(fit, setup, measured.settings.site)
+            about = fits.notes(fit, setup, measured.settings.sites[0])
             save = partial(write_probes, measured.probes[fit], metadata=about)
             files.write(folder / _probes_file(fit.family), save)
     files.write(folder / "scores.parquet", measured.sums.named().to_parquet)
@@ -242,4 +242,4 @@ def load_probes(
         raise ModelError(f"{error}. {way_out}") from None
     path = finished.folder / _probes_file(family)
     probes = read_probes(path, find_anatomy(loaded.model), loading.fingerprint(loaded))
-    return FittedProbes(**vars(probes), loaded=loaded, site=finished.settings.site)
+    return FittedProbes(**vars(probes), loaded=loaded, site=finished.settings.sites[0])

@@ -40,11 +40,11 @@ def checks(setup: Setup, settings: Settings) -> list[Check]:
     """
     if settings.causal == "none":
         return []
-    if settings.offsets < 2 or settings.target != "text" or settings.site != SITE_OF_MODEL:
+    if settings.offsets < 2 or settings.target != "text" or settings.sites[0] != SITE_OF_MODEL:
         raise SettingsError(
             "--causal takes out what is read of t+2 … at resid_post and scores tokens of the text: "
             f"--offsets 2 or more, --target text, --site resid_post; got --offsets "
-            f"{settings.offsets}, --target {settings.target}, --site {settings.site}"
+            f"{settings.offsets}, --target {settings.target}, --site {settings.sites[0]}"
         )
     middle = setup.anatomy.n_layers // 2
     token_ids = setup.blocks["test"].token_ids[0].to(setup.loaded.model.device)

@@ -58,7 +58,7 @@ def marginalize_run(
 def _adapts(setup: Setup, settings: Settings, linear: Probes, scores: pd.DataFrame) -> bool:
     """Whether the (L, 1) probe can stand in for the output layer, and beats it by much."""
     last = setup.anatomy.n_layers
-    at_output = settings.site == SITE_OF_MODEL and setup.anatomy.softcap is None
+    at_output = settings.sites[0] == SITE_OF_MODEL and setup.anatomy.softcap is None
     if (last, 1) not in linear.probes or not at_output:
         return False
     plain = sums(setup, settings, scores, [])

@@ -9,15 +9,14 @@ from probekit.checks import Check
 from probekit.pipelines.analysis import causality, more_text
 from probekit.pipelines.analysis.breakdown import by_class
 from probekit.pipelines.analysis.measure import Measured
+from probekit.pipelines.analysis.scores.scorer import PLACES
 from probekit.pipelines.analysis.verdict import Findings
 from probekit.progress import Journal
 from probekit.readout import CONCAT, CONTROL, LENS, LINEAR
+from probekit.reports.analysis.sites import site_sentence
 from probekit.runs.folder import SCHEMA
 from probekit.runs.metadata import model_row, run_row
 from probekit.scoring import contrasts
-
-# Where every readout is scored: split and set of positions.
-SCORED = (("test", "all"), ("test", "marginal"), ("validation", "all"))
 
 
 def document(
@@ -61,6 +60,7 @@ def document(
         "codelength": measured.codelength,
         "learning": measured.learning,
         "causal": measured.causal,
+        **measured.sites.rows,
         **measured.breakdown,
         **({"horizon": findings.horizon} if findings.horizon else {}),
         **({"transplants": transplants} if transplants else {}),
@@ -74,6 +74,8 @@ def _sentences(measured: Measured, findings: Findings) -> Iterator[str]:
     yield from more_text.sentences(measured.learning)
     yield from by_class(measured.breakdown["classes"])
     yield from causality.sentences(measured.causal)
+    if rows := measured.sites.rows.get("sites"):
+        yield site_sentence(rows, min(2, measured.settings.offsets))
 
 
 def _scores(measured: Measured, findings: Findings) -> Iterator[dict[str, Any]]:
@@ -83,7 +85,7 @@ def _scores(measured: Measured, findings: Findings) -> Iterator[dict[str, Any]]:
         validation = sums.rates(domain, "validation", "all")
         offsets = range(1, measured.settings.offsets + 1)
         floors = {offset: validation.token_floor(offset) for offset in offsets}
-        for split, positions in SCORED:
+        for split, positions in PLACES:
             for seed, readouts in again.items():
                 rates = sums.rates(domain, split, positions, seed)
                 for row in rates.rows(floors):
@@ -100,7 +102,7 @@ def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -
     fit = measured.fit_of(readout)
     reads_layers = row["layer"] is not None or (fit is not None and fit.family == CONCAT)
     return {
-        "site": settings.site if reads_layers else None,
+        "site": settings.sites[0] if reads_layers else None,
         "target": readout if readout == CONTROL else settings.target,
         "n_parameters": measured.n_parameters(*cell),
         "kl_nats": _kl(measured, row, place),

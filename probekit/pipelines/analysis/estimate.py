@@ -10,6 +10,7 @@ from probekit.causal import effects
 from probekit.pipelines import further
 from probekit.pipelines.analysis import causality, fits, learning
 from probekit.pipelines.analysis.inspection import inspect_passages
+from probekit.pipelines.analysis.scores import sites
 from probekit.readout import JACOBIAN_LENS, MASK_TOKEN, RANDOM
 from probekit.runs import ceiling, plan
 from probekit.runs.setup import Setup
@@ -34,6 +35,7 @@ HALVES = {
     "controls": "--controls none",
     "scores": "fewer --layers or --max-tokens",
     "learning": "half the --max-tokens",
+    "further sites": "fewer of --site, --layers or --max-tokens",
     "causal": "--causal best, or half the --max-tokens",
     "Jacobian lens": "--layers from the middle on",
     "mask tokens": "half the --offsets or --max-tokens",
@@ -71,6 +73,10 @@ def seconds(setup: Setup, settings: Settings) -> dict[str, float]:
         "scores": loss * read * (tokens["test"] + tokens["validation"]),
         "learning": cell * few,
     }
+    if elsewhere := sites.planned(settings, setup.layers).values():
+        scored = loss * (tokens["test"] + tokens["validation"])
+        cells = sum(len(fit.layers) * len(fit.offsets) for fit in elsewhere)
+        found["further sites"] = (cell + scored) * cells
     found |= further.seconds(settings, setup, token)
     return found | _causal(setup, settings, token) | _marginalization(setup, settings, token)
 
@@ -90,7 +96,7 @@ def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str
     n_positions = int(ceiling.scored_positions(setup, settings)["marginal"].sum())
     each = token * settings.max_branches * (settings.marginalized - 1)
     found = {"marginalization": each * n_positions * BRANCH_TOKENS}
-    if setup.anatomy.softcap is None and settings.site == SITE_OF_MODEL:
+    if setup.anatomy.softcap is None and settings.sites[0] == SITE_OF_MODEL:
         # Only where the probe of the last layer turns out to beat the output by much.
         found[ADAPTED] = each * n_positions * ADAPTED_TOKENS
     shown = inspect_passages.most_tokens(setup, settings)

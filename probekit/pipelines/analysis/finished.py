@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.hub import local
+from probekit.readout import LINEAR
 from probekit.reports.cards import InFolder
 from probekit.runs.folder import DOCUMENTS, PASSAGES, RESULTS, SCHEMA, read_settings
 from probekit.runs.own_files import SETTINGS
@@ -29,6 +30,13 @@ class Run(InFolder):
     def scores(self) -> pd.DataFrame:
         """The scores, one row a readout, layer, offset, domain, split and set of positions."""
         return pd.DataFrame(self.results["scores"]).astype({"layer": "Int64"})
+
+    @cached_property
+    def site_scores(self) -> pd.DataFrame:
+        """The scores of linear probes at every site, the run's own first, as `scores` has them."""
+        own = [row for row in self.results["scores"] if row["readout"] == LINEAR]
+        rows = [*own, *self.results.get("site_scores", ())]
+        return pd.DataFrame(rows).astype({"layer": "Int64"})
 
     @cached_property
     def documents(self) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from probekit.pipelines.analysis import causality, ceilings, fits, learning
 from probekit.pipelines.analysis.breakdown import Rows, break_down
 from probekit.pipelines.analysis.fits import Fit, Inputs
 from probekit.pipelines.analysis.inspection import inspect_passages
-from probekit.pipelines.analysis.scores.scorer import Scorer
+from probekit.pipelines.analysis.scores import sites
+from probekit.pipelines.analysis.scores.scorer import ORDER, Scorer
 from probekit.probes import ngram
 from probekit.probes.controls import kept_share
 from probekit.probes.logit_lens import divergences
@@ -53,6 +54,7 @@ class Measured:
         nucleus_sizes: Rows of `branching` in results.json: how many tokens the next might be.
         codelength: Rows of `codelength` in results.json.
         causal: Rows of `causal` in results.json.
+        sites: What was measured at further places in a block.
         learning: Rows of `learning` in results.json.
         passages: Content of passages.json.
         kept: By offset, the share of training positions where permuting leaves a target alone.
@@ -69,6 +71,7 @@ class Measured:
     breakdown: Rows
     codelength: list[dict[str, Any]]
     causal: list[dict[str, Any]]
+    sites: sites.Sites
     learning: list[dict[str, Any]]
     passages: dict[str, Any]
     kept: Mapping[int, float]
@@ -117,12 +120,11 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         stages: What is finished already, and where what is finished now is kept.
     """
     own = tuple(sorted({*stages.ranks.share(setup.layers), setup.anatomy.n_layers}))
-    inputs = Inputs(Streams(setup, own, settings.site), _targets(setup, settings, stages))
+    inputs = Inputs(Streams(setup, own, settings.sites[0]), _targets(setup, settings, stages))
     ngrams, positions = _ngrams(inputs), scored_positions(setup, settings)
     planned = list(fits.planned(settings, setup.layers, setup.plan.another))
     scored = partial(Scorer(inputs, positions, stages, settings).table, ngrams, planned)
-    order = ["turn", "split", "layer", "offset", "positions", "document"]
-    scores = stages.shared_table("scores", scored, order).drop(columns="turn")
+    scores = stages.shared_table("scores", scored, ORDER).drop(columns="turn")
     # As it was scored: where a run goes on, there may be more room than there was.
     names = set(scores["readout"])
     planned = [fit for fit in fits.planned(settings, setup.layers) if fit.name in names]
@@ -144,6 +146,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         ceilings=marginalized,
         codelength=_codelength(inputs, settings, stages),
         causal=causality.measured(inputs, settings, sums, whole[0], ngrams[0], stages),
+        sites=sites.measured(inputs, settings, positions, scores, stages),
         learning=learning.measured(inputs, settings, sums, whole, positions, stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
@@ -161,11 +164,12 @@ def stage_count(setup: Setup, settings: Settings) -> int:
         settings.codelength,
         settings.causal != "none",
         settings.target == "model",
-        settings.site == SITE_OF_MODEL,
+        settings.sites[0] == SITE_OF_MODEL,
     )
     return (
         len(list(fits.planned(settings, setup.layers, setup.plan.another)))
         + always
+        + 2 * len(settings.sites[1:])  # the fits and scores of each
         + sum(sometimes)
     )
 

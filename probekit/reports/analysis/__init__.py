@@ -9,6 +9,7 @@ breakdown     classes of targets and calibration
 contrasts     controls, probe families, several tokens
 curves        curves over layers and the lens' divergence
 horizon       bits against offset
+sites         bits by layer at each place in a block
 learning      loss by training positions, codelength
 nucleus_size  how many tokens the next one might be
 layer_maps    layers by offsets as HTML tables

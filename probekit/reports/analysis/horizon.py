@@ -6,7 +6,7 @@ from functools import partial
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.figure import PageFigure
-from probekit.reports.components.line_figures import Point, draw_offsets
+from probekit.reports.components.line_figures import Point, draw_bits
 from probekit.reports.components.numbers import fixed, known
 from probekit.reports.components.rows import Row
 from probekit.reports.components.tables import Table, mark, plain, valued, word
@@ -24,7 +24,7 @@ def horizon_figure(run: RunRows) -> PageFigure | None:
     return PageFigure(
         "horizon",
         _message(rows),
-        partial(one_panel, partial(draw_offsets, series=lines)),
+        partial(one_panel, partial(draw_bits, series=lines)),
         domain=rows[0]["domain"],
         series=SERIES[: len(lines)],
         table=_table(run),

@@ -31,6 +31,7 @@ from probekit.reports.analysis.not_run import not_run
 from probekit.reports.analysis.nucleus_size import branching_table, entropy_by_position, nucleus
 from probekit.reports.analysis.page_budget import LEAST_INSPECTED, MOST_PAGE, scored_metrics
 from probekit.reports.analysis.rows import MODEL_TARGET, RunRows, index
+from probekit.reports.analysis.sites import site_figures, site_table
 from probekit.reports.analysis.specialization import next_token_table, specialization_table
 from probekit.reports.analysis.tables import (
     check_table,
@@ -138,6 +139,8 @@ def _contrasted(run: RunRows) -> dict[str, Any]:
         "kept": f"{fixed(max((100 * row['kept_share'] for row in rows), default=0.0), 1)} %",
         "draws": max(draws),
         "few_draws": min(draws) if len(draws) > 1 else None,
+        "sites": site_figures(run),
+        "site_table": site_table(run),
         "families": family_tables(run),
         "families_run": families_run(run),
         "sequences": sequence_tables(run),

@@ -133,9 +133,9 @@ def draw_positions(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
     axes.set_xlim(left=0)
 
 
-def draw_offsets(axes: "Axes", series: Sequence[Sequence[Point]]) -> None:
-    """Draw bits beyond the current token by offset, with intervals, one line style a series."""
-    dress(axes, "Offset", "Bits beyond the current token")
+def draw_bits(axes: "Axes", series: Sequence[Sequence[Point]], along: str = "Offset") -> None:
+    """Draw bits beyond the current token, with intervals, one line style a series."""
+    dress(axes, along, "Bits beyond the current token")
     whole_ticks(axes)
     axes.axhline(0.0, color=INK, linewidth=0.9)
     _banded(axes, series)

@@ -3,6 +3,7 @@
 export             SVG, PDF, PNG and CSV of a figure
 layout             small multiples and legends
 layer_maps         maps of layers by offsets
+sites              several places in a block
 analysis           the figures of a run
 comparison_panels  panels over several runs
 comparison         the figures of a comparison

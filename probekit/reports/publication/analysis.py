@@ -23,8 +23,8 @@ from probekit.reports.analysis.rows import RunRows, index
 from probekit.reports.components.colours import offset_colours
 from probekit.reports.components.line_figures import (
     LayerPanel,
+    draw_bits,
     draw_depths,
-    draw_offsets,
     draw_positions,
 )
 from probekit.reports.components.numbers import Metric
@@ -36,11 +36,13 @@ from probekit.reports.publication.layout import (
     grid,
     inner,
     kind_legend,
+    mark_series,
     marked,
     offset_legend,
     series_legend,
     thin,
 )
+from probekit.reports.publication.sites import site_drawings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +64,7 @@ def run_drawings(results: Mapping[str, Any]) -> Iterator[Drawing]:
             yield _curves(run, metric, positions, inks)
     for each in (_divergence, _horizon, _entropy, _learning):
         yield from each(run, inks)
+    yield from site_drawings(run, inks)
     yield from map_drawings(run, inks)
 
 
@@ -213,7 +216,7 @@ def _horizon(run: RunRows, inks: Sequence[str]) -> Iterator[Drawing]:
         for kind, points in lines.items()
         for offset, value, low, high in points
     ]  # fmt: skip
-    draw = partial(draw_offsets, series=list(lines.values()))
+    draw = partial(draw_bits, series=list(lines.values()))
     yield Drawing("horizon", partial(_series_figure, draw, list(lines), {}), rows, inks)
 
 
@@ -267,11 +270,5 @@ def _series_figure(
     legend = series_legend([] if alone else names, words)
     figure, (axes,) = grid(names if alone else [""], [legend], right=0.12)
     draw(axes)
-    _mark_series(axes)
+    mark_series(axes)
     return figure
-
-
-def _mark_series(axes: "Axes") -> None:
-    lines = (line for line in axes.lines if line.get_gid() == f"{MARK}series")
-    for number, line in enumerate(lines, 1):
-        marked(line, number)

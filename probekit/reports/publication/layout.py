@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from probekit.reports.components.colours import DASHES
 from probekit.reports.components.line_figures import KIND_DASHES
-from probekit.reports.components.svg import INK, ink
+from probekit.reports.components.svg import INK, MARK, ink
 from probekit.reports.publication.export import COLUMN, PAGE, drawable
 
 if TYPE_CHECKING:
@@ -128,6 +128,13 @@ def marked(line: "Line2D", number: int) -> "Line2D":
     line.set(marker=marker, markersize=_SIZES.get(marker, 3.4), markeredgewidth=0)
     line.set_markevery(max(1, math.ceil(len(np.atleast_1d(line.get_xdata())) / _MOST_MARKS)))
     return line
+
+
+def mark_series(axes: "Axes") -> None:
+    """Give each numbered line of axes its marker."""
+    lines = (line for line in axes.lines if line.get_gid() == f"{MARK}series")
+    for number, line in enumerate(lines, 1):
+        marked(line, number)
 
 
 def opened(line: "Line2D") -> "Line2D":

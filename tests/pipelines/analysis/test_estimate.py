@@ -48,6 +48,9 @@ def test_parts_are_counted_by_what_takes_them(
     assert found["mask tokens"] == pytest.approx(scored * 3 * 0.001)
     assert found["transplants"] == pytest.approx(24 * 5 * (10 + 2) * 0.001)
     assert "adapted output" not in of(setup, asked, site="attn_out")
+    # Layers 1 and 2 by two offsets, at two sites more.
+    sites = ["resid_post", "attn_out", "mlp_out"]
+    assert of(setup, asked, offsets=2, site=sites)["further sites"] == pytest.approx(8)
     assert of(setup, asked, controls="all")["controls"] > of(setup, asked)["controls"] > 0
 
 

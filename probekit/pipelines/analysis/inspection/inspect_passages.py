@@ -68,8 +68,8 @@ def _runs(
     model = logit_lens.Model(setup.anatomy)
     read = frozenset[int]().union(*(readout.layers for readout in readouts))
     of_few = replace(setup, blocks={"test": few})
-    streams = Streams(of_few, tuple(sorted(read)), settings.site)
-    if settings.site == SITE_OF_MODEL:
+    streams = Streams(of_few, tuple(sorted(read)), settings.sites[0])
+    if settings.sites[0] == SITE_OF_MODEL:
         yield [model, *readouts], streams.read("test")
     else:
         yield [model], streams.finals("test")

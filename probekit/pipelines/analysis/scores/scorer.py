@@ -18,6 +18,10 @@ from probekit.settings import Settings
 from probekit.shapes import Mask
 
 SCORED: tuple[Split, ...] = ("validation", "test")
+# Where every readout is scored: split and set of positions.
+PLACES = (("test", "all"), ("test", "marginal"), ("validation", "all"))
+# Columns by whose values rows are put in order, whoever scored them.
+ORDER = ("turn", "split", "layer", "offset", "positions", "document")
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,11 @@ class Scorer:
 
     def table(self, ngrams: Sequence[Readout], planned: Sequence[Fit]) -> pd.DataFrame:
         """Return the sums by document of all that this rank has but the ceilings."""
-        tables = [*self._fitted(planned), *self._given(ngrams)]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return _joined([*self._fitted(planned), *self._given(ngrams)])
+
+    def of_fits(self, planned: Sequence[Fit]) -> pd.DataFrame:
+        """Return the sums by document of what this rank fits alone."""
+        return _joined([*self._fitted(planned)])
 
     def _fitted(self, planned: Sequence[Fit]) -> Iterator[pd.DataFrame]:
         setup = self.inputs.streams.setup
@@ -81,3 +88,7 @@ class Scorer:
         where = self.positions if split == "test" else {"all": documents >= 0}
         where = {only: where[only]} if only else where
         return score(readouts, stream, targets, where, documents).assign(split=split)
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
