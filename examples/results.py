@@ -63,8 +63,8 @@ def tables(runs: Mapping[str, Any], drafts: Mapping[str, Row]) -> Iterator[str]:
     """Yield the lines of the tables: specialization, used or not, where it is read, drafts."""
     yield from _table(
         "What is read of t+2, beyond the current token, and whether the model uses it",
-        ("Model", "Parameters", "Best layer", "Read, bits", "Lost after the best layer, bits",
-         "Taken out, in its turn, nats", "Used?", "Minutes"),
+        ("Model", "Parameters", "Best layer", "Read, bits", "Of what the model knows, %",
+         "Lost after the best layer, bits", "Taken out, in its turn, nats", "Used?", "Minutes"),
         [_read(name, run.results) for name, run in runs.items()],
     )  # fmt: skip
     yield from _table(
@@ -84,11 +84,14 @@ def _read(name: str, results: Row) -> list[str]:
     special = _one(results["specialization"], domain=domain, offset=2)
     causal = [row for row in results["causal"] if row["best"]]
     used = _one(causal, domain=domain, offset=2, scored_offset=2)
+    # Where the output was adapted to the text, of what the model so adapted knows.
+    share = "recovered" if special["recovered_adapted"] is None else "recovered_adapted"
     return [
         f"`{name}`",
         f"{results['model']['n_parameters'] / 1e6:.1f} M",
         f"{special['best_layer']} of {results['model']['n_layers']}",
         _span(special, "read_bits"),
+        _span(special, share, 100, 0),
         _span(special, "forgotten_bits"),
         f"layer {used['layer']}: {_span(used, 'beyond_nats', 1, 3)}",
         used["verdict"],
