@@ -16,8 +16,6 @@ from probekit.pipelines.analysis.finished import Run
 from probekit.pipelines.calibration.planted_signal import Planted
 from probekit.reports.analysis.sites import site_sentence
 
-pytestmark = pytest.mark.slow
-
 # Block 1's MLP writes the token at t+2. Block 2's attention fetches that of t+1, and its MLP
 # erases the other: what it adds tells of t+2 as well.
 PLANTED = Planted(n_layers=2, planted_layer=1, erased_layer=2)
@@ -79,6 +77,7 @@ def test_what_is_decided_and_what_is_not_is_said_in_the_verdict_and_on_the_page(
     assert sentence in run.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_further_site_has_the_numbers_of_a_run_of_it_alone(run: Run, tmp_path: Path) -> None:
     alone = of_planted(tmp_path / "attn", site="attn_out")
     key = ["layer", "offset", "split", "positions"]
