@@ -94,7 +94,8 @@ def _strip(root: ElementTree.Element) -> None:
     """Drop metadata, what is unseen, namespaces, font names, needless digits and style."""
     for parent in list(root.iter()):
         for child in list(parent):
-            unseen = _bare(child.tag) == "path" and child.attrib.get("style") == "fill: none"
+            line = _bare(child.tag) == "path"
+            unseen = line and (child.attrib.get("style") == "fill: none" or not child.get("d"))
             if unseen or _bare(child.tag) in {"metadata", "style"}:
                 parent.remove(child)
     for element in root.iter():
@@ -160,13 +161,13 @@ def _style(node: ElementTree.Element) -> list[str]:
 
 
 def _unwrap(root: ElementTree.Element) -> None:
-    """Put the children of bare groups in their place, and drop empty definitions."""
+    """Put the children of bare groups in their place, and drop empty groups and definitions."""
     for parent in list(root.iter())[::-1]:
         children: list[ElementTree.Element] = []
         for child in parent:
             bare = child.tag == "g" and not child.attrib
             children += list(child) if bare else [child]
-        parent[:] = [child for child in children if child.tag != "defs" or len(child)]
+        parent[:] = [child for child in children if child.tag not in {"defs", "g"} or len(child)]
 
 
 def _references(node: ElementTree.Element) -> list[str]:

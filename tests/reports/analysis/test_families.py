@@ -59,7 +59,8 @@ def test_further_readouts_stand_beside_the_probe_at_their_best_layer() -> None:
     shown = run.score(JACOBIAN_LENS, best[1], 2, ("prose", "marginal"))["top1"]
     assert texts(table)[1][-len(FURTHER)].startswith(f"{100 * shown:.1f}")
     page = render(results)
-    assert page.count('class="o o2 further') == len(FURTHER) * page.count('class="o o2 lens')
+    panels = page.count('class="o o2 level skip-bigram')
+    assert page.count('class="o o2 further') == len(FURTHER) * panels
     assert '<i class="key s3"></i>Jacobian lens' in section(page, "curves")
     assert "<dt>Jacobian lens</dt>" in section(page, "reading")
 
