@@ -12,7 +12,7 @@ from torch import Tensor
 from probekit.data.targets import Targets
 from probekit.marginalization.branch_engine import BranchEngine
 from probekit.marginalization.continuations import Continuations
-from probekit.marginalization.importance import TargetNats, TargetSampler
+from probekit.marginalization.importance import GROUPS, TargetNats, TargetSampler
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import POSITIONS_AT_ONCE
 from probekit.readout import Seen
@@ -30,7 +30,7 @@ class NatsSampler:
         engine: Runs the branches.
         bos: Token that stands before a document, if any.
         truncation: Which paths are summed exactly.
-        n_paths: Paths of each of two halves at one position and level, beside these, at least 1.
+        n_paths: Paths of each group at one position and level, beside these, at least 1.
         seed: Seed of the draws; those of one block do not depend on the others.
     """
 
@@ -72,7 +72,7 @@ class NatsSampler:
         for block, token_ids in _blocks(stream, drawn if own is None else own):
             prefix, positions = self.engine.read(token_ids), drawn[block].nonzero()[:, 0]
             random = np.random.default_rng((self.seed, block))
-            uniform = torch.from_numpy(random.random((2, len(positions), len(offsets))))
+            uniform = torch.from_numpy(random.random((GROUPS, len(positions), len(offsets))))
             for start in range(0, len(positions), POSITIONS):
                 few = slice(start, start + POSITIONS)
                 places = positions[few]

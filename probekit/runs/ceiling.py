@@ -9,6 +9,7 @@ import pandas as pd
 
 from probekit.checks import Check
 from probekit.data.targets import Targets, draw_positions
+from probekit.marginalization.importance import GROUPS
 from probekit.marginalization.joint_paths import Truncation
 from probekit.marginalization.marginal_readout import Marginalization, Record
 from probekit.marginalization.sampled_nats import NatsSampler
@@ -111,7 +112,10 @@ def positions(
     documents = setup.blocks["test"].documents
     table = score_positions([readout], stream, targets, own, documents)
     table = table.rename(columns={"nats": "truncated_nats"})
-    bos, n_paths = setup.loaded.tokenizer.bos_token_id, max(1, settings.max_branches // 4)
+    bos, n_paths = (
+        setup.loaded.tokenizer.bos_token_id,
+        max(1, settings.max_branches // (2 * GROUPS)),
+    )
     sampler = NatsSampler(readout.engine, bos, readout.truncation, n_paths, settings.seed)
     table = table.merge(_kept(readout.records, targets), on=PLACE)
     table = table.merge(sampler.nats(stream, targets, drawn, own), on=PLACE)

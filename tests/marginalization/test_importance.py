@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probekit.marginalization.continuations import Continuations
-from probekit.marginalization.importance import TargetNats, TargetSampler, jackknifed
+from probekit.marginalization.importance import GROUPS, TargetNats, TargetSampler, jackknifed
 from probekit.marginalization.joint_paths import Truncation, estimates
 from probekit.scoring.intervals import document_bootstrap, interval
 from support.chains import ChainPrefix, sharp_chain, walk
@@ -34,7 +34,8 @@ def sampled(
     """Return the estimates for walks of shape (n, 1 + offsets), from their first token on."""
     sampler = TargetSampler(continuations(guess), truncation, n_paths)
     draw = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(2, len(tokens), tokens.shape[1] - 2, generator=draw, dtype=torch.float64)
+    size = GROUPS, len(tokens), tokens.shape[1] - 2
+    uniform = torch.rand(size, generator=draw, dtype=torch.float64)
     parts: dict[int, list[TargetNats]] = {}
     for rows in torch.arange(len(tokens)).split(4000):
         at = tokens[rows, 0], tokens[rows, 2:], uniform[:, rows]
@@ -80,7 +81,7 @@ def test_the_probability_is_unbiased_whatever_the_guess(guess: str) -> None:
     n_draws = 4000
     tokens = walk(CHAIN, torch.tensor([5, 9]), 4, seed=2).repeat_interleave(n_draws, dim=0)
     wrong = sharp_chain(TOKENS, seed=8)
-    found = sampled(tokens, 4, seed=1, guess=CHAIN if guess == "right" else wrong)
+    found = sampled(tokens, 2, seed=1, guess=CHAIN if guess == "right" else wrong)
     for offset, nats in found.items():
         for values, right in (
             (nats.nats, exact(tokens, offset)), (nats.joint_nats, joint(tokens, offset))
@@ -91,16 +92,20 @@ def test_the_probability_is_unbiased_whatever_the_guess(guess: str) -> None:
             assert float(error.mean(1).abs().max()) < {"right": 0.05, "wrong": 0.1}[guess]
         spread = (nats.nats - exact(tokens, offset)).view(2, n_draws).var(1)
         stated = nats.variance.view(2, n_draws).mean(1)
-        assert bool((stated > 0.6 * spread).all()), (offset, stated, spread)
+        assert bool((stated > 0.8 * spread).all()), (offset, stated, spread)
 
 
-def test_halves_are_combined_by_the_jackknife() -> None:
+def test_groups_are_combined_by_the_jackknife() -> None:
     nats, variance = jackknifed(torch.tensor([[0.2], [0.4]]).double())
     assert float(nats) == pytest.approx(-2 * math.log(0.3) + (math.log(0.2) + math.log(0.4)) / 2)
     assert float(variance) == pytest.approx((math.log(2) / 2) ** 2)
+    nats, variance = jackknifed(torch.tensor([[0.2], [0.4], [0.6]]).double())
+    without = -np.log([0.5, 0.4, 0.3])
+    assert float(nats) == pytest.approx(-3 * math.log(0.4) - 2 * without.mean())
+    assert float(variance) == pytest.approx(2 * without.var())
 
 
-def test_no_half_misses_a_path_that_is_kept() -> None:
+def test_no_group_misses_a_path_that_is_kept() -> None:
     n_draws, far = 2000, sharp_chain(TOKENS, seed=8)
     tokens = walk(CHAIN, torch.tensor([5, 9]), 2, seed=2).repeat_interleave(n_draws, dim=0)
     errors = []

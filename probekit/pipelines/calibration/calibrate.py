@@ -16,6 +16,7 @@ from torch import nn
 from probekit.data.blocks import Blocks
 from probekit.data.documents import Split
 from probekit.data.targets import Targets, text_targets
+from probekit.marginalization.importance import GROUPS
 from probekit.models.anatomy import Anatomy
 from probekit.pipelines.analysis.verdict import findings
 from probekit.pipelines.calibration.hidden_markov import mess3
@@ -29,7 +30,7 @@ from probekit.scoring.losses import losses, v_information_bits
 from probekit.scoring.rates import Rate, Rates
 
 # Of 6 tokens, 36 pairs and 216 triples.
-SAMPLED_PATHS = 8
+KEPT_PATHS, SAMPLED_PATHS = 8, 4
 NUCLEI = (0.5, 0.8, 0.95, 0.99)
 # Rounding that float32 may add to an exact bound.
 ROUNDING = 1e-6
@@ -166,7 +167,7 @@ def _log_probabilities(run: KnownTextRun, text: MarkovChain) -> Iterator[Calibra
 
 def _sampled(run: KnownTextRun, text: MarkovChain) -> Iterator[CalibrationResult]:
     """Yield what the ceiling by few sampled paths is off, beside three of its own errors."""
-    table = run.sampled(SAMPLED_PATHS)
+    table = run.sampled(KEPT_PATHS, SAMPLED_PATHS)
     for offset, rows in table.groupby("offset"):
         block, at = (torch.tensor(rows[name].tolist()) for name in ("block", "position"))
         state = text.states(run.blocks["test"].token_ids)[block, at]
@@ -174,7 +175,8 @@ def _sampled(run: KnownTextRun, text: MarkovChain) -> Iterator[CalibrationResult
         exact = -text.conditional(int(str(offset)))[state, target].log()
         off = float(rows["nats"].mean()) - float(exact.mean())
         error = LOG_PROBABILITY_NATS + 3 * math.sqrt(rows["variance"].sum()) / len(rows)
-        name = f"ceiling by 2 x {SAMPLED_PATHS} sampled paths less exact, nats"
+        paths = f"{KEPT_PATHS} paths and {GROUPS} x {SAMPLED_PATHS} sampled"
+        name = f"ceiling by {paths} less exact, nats"
         yield CalibrationResult(
             run.name, name, int(str(offset)), off, 0.0, -error, error, bounded=True
         )

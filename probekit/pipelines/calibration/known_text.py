@@ -135,9 +135,14 @@ class KnownTextRun:
         """Return the marginalized model."""
         return Marginalization(BranchEngine(self.model), Truncation("nucleus", nucleus, PATHS))
 
-    def sampled(self, n_paths: int) -> pd.DataFrame:
-        """Return the model's cross-entropies at the marginalized positions, by sampled paths."""
-        top = Truncation("top", max_branches=n_paths)
+    def sampled(self, n_kept: int, n_paths: int) -> pd.DataFrame:
+        """Return the model's cross-entropies at the marginalized positions, by sampled paths.
+
+        Args:
+            n_kept: Paths that are summed exactly.
+            n_paths: Paths of each group, beside these.
+        """
+        top = Truncation("top", max_branches=n_kept)
         sampler = NatsSampler(BranchEngine(self.model), None, top, n_paths, self.seed)
         return sampler.nats(self.streams["test"], self.targets["test"], self.marginalized)
 
