@@ -51,6 +51,7 @@ def sums(
     noise: float = 0.0,
     domains: list[str] | None = None,
     noisy: Sequence[Key] = (),
+    noisy_positions: Sequence[str] = ("all", "marginal"),
 ) -> DocumentSums:
     """Return scores of readouts that lose so many nats in every document, but for noise.
 
@@ -60,11 +61,13 @@ def sums(
         noise: Standard deviation over documents, in nats; of `noisy` cells alone if given.
         domains: Domain of each document.
         noisy: Cells.
+        noisy_positions: Test positions that the noise is of.
     """
     names = "readout layer offset blind positions document n nats_sum top1_sum top5_sum split"
     parts = rows(validation, "validation", "all", noise, noisy)
     for positions in ("all", "marginal"):
-        parts += rows(test, "test", positions, noise, noisy)
+        size = noise if positions in noisy_positions else 0.0
+        parts += rows(test, "test", positions, size, noisy)
     table = pd.DataFrame(parts, columns=names.split()).astype({"layer": "Int64"})
     # Of t+2 alone, that all of t+2 … are right is that it is.
     joint = table["top1_sum"].where(table["offset"] == 2)

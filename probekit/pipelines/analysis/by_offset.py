@@ -56,6 +56,9 @@ def _read(domain: DomainRates, offset: int) -> str:
     digits = 3 if domain.ceiling(offset) is None and high < 0.1 else 2  # far ahead it is little
     if high < 0:
         return f"less than the floor, by {bits((-value, -high, -low), digits)}"
+    everywhere = domain.test.summary(domain.read_everywhere(offset))
+    if low <= 0 < everywhere[1]:
+        return f"{bits(everywhere)} on all test positions"
     told = bits(read, digits)
     return f"{told}, not clear of nothing" if low <= 0 else told
 

@@ -1,7 +1,7 @@
 """What was found, in words: how far layers see, then offset by offset."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from probekit.readout import LINEAR, MARGINAL, MARGINAL_ADAPTED, MODEL, SKIP_BIGRAM, UNIGRAM
@@ -35,11 +35,8 @@ def say(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> list
         more_text: What more text would do to what is read, in words, by offset.
     """
     said = [*behind_counting(domain, horizon)]
-    known = [k for k in range(2, horizon + 1) if domain.ceiling(k) is not None]
-    if horizon > 1 and horizon not in known:
-        said += [_horizon(domain, horizon), *_of_last_known(domain, known[-1:], more_text)]
-    elif horizon > 1:
-        said += [_how_far(domain, horizon, more_text)]
+    if horizon > 1:
+        said += _how_far(domain, horizon, more_text)
     return [*said, *next_token(domain)]
 
 
@@ -99,67 +96,63 @@ def known_room(domain: DomainRates, offset: int) -> Rate | None:
     return domain.room_bits(offset, ceiling)
 
 
-def _horizon(domain: DomainRates, horizon: int) -> str:
-    """Say up to which offset all are read, on all test positions, ceiling or not."""
+def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> Iterator[str]:
+    """Yield up to which offset all are read, and how much of what is known.
+
+    How far is judged on all test positions; a share only exists where the model was marginalized,
+    which are fewer, so it may be clear of fewer offsets.
+    """
+    ahead = range(2, horizon + 1)
+    if all(domain.unread(k) for k in ahead):
+        yield "No layer reads any token ahead: no probe beats the unigram."
+        return
     reached = domain.reach(horizon)
-    spans = {k: domain.test.summary(domain.read_everywhere(k)) for k in range(2, horizon + 1)}
-    far, end = f"Layers see to t+{reached}", ""
-    if reached < horizon:
-        why = "not clear of nothing" if spans[reached + 1][1] <= 0 else "no more than the unigram"
-        end = f"of t+{reached + 1} {bits(spans[reached + 1], 3)}, {why}"
-    if reached == 1:
-        return (
-            f"Layers see no further than the next token: beyond the current token they read {end}."
-        )
-    if reached == horizon:
-        far = f"Layers see at least to t+{reached}, the farthest that was asked"
-    each, there = "of it", ""
-    if reached > 2:
-        each, there = "of each token from t+2 to there", f"of t+{reached} "
-    return (
-        f"{far}: {each} the best probe reads more than the current token tells, {there}"
-        f"{bits(spans[reached], 3)} (layer {domain.best_layer(reached)} of {domain.n_layers})"
-        f"{'; ' + end if end else ''}."
-    )
-
-
-def _of_last_known(
-    domain: DomainRates, last: Sequence[int], more_text: Mapping[int, str]
-) -> Iterator[str]:
-    """Yield how much is read of what the model knows at the last offset with a ceiling."""
-    if not last:
+    known = [k for k in ahead if domain.ceiling(k) is not None]
+    clear = [k for k in known if not domain.unread(k) and _read_where_known(domain, k)[1] > 0]
+    told = [k for k in clear if k <= reached][-1:]
+    far, beyond = _reached(domain, horizon, reached)
+    if told == [reached]:
+        there = f"{beyond}. At t+{reached}" if beyond else ". There"
+        yield f"{far}{there} {_of_probe(domain, reached, more_text)}."
+        return
+    if reached > 1:
+        read = bits(domain.test.summary(domain.read_everywhere(reached)), 3)
+        each, of = "it", ""
+        if reached > 2:
+            each, of = f"each token from t+2 to t+{reached}", f"of t+{reached} "
+        far += f": of {each} the best probe reads more than the current token tells, {of}{read}"
+        far += f" (layer {domain.best_layer(reached)} of {domain.n_layers})"
+    yield f"{far}{beyond}."
+    if not known:
         yield "What the model itself knows of tokens ahead was not measured."
-    for offset in last:
-        read = domain.marginal.summary(domain.read_bits(offset))
-        if not domain.unread(offset) and read[1] > 0:
-            yield (
-                f"Of t+{offset}, the farthest that was marginalized, the probe at layer "
-                f"{domain.best_layer(offset)} reads {_of_known(domain, offset, read)}"
-                f"{_more(more_text, offset)}."
-            )
+    for offset in told:
+        last = "that was marginalized" if offset == known[-1] else "of which a share is clear"
+        yield f"Of t+{offset}, the farthest {last}, {_of_probe(domain, offset, more_text)}."
 
 
-def _more(more_text: Mapping[int, str], offset: int) -> str:
-    return f"; {more_text[offset]}" if offset in more_text else ""
+def _reached(domain: DomainRates, horizon: int, reached: int) -> tuple[str, str]:
+    """Say how far layers see, and why no further."""
+    if reached == horizon:
+        return f"Layers see at least to t+{reached}, the farthest that was asked", ""
+    read = domain.test.summary(domain.read_everywhere(reached + 1))
+    why = "not clear of nothing" if read[1] <= 0 else "no more than the unigram"
+    less = f"{bits(read, 3)}, {why}"
+    if reached == 1:
+        return f"No layer clearly reads more of t+2 than the current token tells: {less}", ""
+    return f"Layers see to t+{reached}", f"; of t+{reached + 1} they read {less}"
 
 
-def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> str:
-    """Say at which offset something is read at all, where, and how much of what is known."""
-    ahead = [k for k in range(2, horizon + 1) if not domain.unread(k)]
-    if not ahead:
-        return "No layer reads any token ahead: no probe beats the unigram."
-    read = {k: domain.marginal.summary(domain.read_bits(k)) for k in ahead}
-    clear = [k for k in ahead if read[k][1] > 0]
-    if not clear:
-        return "No layer clearly reads more of any token ahead than the current token tells."
-    farthest = clear[-1]
-    how_far = f"Layers see at least to t+{farthest}, the farthest that was asked."
-    if farthest < horizon:
-        how_far = f"Layers see to t+{farthest}; beyond it nothing is clear."
-    return (
-        f"{how_far} There the probe at layer {domain.best_layer(farthest)} of {domain.n_layers} "
-        f"reads {_of_known(domain, farthest, read[farthest])}{_more(more_text, farthest)}."
-    )
+def _read_where_known(domain: DomainRates, offset: int) -> Span:
+    """Return what is read of an offset where the model was marginalized."""
+    return domain.marginal.summary(domain.read_bits(offset))
+
+
+def _of_probe(domain: DomainRates, offset: int, more_text: Mapping[int, str]) -> str:
+    """Say how much of what the model knows the best probe reads."""
+    more = f"; {more_text[offset]}" if offset in more_text else ""
+    read = _of_known(domain, offset, _read_where_known(domain, offset))
+    layer = f"layer {domain.best_layer(offset)} of {domain.n_layers}"
+    return f"the probe at {layer} reads {read}{more}"
 
 
 def next_token(domain: DomainRates) -> Iterator[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from probekit.pipelines.analysis.sentences import share_words
 from probekit.pipelines.analysis.verdict import Beside, Findings, findings
-from support.made_scores import LAYERS, Case, case, is_said, said_of, sums, with_cells
+from support.made_scores import LAYERS, Case, Key, case, is_said, said_of, sums, with_cells
 
 # fmt: off
 CASES = [
@@ -126,19 +126,22 @@ CASES = [
         noise=2.0,
     ),
     case("less than the floor", "linear/0/2 5.4, linear/1/2 5.3, linear/2/2 5.4, linear/3/2 5.5",
-        "No layer clearly reads more of any token ahead than the current token tells",
+        "No layer clearly reads more of t+2 than the current token tells: -0.433 bits [-0.441, "
+        "-0.424], not clear of nothing",
         "less than the floor, by 0.43 bits [0.42, 0.44] beyond a skip-bigram",
         "later layers lose 0.289 bits [0.281, 0.296] of what layer 1 reads",
     ),
     case("not clear of nothing", "linear/1/2 4.9, linear/2/2 4.95, linear/3/2 4.96",
-        "No layer clearly reads more of any token ahead than the current token tells",
+        "No layer clearly reads more of t+2 than the current token tells: 0.144 bits [-0.183, "
+        "0.490], not clear of nothing",
         "layer 1 of 3 (layers 0 to 3 cannot be told apart)",
         "0.14 bits [-0.18, 0.49], not clear of nothing beyond a skip-bigram",
         "cannot tell whether later layers lose any: 0.087 bits [-0.233, 0.384] after layer 1",
         noise=0.4,
     ),
     case("the best layer is the floor", "linear/0/2 3.4",
-        "No layer clearly reads more of any token ahead than the current token tells",
+        "No layer clearly reads more of t+2 than the current token tells: 0.000 bits [0.000, "
+        "0.000], not clear of nothing",
         "layer 0 of 3",
         "no layer reads more than the current token tells",
         "later layers lose 0.721 bits [0.716, 0.726] of what layer 0 reads",
@@ -253,3 +256,42 @@ def test_an_interval_beyond_nothing_or_all_has_its_word(
     share: tuple[float, float, float], words: str
 ) -> None:
     assert share_words(share) == words
+
+
+THIRD: dict[Key, float] = {
+    ("unigram", None, 3): 6.0,
+    ("skip-bigram", None, 3): 5.2,
+    ("marginal", None, 3): 4.0,
+    **{("linear", layer, 3): nats for layer, nats in enumerate((5.25, 4.4, 4.2, 4.5))},
+}
+
+
+def of_three_offsets(noise: float, *noisy_positions: str) -> Findings:
+    """Return what is found where the probe of t+3 is noisy on some positions."""
+    test = with_cells(THIRD)
+    held = {key: nats for key, nats in test.items() if key[0] != "marginal"}
+    noisy = [("linear", 2, 3)]
+    made = sums(test, held, noise, noisy=noisy, noisy_positions=noisy_positions)
+    return findings(made, LAYERS, horizon=3)
+
+
+def test_how_far_is_judged_on_all_positions_and_shares_where_they_are_clear() -> None:
+    found = of_three_offsets(6.0, "marginal")
+    assert found.verdict[:2] == [
+        "Layers see at least to t+3, the farthest that was asked: of each token from t+2 to t+3 "
+        "the best probe reads more than the current token tells, of t+3 1.443 bits [1.443, 1.443] "
+        "(layer 2 of 3).",
+        "Of t+2, the farthest of which a share is clear, the probe at layer 1 of 3 reads 75 % "
+        "[75 %, 75 %] of what the model itself knows beyond the current token (2.16 of 2.89 "
+        "bits).",
+    ]
+    third = found.offsets[2]
+    assert (third["read"], third["share"]) == ("1.44 bits [1.44, 1.44] on all test positions", "")
+
+
+def test_where_it_ends_is_said_with_what_is_read_of_the_next_offset() -> None:
+    found = of_three_offsets(6.0, "all", "marginal")
+    (sentence,) = (words for words in found.verdict if words.startswith("Layers see"))
+    far, _, there = sentence.partition(", not clear of nothing. ")
+    assert far.startswith("Layers see to t+2; of t+3 they read 1.443 bits [-")
+    assert there.startswith("At t+2 the probe at layer 1 of 3 reads 75 % [75 %, 75 %] of what")
