@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from probekit.causal import effects
+from probekit.marginalization.continuations import MOST_CONTINUED
 from probekit.pipelines import further
 from probekit.pipelines.analysis import causality, fits, learning
 from probekit.pipelines.analysis.inspection import inspect_passages
@@ -95,7 +96,9 @@ def _marginalization(setup: Setup, settings: Settings, token: float) -> dict[str
         return {}
     n_positions = int(ceiling.scored_positions(setup, settings)["marginal"].sum())
     each = token * settings.max_branches * (settings.marginalized - 1)
-    found = {"marginalization": each * n_positions * BRANCH_TOKENS}
+    # Beside the paths, what follows each of the likeliest tokens alone.
+    continued = token * min(MOST_CONTINUED, setup.anatomy.vocab_size)
+    found = {"marginalization": continued + each * n_positions * BRANCH_TOKENS}
     if setup.anatomy.softcap is None and settings.sites[0] == SITE_OF_MODEL:
         # Only where the probe of the last layer turns out to beat the output by much.
         found[ADAPTED] = each * n_positions * ADAPTED_TOKENS
