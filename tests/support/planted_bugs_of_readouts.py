@@ -72,6 +72,26 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "two groups of paths are drawn, too few to say their own error",
+        "probekit.marginalization.importance",
+        "GROUPS = 4",
+        "GROUPS = 2",
+        (
+            "tests/marginalization/test_importance.py"
+            "::test_the_probability_is_unbiased_whatever_the_guess[wrong]",
+        ),
+    ),
+    Mutation(
+        "how far layers see is judged where the model was marginalized",
+        "probekit.scoring.specialization",
+        "low = self.test.summary(self.read_everywhere(offset))[1]",
+        "low = self.marginal.summary(self.read_bits(offset))[1]",
+        (
+            "tests/pipelines/analysis/test_sentences.py"
+            "::test_how_far_is_judged_on_all_positions_and_shares_where_they_are_clear",
+        ),
+    ),
+    Mutation(
         "a further site is read at the run's own",
         "probekit.pipelines.analysis.scores.sites",
         "Inputs(Streams(setup, own, site), inputs.targets)",
