@@ -132,7 +132,7 @@ CASES = (
     Case(
         "angles that are none",
         configured(rope_parameters={"rope_type": "default", "rope_theta": 0}),
-        "gives this text logits that are not finite",
+        "logits that are not finite",
     ),
     Case(
         "a norm that is none", configured(rms_norm_eps=float("nan")), "logits that are not finite"

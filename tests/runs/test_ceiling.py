@@ -21,7 +21,7 @@ from probekit.settings import Settings
 def measured(asked: dict[str, Any]) -> Any:
     """Return a ceiling of few paths, and the scores of one that keeps them all."""
     settings = Settings.from_mapping(
-        asked | {"offsets": 3, "nucleus": 0.5, "max_branches": 240, "marginal_positions": 60}
+        asked | {"offsets": 3, "nucleus": 0.5, "max_branches": 480, "marginal_positions": 60}
     )
     setup = prepare(load_model(settings), settings)
     targets = text_targets(setup.blocks["test"], 3)
@@ -72,7 +72,7 @@ def test_the_ceiling_of_a_run_is_exact_where_its_paths_are_few(measured: Any) ->
     rows = {row["offset"]: row for row in found.rows}
     for offset in (2, 3):
         right = mean(exact, "nats_sum", offset)
-        # Each half has room for all other tokens, and at t+3 for those pairs that matter.
+        # Each group has room for all other tokens, and at t+3 for those pairs that matter.
         assert mean(found.table, "nats_sum", offset) == pytest.approx(right, abs=0.005)
         assert rows[offset]["nats_error"] < 0.005
         assert abs(mean(truncated, "nats_sum", offset) - right) > 0.015

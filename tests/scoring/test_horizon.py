@@ -67,7 +67,7 @@ def test_the_horizon_of_a_chain_of_lag_nine_is_where_its_closed_form_ends() -> N
         assert value == pytest.approx(known, abs=0.03)
         assert low - 0.01 <= known <= high + 0.01
     found = findings(sums, LAYERS, FARTHEST)
-    assert found.verdict[0].startswith("Layers see to t+8: of each token from t+2 to there")
+    assert found.verdict[0].startswith("Layers see to t+8: of each token from t+2 to t+8")
     assert [row["within"] for row in found.horizon] == [True] * 7 + [False] * 8
     assert domain.reach(8) == 8
     assert "at least to t+8, the farthest" in findings(sums, LAYERS, 8).verdict[0]
