@@ -112,10 +112,8 @@ def positions(
     documents = setup.blocks["test"].documents
     table = score_positions([readout], stream, targets, own, documents)
     table = table.rename(columns={"nats": "truncated_nats"})
-    bos, n_paths = (
-        setup.loaded.tokenizer.bos_token_id,
-        max(1, settings.max_branches // (2 * GROUPS)),
-    )
+    bos = setup.loaded.tokenizer.bos_token_id
+    n_paths = max(1, settings.max_branches // (2 * GROUPS))
     sampler = NatsSampler(readout.engine, bos, readout.truncation, n_paths, settings.seed)
     table = table.merge(_kept(readout.records, targets), on=PLACE)
     table = table.merge(sampler.nats(stream, targets, drawn, own), on=PLACE)

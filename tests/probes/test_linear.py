@@ -96,8 +96,8 @@ def test_every_cell_is_at_its_minimum_and_says_how_near(
         assert probe.converged
         assert probe.excess_nats <= linear.TOLERANCE_NATS
         # Honest: the estimate may be off by a factor, not by orders of magnitude.
-        # With products in float32, on a CPU that has no others, it is off by 4.1.
-        assert true <= 6 * probe.excess_nats + 1e-4
+        # With products in float32, on a CPU that has no others, 4.03 was seen.
+        assert true <= 5 * probe.excess_nats + 1e-4
 
 
 choose = CellFit.probe
@@ -119,8 +119,8 @@ def test_with_an_identity_unembedding_it_is_the_logistic_regression_of_scikit_le
             reference = LogisticRegression(C=strength, max_iter=300).fit(x, y)
             log_probs = log_softmax(reference.decision_function(held_x), axis=1)
             best = min(best, -log_probs[np.arange(len(held_y)), held_y].mean())
-        # 0.027 with products in float32, on a CPU that has no others.
-        assert held_out(fitted, TEST, *cell) <= best + 0.04
+        # With products in float32, on a CPU that has no others, 0.026 was seen.
+        assert held_out(fitted, TEST, *cell) <= best + 0.03
 
 
 def test_a_token_planted_in_one_layer_is_found_there_and_nowhere_else(

@@ -108,8 +108,7 @@ def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) ->
         return
     reached = domain.reach(horizon)
     known = [k for k in ahead if domain.ceiling(k) is not None]
-    clear = [k for k in known if not domain.unread(k) and _read_where_known(domain, k)[1] > 0]
-    told = [k for k in clear if k <= reached][-1:]
+    told = [k for k in known if k <= reached and _read_where_known(domain, k)[1] > 0][-1:]
     far, beyond = _reached(domain, horizon, reached)
     if told == [reached]:
         there = f"{beyond}. At t+{reached}" if beyond else ". There"

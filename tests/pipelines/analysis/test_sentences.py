@@ -266,17 +266,17 @@ THIRD: dict[Key, float] = {
 }
 
 
-def of_three_offsets(noise: float, *noisy_positions: str) -> Findings:
+def of_three_offsets(*noisy_positions: str) -> Findings:
     """Return what is found where the probe of t+3 is noisy on some positions."""
     test = with_cells(THIRD)
     held = {key: nats for key, nats in test.items() if key[0] != "marginal"}
     noisy = [("linear", 2, 3)]
-    made = sums(test, held, noise, noisy=noisy, noisy_positions=noisy_positions)
+    made = sums(test, held, 6.0, noisy=noisy, noisy_positions=noisy_positions)
     return findings(made, LAYERS, horizon=3)
 
 
 def test_how_far_is_judged_on_all_positions_and_shares_where_they_are_clear() -> None:
-    found = of_three_offsets(6.0, "marginal")
+    found = of_three_offsets("marginal")
     assert found.verdict[:2] == [
         "Layers see at least to t+3, the farthest that was asked: of each token from t+2 to t+3 "
         "the best probe reads more than the current token tells, of t+3 1.443 bits [1.443, 1.443] "
@@ -290,7 +290,7 @@ def test_how_far_is_judged_on_all_positions_and_shares_where_they_are_clear() ->
 
 
 def test_where_it_ends_is_said_with_what_is_read_of_the_next_offset() -> None:
-    found = of_three_offsets(6.0, "all", "marginal")
+    found = of_three_offsets("all", "marginal")
     (sentence,) = (words for words in found.verdict if words.startswith("Layers see"))
     far, _, there = sentence.partition(", not clear of nothing. ")
     assert far.startswith("Layers see to t+2; of t+3 they read 1.443 bits [-")
