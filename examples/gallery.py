@@ -31,8 +31,8 @@ def main() -> None:
     shutil.copyfile(HEADS / "report.html", GALLERY / "heads.html")
     report = ["probekit", "report", str(RUNS / "tiny-m"), "--figures"]
     subprocess.run([sys.executable, "-m", *report], check=True)
-    for figure in ("bits", "share"):
-        drawn = RUNS / "tiny-m" / "figures" / f"curves-{figure}-ceiling.png"
+    for figure, positions in (("bits", "ceiling"), ("share", "all")):
+        drawn = RUNS / "tiny-m" / "figures" / f"curves-{figure}-{positions}.png"
         shutil.copyfile(drawn, GALLERY / f"{figure}-by-layer.png")
     with sync_playwright() as playwright:
         options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}

@@ -2,8 +2,8 @@
 
 read_bits   floor minus probe within a class
 share       what the class adds to the bits read at all positions, as a share of these
-room_bits   floor minus ceiling within a class, where marginalization ran
-recovered   what is read there as a share of the room
+room_bits   what is read, and probe minus ceiling within the class where marginalization ran
+recovered   what is read as a share of the room
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,8 +92,9 @@ def _rows(sums: DocumentSums, domain: str, everything: Rates) -> Iterator[dict[s
             int(rates.n_positions[list(rates.cells).index((PROBE, layer, offset))])
             for rates in (inside, everything)
         )
-        read, total = _bits(inside, PROBE, offset), _bits(everything, PROBE, offset)
-        added = _bits(part, PROBE, offset)
+        read, total, added = (
+            _bits(rates, FLOOR, PROBE, offset) for rates in (inside, everything, part)
+        )
         share = None
         if added is not None and total is not None:
             share = added / np.where(total > 0, total, np.nan)
@@ -101,15 +102,15 @@ def _rows(sums: DocumentSums, domain: str, everything: Rates) -> Iterator[dict[s
         row["share_of_positions"] = n / of_all
         row |= inside.columns("top1", inside.rate("top1", PROBE, layer, offset))
         row |= inside.columns("read_bits", read) | everything.columns("share", share)
-        yield row | _of_ceiling(with_ceiling, offset)
+        yield row | _of_ceiling(with_ceiling, read, offset)
 
 
-def _of_ceiling(rates: Rates | None, offset: int) -> dict[str, Any]:
+def _of_ceiling(rates: Rates | None, read: Rate | None, offset: int) -> dict[str, Any]:
     columns = ("room_bits", "recovered")
-    room = None if rates is None else _bits(rates, CEILING, offset)
-    read = None if rates is None else _bits(rates, PROBE, offset)
-    if rates is None or room is None or read is None:
+    more = None if rates is None else _bits(rates, PROBE, CEILING, offset)
+    if rates is None or read is None or more is None:
         return {f"{name}{end}": None for name in columns for end in ("", "_low", "_high")}
+    room = read + more
     enough = rates.summary(room)[1] >= LEAST_ROOM_BITS
     recovered = read / np.where(room > 0, room, np.nan) if enough else None
     return rates.columns("room_bits", room) | rates.columns("recovered", recovered)
@@ -120,9 +121,8 @@ def _scored(sums: DocumentSums, domain: str, positions: str) -> bool:
     return any(domain in (ALL, sums.domains[number]) for number in chosen["document"])
 
 
-def _bits(rates: Rates, readout: str, offset: int) -> Rate | None:
-    """Return floor minus readout in bits, None where one of them has no position."""
-    if not (rates.has(FLOOR, None, offset) and rates.has(readout, None, offset)):
+def _bits(rates: Rates, worse: str, better: str, offset: int) -> Rate | None:
+    """Return what one reads more than the other in bits, None where one has no position."""
+    if not (rates.has(worse, None, offset) and rates.has(better, None, offset)):
         return None
-    floor = rates.nats(FLOOR, None, offset)
-    return v_information_bits(floor, rates.nats(readout, None, offset))
+    return v_information_bits(*(rates.nats(name, None, offset) for name in (worse, better)))

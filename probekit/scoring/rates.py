@@ -239,7 +239,8 @@ class DocumentSums:
         parts = [self._chosen(domain, split, positions, each) for each in seeds]
         cells = dict(zip(_keys(parts[0]), parts[0]["blind"], strict=True))
         column = {key: i for i, key in enumerate(cells)}
-        documents = np.unique(parts[0]["document"])
+        # Of all sets of positions, so that two sets have the same resamples.
+        documents = np.unique(self._inside(domain, split)["document"])
         rows = [np.searchsorted(documents, part["document"]) for part in parts]
         columns = [[column[key] for key in _keys(part)] for part in parts]
 
@@ -267,16 +268,20 @@ class DocumentSums:
 
     def _chosen(self, domain: str, split: str, positions: str, seed: int | None) -> pd.DataFrame:
         """Return one row a cell and document: of the first fits, or of a further seed's."""
-        table, seed = self.table, self.seed if seed is None else seed
-        seeds = np.where(table["readout"].isin(self.repeated.get(seed, set())), seed, self.seed)
-        chosen = table[(table["split"] == split) & (table["positions"] == positions)]
-        chosen = chosen[chosen["seed"] == seeds[chosen.index]]
-        if domain != ALL or ALL not in self.groups:
-            inside = [i for i, name in enumerate(self.domains) if name == domain]
-            chosen = chosen[chosen["document"].isin(inside)]
+        inside, seed = self._inside(domain, split), self.seed if seed is None else seed
+        seeds = np.where(inside["readout"].isin(self.repeated.get(seed, set())), seed, self.seed)
+        chosen = inside[(inside["positions"] == positions) & (inside["seed"] == seeds)]
         if chosen.empty:
             raise DataError(f"nothing was scored on {domain}, {split}, positions {positions}")
         return chosen
+
+    def _inside(self, domain: str, split: str) -> pd.DataFrame:
+        """Return the rows of a domain and split, of all seeds and sets of positions."""
+        inside = self.table[self.table["split"] == split]
+        if domain != ALL or ALL not in self.groups:
+            numbers = [i for i, name in enumerate(self.domains) if name == domain]
+            inside = inside[inside["document"].isin(numbers)]
+        return inside
 
 
 def _keys(table: pd.DataFrame) -> list[CellKey]:

@@ -4,9 +4,10 @@ best_layer      the layer whose linear probe has the lowest validation cross-ent
 forgotten_bits  cross-entropy at the last layer minus at the best layer, on test
 floor           the better readout of the current token alone, by validation: a skip-bigram
                 or the probe at layer 0
-read_bits       floor minus best probe, on the positions where marginalization ran
-reach           the last offset up to which all are read clearly, on all test positions
-room_bits       floor minus marginal there: what the model knows beyond the current token
+read_bits       floor minus best probe, on all test positions
+reach           the last offset up to which all are read clearly
+room_bits       read_bits, and what the ceiling knows beyond the best probe on the positions
+                where marginalization ran: what the model knows beyond the current token
 recovered       read_bits / room_bits, where the room is not too small for a ratio
 saturation      offset 1: the first layer before the last from which on the lens has 95 % of
                 the model's accuracy
@@ -111,11 +112,7 @@ class DomainRates:
 
     def late_margin(self, offset: int) -> float:
         """Return the bits below which a late loss is not worth mentioning."""
-        return max(LEAST_LOSS_BITS, LEAST_LOSS_SHARE * self.read_on_test(offset))
-
-    def read_on_test(self, offset: int) -> float:
-        """Return the bits that the best layer reads beyond the floor, on all test positions."""
-        return float(self.read_everywhere(offset)[0])
+        return max(LEAST_LOSS_BITS, LEAST_LOSS_SHARE * float(self.read_bits(offset)[0]))
 
     def _more_bits(self, layer: int, other: int, offset: int) -> Rate:
         """Return what the probe of a layer reads more than that of another, on test."""
@@ -145,7 +142,7 @@ class DomainRates:
     def ceiling(self, offset: int) -> str | None:
         """Return the ceiling to go by: with the output adapted, where that was measured."""
         for name in (MODEL,) if offset == 1 else (MARGINAL_ADAPTED, MARGINAL):
-            if self.marginal.has(name, None, offset):
+            if self.drawn(offset).has(name, None, offset):
                 return name
         return None
 
@@ -153,17 +150,13 @@ class DomainRates:
         """Return the better readout of the current token alone, by validation, and its layer."""
         return self.validation.token_floor(offset)
 
-    def at(self, offset: int) -> Rates:
-        """Return the rates where marginalization ran; on all positions at an offset it left out."""
-        return self.test if self.ceiling(offset) is None else self.marginal
+    def drawn(self, offset: int) -> Rates:
+        """Return the rates where the ceiling is known: at the next token everywhere."""
+        return self.test if offset == 1 else self.marginal
 
     def read_bits(self, offset: int) -> Rate:
-        """Return what the best probe reads beyond the floor, on the positions of `at`."""
-        return self._bits_beyond_floor(self.at(offset), LINEAR, self.best_layer(offset), offset)
-
-    def read_everywhere(self, offset: int) -> Rate:
-        """Return what the best probe reads beyond the floor, on all test positions."""
-        return self._bits_beyond_floor(self.test, LINEAR, self.best_layer(offset), offset)
+        """Return what the best probe reads beyond the floor."""
+        return self._bits_of_layer(self.best_layer(offset), offset)
 
     def reach(self, farthest: int) -> int:
         """Return the last offset up to which, from t+2 on, all are clearly read; 1 if t+2 is not.
@@ -174,16 +167,25 @@ class DomainRates:
         Source: Maurer, Hothorn & Lehmacher (1995), on hypotheses ordered beforehand.
         """
         for offset in range(2, farthest + 1):
-            low = self.test.summary(self.read_everywhere(offset))[1]
+            low = self.test.summary(self.read_bits(offset))[1]
             if self.unread(offset) or not low > 0:
                 return offset - 1
         return farthest
 
     def room_bits(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
-        """Return what the model knows beyond the floor; None without a ceiling."""
-        if not self.marginal.has(ceiling, None, offset):
+        """Return what the model knows beyond the floor; None without a ceiling.
+
+        What is read is known on all test positions, the ceiling on some that were drawn: there
+        the probe varies with the ceiling, and what lies between them varies less than the room.
+
+        Source: Cochran (1977), "Sampling techniques", on difference estimators.
+        """
+        drawn = self.drawn(offset)
+        if not drawn.has(ceiling, None, offset):
             return None
-        return self._bits_beyond_floor(self.marginal, ceiling, None, offset)
+        best = drawn.nats(LINEAR, self.best_layer(offset), offset)
+        unread = v_information_bits(best, drawn.nats(ceiling, None, offset))
+        return np.asarray(self.read_bits(offset) + unread)
 
     def recovered(self, offset: int, ceiling: str = MARGINAL) -> Rate | None:
         """Return the share of the room that the best layer reads; None where there is none."""
@@ -198,7 +200,7 @@ class DomainRates:
         ceiling = self.ceiling(offset)
         if ceiling is None:
             return {}
-        layers = self.marginal.layers(LINEAR, offset)
+        layers = self.test.layers(LINEAR, offset)
         shares = ((layer, self.share(layer, offset, ceiling)) for layer in layers)
         return {layer: share for layer, share in shares if share is not None}
 
@@ -210,17 +212,14 @@ class DomainRates:
         room = self.room_bits(offset, ceiling)
         if ceiling != MARGINAL_ADAPTED and self.behind_counting():
             return None
-        if room is None or not self.marginal.summary(room)[1] >= LEAST_ROOM_BITS:
+        if room is None or not self.drawn(offset).summary(room)[1] >= LEAST_ROOM_BITS:
             return None
-        read = self._bits_beyond_floor(self.marginal, LINEAR, layer, offset)
-        share: Rate = read / np.where(room > 0, room, np.nan)
+        share: Rate = self._bits_of_layer(layer, offset) / np.where(room > 0, room, np.nan)
         return share
 
-    def _bits_beyond_floor(
-        self, rates: Rates, readout: str, layer: int | None, offset: int
-    ) -> Rate:
-        floor = rates.nats(*self.floor(offset), offset)
-        return v_information_bits(floor, rates.nats(readout, layer, offset))
+    def _bits_of_layer(self, layer: int, offset: int) -> Rate:
+        floor = self.test.nats(*self.floor(offset), offset)
+        return v_information_bits(floor, self.test.nats(LINEAR, layer, offset))
 
     def lens_shares(self) -> dict[int, float]:
         """Return by layer the lens's accuracy as a share of the model's at the next token."""
@@ -267,7 +266,7 @@ def specialization_row(domain: DomainRates, offset: int) -> dict[str, Any]:
     adapted = domain.recovered(offset, MARGINAL_ADAPTED)
     row |= domain.test.columns("forgotten_bits", domain.forgotten_bits(offset))
     room = domain.room_bits(offset)
-    row |= domain.marginal.columns("read_bits", None if room is None else domain.read_bits(offset))
+    row |= domain.test.columns("read_bits", domain.read_bits(offset) if offset > 1 else None)
     row |= domain.marginal.columns("room_bits", room)
     row |= domain.marginal.columns("recovered", domain.recovered(offset))
     row |= domain.marginal.columns("recovered_adapted", adapted)

@@ -17,7 +17,8 @@ SHORTEST, LONGEST = 32, 512
 
 # Nats a position, over the population.
 MEANS = {"floor": 5.0, "probe": 4.6, "ceiling": 4.2}
-TRUTH = {"nats": 4.6, "difference": 0.4, "recovered": 0.5}
+TRUTH = {"nats": 4.6, "difference": 0.4, "recovered": 0.5, "of a part": 0.5}
+PART = 8  # positions of a document at which the ceiling of "of a part" is known
 # Spread over documents, shared by readouts and their own; over positions the same. What a
 # document is about moves readouts together.
 SHARED, OWN = 0.6, 0.15
@@ -30,6 +31,8 @@ GAMMA = 4
 
 def texts(n_documents: int, seed: int) -> tuple[Array, dict[str, Array]]:
     """Return positions, and sums of nats by readout, each of shape (texts, documents).
+
+    Sums of `PART` positions are named so; they lie apart, so their noise is not correlated.
 
     Lengths are log-uniform. A document has an effect that is skewed (a gamma variable), one
     of its length, and positions whose noise is correlated with that of their neighbours.
@@ -55,20 +58,25 @@ def texts(n_documents: int, seed: int) -> tuple[Array, dict[str, Array]]:
 
     shared = effect(SHARED) - EASIER * (logs - centre)
     shared_noise = noise(SHARED_NOISE)
-    sums = {
-        name: size * (mean + shared + effect(OWN)) + shared_noise + noise(OWN_NOISE)
-        for name, mean in MEANS.items()
-    }
+    part_noise = SHARED_NOISE * np.sqrt(PART) * draw.normal(size=shape)
+    sums = {}
+    for name, mean in MEANS.items():
+        level = mean + shared + effect(OWN)
+        own = OWN_NOISE * np.sqrt(PART) * draw.normal(size=shape)
+        sums[f"{name}, part"] = PART * level + part_noise + own
+        sums[name] = size * level + shared_noise + noise(OWN_NOISE)
     return size, sums
 
 
 def rates(size: Array, sums: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """Return resampled rates, each of shape (resamples, texts)."""
     weights = document_bootstrap(size.shape[1], RESAMPLES, seed)
-    nats = {name: (weights @ part.T) / (weights @ size.T) for name, part in sums.items()}
+    sizes = {name: PART * np.ones_like(size) if "part" in name else size for name in sums}
+    nats = {name: (weights @ of.T) / (weights @ sizes[name].T) for name, of in sums.items()}
     gain = nats["floor"] - nats["probe"]
     share = gain / (nats["floor"] - nats["ceiling"])
-    return {"nats": nats["probe"], "difference": gain, "recovered": share}
+    of_part = gain / (gain + nats["probe, part"] - nats["ceiling, part"])
+    return {"nats": nats["probe"], "difference": gain, "recovered": share, "of a part": of_part}
 
 
 def coverage(n_documents: int, seed: int = 0) -> dict[str, float]:
@@ -102,15 +110,16 @@ def test_an_interval_from_a_tally_is_the_one_that_is_measured_here() -> None:
     n_documents, seed = 12, 3
     size, sums = texts(n_documents, seed)
     rows = [
-        (name, document, size[0, document], nats)
-        for name, part in sums.items()
-        for document, nats in enumerate(part[0])
+        (name.removesuffix(", part"), "marginal" if "part" in name else "all", document, n, nats)
+        for name, of_text in sums.items()
+        for document, nats in enumerate(of_text[0])
+        for n in [PART if "part" in name else size[0, document]]
     ]
-    table = pd.DataFrame(rows, columns=["readout", "document", "n", "nats_sum"]).assign(
+    names = ["readout", "positions", "document", "n", "nats_sum"]
+    table = pd.DataFrame(rows, columns=names).assign(
         layer=pd.array([pd.NA] * len(rows), dtype="Int64"),
         offset=1,
         blind=True,
-        positions="all",
         split="test",
         seed=seed,
         **{f"{metric}_sum": 0.0 for metric in METRICS if metric != "nats"},
@@ -120,6 +129,9 @@ def test_an_interval_from_a_tally_is_the_one_that_is_measured_here() -> None:
     floor, probe, ceiling = (found.nats(name, None, 1) for name in MEANS)
     made = {"nats": probe, "difference": floor - probe}
     made["recovered"] = made["difference"] / (floor - ceiling)
+    part = scored.rates("a", "test", "marginal")
+    unread = part.nats("probe", None, 1) - part.nats("ceiling", None, 1)
+    made["of a part"] = made["difference"] / (made["difference"] + unread)
     documents = float(effective_documents(size[:1].T)[0])
     for name, rate in rates(size[:1], {k: v[:1] for k, v in sums.items()}, seed).items():
         assert found.summary(made[name])[1:] == pytest.approx(interval(rate[:, 0], documents))

@@ -159,6 +159,22 @@ def test_a_readout_without_some_documents_has_its_own_counts() -> None:
     assert np.isnan(nats).any()  # resamples that draw neither document
 
 
+def test_sets_of_positions_that_lack_documents_have_the_same_resamples() -> None:
+    nats = np.random.default_rng(0).uniform(1, 3, 40).tolist()
+    some = [(i, 10, value) for i, value in enumerate(nats) if i % 3]
+    others = [(i, 10, 0.0) for i in range(0, 40, 3)]
+    found = document_sums(
+        rows("unigram", some) + rows("unigram", others, top1_sum=0.0),
+        rows("unigram", some, positions="marginal"),
+        domains="a" * 40,
+    )
+    everywhere, drawn = (found.rates("a", "test", name) for name in ("all", "marginal"))
+    of_some = everywhere.nats(*UNIGRAM) / drawn.nats(*UNIGRAM)  # the share that `some` are
+    top1 = (everywhere.rate("top1", *UNIGRAM), drawn.rate("top1", *UNIGRAM))
+    assert top1[0] / top1[1] == pytest.approx(of_some)
+    assert of_some.std() > 0.05
+
+
 def test_cells_and_layers_are_found() -> None:
     parts = [rows("lens", [(0, 1, 1.0)], layer=layer) for layer in (5, 0, 2)]
     rates = document_sums(FLOOR, *parts).rates("all", "test", "all")

@@ -42,6 +42,20 @@ def test_the_numbers_are_as_by_hand() -> None:
     assert "saturation_layer" not in second
 
 
+def test_the_room_is_what_is_read_and_what_the_ceiling_adds_where_it_is_known() -> None:
+    # The positions that were drawn are harder: more so for the floor than for the probes.
+    harder = {key: nats + (0.9 if key[0] == "skip-bigram" else 0.4) for key, nats in TEST.items()}
+    found = findings(sums(drawn=harder), LAYERS, horizon=2)
+    second = row(found, 2)
+    assert second["read_bits"] == pytest.approx(1.5 / math.log(2))
+    assert second["room_bits"] == pytest.approx(2.0 / math.log(2))
+    assert found.shares["prose", 3, 2]["share"] == pytest.approx((5.0 - 3.9) / 2.0)
+    assert found.shares["prose", 1, 1]["share"] == pytest.approx((4.4 - 3.0) / (4.4 - 2.0))
+    top1 = found.offsets[1]["top1"]
+    known = math.exp(-3.5) + math.exp(-3.4) - math.exp(-3.9)
+    assert (top1["best"], top1["ceiling"]) == pytest.approx((math.exp(-3.5), known))
+
+
 def test_the_best_layer_is_chosen_by_validation_and_read_on_test() -> None:
     preferred = VALIDATION | {("linear", 2, 2): 1.0}
     second = row(findings(sums(validation=preferred), LAYERS, 2), 2)

@@ -116,7 +116,7 @@ def learning(gain: float, read_gain: float, low: float) -> list[dict[str, Any]]:
     row |= {"gain_nats": gain, "gain_nats_low": gain - 0.02, "gain_nats_high": gain + 0.02}
     row |= {"read_gain_bits": read_gain, "read_gain_bits_low": low}
     row["read_gain_bits_high"] = 2 * read_gain - low
-    return [row | {"positions": positions} for positions in ("all", "marginal")]
+    return [row]
 
 
 LEARNING = {

@@ -52,6 +52,8 @@ def sums(
     domains: list[str] | None = None,
     noisy: Sequence[Key] = (),
     noisy_positions: Sequence[str] = ("all", "marginal"),
+    *,
+    drawn: Mapping[Key, float] | None = None,
 ) -> DocumentSums:
     """Return scores of readouts that lose so many nats in every document, but for noise.
 
@@ -62,12 +64,14 @@ def sums(
         domains: Domain of each document.
         noisy: Cells.
         noisy_positions: Test positions that the noise is of.
+        drawn: Nats on the positions that were marginalized, where they differ from `test`.
     """
     names = "readout layer offset blind positions document n nats_sum top1_sum top5_sum split"
     parts = rows(validation, "validation", "all", noise, noisy)
     for positions in ("all", "marginal"):
         size = noise if positions in noisy_positions else 0.0
-        parts += rows(test, "test", positions, size, noisy)
+        cells = {**test, **(drawn or {})} if positions == "marginal" else test
+        parts += rows(cells, "test", positions, size, noisy)
     table = pd.DataFrame(parts, columns=names.split()).astype({"layer": "Int64"})
     # Of t+2 alone, that all of t+2 … are right is that it is.
     joint = table["top1_sum"].where(table["offset"] == 2)

@@ -84,11 +84,24 @@ MUTATIONS = (
     Mutation(
         "how far layers see is judged where the model was marginalized",
         "probekit.scoring.specialization",
-        "low = self.test.summary(self.read_everywhere(offset))[1]",
-        "low = self.marginal.summary(self.read_bits(offset))[1]",
+        "        return self._bits_of_layer(self.best_layer(offset), offset)",
+        "        return v_information_bits(\n"
+        "            self.marginal.nats(*self.floor(offset), offset),\n"
+        "            self.marginal.nats(LINEAR, self.best_layer(offset), offset),\n"
+        "        )",
         (
             "tests/pipelines/analysis/test_sentences.py"
-            "::test_how_far_is_judged_on_all_positions_and_shares_where_they_are_clear",
+            "::test_what_is_read_is_judged_on_all_test_positions",
+        ),
+    ),
+    Mutation(
+        "two sets of positions are resampled apart",
+        "probekit.scoring.rates",
+        'documents = np.unique(self._inside(domain, split)["document"])',
+        'documents = np.unique(parts[0]["document"])',
+        (
+            "tests/scoring/test_rates.py"
+            "::test_sets_of_positions_that_lack_documents_have_the_same_resamples",
         ),
     ),
     Mutation(

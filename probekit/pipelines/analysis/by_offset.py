@@ -19,9 +19,7 @@ from probekit.scoring.specialization import LEAST_ROOM_BITS, DomainRates
 def by_offset(
     domain: DomainRates, rows: Sequence[Mapping[str, Any]], ceiling_errors: Mapping[int, float]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the cells of each offset of one domain, measured where its ceiling is known.
-
-    Of an offset without a ceiling they are measured on all test positions.
+    """Yield the cells of each offset of one domain.
 
     Args:
         domain: Its rates.
@@ -52,13 +50,10 @@ def _read(domain: DomainRates, offset: int) -> str:
         return "no layer reads it: no probe beats the unigram"
     if domain.floor(offset) == (LINEAR, domain.best_layer(offset)):
         return "no layer reads more than the current token tells"
-    value, low, high = read = domain.at(offset).summary(domain.read_bits(offset))
+    value, low, high = read = domain.test.summary(domain.read_bits(offset))
     digits = 3 if domain.ceiling(offset) is None and high < 0.1 else 2  # far ahead it is little
     if high < 0:
         return f"less than the floor, by {bits((-value, -high, -low), digits)}"
-    everywhere = domain.test.summary(domain.read_everywhere(offset))
-    if low <= 0 < everywhere[1]:
-        return f"{bits(everywhere)} on all test positions"
     told = bits(read, digits)
     return f"{told}, not clear of nothing" if low <= 0 else told
 
@@ -71,7 +66,7 @@ def _known(domain: DomainRates, offset: int, error: float) -> str:
     rate = known_room(domain, offset)
     if rate is None:
         return "worse than counting"
-    value, low, high = room = domain.marginal.summary(rate)
+    value, low, high = room = domain.drawn(offset).summary(rate)
     adapted = ", its output adapted" if ceiling == MARGINAL_ADAPTED else ""
     if high < 0:
         return f"less than the floor, by {bits((-value, -high, -low))}{adapted}"
@@ -86,23 +81,22 @@ def _share(domain: DomainRates, offset: int) -> str:
     """Return the share of what the model knows that is read, in words; empty if it is not told."""
     ceiling = domain.ceiling(offset)
     share = None if ceiling is None else domain.recovered(offset, ceiling)
-    read = domain.at(offset).summary(domain.read_bits(offset))
-    clear = not domain.unread(offset) and read[1] > 0
+    clear = not domain.unread(offset) and domain.test.summary(domain.read_bits(offset))[1] > 0
     if clear and share is not None and offset == 1 and bool((share == 1).all()):
         return "100 %, as the last layer's is the model's own output"
-    return share_words(domain.marginal.summary(share)) if clear and share is not None else ""
+    return share_words(domain.drawn(offset).summary(share)) if clear and share is not None else ""
 
 
 def _accuracies(domain: DomainRates, offset: int) -> dict[str, float | None]:
     """Return the top-1 accuracies of floor, best probe and ceiling, of the probe with its ends."""
-    at, best, ceiling = domain.at(offset), domain.best_layer(offset), domain.ceiling(offset)
-    room = known_room(domain, offset)
-    known = ceiling is not None and room is not None and not at.summary(room)[2] < 0
-    return {
-        "floor": float(at.rate("top1", *domain.floor(offset), offset)[0]),
-        **at.columns("best", at.rate("top1", LINEAR, best, offset)),
-        "ceiling": float(at.rate("top1", str(ceiling), None, offset)[0]) if known else None,
-    }
+    test, drawn, ceiling = domain.test, domain.drawn(offset), domain.ceiling(offset)
+    best, room = (LINEAR, domain.best_layer(offset), offset), known_room(domain, offset)
+    probe, known = test.rate("top1", *best), None
+    if ceiling is not None and room is not None and not drawn.summary(room)[2] < 0:
+        more = drawn.rate("top1", ceiling, None, offset) - drawn.rate("top1", *best)
+        known = float(probe[0] + more[0])
+    floor = float(test.rate("top1", *domain.floor(offset), offset)[0])
+    return {"floor": floor, **test.columns("best", probe), "ceiling": known}
 
 
 def _alike(domain: DomainRates, row: Mapping[str, Any]) -> str:

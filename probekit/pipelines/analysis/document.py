@@ -111,10 +111,13 @@ def _described(measured: Measured, row: dict[str, Any], place: dict[str, str]) -
 
 
 def _share(findings: Findings, row: dict[str, Any], seed: int) -> dict[str, float | None]:
-    """Return the share of what the model knows that a row's probe reads, where it is known."""
-    kind = row["readout"], row["split"], row["positions"], row["seed"]
+    """Return the share of what the model knows that a row's probe reads, where it is known.
+
+    There is one a layer, on both sets of positions.
+    """
+    kind = row["readout"], row["split"], row["seed"]
     none: dict[str, float | None] = {"share": None, "share_low": None, "share_high": None}
-    if kind != (LINEAR, "test", "marginal", seed):
+    if kind != (LINEAR, "test", seed):
         return none
     return findings.shares.get((row["domain"], row["layer"], row["offset"]), none)
 

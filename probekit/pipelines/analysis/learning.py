@@ -6,7 +6,7 @@ offset and its floor are fitted again, λ on the same validation text, and score
 positions, so that what more text gave is a paired difference.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -76,7 +76,7 @@ def measured(
     settings: Settings,
     sums: DocumentSums,
     whole: tuple[Probes, SkipBigram],
-    positions: Mapping[str, Mask],
+    where: Mask,
     stages: Stages,
 ) -> list[dict[str, Any]]:
     """Return `learning` of results.json, for the best probe and the floor of all text together.
@@ -86,14 +86,14 @@ def measured(
         settings: The horizon.
         sums: What was scored, with all readouts.
         whole: Linear probes and skip-bigram of the whole training text.
-        positions: Sets of test positions by name.
+        where: Test positions, shape (block, pos).
         stages: What is finished already.
     """
     anatomy = inputs.streams.setup.anatomy
     domain = DomainRates.of(sums, sums.groups[0], anatomy.n_layers)
     compared = [Compared.of(domain, offset) for offset in range(2, settings.offsets + 1)]
     own = stages.ranks.share(compared)
-    scored = partial(score_parts, inputs, own, whole, positions)
+    scored = partial(score_parts, inputs, own, whole, where)
     table = stages.shared_table("learning", scored, ["offset"])
     return list(rows(sums, table, compared, anatomy.d_hidden))
 
@@ -102,7 +102,7 @@ def score_parts(
     inputs: Inputs,
     compared: Sequence[Compared],
     whole: tuple[Probes, SkipBigram],
-    positions: Mapping[str, Mask],
+    where: Mask,
 ) -> pd.DataFrame:
     """Return the sums by document of what was fitted to each part: on test, and on the least part.
 
@@ -112,7 +112,7 @@ def score_parts(
         inputs: Streams and targets.
         compared: What to fit.
         whole: Linear probes and skip-bigram of the whole training text.
-        positions: Sets of test positions by name.
+        where: Test positions, shape (block, pos).
 
     Returns:
         Rows of `probekit.scoring.score.score`, with columns `split`, `one_in` and `n_train`, the
@@ -131,7 +131,7 @@ def score_parts(
             n_train = int(part.valid[each.offset].sum())
             scored = [_on_train(inputs, fitted, each.offset, least)]
             if one_in > 1:
-                scored.append(_on_test(inputs, fitted, each.offset, positions))
+                scored.append(_on_test(inputs, fitted, each.offset, where))
             tables += [table.assign(one_in=one_in, n_train=n_train) for table in scored]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -163,11 +163,9 @@ def _fitted(inputs: Inputs, each: Compared, part: Targets) -> list[Readout]:
     return [ngram.fit(counted, chosen_by, setup.anatomy.vocab_size)[1], probes]
 
 
-def _on_test(
-    inputs: Inputs, readouts: Sequence[Readout], offset: int, positions: Mapping[str, Mask]
-) -> pd.DataFrame:
+def _on_test(inputs: Inputs, readouts: Sequence[Readout], offset: int, where: Mask) -> pd.DataFrame:
     test, documents = inputs.targets["test"].only([offset]), _documents(inputs, "test")
-    table = score(readouts, inputs.streams.read("test"), test, positions, documents)
+    table = score(readouts, inputs.streams.read("test"), test, {"all": where}, documents)
     return table.assign(split="test")
 
 
@@ -186,7 +184,7 @@ def _documents(inputs: Inputs, split: Split) -> Tensor:
 def rows(
     sums: DocumentSums, table: pd.DataFrame, compared: Sequence[Compared], width: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield `learning` of results.json: a row a domain, offset, set of positions, part, readout.
+    """Yield `learning` of results.json: a row a domain, offset, part, readout.
 
     Args:
         sums: What was scored, with all readouts.
@@ -204,14 +202,12 @@ def rows(
     for domain in sums.groups:
         if domain in sums.domains and domain not in held:
             continue  # the least part of the training text has nothing of it
-        train = every.rates(domain, "train", "all")
-        for positions in ("all", "marginal"):
-            test = every.rates(domain, "test", positions)
-            for each in compared:
-                for row in _curve(test, train, each) if each.offset in n_train else ():
-                    n = int(n_train[each.offset, row["one_in"]])
-                    where = {"domain": domain, "positions": positions, "offset": each.offset}
-                    yield where | row | {"n_train": n, "positions_per_value": n / width**2}
+        train, test = (every.rates(domain, split, "all") for split in ("train", "test"))
+        for each in compared:
+            for row in _curve(test, train, each) if each.offset in n_train else ():
+                n = int(n_train[each.offset, row["one_in"]])
+                place = {"domain": domain, "positions": "all", "offset": each.offset}
+                yield place | row | {"n_train": n, "positions_per_value": n / width**2}
 
 
 def _name(readout: str, one_in: int) -> str:

@@ -147,7 +147,7 @@ def measure(setup: Setup, settings: Settings, stages: Stages) -> Measured:
         codelength=_codelength(inputs, settings, stages),
         causal=causality.measured(inputs, settings, sums, whole[0], ngrams[0], stages),
         sites=sites.measured(inputs, settings, positions, scores, stages),
-        learning=learning.measured(inputs, settings, sums, whole, positions, stages),
+        learning=learning.measured(inputs, settings, sums, whole, positions["all"], stages),
         passages=stages.json("passages", passages),
         lens_kl=_lens_kl(inputs, stages),
         kept=_kept(inputs),

@@ -20,11 +20,7 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     whole = [row for row in rows if row["one_in"] == 1 and row["domain"] == rows[0]["domain"]]
     best = [row for row in whole if row["role"] == "best"]
-    rising = [
-        row
-        for row in best
-        if row["positions"] == "marginal" and _is_read(row) and _moves(row, "read_gain_bits")
-    ]
+    rising = [row for row in best if _is_read(row) and _moves(row, "read_gain_bits")]
     if rising:
         amounts = ", ".join(
             f"{row['read_gain_bits']:.2f} bits {_ends(row, 'read_gain_bits')} at t+{row['offset']}"
@@ -36,7 +32,7 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             "What the best probe reads beyond the floor is at least that, and still rising: the "
             f"second half of the training text gave {amounts} of it{others}."
         ]
-    falling = [row for row in best if row["positions"] == "all" and _moves(row, "gain_nats")]
+    falling = [row for row in best if _moves(row, "gain_nats")]
     return [_falling(row) for row in falling[:1]]
 
 
@@ -49,7 +45,7 @@ def clauses(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     whole = [row for row in rows if row["one_in"] == 1 and row["domain"] == rows[0]["domain"]]
     said = {}
     for row in whole:
-        if row["role"] == "best" and row["positions"] == "marginal":
+        if row["role"] == "best":
             high = row["read_gain_bits_high"]
             if _moves(row, "read_gain_bits"):
                 said[row["offset"]] = "more training text would still raise it"

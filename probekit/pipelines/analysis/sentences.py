@@ -97,25 +97,20 @@ def known_room(domain: DomainRates, offset: int) -> Rate | None:
 
 
 def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) -> Iterator[str]:
-    """Yield up to which offset all are read, and how much of what is known.
-
-    How far is judged on all test positions; a share only exists where the model was marginalized,
-    which are fewer, so it may be clear of fewer offsets.
-    """
+    """Yield up to which offset all are read, and how much of what is known."""
     ahead = range(2, horizon + 1)
     if all(domain.unread(k) for k in ahead):
         yield "No layer reads any token ahead: no probe beats the unigram."
         return
     reached = domain.reach(horizon)
     known = [k for k in ahead if domain.ceiling(k) is not None]
-    told = [k for k in known if k <= reached and _read_where_known(domain, k)[1] > 0][-1:]
     far, beyond = _reached(domain, horizon, reached)
-    if told == [reached]:
+    if reached in known:
         there = f"{beyond}. At t+{reached}" if beyond else ". There"
         yield f"{far}{there} {_of_probe(domain, reached, more_text)}."
         return
     if reached > 1:
-        read = bits(domain.test.summary(domain.read_everywhere(reached)), 3)
+        read = bits(domain.test.summary(domain.read_bits(reached)), 3)
         each, of = "it", ""
         if reached > 2:
             each, of = f"each token from t+2 to t+{reached}", f"of t+{reached} "
@@ -124,16 +119,17 @@ def _how_far(domain: DomainRates, horizon: int, more_text: Mapping[int, str]) ->
     yield f"{far}{beyond}."
     if not known:
         yield "What the model itself knows of tokens ahead was not measured."
-    for offset in told:
-        last = "that was marginalized" if offset == known[-1] else "of which a share is clear"
-        yield f"Of t+{offset}, the farthest {last}, {_of_probe(domain, offset, more_text)}."
+    elif reached > 1:
+        last = known[-1]
+        probe = _of_probe(domain, last, more_text)
+        yield f"Of t+{last}, the farthest that was marginalized, {probe}."
 
 
 def _reached(domain: DomainRates, horizon: int, reached: int) -> tuple[str, str]:
     """Say how far layers see, and why no further."""
     if reached == horizon:
         return f"Layers see at least to t+{reached}, the farthest that was asked", ""
-    read = domain.test.summary(domain.read_everywhere(reached + 1))
+    read = domain.test.summary(domain.read_bits(reached + 1))
     why = "not clear of nothing" if read[1] <= 0 else "no more than the unigram"
     less = f"{bits(read, 3)}, {why}"
     if reached == 1:
@@ -141,15 +137,10 @@ def _reached(domain: DomainRates, horizon: int, reached: int) -> tuple[str, str]
     return f"Layers see to t+{reached}", f"; of t+{reached + 1} they read {less}"
 
 
-def _read_where_known(domain: DomainRates, offset: int) -> Span:
-    """Return what is read of an offset where the model was marginalized."""
-    return domain.marginal.summary(domain.read_bits(offset))
-
-
 def _of_probe(domain: DomainRates, offset: int, more_text: Mapping[int, str]) -> str:
     """Say how much of what the model knows the best probe reads."""
     more = f"; {more_text[offset]}" if offset in more_text else ""
-    read = _of_known(domain, offset, _read_where_known(domain, offset))
+    read = _of_known(domain, offset)
     layer = f"layer {domain.best_layer(offset)} of {domain.n_layers}"
     return f"the probe at {layer} reads {read}{more}"
 
@@ -181,9 +172,9 @@ def _knows_anything(domain: DomainRates) -> bool:
     return domain.test.summary(gain)[1] > 0
 
 
-def _of_known(domain: DomainRates, offset: int, read: Span) -> str:
+def _of_known(domain: DomainRates, offset: int) -> str:
     """Say which share of what the model knows is read, or else how many bits."""
-    ceiling = domain.ceiling(offset)
+    read, ceiling = domain.test.summary(domain.read_bits(offset)), domain.ceiling(offset)
     plain = f"{bits(read)} beyond the current token"
     if ceiling is None:
         return f"{plain} (what the model itself knows was not measured)"

@@ -98,7 +98,7 @@ def _horizons(domains: list[DomainRates], farthest: int) -> Iterator[dict[str, A
             continue
         reached = domain.reach(farthest)
         for offset in range(2, farthest + 1):
-            read = domain.test.columns("read_bits", domain.read_everywhere(offset))
+            read = domain.test.columns("read_bits", domain.read_bits(offset))
             place = {"domain": domain.name, "offset": offset, "layer": domain.best_layer(offset)}
             yield place | read | {"within": offset <= reached}
 
@@ -106,9 +106,9 @@ def _horizons(domains: list[DomainRates], farthest: int) -> Iterator[dict[str, A
 def _shares(
     domains: list[DomainRates], horizon: int
 ) -> dict[tuple[str, int, int], dict[str, float | None]]:
-    """Return what each layer's probe reads of what the model knows, where it was marginalized."""
+    """Return what each layer's probe reads of what the model knows."""
     return {
-        (domain.name, layer, offset): domain.marginal.columns("share", share)
+        (domain.name, layer, offset): domain.drawn(offset).columns("share", share)
         for domain in domains
         for offset in range(1, horizon + 1)
         for layer, share in domain.shares(offset).items()

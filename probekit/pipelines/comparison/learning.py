@@ -49,11 +49,10 @@ def not_compared(rows: Sequence[Row]) -> list[str]:
 
 def last_gain(results: Row, quantity: str, domain: str, offset: int) -> float | None:
     """Return by how much the second half of the training text moved a quantity, in its unit."""
-    positions = "marginal" if quantity.startswith("recovered") else "all"
     found = {
         row["role"]: row
         for row in results.get("learning") or ()
-        if (row["domain"], row["offset"], row["positions"]) == (domain, offset, positions)
+        if (row["domain"], row["offset"], row["positions"]) == (domain, offset, "all")
         and row["one_in"] == 1
     }
     if not found:

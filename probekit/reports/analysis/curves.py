@@ -48,8 +48,12 @@ def curve_figures(run: RunRows) -> list[PageFigure]:
 
 
 def positions_of(run: RunRows, metric: Metric) -> tuple[str, ...]:
-    """Return the sets of positions that a metric is drawn on: shares where there is a ceiling."""
-    return ("marginal",) if metric is SHARE else run.positions()
+    """Return the sets of positions that a metric is drawn on: of shares there is one."""
+    if metric is not SHARE:
+        return run.positions()
+    # In runs of earlier versions it is that with a ceiling.
+    known = {key[4] for key, row in run.scores.items() if row.get(SHARE.name) is not None}
+    return tuple(name for name in reversed(run.positions()) if name in known)[:1]
 
 
 def drawn_by(metric: Metric) -> "Callable[..., None]":

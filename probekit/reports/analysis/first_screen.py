@@ -4,8 +4,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from probekit.readout import MARGINAL, MARGINAL_ADAPTED, SKIP_BIGRAM
-from probekit.reports.analysis.curves import SHARE, curve_message, drawn_by, of_probes, panels
+from probekit.readout import MARGINAL_ADAPTED, SKIP_BIGRAM
+from probekit.reports.analysis.curves import (
+    SHARE,
+    curve_message,
+    drawn_by,
+    of_probes,
+    panels,
+    positions_of,
+)
 from probekit.reports.analysis.rows import RunRows
 from probekit.reports.components.axes import one_panel
 from probekit.reports.components.figure import PageFigure
@@ -58,7 +65,7 @@ def _accuracy(top1: Row) -> Cell:
 
 
 def depth_figure(run: RunRows) -> PageFigure | None:
-    """Return what each layer reads of the first domain, on the positions with a ceiling.
+    """Return what each layer reads of the first domain.
 
     It is the specialization curve, the share of what the model knows; where that is known of no
     token ahead, the bits beyond the current token. None without a probe.
@@ -88,8 +95,7 @@ def depth_shown(run: RunRows) -> tuple[Metric, tuple[str, str]]:
     metric = (
         SHARE if known and max(known) >= min(2, max(run.offsets)) else METRICS["bits_given_token"]
     )
-    # Without a ceiling there is no reason to leave positions out.
-    return metric, (first, run.positions()[0 if run.has(MARGINAL) else -1])
+    return metric, (first, positions_of(run, metric)[-1])
 
 
 def waterfalls(run: RunRows) -> list[PageFigure]:
@@ -120,32 +126,39 @@ def _falling(
 
 
 def _steps(run: RunRows, offset: int) -> Sequence[Step]:
-    """Return the steps of one offset, of those that were scored on the same positions."""
-    where = (run.domains[0], run.positions()[0])
-    if not run.score(ceiling(offset), None, offset, where):
-        where = (where[0], "all")
-    best = run.special(offset, where[0]).get("best_layer")
-    probe, last = run.probe or "", run.n_layers
+    """Return the steps of one offset, on all test positions."""
+    domain, probe, last = run.domains[0], run.probe or "", run.n_layers
+    best = run.special(offset, domain).get("best_layer")
     adapted = run.has(MARGINAL_ADAPTED) and offset > 1
-    top = MARGINAL_ADAPTED if adapted else ceiling(offset)
     asked = {
         "skip-bigram": (SKIP_BIGRAM, None, "floor"),
         "layer 0": (probe, 0, "floor"),
         f"layer {best}, best": (probe, best, "probe"),
         f"layer {last}, last": (probe, last, "probe"),
-        "model, adapted" if adapted else "the model": (top, None, "ceiling"),
     }
     if best == last:
         del asked[f"layer {best}, best"]
-    rows = {
-        name: (run.score(readout, layer, offset, where), kind)
+    steps = {
+        name: (known(run.score(readout, layer, offset, (domain, "all")).get("bits")), kind)
         for name, (readout, layer, kind) in asked.items()
     }
-    return [
-        Step(name, bits, kind)
-        for name, (row, kind) in rows.items()
-        if (bits := known(row.get("bits"))) is not None
-    ]
+    top = MARGINAL_ADAPTED if adapted else ceiling(offset)
+    steps["model, adapted" if adapted else "the model"] = _known(run, top, offset), "ceiling"
+    return [Step(name, bits, kind) for name, (bits, kind) in steps.items() if bits is not None]
+
+
+def _known(run: RunRows, readout: str, offset: int) -> float | None:
+    """Return the bits of a ceiling: the best probe's, and what it adds where both were scored."""
+    domain, probe = run.domains[0], run.probe or ""
+    layer = run.special(offset, domain).get("best_layer")
+    everywhere = known(run.score(probe, layer, offset, (domain, "all")).get("bits"))
+    for positions in reversed(run.positions()):
+        where = domain, positions
+        top = known(run.score(readout, None, offset, where).get("bits"))
+        best = known(run.score(probe, layer, offset, where).get("bits"))
+        if everywhere is not None and top is not None and best is not None:
+            return everywhere + top - best
+    return None
 
 
 def _waterfall_message(offset: int, steps: Sequence[Step]) -> str:

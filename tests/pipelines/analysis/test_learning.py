@@ -57,7 +57,7 @@ def test_all_of_the_text_gives_what_the_run_scored(finished_run: Run) -> None:
         )
         assert row["nats"] == pytest.approx(score["nats"], abs=1e-5)
     (special,) = (row for row in finished_run.results["specialization"] if row["offset"] == 2)
-    (best,) = of(finished_run, one_in=1, role="best", positions="marginal")
+    (best,) = of(finished_run, one_in=1, role="best")
     assert best["layer"] == special["best_layer"]
     assert best["read_bits"] == pytest.approx(special["read_bits"], abs=1e-5)
 
@@ -67,10 +67,10 @@ def test_gains_go_on_to_shrink_and_never_grow() -> None:
     assert doubled(list(curves.T)).tolist() == [5.25, 4.5, 5.5, 6.5]
 
 
-def row(positions: str, gain: float, read_gain: float, low: float = -0.05) -> dict[str, Any]:
+def row(gain: float, read_gain: float, low: float = -0.05) -> dict[str, Any]:
     ends = {"gain_nats_low": gain - 0.01, "gain_nats_high": gain + 0.01}
     read = {"read_gain_bits_low": read_gain + low, "read_gain_bits_high": read_gain + 0.05}
-    where = {"domain": "all", "positions": positions, "offset": 2, "role": "best", "one_in": 1}
+    where = {"domain": "all", "positions": "all", "offset": 2, "role": "best", "one_in": 1}
     return {
         **where,
         "gain_nats": gain,
@@ -83,25 +83,24 @@ def row(positions: str, gain: float, read_gain: float, low: float = -0.05) -> di
 
 
 def test_what_still_rises_is_said_to_be_at_least_that() -> None:
-    (said,) = sentences([row("all", 0.1, 0.09), row("marginal", 0.1, 0.09)])
+    (said,) = sentences([row(0.1, 0.09)])
     assert said.startswith("What the best probe reads beyond the floor is at least that")
     assert "gave 0.09 bits [0.04, 0.14] at t+2 of it." in said
-    (said,) = sentences([row("all", 0.1, 0.01), row("marginal", 0.1, 0.01)])
+    (said,) = sentences([row(0.1, 0.01)])
     assert said.startswith(
         "The probes still learn: the second half of the training text took 0.14 bits"
     )
     assert said.endswith("moved by +0.01 bits [-0.04, 0.06].")
-    unread = row("marginal", 0.1, 0.09) | {"read_bits": 0.05, "read_bits_low": -0.1}
-    (said,) = sentences([row("all", 0.1, 0.09), unread])
+    unread = {"read_bits": 0.05, "read_bits_low": -0.1}
+    (said,) = sentences([row(0.1, 0.09) | unread])
     assert said.startswith("The probes still learn")
     nothing = {"read_bits": 0.0, "read_bits_low": -0.01}
-    assert sentences([row("all", 0.03, 0.0) | nothing]) == []
+    assert sentences([row(0.03, 0.0) | nothing]) == []
     little = 0.1 * 0.7 * math.log(2) - 0.001
-    assert sentences([row("all", little, 0.0), row("marginal", little, 0.06, low=0.0)]) == []
+    assert sentences([row(little, 0.06, low=0.0)]) == []
     none = {"gain_nats_low": None, "read_gain_bits_low": None}
-    assert sentences([row("all", 0.1, 0.09) | none, row("marginal", 0.1, 0.09) | none]) == []
-    unclear = [row(positions, 0.0, 0.09, low=-0.1) for positions in ("all", "marginal")]
-    assert sentences(unclear) == sentences([]) == []
+    assert sentences([row(0.1, 0.09) | none]) == []
+    assert sentences([row(0.0, 0.09, low=-0.1)]) == sentences([]) == []
 
 
 @pytest.mark.parametrize(
@@ -115,4 +114,4 @@ def test_what_still_rises_is_said_to_be_at_least_that() -> None:
 def test_a_clause_says_whether_more_text_would_move_what_is_read(
     gain: float, low: float, clause: str
 ) -> None:
-    assert clauses([row("all", 0.1, 0.2), row("marginal", 0.1, gain, low)]) == {2: clause}
+    assert clauses([row(0.1, gain, low)]) == {2: clause}
