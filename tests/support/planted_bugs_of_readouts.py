@@ -82,7 +82,7 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "how far layers see is judged where the model was marginalized",
+        "what is read is taken where the model was marginalized",
         "probekit.scoring.specialization",
         "        return self._bits_of_layer(self.best_layer(offset), offset)",
         "        return v_information_bits(\n"
