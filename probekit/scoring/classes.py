@@ -76,7 +76,8 @@ class Classes:
             layer=float("nan"), blind=True, split="test", seed=self.seed, **unknown
         )
         sizes = [1.0] * len(self.domains)  # bytes are not asked for
-        return DocumentSums(whole, self.domains, sizes, self.seed)
+        drawn_from = {WITH_CEILING: INSIDE}
+        return DocumentSums(whole, self.domains, sizes, self.seed, drawn_from=drawn_from)
 
 
 def _rows(sums: DocumentSums, domain: str, everything: Rates) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ gives paired differences and ratios, whose intervals `Rates.summary` returns.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,7 @@ TOKEN_ONLY = (SKIP_BIGRAM, None), (LINEAR, 0)
 
 # Where sampling leaves the ceiling's cross-entropy a larger standard error, it is an estimate.
 ROUGH_NATS = 0.05
-# Fewer test documents than this, and an interval is rough: with 5 documents it held the truth
-# 91 times in 100, not 95 (tests/scoring/test_intervals.py).
-FEWEST_TEST_DOCUMENTS = 20
-# Fewer than this, and there is no interval, and no verdict.
+# With fewer documents than this there is no interval, and no verdict.
 FEWEST_FOR_INTERVAL = 8
 # Gains of the (L, 1) probe beyond this blur the comparison with the ceiling.
 MUCH_ADAPTATION_NATS = 0.05
@@ -173,6 +170,8 @@ class DocumentSums:
         bytes_per_token: Bytes that a token stands for, by document number.
         seed: Seed of the resampling, and of what was fitted first.
         averaged: Whether rates are means over seeds, which then vary in intervals too.
+        drawn_from: By a set of positions that is a draw, the set that it is drawn from. Of several
+            domains together each weighs in a draw as much as in what it is drawn from.
     """
 
     table: pd.DataFrame
@@ -180,6 +179,7 @@ class DocumentSums:
     bytes_per_token: Sequence[float]
     seed: int = 0
     averaged: bool = False
+    drawn_from: Mapping[str, str] = field(default_factory=lambda: {"marginal": "all"})
 
     @property
     def groups(self) -> list[str]:
@@ -253,6 +253,7 @@ class DocumentSums:
         n = next(matrices("n"))
         sizes = np.array(self.bytes_per_token)[documents]
         by_seed = resampled_weights(len(documents), len(parts), RESAMPLES, self.seed)
+        by_seed *= (scale := self._scale(domain, split, positions))
         weights = by_seed.sum(axis=0)
         total = weights @ n
 
@@ -263,7 +264,7 @@ class DocumentSums:
         with np.errstate(invalid="ignore"):  # a resample without data is NaN, and left out
             values = {m: mean(f"{m}_sum") for m in METRICS}
             values["bytes"] = (weights @ (n * sizes[:, None]) / total).T
-        fewest = float(effective_documents(n).min())
+        fewest = float(effective_documents(n * scale[:, None]).min())
         return Rates(cells, values, n.sum(axis=0), (n > 0).sum(axis=0), sizes @ n, fewest)
 
     def _chosen(self, domain: str, split: str, positions: str, seed: int | None) -> pd.DataFrame:
@@ -274,6 +275,16 @@ class DocumentSums:
         if chosen.empty:
             raise DataError(f"nothing was scored on {domain}, {split}, positions {positions}")
         return chosen
+
+    def _scale(self, domain: str, split: str, positions: str) -> NDArray[np.float64]:
+        """Return how often each position of a document counts, by document."""
+        inside, whole = self._inside(domain, split), self.drawn_from.get(positions)
+        n = inside.pivot_table(index="document", columns="positions", values="n", aggfunc="max")
+        if whole not in n:
+            return np.ones(len(n))
+        names = [self.domains[number] for number in n.index]
+        sizes = n[[positions, whole]].groupby(names).transform("sum")
+        return (sizes[whole] / sizes[positions]).where(sizes[positions] > 0, 1).to_numpy()
 
     def _inside(self, domain: str, split: str) -> pd.DataFrame:
         """Return the rows of a domain and split, of all seeds and sets of positions."""
@@ -287,14 +298,3 @@ class DocumentSums:
 def _keys(table: pd.DataFrame) -> list[CellKey]:
     rows = zip(table["readout"], table["layer"].astype(float), table["offset"], strict=True)
     return [(r, None if math.isnan(layer) else int(layer), int(k)) for r, layer, k in rows]
-
-
-def few_documents(domain: str, rates: Rates) -> Iterator[dict[str, str]]:
-    """Yield the warning that intervals are rough, or that there is none, where that is so."""
-    count = int(rates.n_documents.max())
-    if count >= FEWEST_TEST_DOCUMENTS:
-        return
-    none = f"{rates.shortage} for an interval or a verdict. Give more text."
-    rough = f"{count} test documents; below {FEWEST_TEST_DOCUMENTS} the intervals are rough."
-    told = none if rates.shortage else rough
-    yield {"code": "few-test-documents", "message": f"{domain}: {told}"}

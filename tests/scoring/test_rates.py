@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.errors import DataError
-from probekit.scoring.rates import RESAMPLES, DocumentSums, few_documents
+from probekit.scoring.few_documents import few_documents
+from probekit.scoring.rates import RESAMPLES, DocumentSums
 
 UNIGRAM = "unigram", None, 1
 
@@ -173,6 +174,21 @@ def test_sets_of_positions_that_lack_documents_have_the_same_resamples() -> None
     top1 = (everywhere.rate("top1", *UNIGRAM), drawn.rate("top1", *UNIGRAM))
     assert top1[0] / top1[1] == pytest.approx(of_some)
     assert of_some.std() > 0.05
+
+
+def test_in_a_draw_from_several_texts_each_weighs_as_it_does_in_all() -> None:
+    long, short = [(i, 90, 2.0) for i in range(8)], [(i, 10, 4.0) for i in range(8, 16)]
+    drawn = [(i, 5, nats) for i, _, nats in long + short]
+    found = document_sums(
+        rows("unigram", long + short),
+        rows("unigram", drawn, positions="marginal"),
+        domains="a" * 8 + "b" * 8,
+    )
+    everywhere, part = (found.rates("all", "test", name) for name in ("all", "marginal"))
+    assert part.nats(*UNIGRAM) == pytest.approx(everywhere.nats(*UNIGRAM))
+    assert part.nats(*UNIGRAM)[0] == pytest.approx(0.9 * 2 + 0.1 * 4)
+    assert part.n_positions.tolist() == [80]
+    assert part.effective_documents == pytest.approx(everywhere.effective_documents)
 
 
 def test_cells_and_layers_are_found() -> None:

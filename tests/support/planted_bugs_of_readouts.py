@@ -95,6 +95,16 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "texts of different size weigh alike where positions are drawn",
+        "probekit.scoring.rates",
+        "by_seed *= (scale := self._scale(domain, split, positions))",
+        "scale = self._scale(domain, split, positions)",
+        (
+            "tests/scoring/test_rates.py"
+            "::test_in_a_draw_from_several_texts_each_weighs_as_it_does_in_all",
+        ),
+    ),
+    Mutation(
         "two sets of positions are resampled apart",
         "probekit.scoring.rates",
         'documents = np.unique(self._inside(domain, split)["document"])',

@@ -14,7 +14,8 @@ from probekit.pipelines.analysis.sentences import (
     looks,
     say,
 )
-from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums, Rate, few_documents
+from probekit.scoring.few_documents import few_documents
+from probekit.scoring.rates import MUCH_ADAPTATION_NATS, DocumentSums, Rate
 from probekit.scoring.specialization import DomainRates, specialization_row
 
 

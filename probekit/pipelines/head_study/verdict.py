@@ -8,8 +8,9 @@ from probekit.pipelines.head_study.score_strategies import BASE, NATIVE, OWN
 from probekit.pipelines.head_study.settings import BASELINE, FROZEN
 from probekit.pipelines.head_study.standing import Standing
 from probekit.readout import LINEAR, UNIGRAM
+from probekit.scoring.few_documents import few_documents
 from probekit.scoring.losses import v_information_bits
-from probekit.scoring.rates import DocumentSums, Rate, Rates, few_documents
+from probekit.scoring.rates import DocumentSums, Rate, Rates
 
 OFFSET = 2
 THE_MODEL = "The finetuned model itself, marginalized,"
