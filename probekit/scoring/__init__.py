@@ -7,6 +7,7 @@ calibration     whether a readout is as sure as it is right
 systematic      draws by size: the large for sure, the rest by chance
 intervals       bootstrap over documents, and Wilson's interval of a share
 rates           sums by document become rates with intervals
+few_documents   the warning that documents are too few for a sure interval
 specialization  best layer, forgotten bits, recovered share, saturation, adaptation
 accepted_length how many drafted tokens are accepted, foretold and counted
 classes         where what is read comes from
