@@ -171,7 +171,7 @@ def test_bad_drafts_are_refused(tiny_llama: PreTrainedModel) -> None:
         generate(tiny_llama, anatomy, drafter, prompt(0).expand(2, -1), max_new_tokens=2)
 
 
-@pytest.mark.parametrize(("count", "every"), [(1, 1), pytest.param(100, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "every"), [(1, 1), pytest.param(100, 8, marks=pytest.mark.slow)])
 def test_prompts_of_the_built_in_text_lose_nothing(count: int, every: int) -> None:
     # Of many prompts each drafter gets one of `every`, in all shapes in turn.
     loaded = load("tiny-s", device="cpu")
