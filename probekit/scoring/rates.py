@@ -279,9 +279,9 @@ class DocumentSums:
     def _scale(self, domain: str, split: str, positions: str) -> NDArray[np.float64]:
         """Return how often each position of a document counts, by document."""
         inside, whole = self._inside(domain, split), self.drawn_from.get(positions)
+        if whole not in inside["positions"].unique():
+            return np.ones(inside["document"].nunique())
         n = inside.pivot_table(index="document", columns="positions", values="n", aggfunc="max")
-        if whole not in n:
-            return np.ones(len(n))
         names = [self.domains[number] for number in n.index]
         sizes = n[[positions, whole]].groupby(names).transform("sum")
         return (sizes[whole] / sizes[positions]).where(sizes[positions] > 0, 1).to_numpy()
